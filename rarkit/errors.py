@@ -1,0 +1,64 @@
+"""What rarkit raises. Every message names what was found, where, and the cure.
+
+``exit_code`` is what the command line ends with: 2 for a mistake in what was asked for, 1 for anything that went wrong on the way.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RarkitWarning(UserWarning):
+    """Something a user ought to know, and nothing was lost by it."""
+
+
+class RarkitError(Exception):
+    """The root of all errors that rarkit raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(RarkitError):
+    """What was asked for cannot be done as it was asked: the asker can mend it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(UserError):
+    """A recipe that cannot be read or does not say what a recipe must say."""
+
+
+class UnknownPartError(UserError):
+    """A name that no installed part has."""
+
+
+class PluginError(UserError):
+    """A plugin that failed to load, or two that claim one name."""
+
+
+class GridError(UserError):
+    """A grid or image size that the chosen part cannot serve."""
+
+
+class CapabilityError(UserError):
+    """A part that cannot work on this machine."""
+
+
+class DatasetError(UserError):
+    """Data that is missing, unreadable or not what the dataset's layout promises."""
+
+
+class WeightsError(UserError):
+    """A checkpoint that is missing, damaged, or does not fit the model."""
+
+
+class StoreError(UserError):
+    """A store that cannot be reached, read or written."""
+
+
+class IncompleteError(StoreError):
+    """A stage's output that is half-written or has lost chunks."""
+
+
+class LockedError(StoreError):
+    """Somebody else is writing the same stage output."""

@@ -1,0 +1,58 @@
+"""Feature extractors: the spaces in which evaluation compares images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.images import ImageInfo, ImageReader
+from rarkit.registry.component import Component
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LearnedState = Mapping[str, NDArray[np.generic]]
+"""What ``fit`` learned: arrays by name."""
+
+
+@final
+@dataclass(frozen=True)
+class Features:
+    """What an extractor sees in a batch: ``features_BF`` float32, and class scores ``logits_BC`` where it is a classifier."""
+
+    features_BF: Tensor
+    logits_BC: Tensor | None = None
+
+
+class FeatureModel(ABC):
+    """An extractor ready to work on one device."""
+
+    @abstractmethod
+    def __call__(self, images_BHWC: Tensor) -> Features:
+        """Features of uint8 images (B, H, W, C). A row depends on its image alone, not on the batch."""
+
+
+class FeatureExtractor(Component):
+    """Turns images into vectors in which distributions are compared. Light until ``build``, which imports torch."""
+
+    kind: ClassVar[str] = "feature_extractors"
+    learns: ClassVar[bool] = False
+    """Whether ``fit`` has to be called, on real training images, before ``build``."""
+    distance_name: ClassVar[str] = "frechet_distance"
+    """What the Fréchet distance in these features is called. ``"fid"`` belongs to the Inception network of the FID paper alone."""
+
+    def check_images(self, info: ImageInfo) -> None:
+        """Raises GridError if such images cannot be looked at."""
+
+    def fit(self, reader: ImageReader, seed: int) -> LearnedState:
+        """Learns from real training images; only called where ``learns`` is true."""
+        raise TypeError(f"feature extractor {self.name!r} has nothing to learn: learns is False")
+
+    @abstractmethod
+    def build(self, state: LearnedState, device: str) -> FeatureModel:
+        """The extractor, ready to work; ``state`` is what ``fit`` returned, empty where ``learns`` is false."""

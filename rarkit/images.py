@@ -1,0 +1,70 @@
+"""The contract between those who have images (datasets) and those who look at them (tokenizers, feature extractors).
+
+Shape letters: N images, H and W height and width, C channels (1 or 3).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "test"]
+
+
+@final
+@dataclass(frozen=True)
+class ImageInfo:
+    """What all images of a dataset have in common."""
+
+    height: int
+    width: int
+    channels: int
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@final
+@dataclass(frozen=True)
+class ImageBlock:
+    """Consecutive images of a dataset: ``images_NHWC`` uint8 in [0, 255], ``labels_N`` int64 in [0, classes)."""
+
+    images_NHWC: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        assert self.images_NHWC.dtype == np.uint8, self.images_NHWC.dtype
+        assert self.images_NHWC.ndim == 4, self.images_NHWC.shape
+        assert self.labels_N.shape == self.images_NHWC.shape[:1], self.labels_N.shape
+
+
+class ImageReader(ABC):
+    """Images of one split in a fixed order: row i is the same image today and tomorrow."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images (views counted separately where a dataset makes several crops of one file)."""
+
+    @abstractmethod
+    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        """Rows ``start`` to ``stop - 1`` in order, in blocks of ``rows`` (the last may be shorter).
+
+        Raises:
+            DatasetError: an image cannot be read; the message names the file.
+        """
+
+    @final
+    def read(self, start: int = 0, stop: int | None = None) -> ImageBlock:
+        """Rows ``start`` to ``stop - 1`` in one block; for data that is known to be small."""
+        stop = len(self) if stop is None else stop
+        blocks = list(self.blocks(start, stop, max(1, stop - start)))
+        return ImageBlock(
+            np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks])
+        )

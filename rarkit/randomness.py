@@ -1,0 +1,66 @@
+"""Random numbers as a pure function of (seed, purpose, step, index): whoever asks, in whatever grouping, gets the same ones.
+
+The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written over NumPy arrays:
+NumPy's own Philox keeps one state and would need a Python loop over the rows of a batch.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_MASK = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL = 0x9E3779B9, 0xBB67AE85
+
+
+def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tuple[NDArray[np.uint64], ...]:
+    """Four 32-bit words for each counter of four 32-bit words (all held in uint64 arrays that broadcast together)."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (p1 >> _HALF) ^ c1 ^ np.uint64(k0),
+            p1 & _MASK,
+            (p0 >> _HALF) ^ c3 ^ np.uint64(k1),
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.uint64]:
+    """Uniform 64-bit integers.
+
+    Args:
+        seed: any integer; its low 64 bits count.
+        purpose: keeps draws for different ends apart (``"permutation"``, ``"noise"``, …).
+        step: 0 ≤ step < 2³².
+        indices: (B,) sample indices, 0 ≤ index < 2³².
+        count: how many numbers for each index.
+
+    Returns:
+        (B, count) uint64; row b depends on (seed, purpose, step, indices[b]) alone, and its first n numbers not on ``count``.
+    """
+    index_B1 = np.asarray(indices, dtype=np.uint64).reshape(-1, 1)
+    block_1K = np.arange((count + 1) // 2, dtype=np.uint64).reshape(1, -1)
+    shape = (index_B1.shape[0], block_1K.shape[1])
+    constant = (np.full((1, 1), value, dtype=np.uint64) for value in (step, zlib.crc32(purpose.encode())))
+    words = philox((block_1K, index_B1, *constant), (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    w0, w1, w2, w3 = (np.broadcast_to(word, shape) for word in words)
+    return np.stack([w0 << _HALF | w1, w2 << _HALF | w3], axis=-1).reshape(shape[0], -1)[:, :count]
+
+
+def uniforms(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1) with 53 bits: ``random_bits``, scaled. Returns (B, count) float64."""
+    bits: NDArray[np.float64] = (random_bits(seed, purpose, step, indices, count) >> np.uint64(11)).astype(np.float64)
+    return bits * 2.0**-53
+
+
+def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
+    """A seed in [0, 2⁶³) for a library's own generator (k-means, dropout of one step)."""
+    return int(random_bits(seed, purpose, step, [0], 1)[0, 0] >> np.uint64(1))

@@ -1,0 +1,97 @@
+"""The base of every interchangeable part: a frozen pydantic model that is also its own recipe table."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Annotated, Any, ClassVar, final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+
+@final
+class NotInFingerprint:
+    """Marks a field that changes how a result is computed but not what it is: ``Annotated[int, NotInFingerprint()]``."""
+
+
+def _relative_to_recipe(location: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if base is None or "://" in location or "::" in location or location.startswith(("/", "~")):
+        return location
+    return f"{str(base).rstrip('/')}/{location}"
+
+
+Location = Annotated[str, AfterValidator(_relative_to_recipe)]
+"""A path or fsspec URL. In a recipe, a relative one is relative to the recipe's own folder."""
+
+
+class Settings(BaseModel):
+    """A frozen set of settings: unknown keys are refused, every field carries a docstring (it becomes schema and docs)."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+    )
+
+    def content(self) -> Any:
+        """What the settings point to, where that lies outside of them (a file's checksum, say); part of the fingerprint.
+
+        Returns plain JSON data, or None where the settings say it all.
+        """
+        return None
+
+    @final
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, as plain JSON data: the settings without those marked ``NotInFingerprint``."""
+        known: dict[str, Any] = {}
+        if isinstance(self, Component):
+            known["version"] = type(self).version
+        for field, info in type(self).model_fields.items():
+            if any(isinstance(mark, NotInFingerprint) for mark in info.metadata):
+                continue
+            value = getattr(self, field)
+            known[field] = value.identity() if isinstance(value, Settings) else _plain(value)
+        content = self.content()
+        if content is not None:
+            known["content"] = content
+        return known
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and models nested in containers, as JSON data."""
+    if isinstance(value, Settings):
+        return value.identity()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+class Component(Settings, ABC):
+    """A part that a recipe can name. Subclasses are final and set ``name: Literal["…"] = "…"``.
+
+    The class is the part: its fields are the keys of the recipe's table, its docstring the documentation, and ``version`` is
+    raised whenever the same settings begin to give a different result.
+    """
+
+    kind: ClassVar[str]
+    """The registry it belongs to; set by the family's base class."""
+    version: ClassVar[int] = 1
+    name: str
+    """The name by which recipes choose this part."""
+
+    def capability(self, device: str, dtype: str) -> str | None:
+        """Why this part cannot work here, or None if it can.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"``, …
+            dtype: ``"float32"``, ``"bfloat16"``, …
+        """
+        return None
+
+    @classmethod
+    @final
+    def part_name(cls) -> str:
+        """The name that recipes use, read from the class."""
+        return str(cls.model_fields["name"].default)
+
+

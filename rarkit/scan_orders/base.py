@@ -1,0 +1,57 @@
+"""Scan orders: in which order the cells of a grid are visited."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.errors import GridError
+from rarkit.registry.component import Component
+
+
+class ScanOrder(Component):
+    """A bijection from step to raster index, for every grid that the order can serve.
+
+    A cell in row r and column c of a grid of width W has raster index r·W + c. Subclasses define ``order`` and, where they cannot
+    serve every grid, ``requirement``.
+    """
+
+    kind: ClassVar[str] = "scan_orders"
+
+    @abstractmethod
+    def order(self, height: int, width: int) -> NDArray[np.int64]:
+        """The raster index visited at each step.
+
+        Returns:
+            (height·width,) int64, a permutation of 0 … height·width − 1.
+
+        Raises:
+            GridError: the order cannot serve this grid (``check_grid`` raises it).
+        """
+
+    def requirement(self, height: int, width: int) -> str | None:
+        """Which grids this order serves, if this one is not among them; None if it is. Both sides are at least 1."""
+        return None
+
+    @final
+    def rank(self, height: int, width: int) -> NDArray[np.int64]:
+        """The step at which each raster index is visited: the inverse of ``order``; (height·width,) int64."""
+        order_L = self.order(height, width)
+        rank_L = np.empty_like(order_L)
+        rank_L[order_L] = np.arange(order_L.size)
+        return rank_L
+
+    @final
+    def check_grid(self, height: int, width: int) -> None:
+        """Raises GridError, with the grids that are served, unless this one is."""
+        if height < 1 or width < 1:
+            raise GridError(f"a grid has at least one row and one column, not {height}×{width}")
+        requirement = self.requirement(height, width)
+        if requirement is not None:
+            raise GridError(
+                f"scan order {self.name!r} cannot serve a grid of {height}×{width}: {requirement}. "
+                "Choose another [scan_order], or a [tokenizer] that gives another grid."
+            )
