@@ -28,8 +28,11 @@ class RecipeError(UserError):
     """A recipe that cannot be read or does not say what a recipe must say."""
 
 
-class UnknownPartError(UserError):
-    """A name that no installed part has."""
+class UnknownPartError(UserError, KeyError):
+    """A name that no installed part has (a KeyError too: registries are mappings)."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class PluginError(UserError):

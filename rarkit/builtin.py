@@ -1,0 +1,62 @@
+"""The parts that come with rarkit, brought in through the same entry point and hooks as everybody else's."""
+
+from __future__ import annotations
+
+from rarkit.attention.base import AttentionBackend
+from rarkit.attention.flex import Flex
+from rarkit.attention.plain import Plain
+from rarkit.attention.sdpa import SDPA
+from rarkit.datasets.base import Dataset
+from rarkit.datasets.digits import Digits
+from rarkit.datasets.image_folder import ImageFolder
+from rarkit.datasets.npz import Npz
+from rarkit.datasets.webdataset import WebDataset
+from rarkit.features.base import FeatureExtractor
+from rarkit.features.classifier import Classifier
+from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.permutation_schedules.constant import Constant
+from rarkit.permutation_schedules.cosine import Cosine
+from rarkit.permutation_schedules.linear import Linear
+from rarkit.permutation_schedules.step import Step
+from rarkit.registry.hookspecs import hookimpl
+from rarkit.scan_orders.alternate import Alternate
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.scan_orders.raster import Raster
+from rarkit.scan_orders.spiral import Spiral
+from rarkit.scan_orders.subsample import Subsample
+from rarkit.scan_orders.z_curve import ZCurve
+from rarkit.scan_orders.zigzag import Zigzag
+from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
+from rarkit.tokenizers.patch_kmeans import PatchKMeans
+from rarkit.tokenizers.pixel import Pixel
+
+
+@hookimpl
+def rarkit_scan_orders() -> list[type[ScanOrder]]:
+    return [Raster, Spiral, Zigzag, Alternate, ZCurve, Subsample]
+
+
+@hookimpl
+def rarkit_permutation_schedules() -> list[type[PermutationSchedule]]:
+    return [Constant, Linear, Cosine, Step]
+
+
+@hookimpl
+def rarkit_tokenizers() -> list[type[Tokenizer]]:
+    return [PatchKMeans, Pixel, MaskGITVQGAN]
+
+
+@hookimpl
+def rarkit_attention_backends() -> list[type[AttentionBackend]]:
+    return [Plain, SDPA, Flex]
+
+
+@hookimpl
+def rarkit_datasets() -> list[type[Dataset]]:
+    return [Digits, ImageFolder, WebDataset, Npz]
+
+
+@hookimpl
+def rarkit_feature_extractors() -> list[type[FeatureExtractor]]:
+    return [Classifier]

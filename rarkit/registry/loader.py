@@ -1,0 +1,174 @@
+"""Finds plugins by their entry points, each on its own, so that a broken one takes no other down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
+from typing import Any, Literal, final
+
+import pluggy
+
+from rarkit.errors import PluginError
+from rarkit.registry import hookspecs
+from rarkit.registry.component import Component
+from rarkit.registry.registry import KINDS, Parts, Registry, Source
+
+GROUP = "rarkit"
+ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
+BUILTIN = "builtin"
+
+
+@final
+@dataclass(frozen=True)
+class PluginRecord:
+    """What became of one plugin."""
+
+    source: Source
+    status: Literal["loaded", "broken", "blocked"]
+    parts: tuple[tuple[str, type[Component]], ...] = ()
+    """(kind, class) of each part it brings."""
+    cause: str = ""
+    """Why it is broken or blocked."""
+
+
+@final
+@dataclass(frozen=True)
+class Loaded:
+    """All plugins, and the names that two of them claim."""
+
+    records: tuple[PluginRecord, ...]
+    conflicts: tuple[str, ...]
+
+    def broken(self) -> tuple[str, ...]:
+        """One sentence for each plugin that failed to load."""
+        return tuple(
+            f"Plugin {record.source.plugin!r} of {record.source.distribution} failed to load: {record.cause}."
+            for record in self.records
+            if record.status == "broken"
+        )
+
+    def parts(self, strict: bool = False) -> Parts:
+        """The registries.
+
+        Args:
+            strict: whether a plugin that failed to load is an error even if nobody needs it.
+
+        Raises:
+            PluginError: two parts claim one name, or (``strict``) a plugin is broken.
+        """
+        problems = self.conflicts + (self.broken() if strict else ())
+        if problems:
+            raise PluginError("\n".join(problems))
+        found: dict[str, dict[str, tuple[Any, Source]]] = {kind: {} for kind in KINDS}
+        for record in self.records:
+            for kind, part in record.parts:
+                found[kind][part.part_name()] = part, record.source
+        return Parts(**{kind: Registry(kind, parts, self.broken()) for kind, parts in found.items()})
+
+
+@cache
+def installed() -> Loaded:
+    """The plugins installed here, loaded once per process."""
+    return load(entry_points(group=GROUP), os.environ.get(ONLY), os.environ.get(BLOCK))
+
+
+def registry(*, strict: bool = False) -> Parts:
+    """The parts that are installed, in one typed registry for each kind.
+
+    Raises:
+        PluginError: two parts claim one name, or (``strict``) a plugin failed to load.
+    """
+    return installed().parts(strict)
+
+
+def load(points: Iterable[EntryPoint], only: str | None = None, block: str | None = None) -> Loaded:
+    """Loads the plugins behind entry points.
+
+    Args:
+        points: entry points; each names a module or object that carries hook implementations.
+        only: comma-separated names of the plugins to load besides ``builtin``; None for all.
+        block: comma-separated names of plugins not to load.
+
+    Raises:
+        PluginError: ``only`` or ``block`` names a plugin that is not installed.
+    """
+    unique = {(point.name, point.value): point for point in points}
+    sources = {key: _source(point) for key, point in unique.items()}
+    chosen, blocked = _names(only), _names(block) or set()
+    for variable, names in ((ONLY, chosen or set()), (BLOCK, blocked)):
+        missing = sorted(names - {name for name, _ in unique})
+        if missing:
+            known = ", ".join(sorted({name for name, _ in unique}))
+            raise PluginError(f"{variable} names {missing[0]!r}, which is not an installed plugin. Installed: {known}.")
+    records = []
+    for key, point in sorted(unique.items()):
+        source = sources[key]
+        if point.name in blocked:
+            records.append(PluginRecord(source, "blocked", cause=f"named in {BLOCK}"))
+        elif chosen is not None and point.name not in chosen | {BUILTIN}:
+            records.append(PluginRecord(source, "blocked", cause=f"not named in {ONLY}"))
+        else:
+            records.append(_load_one(point, source))
+    return Loaded(tuple(records), tuple(_conflicts(records)))
+
+
+def _names(variable: str | None) -> set[str] | None:
+    return None if variable is None else {name.strip() for name in variable.split(",") if name.strip()}
+
+
+def _source(point: EntryPoint) -> Source:
+    if point.dist is None:
+        return Source(point.name, point.value, "?")
+    return Source(point.name, point.dist.name, point.dist.version)
+
+
+def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    # A stranger's code may raise anything at all; whatever it is becomes this plugin's recorded cause.
+    try:
+        manager.register(point.load(), source.plugin)
+        manager.check_pending()
+        parts = [
+            (kind, _checked(part, kind))
+            for kind in KINDS
+            for parts in getattr(manager.hook, f"rarkit_{kind}")()
+            for part in parts
+        ]
+    except Exception as error:
+        said = " ".join(str(error).split())
+        return PluginRecord(source, "broken", cause=f"{type(error).__name__}: {said}".removesuffix("."))
+    return PluginRecord(source, "loaded", tuple(parts))
+
+
+def _checked(part: object, kind: str) -> type[Component]:
+    hook = f"rarkit_{kind}"
+    if not isinstance(part, type) or not issubclass(part, Component):
+        raise PluginError(f"{hook} must return a list of classes derived from rarkit's bases, not {part!r}")
+    if getattr(part, "kind", None) != kind:
+        raise PluginError(f"{hook} returned {part.__qualname__}, which is one of the {getattr(part, 'kind', 'unknown parts')}")
+    if isabstract(part):
+        raise PluginError(f"{part.__qualname__} leaves methods undefined: {', '.join(sorted(part.__abstractmethods__))}")
+    if not isinstance(part.model_fields["name"].default, str):
+        raise PluginError(f'{part.__qualname__} has no name; write name: Literal["…"] = "…" in the class')
+    if not part.__doc__:
+        raise PluginError(f"{part.__qualname__} has no docstring; it is the part's documentation")
+    return part
+
+
+def _conflicts(records: Iterable[PluginRecord]) -> Iterable[str]:
+    claimed: dict[tuple[str, str], tuple[type[Component], Source]] = {}
+    for record in records:
+        for kind, part in record.parts:
+            key = kind, part.part_name()
+            if key in claimed:
+                yield (
+                    f"{claimed[key][1]} and {record.source} both bring a part called {key[1]!r} ({kind}). Uninstall one, or "
+                    f"leave one out: {BLOCK}={record.source.plugin}."
+                )
+            else:
+                claimed[key] = part, record.source
