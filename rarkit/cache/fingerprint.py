@@ -1,0 +1,40 @@
+"""Fingerprints: the names of stage outputs, made from everything that decides them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    """The name of a stage's output.
+
+    Args:
+        stage: the stage's name.
+        identity: plain JSON data: its settings and the versions of its parts.
+        upstream: the fingerprints of the outputs that it reads, by stage.
+
+    Returns:
+        20 hexadecimal digits of a SHA-256 over the canonical JSON of all three.
+    """
+    said = {"stage": stage, "identity": identity, "upstream": upstream}
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """What changed between two identities, as ``path: old → new``, one entry for each leaf, in the order of the new one."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in [*new, *(key for key in old if key not in new)]:
+            below = f"{path}.{key}" if path else str(key)
+            found += differences(old.get(key), new.get(key), below)
+        return found
+    return [] if old == new else [f"{path}: {_shown(old)} → {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    said = json.dumps(value, ensure_ascii=False) if value is not None else "none"
+    return said if len(said) <= 60 else said[:57] + "…"

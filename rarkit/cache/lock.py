@@ -1,0 +1,107 @@
+"""One writer per stage output: a lock file with the holder's host, process and heartbeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from rarkit.errors import LockedError, StoreError
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+@contextmanager
+def lock(filesystem: AbstractFileSystem, path: str, what: str) -> Iterator[None]:
+    """Holds a lock file while the body runs, renewing its heartbeat from a thread.
+
+    A lock is taken over when its holder is a process of this host that is gone, or when its heartbeat is a minute old.
+
+    Raises:
+        LockedError: somebody else holds it; the message names host and process.
+        StoreError: the lock cannot be written.
+    """
+    token = uuid.uuid4().hex
+    _acquire(filesystem, path, token, what)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(filesystem, path, token, stop), name="rarkit-lock", daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        if _holder(filesystem, path).get("token") == token:
+            filesystem.rm_file(path)
+
+
+def _acquire(filesystem: AbstractFileSystem, path: str, token: str, what: str) -> None:
+    for _ in range(3):
+        try:
+            filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            with filesystem.open(path, "xb") as file:
+                file.write(_record(token))
+        except FileExistsError:
+            holder = _holder(filesystem, path)
+            if not _stale(holder):
+                raise LockedError(
+                    f"{what} is being written by process {holder.get('pid')} on {holder.get('host')}. Wait for it; if it is gone, "
+                    f"the lock frees itself within {STALE_SECONDS:.0f} s."
+                ) from None
+            if filesystem.exists(path):
+                filesystem.rm_file(path)
+        except Exception as error:
+            # Filesystems have exceptions of their own (botocore's are no OSErrors).
+            raise StoreError(f"{what} cannot be locked at {path}: {error}. Check the store's permissions.") from error
+        else:
+            if _holder(filesystem, path).get("token") == token:
+                return
+    raise LockedError(f"{what} is being fought over by several processes at {path}. Start one of them again.")
+
+
+def _record(token: str) -> bytes:
+    return json.dumps(
+        {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
+    ).encode()
+
+
+def _holder(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
+    """What the lock says; nothing if it is gone or only half-written."""
+    try:
+        return dict(json.loads(filesystem.cat_file(path)))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _stale(holder: dict[str, Any]) -> bool:
+    if not holder:
+        return True
+    if holder["host"] == socket.gethostname() and not _alive(int(holder["pid"])):
+        return True
+    return time.time() - float(holder["heartbeat"]) > STALE_SECONDS
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _beat(filesystem: AbstractFileSystem, path: str, token: str, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        if _holder(filesystem, path).get("token") != token:
+            return
+        filesystem.pipe_file(path, _record(token))

@@ -1,0 +1,65 @@
+"""Random rows of a token array, read through memory maps of its chunk files.
+
+zarr decodes whole chunks to give a few rows of each; a chunk file here is raw little-endian data (and a checksum behind it), so a
+map of the file gives any row at the price of one page. Chunks of remote stores are copied to local scratch first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rarkit.cache.output import StageOutput
+from rarkit.errors import IncompleteError
+
+
+@final
+class RowReader:
+    """Rows of one array (N, …) of a complete output, in any order. Letters: N rows of the array, B rows asked for."""
+
+    def __init__(self, output: StageOutput, name: str) -> None:
+        """Maps the chunks; copies them to scratch (removed with the reader) where the store is not a local folder.
+
+        Raises:
+            IncompleteError: the output is not complete, or a chunk changed its size.
+        """
+        layout = output.require_complete()["arrays"][name]
+        self.shape: tuple[int, ...] = tuple(layout["shape"])
+        self.dtype = np.dtype(layout["dtype"]).newbyteorder("<")
+        self._rows: int = layout["rows"]
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        paths = [output.chunk_path(name, block) for block in range(layout["blocks"])]
+        if not output.is_local:
+            self._scratch = tempfile.TemporaryDirectory(prefix="rarkit-")
+            local = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
+            output.filesystem.get(paths, local)
+            paths = local
+        chunk_shape = (self._rows, *self.shape[1:])
+        try:
+            self._maps = [np.memmap(path, dtype=self.dtype, mode="r", shape=chunk_shape) for path in paths]
+        except (OSError, ValueError) as error:
+            raise IncompleteError(
+                f"array {name!r} of {output} cannot be mapped: {error}. Run it again with --force {output.stage}."
+            ) from error
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def rows(self, indices: ArrayLike) -> NDArray[np.int64]:
+        """The rows at ``indices`` (B,), as (B, …) int64, in that order."""
+        index_B = np.asarray(indices, dtype=np.int64)
+        if index_B.size and not (0 <= index_B.min() and index_B.max() < len(self)):
+            raise IndexError(f"rows {index_B.min()} … {index_B.max()} asked of {len(self)}")
+        block_B, row_B = np.divmod(index_B, self._rows)
+        result = np.empty((index_B.size, *self.shape[1:]), dtype=np.int64)
+        # Rows of one chunk together, so that each map is indexed once.
+        by_block = np.argsort(block_B, kind="stable")
+        edges = np.flatnonzero(np.diff(block_B[by_block], prepend=-1, append=-1))
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            chosen = by_block[first:last]
+            result[chosen] = self._maps[block_B[chosen[0]]][row_B[chosen]]
+        return result

@@ -1,0 +1,81 @@
+"""The store: where stage outputs live, any fsspec URL. Reading what is there needs neither zarr nor torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, final
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from rarkit.cache.output import StageOutput
+from rarkit.errors import StoreError
+
+
+@final
+class Store:
+    """A folder of stage outputs: ``<url>/<stage>/<fingerprint>/``."""
+
+    def __init__(self, url: str) -> None:
+        """Opens a store; nothing is created until something is written.
+
+        Args:
+            url: a local path or any fsspec URL (``s3://…`` needs ``rarkit[s3]``).
+
+        Raises:
+            StoreError: the protocol is unknown, or what it needs is not installed.
+        """
+        try:
+            filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ValueError, ImportError) as error:
+            hint = ' Install it with: pip install "rarkit[s3]".' if url.startswith("s3:") else ""
+            raise StoreError(f"store {url!r} cannot be opened: {error}.{hint}") from error
+        self.url = url
+        self.filesystem: AbstractFileSystem = filesystem
+        self.root: str = root.rstrip("/")
+
+    def output(self, stage: str, fingerprint: str) -> StageOutput:
+        """The output of a stage under a fingerprint, whether or not it is there yet."""
+        return StageOutput(self.filesystem, f"{self.root}/{stage}/{fingerprint}", stage, fingerprint)
+
+    def outputs(self, stage: str | None = None) -> Iterator[StageOutput]:
+        """All outputs in the store (of one stage), complete or not, in alphabetical order."""
+        stages = [stage] if stage is not None else self._folders(self.root)
+        for name in stages:
+            for fingerprint in self._folders(f"{self.root}/{name}"):
+                output = self.output(name, fingerprint)
+                if output.exists():
+                    yield output
+
+    def _folders(self, path: str) -> list[str]:
+        try:
+            entries = self.filesystem.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"store {self.url!r} cannot be listed: {error}. Check the address and its permissions."
+            ) from error
+        names = (entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
+        return sorted(names)
+
+    def check_writable(self) -> None:
+        """Raises StoreError unless a file can be written and removed again."""
+        probe = f"{self.root}/.rarkit-probe"
+        made = not self.filesystem.exists(self.root)
+        try:
+            self.filesystem.makedirs(self.root, exist_ok=True)
+            self.filesystem.pipe_file(probe, json.dumps("probe").encode())
+            self.filesystem.rm_file(probe)
+        except Exception as error:
+            # Each filesystem has exceptions of its own (botocore's are no OSErrors): whichever it was, the store cannot be written.
+            raise StoreError(
+                f"store {self.url!r} cannot be written: {type(error).__name__}: {error}. "
+                "Check its permissions and free space, or choose another with --store."
+            ) from error
+        if made and not self._entries(self.root):
+            self.filesystem.rmdir(self.root)
+
+    def _entries(self, path: str) -> list[Any]:
+        return list(self.filesystem.ls(path, detail=False)) if self.filesystem.exists(path) else [path]
