@@ -1,0 +1,24 @@
+"""The RAR model, its sizes and its checkpoints. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rarkit.models.config import RARConfig
+from rarkit.models.sizes import PRESETS
+
+if TYPE_CHECKING:
+    from rarkit.models.rar import RAR
+    from rarkit.models.transformer import OrderedTransformer
+
+__all__ = ["RARConfig", "PRESETS", "RAR", "OrderedTransformer"]
+
+_ON_USE = {"RAR": "rarkit.models.rar", "OrderedTransformer": "rarkit.models.transformer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        from importlib import import_module
+
+        return getattr(import_module(_ON_USE[name]), name)
+    raise AttributeError(f"module 'rarkit.models' has no attribute {name!r}")

@@ -1,0 +1,30 @@
+"""PyTorch's fused attention.
+
+Shape letters: B batch, N heads, S query length, T key length, K head width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, final
+
+from rarkit.attention.base import AttentionBackend, AttentionFunction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@final
+class SDPA(AttentionBackend):
+    """``torch.nn.functional.scaled_dot_product_attention``: PyTorch picks the kernel (flash, memory-efficient, cuDNN, …)."""
+
+    name: Literal["sdpa"] = "sdpa"
+
+    def build(self) -> AttentionFunction:
+        return fused_attention
+
+
+def fused_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: float = 0.0) -> Tensor:
+    """softmax(q kᵀ / √K) v; see ``AttentionFunction``."""
+    from torch.nn import functional
+
+    return functional.scaled_dot_product_attention(q_BNSK, k_BNTK, v_BNTK, is_causal=causal, dropout_p=dropout)
