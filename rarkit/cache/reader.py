@@ -52,7 +52,7 @@ class RowReader:
     def rows(self, indices: ArrayLike) -> NDArray[np.int64]:
         """The rows at ``indices`` (B,), as (B, …) int64, in that order."""
         index_B = np.asarray(indices, dtype=np.int64)
-        if index_B.size and not (0 <= index_B.min() and index_B.max() < len(self)):
+        if index_B.size and not (index_B.min() >= 0 and index_B.max() < len(self)):
             raise IndexError(f"rows {index_B.min()} … {index_B.max()} asked of {len(self)}")
         block_B, row_B = np.divmod(index_B, self._rows)
         result = np.empty((index_B.size, *self.shape[1:]), dtype=np.int64)

@@ -22,6 +22,10 @@ class Dataset(Component):
             DatasetError: the data is not there; the message says how to get it.
         """
 
+    def splits(self) -> tuple[Split, ...]:
+        """Which splits there are; ``"train"`` always."""
+        return ("train", "test")
+
     @abstractmethod
     def open(self, split: Split) -> ImageReader:
         """The images of one split.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Annotated, Any, ClassVar, final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 @final
@@ -13,15 +13,26 @@ class NotInFingerprint:
     """Marks a field that changes how a result is computed but not what it is: ``Annotated[int, NotInFingerprint()]``."""
 
 
-def _relative_to_recipe(location: str, info: ValidationInfo) -> str:
-    base = (info.context or {}).get("base")
-    if base is None or "://" in location or "::" in location or location.startswith(("/", "~")):
+@final
+class Placed(str):
+    """A string that remembers the folder (or URL) of the file in which it was written."""
+
+    folder: str
+
+    def __new__(cls, value: str, folder: str) -> Placed:
+        placed = super().__new__(cls, value)
+        placed.folder = folder
+        return placed
+
+
+def _relative_to_file(location: Any) -> Any:
+    if not isinstance(location, Placed) or "://" in location or location.startswith(("/", "~")):
         return location
-    return f"{str(base).rstrip('/')}/{location}"
+    return f"{location.folder.rstrip('/')}/{location}"
 
 
-Location = Annotated[str, AfterValidator(_relative_to_recipe)]
-"""A path or fsspec URL. In a recipe, a relative one is relative to the recipe's own folder."""
+Location = Annotated[str, BeforeValidator(_relative_to_file)]
+"""A path or fsspec URL. One written in a recipe is relative to the recipe's own folder, any other to the working directory."""
 
 
 class Settings(BaseModel):

@@ -1,0 +1,242 @@
+"""Reads recipes: TOML, ``extends``, overrides, and errors that say where and what instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, NoReturn, get_args
+
+import fsspec
+from pydantic import BaseModel, ValidationError
+
+from rarkit.errors import RecipeError
+from rarkit.recipe.schema import PART_TABLES, Recipe, recipe_model
+from rarkit.registry.component import Placed
+from rarkit.registry.loader import registry
+from rarkit.registry.registry import Parts
+
+
+def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: bool = False) -> Recipe:
+    """Reads, merges and validates a recipe.
+
+    Args:
+        path: a TOML file, or any fsspec URL of one.
+        overrides: ``"train.steps=100"``: a dotted path and a TOML value (a bare word counts as a string).
+        strict_plugins: refuse to go on where any installed plugin is broken, needed or not.
+
+    Raises:
+        RecipeError: the file is missing, is not TOML, or says something that cannot be; every mistake is listed with its place.
+        PluginError: two plugins claim one name, or (``strict_plugins``) one is broken.
+    """
+    path = str(path)
+    tables, texts = _read(path, ())
+    for override in overrides:
+        _override(tables, override)
+    return parse_recipe(tables, registry(strict=strict_plugins), path, texts, name=PurePosixPath(path).stem)
+
+
+def parse_recipe(
+    tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None, name: str = "recipe"
+) -> Recipe:
+    """Validates a recipe given as nested dictionaries; the arguments behind ``parts`` serve the messages alone."""
+    problems = _unknown_parts(tables, parts)
+    try:
+        recipe = _model(parts).model_validate(dict(tables))
+    except ValidationError as error:
+        problems = {**_problems(error, parts, list(problems)), **problems}
+    if problems:
+        _refuse(problems, path, texts or {})
+    return recipe.named(name)
+
+
+@cache
+def _model(parts: Parts) -> type[Recipe]:
+    return recipe_model(parts)
+
+
+# Files
+
+
+def _read(path: str, came_from: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tables of a file and of all it extends, and the files' texts by path, the nearest first."""
+    if path in came_from:
+        raise RecipeError(f"recipes extend each other in a circle: {' → '.join([*came_from, path])}")
+    text = _text(path, came_from)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    folder = path.rsplit("/", 1)[0] if "/" in path else "."
+    placed = _place(tables, folder)
+    if "extends" not in placed:
+        return placed, {path: text}
+    base = placed.pop("extends")
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: extends: expected the path of a recipe, found {base!r}")
+    base_path = base if "://" in base or base.startswith("/") else f"{folder}/{base}".removeprefix("./")
+    base_tables, base_texts = _read(base_path, (*came_from, path))
+    return _merge(base_tables, placed), {path: text, **base_texts}
+
+
+def _text(path: str, came_from: tuple[str, ...]) -> str:
+    wanted_by = f" ({came_from[-1]} extends it)" if came_from else ""
+    try:
+        with fsspec.open(path, "rb") as file:
+            return bytes(file.read()).decode("utf-8")
+    except FileNotFoundError:
+        beside = _beside(path)
+        hint = f" Did you mean {beside}?" if beside else ""
+        raise RecipeError(f"there is no recipe {path}{wanted_by}.{hint}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8 text ({error}): is it a recipe?") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise RecipeError(f"recipe {path}{wanted_by} cannot be read: {error}") from error
+
+
+def _beside(path: str) -> str | None:
+    """A recipe in the same folder with a name like this."""
+    filesystem, plain = fsspec.core.url_to_fs(path)
+    names: list[str] = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
+    close = difflib.get_close_matches(plain, names, n=1)
+    return str(PurePosixPath(path).with_name(PurePosixPath(close[0]).name)) if close else None
+
+
+def _place(value: Any, folder: str) -> Any:
+    """The same tables, with strings that remember the folder they were written in."""
+    if isinstance(value, str):
+        return Placed(value, folder)
+    if isinstance(value, list):
+        return [_place(item, folder) for item in value]
+    if isinstance(value, dict):
+        return {key: _place(item, folder) for key, item in value.items()}
+    return value
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` on top of ``base``, table by table; a table that names another part takes the place of the base's."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = base.get(key)
+        same_part = isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
+        merged[key] = _merge(old, value) if same_part and isinstance(old, dict) else value
+    return merged
+
+
+def _override(tables: dict[str, Any], override: str) -> None:
+    path, equals, said = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", key) for key in keys):
+        raise RecipeError(f"--set {override!r}: expected table.key=value, as in --set train.steps=100")
+    try:
+        value = tomllib.loads(f"value = {said}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = said.strip()
+    table = tables
+    for key in keys[:-1]:
+        below = table.setdefault(key, {})
+        if not isinstance(below, dict):
+            raise RecipeError(f"--set {override!r}: {key!r} is {below!r}, not a table")
+        table = below
+    # Another part has other settings: those of the part that was named before would only be refused.
+    if keys[-1] == "name" and ".".join(keys[:-1]) in PART_TABLES and table.get("name") != value:
+        table.clear()
+    table[keys[-1]] = value
+
+
+# Messages
+
+
+def _unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
+    """A message for each part table that names nothing that is installed, by dotted path."""
+    problems = {}
+    for path, kind in PART_TABLES.items():
+        table = _at(tables, path.split("."))
+        if isinstance(table, Mapping):
+            registry_of_kind = parts.of_kind(kind)
+            part_name = table.get("name")
+            if part_name is None:
+                problems[f"{path}.name"] = f"missing: say which one. Installed: {', '.join(registry_of_kind)}."
+            elif part_name not in registry_of_kind:
+                problems[f"{path}.name"] = registry_of_kind.unknown(str(part_name))
+    return problems
+
+
+def _at(tables: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        tables = tables.get(key) if isinstance(tables, Mapping) else None
+    return tables
+
+
+def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> dict[str, str]:
+    """A message for each mistake that pydantic found, by dotted path."""
+    names = {name for kind in set(PART_TABLES.values()) for name in parts.of_kind(kind)}
+    problems: dict[str, str] = {}
+    for mistake in error.errors(include_url=False):
+        # Within a discriminated union pydantic puts the part's name into the path, which no recipe spells out.
+        location = [key for index, key in enumerate(mistake["loc"]) if not (index and key in names and key != "name")]
+        path = ".".join(str(key) for key in location)
+        if any(path == known or known == f"{path}.name" for known in already):
+            continue
+        found = mistake.get("input")
+        if mistake["type"] == "missing":
+            said = "missing"
+        elif mistake["type"] == "extra_forbidden":
+            said = f"no such key{_suggestion(location, _fields(mistake['loc'], parts))}"
+        elif mistake["type"] == "value_error":
+            said = str(mistake["ctx"]["error"])
+        else:
+            shown = repr(found) if not isinstance(found, (dict, BaseModel)) else "a table"
+            said = f"found {shown}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+        problems[path] = said
+    return problems
+
+
+def _fields(location: tuple[int | str, ...], parts: Parts) -> list[str]:
+    """The keys that are allowed in the table which holds the last key of a location."""
+    tables: list[type[BaseModel]] = [_model(parts)]
+    for key in location[:-1]:
+        named = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
+        holding = [table.model_fields[str(key)].annotation for table in tables if key in table.model_fields]
+        tables = named or [table for annotation in holding for table in _tables_in(annotation)]
+    return list(tables[0].model_fields) if len(tables) == 1 else []
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation allows: itself, or the members of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in _tables_in(inner)]
+
+
+def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    said = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{said} Allowed: {', '.join(allowed)}." if allowed else said
+
+
+def _refuse(problems: Mapping[str, str], path: str, texts: Mapping[str, str]) -> NoReturn:
+    lines = []
+    for dotted, said in problems.items():
+        file, line = _place_of(dotted, path, texts)
+        lines.append(f"{file}{f':{line}' if line else ''}: {f'{dotted}: ' if dotted else ''}{said}")
+    raise RecipeError("\n".join(lines))
+
+
+def _place_of(dotted: str, path: str, texts: Mapping[str, str]) -> tuple[str, int | None]:
+    """The file and line on which a dotted key is set; the line is None where it is not (a key that is missing, an override)."""
+    table, _, key = dotted.rpartition(".")
+    for file, text in texts.items():
+        inside = ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            header = re.match(r"\s*\[([^\[\]]+)\]", line)
+            if header:
+                inside = header[1].replace(" ", "")
+                if inside == dotted:
+                    return file, number
+            elif inside == table and re.match(rf"\s*{re.escape(key)}\s*[=.]", line):
+                return file, number
+    return path, None

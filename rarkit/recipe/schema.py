@@ -1,0 +1,108 @@
+"""The recipe: a pydantic model, assembled from the parts that are installed."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PrivateAttr, SerializeAsAny, create_model, model_validator
+
+from rarkit.attention.base import AttentionBackend
+from rarkit.attention.sdpa import SDPA
+from rarkit.datasets.base import Dataset
+from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.permutation_schedules.linear import Linear
+from rarkit.recipe.sections import EvaluateSettings, ModelSettings, SampleSettings, TrainSettings
+from rarkit.registry.component import Component, Settings
+from rarkit.registry.registry import Parts, Registry
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.scan_orders.raster import Raster
+from rarkit.tokenizers.base import Tokenizer
+
+PART_TABLES = {
+    "dataset": "datasets",
+    "tokenizer": "tokenizers",
+    "scan_order": "scan_orders",
+    "permutation_schedule": "permutation_schedules",
+    "attention": "attention_backends",
+    "evaluate.features": "feature_extractors",
+}
+"""Which table of a recipe names a part of which kind."""
+
+
+class Recipe(Settings):
+    """A whole experiment: data, parts, model, training, sampling, evaluation."""
+
+    title: str
+    """What this is, in a line."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Everything random is a function of it."""
+    dataset: SerializeAsAny[Dataset]
+    """Where images come from."""
+    tokenizer: SerializeAsAny[Tokenizer]
+    """Images to grids of codes, and back."""
+    scan_order: SerializeAsAny[ScanOrder] = Raster()
+    """In which order the grid is visited when nothing is random."""
+    permutation_schedule: SerializeAsAny[PermutationSchedule] = Linear()
+    """How the share of random permutations falls over training."""
+    attention: SerializeAsAny[AttentionBackend] = SDPA()
+    """The attention kernel."""
+    model: ModelSettings
+    """The transformer."""
+    train: TrainSettings | None = None
+    """Training; left out where ``model.weights`` names a checkpoint."""
+    sample: SampleSettings | None = None
+    """Sampling; without this table no samples are drawn."""
+    evaluate: EvaluateSettings | None = None
+    """Evaluation of the samples; without this table there is none."""
+
+    _recipe_name: str = PrivateAttr(default="recipe")
+
+    @property
+    def recipe_name(self) -> str:
+        """The file's name without its ending: results lie in ``runs/<recipe_name>/``."""
+        return self._recipe_name
+
+    def named(self, name: str) -> Self:
+        """The same recipe under another name."""
+        copy = self.model_copy()
+        copy._recipe_name = name
+        return copy
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.train is None and self.model.weights is None:
+            raise ValueError("a model has to come from somewhere: add a [train] table, or model.weights")
+        if self.train is not None and self.model.weights is not None:
+            raise ValueError("model.weights takes the place of training: leave out the [train] table or model.weights")
+        if self.evaluate is not None and self.sample is None:
+            raise ValueError("[evaluate] compares samples: add a [sample] table (it may be empty)")
+        return self
+
+
+def recipe_model(parts: Parts) -> type[Recipe]:
+    """The recipe's model with each part table as a union of what is installed, discriminated by ``name``."""
+    evaluate = create_model(
+        "EvaluateSettings",
+        __base__=EvaluateSettings,
+        __doc__=EvaluateSettings.__doc__,
+        features=_field(EvaluateSettings, "features", parts.feature_extractors),
+    )
+    tables: dict[str, Any] = {
+        table: _field(Recipe, table, parts.of_kind(kind)) for table, kind in PART_TABLES.items() if "." not in table
+    }
+    evaluate_field = Recipe.model_fields["evaluate"]
+    tables["evaluate"] = (evaluate | None, Field(default=None, description=evaluate_field.description))
+    return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **tables)
+
+
+def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[Any, Any]:
+    """The annotation and field of a part table; its default stays the base's."""
+    found = base.model_fields[name]
+    classes: list[type[Component]] = list(registry.values())
+    default = ... if found.is_required() else found.default
+    field = Field(default=default, description=found.description)
+    if len(classes) == 1:
+        return classes[0], field
+    return Annotated[reduce(or_, classes), Field(discriminator="name")], field  # type: ignore[arg-type]

@@ -1,0 +1,36 @@
+"""Recipes as text: TOML for people, JSON Schema for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tomli_w
+
+from rarkit.recipe.schema import Recipe, recipe_model
+from rarkit.registry.registry import Parts
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe as TOML: defaults spelled out, ``extends`` and overrides folded in."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def json_schema(parts: Parts) -> dict[str, Any]:
+    """The JSON Schema of recipes, with the parts that are installed; ``extends`` included, which loading resolves."""
+    schema = recipe_model(parts).model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another recipe, relative to this one, whose tables this one adds to.",
+    }
+    # A recipe that extends another may leave everything to it.
+    schema.pop("required", None)
+    return schema
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,39 @@
+"""Which rows, permutations and dropped labels a training step sees: functions of (seed, step) alone.
+
+Shape letters: B batch, L tokens of an image.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.randomness import derived_seed, uniforms
+
+
+def rows_of_step(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
+    """The rows that make up the batch of a step: (batch_size,) int64 in [0, count).
+
+    Epochs follow each other without a gap, each a fresh permutation of all rows, so every row is seen equally often and a batch may
+    hold the end of one epoch and the beginning of the next.
+    """
+    place_B = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epoch_B, within_B = np.divmod(place_B, count)
+    rows_B = np.empty_like(place_B)
+    for epoch in np.unique(epoch_B):
+        of_epoch = epoch_B == epoch
+        rows_B[of_epoch] = _epoch(seed, int(epoch), count)[within_B[of_epoch]]
+    return rows_B
+
+
+@lru_cache(maxsize=2)
+def _epoch(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(derived_seed(seed, "epoch", epoch))).permutation(count)
+
+
+def dropped_labels(seed: int, step: int, batch_size: int, probability: float) -> NDArray[np.bool_]:
+    """Which samples of a step's global batch are trained without their class: (batch_size,) bool."""
+    dropped: NDArray[np.bool_] = uniforms(seed, "class dropout", step, np.arange(batch_size), 1)[:, 0] < probability
+    return dropped
