@@ -1,0 +1,219 @@
+"""The rules of docs/architecture.md, each a function from a source file to the sentences that say what breaks it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import TypeGuard
+
+import rarkit
+
+ROOT = Path(__file__).parents[1]
+BASE = {"errors", "images", "randomness", "weights"}
+PARTS = {"scan_orders", "permutation_schedules", "tokenizers", "attention", "datasets", "features"}
+WORK = {"models", "training", "sampling", "evaluation"}
+GROUND = BASE | {"registry"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    **{room: {"errors"} for room in BASE - {"errors"}},
+    "registry": BASE,
+    **dict.fromkeys(PARTS, GROUND),
+    "builtin": GROUND | PARTS,
+    "recipe": GROUND | PARTS,
+    "cache": {"errors"},
+    "models": GROUND | {"attention", "scan_orders"},
+    "training": GROUND | {"models", "permutation_schedules"},
+    "sampling": GROUND | {"models"},
+    "evaluation": GROUND | {"features"},
+    "stages": GROUND | PARTS | WORK | {"recipe", "cache"},
+    "report": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
+    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "rarkit"},
+    "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "rarkit"},
+    "rarkit": GROUND | PARTS,
+}
+"""Which rooms a room may import besides itself; ``rarkit`` is the package's own ``__init__``."""
+PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing"}
+"""What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
+SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers"}
+QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli", "rarkit.recipe.load", "rarkit.recipe.schema")
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+
+@dataclass(frozen=True)
+class Import:
+    """``import module`` or, where ``name`` is not empty, ``from module import name``."""
+
+    module: str
+    name: str
+    line: int
+    at_import: bool
+    """Whether it runs when its module is imported, rather than when a function is called."""
+
+
+def imports(tree: ast.AST) -> Iterator[Import]:
+    """All imports that can run: those under ``if TYPE_CHECKING`` cannot."""
+
+    def visit(node: ast.AST, at_import: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, "", node.lineno, at_import) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (Import(module, alias.name, node.lineno, at_import) for alias in node.names)
+        elif _called(node, "import_module") and isinstance(node.args[0], ast.Constant):
+            yield Import(str(node.args[0].value), "", node.lineno, at_import)
+        deeper = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        children: list[ast.AST] = list(ast.iter_child_nodes(node))
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            children = list(node.orelse)
+        for child in children:
+            yield from visit(child, deeper)
+
+    return visit(tree, True)
+
+
+def _called(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file under its dotted name."""
+
+    name: str
+    path: Path
+    source: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+    @property
+    def room(self) -> str:
+        return ([*self.name.split("."), "rarkit"])[1] if "." in self.name else "rarkit"
+
+    def at(self, line: int) -> str:
+        return f"{self.path.relative_to(ROOT)}:{line}"
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """Every module of rarkit, by dotted name."""
+    found = {}
+    for path in sorted((ROOT / "rarkit").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = Module(name, path, path.read_text())
+    return found
+
+
+def plugin_files(tests: bool) -> list[Module]:
+    """The files of plugins/: their tests, or what they ship."""
+    paths = sorted(path for path in (ROOT / "plugins").rglob("*.py") if ("tests" in path.parts) == tests)
+    return [Module("plugins." + path.stem, path, path.read_text()) for path in paths]
+
+
+def target(found: Import) -> str:
+    """The module an import of rarkit reaches: ``from rarkit.registry import hookspecs`` reaches rarkit.registry.hookspecs."""
+    full = f"{found.module}.{found.name}"
+    return full if full in modules() else found.module
+
+
+def upward(module: Module) -> Iterator[str]:
+    """Imports that the rooms' order forbids."""
+    for found in imports(module.tree):
+        if found.module.startswith("."):
+            yield f"{module.at(found.line)}: write the import out: from rarkit.x import y, not from {found.module} import"
+        if found.module.split(".")[0] != "rarkit" or (found.module, found.name) == ("rarkit", "__version__"):
+            continue
+        room = Module(target(found), module.path, "").room
+        if room != module.room and room not in MAY_IMPORT.get(module.room, set()):
+            allowed = ", ".join(sorted(MAY_IMPORT.get(module.room, set()))) or "nothing"
+            yield f"{module.at(found.line)}: {module.room} must not import {room} (it may import: {allowed})"
+
+
+def private(module: Module) -> Iterator[str]:
+    """A plugin's uses of what rarkit does not promise to keep."""
+    public = set(rarkit.__all__) | {name.removeprefix("rarkit.") for name in PUBLIC_MODULES}
+    for found in imports(module.tree):
+        if found.module == "rarkit" and found.name and found.name not in public:
+            yield f"{module.at(found.line)}: rarkit.{found.name} is not public (see rarkit.__all__)"
+        elif found.module.startswith("rarkit.") and found.module not in PUBLIC_MODULES:
+            yield f"{module.at(found.line)}: {found.module} is not public; plugins use rarkit and {sorted(PUBLIC_MODULES)}"
+        if target(found).startswith("rarkit.testing") and "tests" not in module.path.parts:
+            yield f"{module.at(found.line)}: rarkit.testing is for tests; what a plugin ships must not import it"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "rarkit" and node.attr not in public:
+            yield f"{module.at(node.lineno)}: rarkit.{node.attr} is not public (see rarkit.__all__)"
+
+
+def open_classes(module: Module) -> Iterator[str]:
+    """Classes that are neither abstract nor final. Exceptions form a tree by design, and TypedDict cannot be final."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
+        decorators = {ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list}
+        methods = [item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
+        abstract = any(ast.unparse(mark).endswith("abstractmethod") for item in methods for mark in item.decorator_list)
+        exempt = any(base == "TypedDict" or base.endswith(("Error", "Warning", "Exception")) for base in bases)
+        if not (abstract or exempt or "final" in decorators or bases & {"ABC", "Protocol"}):
+            yield f"{module.at(node.lineno)}: class {node.name} is neither abstract (ABC, Protocol, @abstractmethod) nor @final"
+
+
+def long_things(module: Module) -> Iterator[str]:
+    """Files and functions that ought to be two."""
+    lines = len(module.source.splitlines())
+    if lines > LONGEST_FILE:
+        yield f"{module.at(1)}: {lines} lines; a file has at most {LONGEST_FILE}"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > LONGEST_FUNCTION:
+                yield f"{module.at(node.lineno)}: {node.name} has {length} lines; a function has at most {LONGEST_FUNCTION}"
+
+
+def swallowed(module: Module) -> Iterator[str]:
+    """Handlers that catch everything and say nothing."""
+    broad = {"Exception", "BaseException"}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            silent = all(isinstance(item, ast.Pass | ast.Continue | ast.Break) or _nothing(item) for item in node.body)
+            if node.type is None:
+                yield f"{module.at(node.lineno)}: bare except; name what is expected to go wrong"
+            elif silent and broad & {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}:
+                yield f"{module.at(node.lineno)}: swallows every error; name what is expected and say what became of it"
+        elif _called(node, "suppress") and broad & {ast.unparse(argument) for argument in node.args}:
+            yield f"{module.at(node.lineno)}: suppresses every error; name what is expected to go wrong"
+
+
+def _nothing(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr | ast.Return) else statement
+    return value is None or isinstance(value, ast.Constant)
+
+
+def undeclared(module: Module) -> Iterator[str]:
+    """Third-party imports that pyproject.toml does not ask for; optional ones may only be imported on use."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {_distribution(line) for line in project["dependencies"]}
+    optional = {_distribution(line) for lines in project["optional-dependencies"].values() for line in lines}
+    installed = _installed()
+    for found in imports(module.tree):
+        top = found.module.split(".")[0]
+        if not top or top == "rarkit" or top in sys.stdlib_module_names:
+            continue
+        owners = {_distribution(name) for name in installed.get(top, [top])}
+        if not owners & (needed if found.at_import and module.room != "testing" else needed | optional):
+            yield f"{module.at(found.line)}: {top} ({', '.join(sorted(owners))}) is not a dependency in pyproject.toml"
+
+
+_installed = cache(packages_distributions)
+
+
+def _distribution(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")

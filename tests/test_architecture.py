@@ -1,0 +1,143 @@
+"""rarkit keeps the rules of docs/architecture.md: who imports whom, what is light, how classes and files are made."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.rules import (
+    LONGEST_FILE,
+    LONGEST_FUNCTION,
+    MAY_IMPORT,
+    QUICK_ENTRANCES,
+    ROOT,
+    SLOW,
+    Module,
+    imports,
+    long_things,
+    modules,
+    open_classes,
+    plugin_files,
+    private,
+    swallowed,
+    target,
+    undeclared,
+    upward,
+)
+
+Rule = Callable[[Module], Iterator[str]]
+RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rarkit_keeps_the_rule(rule: Rule) -> None:
+    _none([sentence for module in modules().values() for sentence in rule(module)])
+
+
+@pytest.mark.parametrize("rule", [private, open_classes, long_things, swallowed], ids=lambda rule: rule.__name__)
+def test_plugins_keep_the_rule(rule: Rule) -> None:
+    _none([sentence for module in plugin_files(tests=False) for sentence in rule(module)])
+
+
+def test_tests_of_plugins_use_public_names() -> None:
+    _none([sentence for module in plugin_files(tests=True) for sentence in private(module)])
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {module.room for module in modules().values()}
+    assert rooms <= set(MAY_IMPORT), f"give {rooms - set(MAY_IMPORT)} a place here and in docs/architecture.md"
+
+
+def test_room_names_say_what_may_be_in_them() -> None:
+    vague = [name for name in modules() if {"utils", "util", "helpers", "misc", "common"} & set(name.split("."))]
+    assert not vague, f"names that could hold anything: {vague}"
+
+
+def test_quick_modules_import_nothing_slow() -> None:
+    """--help, plan and the registry stay fast: follow what importing them imports, and find no heavy library."""
+    known = modules()
+    came_from = dict.fromkeys(QUICK_ENTRANCES, "")
+    waiting = list(QUICK_ENTRANCES)
+    wrong = []
+    while waiting:
+        name = waiting.pop()
+        assert name in known, f"there is no module {name}, which {came_from[name] or 'QUICK_ENTRANCES'} names"
+        for found in imports(known[name].tree):
+            if not found.at_import:
+                continue
+            if found.module.split(".")[0] in SLOW:
+                trail = f" (imported by {came_from[name]})" if came_from[name] else ""
+                wrong.append(f"{known[name].at(found.line)}{trail}: imports {found.module} at the top; import it on use")
+            reached = target(found)
+            steps = reached.split(".")
+            for package in (".".join(steps[: count + 1]) for count in range(len(steps))):
+                if package in known and package not in came_from:
+                    came_from[package] = name
+                    waiting.append(package)
+    _none(wrong)
+
+
+def test_importing_the_command_line_loads_nothing_slow() -> None:
+    code = "import sys, rarkit.cli; rarkit.registry(); print(*{name.split('.')[0] for name in sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not SLOW & set(said.stdout.split())
+
+
+def test_nothing_is_left_for_later() -> None:
+    words = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"]) + r")\b")
+    folders = ["rarkit", "plugins", "recipes", "tests", "benchmarks", "docs"]
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".toml"}]
+    lines = ((path, number, line) for path in paths for number, line in enumerate(path.read_text().splitlines(), 1))
+    _none([f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path, number, line in lines if words.search(line)])
+
+
+FAULTS: list[tuple[Rule, str, str]] = [
+    (upward, "rarkit.cache.store", "from rarkit.registry import component"),
+    (upward, "rarkit.scan_orders.spiral", "def f():\n    from rarkit.tokenizers.base import Tokenizer"),
+    (upward, "rarkit.stages.run", "import rarkit.cli"),
+    (upward, "rarkit.models.rar", "importlib.import_module('rarkit.training.loop')"),
+    (upward, "rarkit.report.page", "from rarkit.testing import grids"),
+    (upward, "rarkit.models.rar", "from .layers import Block"),
+    (open_classes, "rarkit.models.rar", "class RAR(nn.Module): ..."),
+    (open_classes, "rarkit.models.rar", "def f():\n    class Inner: ..."),
+    (long_things, "rarkit.models.rar", "\n" * (LONGEST_FILE + 1)),
+    (long_things, "rarkit.models.rar", "def f():" + "\n    x = 1" * LONGEST_FUNCTION),
+    (swallowed, "rarkit.models.rar", "try: f()\nexcept: raise"),
+    (swallowed, "rarkit.models.rar", "try: f()\nexcept (OSError, Exception): pass"),
+    (swallowed, "rarkit.models.rar", "try: f()\nexcept Exception: return None"),
+    (swallowed, "rarkit.models.rar", "with contextlib.suppress(Exception): f()"),
+    (undeclared, "rarkit.models.rar", "import einops"),
+    (undeclared, "rarkit.datasets.webdataset", "import webdataset"),
+    (private, "plugins.hilbert", "from rarkit.registry.loader import load"),
+    (private, "plugins.hilbert", "from rarkit import builtin"),
+    (private, "plugins.hilbert", "import rarkit\nrarkit.builtin.Raster"),
+    (private, "plugins.hilbert", "from rarkit.testing import grids"),
+]
+INNOCENT: list[tuple[Rule, str, str]] = [
+    (upward, "rarkit.cache.store", "if TYPE_CHECKING:\n    from rarkit.cli import app"),
+    (upward, "rarkit.cache.store", "from rarkit import __version__"),
+    (open_classes, "rarkit.models.rar", "@final\n@dataclass\nclass A: ..."),
+    (open_classes, "rarkit.models.rar", "class A(abc.ABC): ...\nclass B(Protocol[T]): ...\nclass C(ValueError): ..."),
+    (swallowed, "rarkit.models.rar", "try: f()\nexcept FileNotFoundError: pass"),
+    (swallowed, "rarkit.models.rar", "try: f()\nexcept Exception as error: causes.append(error)"),
+    (undeclared, "rarkit.datasets.webdataset", "def f():\n    import webdataset"),
+    (private, "plugins.hilbert", "import rarkit\nfrom rarkit import ScanOrder\nrarkit.hookimpl"),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "source"), FAULTS)
+def test_a_fault_is_found(rule: Rule, name: str, source: str) -> None:
+    assert len(list(rule(Module(name, ROOT / "example.py", source)))) == 1
+
+
+@pytest.mark.parametrize(("rule", "name", "source"), INNOCENT)
+def test_the_innocent_are_left_alone(rule: Rule, name: str, source: str) -> None:
+    assert list(rule(Module(name, ROOT / "example.py", source))) == []
+
+
+def _none(sentences: list[str]) -> None:
+    assert not sentences, "\n" + "\n".join(sentences)
