@@ -8,12 +8,17 @@ from rarkit.models.config import RARConfig
 from rarkit.models.sizes import PRESETS
 
 if TYPE_CHECKING:
+    from rarkit.models.merged import MergedRAR
     from rarkit.models.rar import RAR
     from rarkit.models.transformer import OrderedTransformer
 
-__all__ = ["RARConfig", "PRESETS", "RAR", "OrderedTransformer"]
+__all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer"]
 
-_ON_USE = {"RAR": "rarkit.models.rar", "OrderedTransformer": "rarkit.models.transformer"}
+_ON_USE = {
+    "RAR": "rarkit.models.rar",
+    "MergedRAR": "rarkit.models.merged",
+    "OrderedTransformer": "rarkit.models.transformer",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -78,7 +78,8 @@ class Block(nn.Module):
     def forward(self, x_BSD: Tensor, modulations_BSM: Tensor, attend: Attend) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations_BSM.chunk(6, dim=-1)
         x_BSD = x_BSD + gate1 * self.attn(_modulate(self.norm1(x_BSD), shift1, scale1), attend)
-        return x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2))
+        x_BSD = x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2))
+        return x_BSD
 
 
 @final

@@ -1,4 +1,4 @@
-"""RAR (arXiv 2411.00776), and its merged form for one fixed scan order.
+"""RAR (arXiv 2411.00776).
 
 Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
 """
@@ -13,7 +13,11 @@ from torch.nn import functional
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.models.config import SPARE_POSITIONS, RARConfig
+from rarkit.models.merged import MergedRAR
 from rarkit.models.transformer import PREFIX, OrderedTransformer
+
+TABLES = ("pos_embed", "target_aware_pos_embed")
+"""The weights that merging replaces."""
 
 
 @final
@@ -71,3 +75,21 @@ class RAR(OrderedTransformer):
                 # uniform draw of exactly 0 into a weight of −2 there; drawing and clamping does not.
                 drawn = torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator)
                 weight.copy_(drawn.clamp_(-2.0, 2.0))
+
+    @torch.no_grad()
+    def merge_positions(self, order_L: Tensor) -> MergedRAR:
+        """Folds both positional tables into one, for a model that serves this scan order alone (RAR, section 3.3).
+
+        Args:
+            order_L: (L,) int64, the raster index visited at each step.
+
+        Returns:
+            a model with the same logits along ``order_L``; it shares all weights but the tables with this one.
+        """
+        state = {name: tensor for name, tensor in self.state_dict().items() if name not in TABLES}
+        order_L = order_L.to(self.pos_embed.device)
+        state |= {"scan_pos_embed": self.positions(order_L)[None], "scan_order": order_L.clone()}
+        with torch.device("meta"):
+            merged = MergedRAR(self.config, self.attention)
+        merged.load_state_dict(state, assign=True)
+        return merged.train(self.training)

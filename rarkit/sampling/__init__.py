@@ -1,0 +1,54 @@
+"""Sampling: guidance schedules, noise, decoders. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule, Interval, Linear, PowerCosine
+from rarkit.sampling.noise import noise
+
+if TYPE_CHECKING:
+    from rarkit.sampling.base import Decoder
+    from rarkit.sampling.cached import CachedDecoder
+    from rarkit.sampling.choice import distribution, draw, pick
+    from rarkit.sampling.generation import Step, decode, generate
+    from rarkit.sampling.plain import PlainDecoder
+
+__all__ = [
+    "generate",
+    "decode",
+    "Step",
+    "Guidance",
+    "GuidanceSchedule",
+    "Constant",
+    "Linear",
+    "PowerCosine",
+    "Interval",
+    "noise",
+    "distribution",
+    "draw",
+    "pick",
+    "Decoder",
+    "CachedDecoder",
+    "PlainDecoder",
+]
+
+_ON_USE = {
+    "generate": "rarkit.sampling.generation",
+    "decode": "rarkit.sampling.generation",
+    "Step": "rarkit.sampling.generation",
+    "distribution": "rarkit.sampling.choice",
+    "draw": "rarkit.sampling.choice",
+    "pick": "rarkit.sampling.choice",
+    "Decoder": "rarkit.sampling.base",
+    "CachedDecoder": "rarkit.sampling.cached",
+    "PlainDecoder": "rarkit.sampling.plain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        from importlib import import_module
+
+        return getattr(import_module(_ON_USE[name]), name)
+    raise AttributeError(f"module 'rarkit.sampling' has no attribute {name!r}")

@@ -1,0 +1,51 @@
+"""RAR for one scan order, with both positional tables folded into one: a plain autoregressive transformer.
+
+Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from rarkit.attention.base import AttentionFunction
+from rarkit.errors import WeightsError
+from rarkit.models.config import RARConfig
+from rarkit.models.transformer import OrderedTransformer
+
+
+@final
+class MergedRAR(OrderedTransformer):
+    """What ``RAR.merge_positions`` returns. Its state dict has ``scan_pos_embed`` (1, S, D) in visiting order and the order itself.
+
+    Raises:
+        WeightsError: from ``forward``, if asked for another order than its own.
+    """
+
+    scan_order: Tensor
+
+    def __init__(self, config: RARConfig, attention: AttentionFunction | None = None) -> None:
+        """A model without weights, to be loaded."""
+        device = torch.get_default_device()
+        with torch.device("meta"):
+            super().__init__(config, attention)
+            self.scan_pos_embed = nn.Parameter(torch.empty(1, config.seq_len + 1, config.hidden_size))
+            self.register_buffer("scan_order", torch.empty(config.seq_len, dtype=torch.int64))
+        if device.type != "meta":
+            self.to_empty(device=device)
+
+    def positions(self, orders_BL: Tensor) -> Tensor:
+        """Its one table, for its one order."""
+        orders_BL = orders_BL.to(self.scan_order.device)
+        if orders_BL.shape[-1:] != self.scan_order.shape or not bool((orders_BL == self.scan_order).all()):
+            raise WeightsError(
+                f"this model's positions were merged for the scan order that visits {_begin(self.scan_order)}; it was asked to go "
+                f"along {_begin(orders_BL.reshape(-1, orders_BL.shape[-1])[0])}. Use that scan order, or the model before merging."
+            )
+        return self.scan_pos_embed[0]
+
+
+def _begin(order_L: Tensor) -> str:
+    return ", ".join(str(cell) for cell in order_L[:8].tolist()) + (", …" if len(order_L) > 8 else "")

@@ -1,0 +1,35 @@
+"""Decoding without a cache: the whole forward pass at every step. The reference for the fast decoder.
+
+Shape letters: B batch, L tokens of an image, V codebook size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from rarkit.models.transformer import OrderedTransformer
+from rarkit.sampling.base import Decoder, guide
+
+
+@final
+class PlainDecoder(Decoder):
+    """Calls the model's ``forward`` on all tokens so far, once with the class and once without."""
+
+    def __init__(self, model: OrderedTransformer, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
+        self.model, self.labels_B, self.order_L, self.scales = model, labels_B, order_L, scales
+        # What stands in cells not yet visited is without effect: attention is causal along the order.
+        self.tokens_BL = torch.zeros(len(labels_B), len(order_L), dtype=torch.int64, device=labels_B.device)
+
+    def logits(self, step: int, previous_B: Tensor | None) -> Tensor:
+        if previous_B is not None:
+            self.tokens_BL[:, self.order_L[step - 1]] = previous_B
+        nobody_B = torch.zeros_like(self.labels_B, dtype=torch.bool)
+        conditional_BV, unconditional_BV = (
+            self.model(self.tokens_BL, self.labels_B, self.order_L, dropped_B=dropped_B)[:, step].float()
+            for dropped_B in (nobody_B, ~nobody_B)
+        )
+        return guide(conditional_BV, unconditional_BV, self.scales[step])
