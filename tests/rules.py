@@ -217,3 +217,8 @@ _installed = cache(packages_distributions)
 
 def _distribution(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def none(faults: list[str], cure: str = "") -> None:
+    """Fails, and lists them all, where there are faults."""
+    assert not faults, "\n".join(["", *faults, cure])

@@ -20,6 +20,7 @@ from tests.rules import (
     imports,
     long_things,
     modules,
+    none,
     open_classes,
     plugin_files,
     private,
@@ -35,16 +36,16 @@ RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared]
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rarkit_keeps_the_rule(rule: Rule) -> None:
-    _none([sentence for module in modules().values() for sentence in rule(module)])
+    none([sentence for module in modules().values() for sentence in rule(module)])
 
 
 @pytest.mark.parametrize("rule", [private, open_classes, long_things, swallowed], ids=lambda rule: rule.__name__)
 def test_plugins_keep_the_rule(rule: Rule) -> None:
-    _none([sentence for module in plugin_files(tests=False) for sentence in rule(module)])
+    none([sentence for module in plugin_files(tests=False) for sentence in rule(module)])
 
 
 def test_tests_of_plugins_use_public_names() -> None:
-    _none([sentence for module in plugin_files(tests=True) for sentence in private(module)])
+    none([sentence for module in plugin_files(tests=True) for sentence in private(module)])
 
 
 def test_every_room_has_its_place() -> None:
@@ -78,7 +79,7 @@ def test_quick_modules_import_nothing_slow() -> None:
                 if package in known and package not in came_from:
                     came_from[package] = name
                     waiting.append(package)
-    _none(wrong)
+    none(wrong)
 
 
 def test_importing_the_command_line_loads_nothing_slow() -> None:
@@ -92,7 +93,7 @@ def test_nothing_is_left_for_later() -> None:
     folders = ["rarkit", "plugins", "recipes", "tests", "benchmarks", "docs"]
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".toml"}]
     lines = ((path, number, line) for path in paths for number, line in enumerate(path.read_text().splitlines(), 1))
-    _none([f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path, number, line in lines if words.search(line)])
+    none([f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path, number, line in lines if words.search(line)])
 
 
 FAULTS: list[tuple[Rule, str, str]] = [
@@ -137,7 +138,3 @@ def test_a_fault_is_found(rule: Rule, name: str, source: str) -> None:
 @pytest.mark.parametrize(("rule", "name", "source"), INNOCENT)
 def test_the_innocent_are_left_alone(rule: Rule, name: str, source: str) -> None:
     assert list(rule(Module(name, ROOT / "example.py", source))) == []
-
-
-def _none(sentences: list[str]) -> None:
-    assert not sentences, "\n" + "\n".join(sentences)

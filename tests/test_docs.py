@@ -1,0 +1,283 @@
+"""The documentation is complete, and what it shows runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import rarkit
+import rarkit.testing
+from rarkit.cli import app
+from rarkit.recipe.schema import Recipe
+from rarkit.registry import hookspecs
+from rarkit.registry.component import Component, Settings
+from tests.rules import PUBLIC_MODULES, ROOT, none
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+SHORTER = {"train": {"steps": 2, "warmup_steps": 0, "batch_size": 8, "checkpoint_every": 2}, "sample": {"per_class": 1}}
+"""What examples override in the recipes they name, so that a page takes seconds."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; ``line`` is that of its first line of content, counted from 1."""
+
+    page: Path
+    language: str
+    line: int
+    lines: tuple[str, ...]
+
+
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    """The fenced blocks of a page."""
+    found, opened, language, start = [], "", "", 0
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        fence = re.match(r" *(`{3,})(\S*)", line)
+        if fence and not opened:
+            opened, language, start = fence[1], fence[2], number + 1
+        elif fence and fence[1] == opened and not fence[2]:
+            found.append(Block(page, language, start, tuple(lines[start - 1 : number - 1])))
+            opened = ""
+    assert not opened, f"{page.name}:{start - 1}: a fence without an end"
+    return tuple(found)
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    lines = page.read_text().splitlines()
+    for block in blocks(page):
+        lines[block.line - 1 : block.line - 1 + len(block.lines)] = [""] * len(block.lines)
+    return "\n".join(lines)
+
+
+def script(page: Path) -> str:
+    """All Python of a page, on the lines where the page has it, so that a traceback points into the page."""
+    lines = [""] * len(page.read_text().splitlines())
+    for block in blocks(page):
+        if block.language == "python":
+            lines[block.line - 1 : block.line - 1 + len(block.lines)] = inspect.cleandoc("\n".join(block.lines)).split("\n")
+    return "\n".join(lines) + "\n"
+
+
+def commands(block: Block) -> Iterator[tuple[int, list[str]]]:
+    """The rarkit commands of a shell block, each with its line and arguments."""
+    prompted = any(line.lstrip().startswith("$ ") for line in block.lines)
+    typed, start = "", block.line
+    for number, line in enumerate(block.lines, block.line):
+        if not typed:
+            if prompted and not line.lstrip().startswith("$ "):
+                continue
+            start = number
+        typed += line.strip().removeprefix("$ ")
+        if typed.endswith("\\"):
+            typed = typed[:-1] + " "
+            continue
+        for command in re.split(r"&&|\|\||[|;]", typed):
+            words = shlex.split(command, comments=True)
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words = words[1:]
+            if words[:1] == ["rarkit"]:
+                yield start, words[1:]
+        typed = ""
+
+
+def tree(command: Any, name: str = "rarkit") -> dict[str, Any]:
+    """The commands below one, by what is typed: ``rarkit plugins list``."""
+    below = getattr(command, "commands", {})
+    return {name: command} | {path: leaf for word in below for path, leaf in tree(below[word], f"{name} {word}").items()}
+
+
+def misuse(arguments: list[str]) -> str | None:
+    """What the command line would say against these arguments; nothing is run, since each is asked for its help."""
+    command, place = get_command(app), 0
+    while below := getattr(command, "commands", None):
+        while place < len(arguments) and arguments[place].startswith("-"):
+            place += 1
+        if place == len(arguments):
+            break
+        if arguments[place] not in below:
+            return f"there is no command {arguments[place]!r}, only {', '.join(below)}"
+        command, place = below[arguments[place]], place + 1
+    said = CliRunner().invoke(app, [*arguments[:place], "--help", *arguments[place:]])
+    return said.output if said.exit_code else None
+
+
+def generator() -> ModuleType:
+    """docs/generate_parts.py, imported."""
+    spec = importlib.util.spec_from_file_location("generate_parts", DOCS / "generate_parts.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def settings_tables(model: type[Settings], prefix: str = "") -> dict[str, list[str]]:
+    """The tables of a recipe that are settings, not parts, and their keys."""
+    found: dict[str, list[str]] = {prefix: list(model.model_fields)}
+    for key, field in model.model_fields.items():
+        for inner in _classes(field.annotation):
+            if issubclass(inner, Settings) and not issubclass(inner, Component):
+                found |= settings_tables(inner, f"{prefix}.{key}".strip("."))
+    return found
+
+
+def _classes(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _classes(argument)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def missing(page: Path, wanted: Iterator[str] | list[str]) -> list[str]:
+    """Those that the page does not show in backticks, in a heading, or in a code block."""
+    assert page.exists(), f"docs/{page.name} is missing"
+    shown = page.read_text()
+    return [name for name in wanted if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if script(page).strip()], ids=lambda page: page.name)
+def test_examples_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    for recipe in (ROOT / "recipes").glob("*.toml"):
+        shortened = [f'extends = "{recipe}"']
+        for table, settings in SHORTER.items():
+            shortened += [f"[{table}]", *(f"{key} = {value}" for key, value in settings.items())]
+        (tmp_path / "recipes" / recipe.name).write_text("\n".join(shortened))
+    (tmp_path / page.name).write_text(script(page))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, page.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    promised = re.findall(r"^print\(.*\)  # (.*)$", script(page), re.MULTILINE)
+    said = ran.stdout.splitlines()
+    none([line for line in promised if line not in said], f"was promised, but this was printed:\n{ran.stdout}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse(page: Path) -> None:
+    wrong = [
+        f"{page.name}:{line}: {said}"
+        for block in blocks(page)
+        if block.language in {"bash", "console", "sh"}
+        for line, arguments in commands(block)
+        if (said := misuse(arguments))
+    ]
+    none(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for aim in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"\w+:", aim):
+            continue
+        path, _, anchor = aim.partition("#")
+        reached = (page.parent / path).resolve() if path else page
+        if not reached.exists():
+            wrong.append(f"{page.name}: {aim}: there is no such file")
+        elif anchor and anchor not in {slug(line) for line in re.findall(r"^#+ (.*)$", prose(reached), re.MULTILINE)}:
+            wrong.append(f"{page.name}: {aim}: {reached.name} has no such heading")
+    none(wrong)
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    linked = re.findall(r"\]\(([^)#\s]+)", prose(ROOT / "README.md"))
+    none([f"docs/{page.name}" for page in DOCS.glob("*.md") if f"docs/{page.name}" not in linked], "link them in README.md")
+
+
+def test_every_command_and_option_is_documented() -> None:
+    wanted = dict.fromkeys(tree(get_command(app)))
+    for command in tree(get_command(app)).values():
+        wanted |= {option: None for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    hidden = {"rarkit", "--install-completion", "--show-completion"}
+    none(missing(DOCS / "commands.md", [name for name in wanted if name not in hidden]))
+
+
+def test_every_hook_is_documented() -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith("rarkit_")]
+    assert len(hooks) >= 6
+    headings = re.findall(r"^### (.*)$", (DOCS / "plugins.md").read_text(), re.MULTILINE)
+    none([hook for hook in hooks if hook not in headings], "give each a heading of the third level")
+
+
+def test_what_plugins_may_use_is_documented() -> None:
+    classes = [name for name in rarkit.__all__ if isinstance(value := getattr(rarkit, name), type) and _of_parts(value)]
+    suites = list(rarkit.testing.__all__)
+    variables = ["RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS", "--strict-plugins", "rarkit plugins list"]
+    distributions = [path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")]
+    none(missing(DOCS / "plugins.md", [*classes, *suites, *variables, *sorted(PUBLIC_MODULES), *distributions]))
+
+
+def _of_parts(value: type) -> bool:
+    return issubclass(value, Settings) or value.__module__.endswith((".base", ".images"))
+
+
+def test_the_page_of_parts_is_up_to_date() -> None:
+    assert (DOCS / "parts.md").read_text() == generator().page(rarkit.registry()), "run python docs/generate_parts.py"
+
+
+def test_every_part_and_setting_is_documented() -> None:
+    """Independent of the generator: a part it forgot would be missing from the page and from the comparison."""
+    wanted = []
+    for kind in generator().TITLES:
+        registry = rarkit.registry().of_kind(kind)
+        for name, part in registry.items():
+            if registry.source(name).plugin == "builtin":
+                wanted += [f"### {name}", part.__name__, *(f"{key}" for key in part.model_fields)]
+    assert len(wanted) > 40
+    none(missing(DOCS / "parts.md", wanted))
+
+
+def test_every_recipe_table_and_key_is_documented() -> None:
+    tables = settings_tables(Recipe)
+    assert {"", "model", "train", "sample", "evaluate"} <= set(tables)
+    page = (DOCS / "recipes.md").read_text()
+    shown = {*re.findall(r"`([^`\n]+)`", page), *re.findall(r"^\[+([\w.]+)\]+$", page, re.MULTILINE)}
+    shown = {word.strip("[]") for word in shown}
+    none([table for table in tables if table and table not in shown], "docs/recipes.md lacks these")
+    none([key for keys in tables.values() for key in keys if key not in shown], "docs/recipes.md lacks these")
+
+
+def test_every_recipe_is_documented() -> None:
+    recipes = [recipe.name for recipe in (ROOT / "recipes").glob("*.toml")]
+    assert recipes
+    none(missing(DOCS / "recipes.md", recipes))
+
+
+def test_the_readme_says_how_to_begin() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "pip install -e . -c constraints.txt && rarkit run recipes/digits.toml" in readme
+    assert "pip install nox && nox" in readme
+
+
+def test_a_misuse_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ A=1 rarkit run --no-such-option x.toml \\\n  && rarkit explode\nrarkit is output\n```\n")
+    [block] = blocks(page)
+    found = list(commands(block))
+    assert found == [(2, ["run", "--no-such-option", "x.toml"]), (2, ["explode"])]
+    assert all(misuse(arguments) for _, arguments in found)
+    assert misuse(["--help"]) is None
