@@ -126,17 +126,20 @@ class StageOutput:
     # Writing
 
     @contextmanager
-    def writing(self, about: Mapping[str, Any]) -> Iterator[None]:
+    def writing(self, about: Mapping[str, Any], *, afresh: bool = False) -> Iterator[None]:
         """Holds the lock of this output while it is written, and begins it where nothing was begun.
 
         Args:
             about: plain JSON data for the record: identity, upstream, recipe, versions.
+            afresh: throw away what is there, whole or not.
 
         Raises:
             LockedError: another process is writing it.
             StoreError: the store cannot be written.
         """
         with lock(self.filesystem, f"{self.path}/lock.json", f"stage {self.stage!r} ({self.fingerprint})"):
+            if afresh:
+                self._empty()
             if not self.record():
                 self._group(mode="a").attrs[ATTRIBUTE] = {
                     **about,
@@ -247,11 +250,23 @@ class StageOutput:
         group.attrs[ATTRIBUTE] = {**record, **facts, "files": listed, "complete": True, "finished": time.time()}
 
     def remove(self) -> None:
-        """Deletes the output, the record first, so that what is left of an interrupted removal counts as nothing."""
-        if self.exists():
-            self.filesystem.rm_file(f"{self.path}/zarr.json")
+        """Deletes the output.
+
+        Raises:
+            LockedError: another process is writing it.
+        """
+        with lock(self.filesystem, f"{self.path}/lock.json", f"stage {self.stage!r} ({self.fingerprint})"):
+            self._empty()
         if self.filesystem.exists(self.path):
             self.filesystem.rm(self.path, recursive=True)
+
+    def _empty(self) -> None:
+        """Deletes all but the lock, the record first, so that what is left of an interrupted removal counts as nothing."""
+        if self.exists():
+            self.filesystem.rm_file(f"{self.path}/zarr.json")
+        for key in self._sizes():
+            if key != "lock.json":
+                self.filesystem.rm_file(f"{self.path}/{key}")
 
     # Reading
 

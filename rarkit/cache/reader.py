@@ -7,6 +7,7 @@ map of the file gives any row at the price of one page. Chunks of remote stores 
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -59,7 +60,7 @@ class RowReader:
         # Rows of one chunk together, so that each map is indexed once.
         by_block = np.argsort(block_B, kind="stable")
         edges = np.flatnonzero(np.diff(block_B[by_block], prepend=-1, append=-1))
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             chosen = by_block[first:last]
             result[chosen] = self._maps[block_B[chosen[0]]][row_B[chosen]]
         return result

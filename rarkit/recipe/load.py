@@ -34,8 +34,8 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: boo
     """
     path = str(path)
     tables, texts = _read(path, ())
-    for override in overrides:
-        _override(tables, override)
+    for assignment in overrides:
+        override(tables, assignment)
     return parse_recipe(tables, registry(strict=strict_plugins), path, texts, name=PurePosixPath(path).stem)
 
 
@@ -126,11 +126,16 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _override(tables: dict[str, Any], override: str) -> None:
-    path, equals, said = override.partition("=")
+def override(tables: dict[str, Any], assignment: str) -> None:
+    """Sets one value in nested tables: ``table.key=value``, the value in TOML (a bare word counts as a string).
+
+    Raises:
+        RecipeError: it is not of that form, or the path runs through something that is no table.
+    """
+    path, equals, said = assignment.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", key) for key in keys):
-        raise RecipeError(f"--set {override!r}: expected table.key=value, as in --set train.steps=100")
+        raise RecipeError(f"--set {assignment!r}: expected table.key=value, as in --set train.steps=100")
     try:
         value = tomllib.loads(f"value = {said}")["value"]
     except tomllib.TOMLDecodeError:
@@ -139,7 +144,7 @@ def _override(tables: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         below = table.setdefault(key, {})
         if not isinstance(below, dict):
-            raise RecipeError(f"--set {override!r}: {key!r} is {below!r}, not a table")
+            raise RecipeError(f"--set {assignment!r}: {key!r} is {below!r}, not a table")
         table = below
     # Another part has other settings: those of the part that was named before would only be refused.
     if keys[-1] == "name" and ".".join(keys[:-1]) in PART_TABLES and table.get("name") != value:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_va
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.registry.component import Location, NotInFingerprint, Settings
-from rarkit.sampling.guidance import Guidance, PowerCosine
+from rarkit.sampling.guidance import Constant, Guidance
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["float32", "bfloat16"]
@@ -101,7 +101,7 @@ class SampleSettings(Settings):
 
     per_class: PositiveInt = 50
     """Images for each class."""
-    guidance: Guidance = PowerCosine()
+    guidance: Guidance = Constant()
     """Classifier-free guidance over the steps of the sequence."""
     temperature: PositiveFloat = 1.0
     """Logits are divided by it."""

@@ -1,0 +1,221 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rarkit.cache.output import StageOutput
+from rarkit.cache.store import Store
+from rarkit.errors import RecipeError, StoreError
+from rarkit.registry.loader import Loaded, registry
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.stages.progress import Reporter
+
+if TYPE_CHECKING:
+    from rarkit.stages.pipeline import Plan
+    from rarkit.workflow import Run
+
+MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·"}
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_plan(plan: Plan) -> None:
+    """Each stage with what will become of it, and why."""
+    table = _table("", "stage", "fingerprint", "action", "because")
+    for stage in plan.stages:
+        table.add_row(MARKS[stage.action], stage.name, stage.output.fingerprint[:10], stage.action, stage.reason)
+    console = _console()
+    console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
+    console.print(table)
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """A plan for scripts."""
+    stages = [
+        {
+            "name": stage.name,
+            "fingerprint": stage.output.fingerprint,
+            "action": stage.action,
+            "reason": stage.reason,
+            "upstream": dict(stage.upstream),
+        }
+        for stage in plan.stages
+    ]
+    return {"recipe": plan.recipe.recipe_name, "store": plan.store.url, "nothing_to_do": plan.nothing_to_do, "stages": stages}
+
+
+def print_run(run: Run) -> None:
+    """The numbers of a run, and where to look."""
+    from rarkit.report.publish import metrics_of
+    from rarkit.report.terminal import metrics_table
+
+    console = _console()
+    if run.did_nothing:
+        console.print("Nothing to do: everything is in the store.")
+    metrics = metrics_of(run.metrics)
+    if metrics:
+        console.print(metrics_table(metrics))
+    console.print(f"Done in {run.seconds:,.1f} s. Look at {run.folder / 'report.html'}", soft_wrap=True)
+
+
+def print_plugins(loaded: Loaded) -> None:
+    """Each plugin with what it brings."""
+    table = _table("plugin", "distribution", "status", "parts")
+    for record in loaded.records:
+        by_kind: dict[str, list[str]] = {}
+        for kind, part in record.parts:
+            by_kind.setdefault(kind, []).append(part.part_name())
+        brings = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items()) or record.cause
+        source = record.source
+        table.add_row(source.plugin, f"{source.distribution} {source.distribution_version}", record.status, brings)
+    console = _console()
+    console.print(table)
+    for conflict in loaded.conflicts:
+        console.print(f"conflict: {conflict}", style="red")
+
+
+def plugins_as_json(loaded: Loaded) -> dict[str, Any]:
+    """The plugins for scripts."""
+    plugins = [
+        {
+            "plugin": record.source.plugin,
+            "distribution": record.source.distribution,
+            "version": record.source.distribution_version,
+            "status": record.status,
+            "cause": record.cause,
+            "parts": [{"kind": kind, "name": part.part_name(), "version": part.version} for kind, part in record.parts],
+        }
+        for record in loaded.records
+    ]
+    return {"plugins": plugins, "conflicts": list(loaded.conflicts)}
+
+
+def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, int, int]:
+    """A scan order by name, with settings, and the grid to draw it on.
+
+    Raises:
+        RecipeError: the grid or a setting makes no sense.
+        UnknownPartError: there is no such order.
+        GridError: it cannot serve the grid.
+    """
+    from pydantic import ValidationError
+
+    from rarkit.recipe.load import override
+
+    match = re.fullmatch(r"(\d+)[x×](\d+)", grid)
+    if match is None:
+        raise RecipeError(f"--grid {grid!r}: expected HEIGHTxWIDTH, as in 8x8")
+    height, width = int(match[1]), int(match[2])
+    tables: dict[str, Any] = {}
+    for setting in settings:
+        override(tables, setting)
+    try:
+        order = registry().scan_orders[name](**tables)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
+        raise RecipeError(f"scan order {name!r}: {said}") from error
+    order.check_grid(height, width)
+    return order, height, width
+
+
+def print_order(order: ScanOrder, height: int, width: int) -> None:
+    """The grid with the step at which each cell is visited."""
+    from rarkit.report.terminal import scan_order_text
+
+    _console().print(scan_order_text(order.order(height, width), height, width))
+
+
+def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:
+    """The path of a scan order as a PNG."""
+    from rarkit.report.pictures import scan_order_image, write_png
+
+    write_png(scan_order_image(order.order(height, width), height, width), path)
+
+
+def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
+    """The outputs that are named (all, if none are).
+
+    Raises:
+        StoreError: a name matches nothing.
+    """
+    found = list(Store(store).outputs())
+    if not names:
+        return found
+    chosen: list[StageOutput] = []
+    for name in names:
+        stage, _, prefix = name.partition("/")
+        matching = [output for output in found if output.stage == stage and output.fingerprint.startswith(prefix)]
+        if not matching:
+            known = ", ".join(sorted({output.stage for output in found})) or "nothing"
+            raise StoreError(f"store {store!r} has no output {name!r}. It holds: {known}. See rarkit cache ls.")
+        chosen += [output for output in matching if output not in chosen]
+    return chosen
+
+
+def output_as_json(output: StageOutput) -> dict[str, Any]:
+    """One output for scripts."""
+    record = output.record()
+    return {
+        "stage": output.stage,
+        "fingerprint": output.fingerprint,
+        "complete": bool(record.get("complete")),
+        "recipe": record.get("recipe_name"),
+        "finished": record.get("finished"),
+        "bytes": output.bytes_used(),
+        "path": output.path,
+    }
+
+
+def print_outputs(found: list[StageOutput]) -> None:
+    """The outputs in a table."""
+    table = _table("stage", "fingerprint", "recipe", "state", "size", "finished")
+    for output in found:
+        row = output_as_json(output)
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"])) if row["finished"] else ""
+        state = "complete" if row["complete"] else "unfinished"
+        table.add_row(row["stage"], row["fingerprint"], row["recipe"] or "", state, size(row["bytes"]), when)
+    console = _console()
+    console.print(table if found else "The store is empty.")
+
+
+def verified(output: StageOutput) -> str | None:
+    """What is wrong with an output, every byte read; None if nothing is."""
+    record = output.record()
+    blocks = sum(array["blocks"] for array in record.get("arrays", {}).values())
+    with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
+        return output.verify(advance)
+
+
+def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
+    """The state of each output, and the cure of a damaged one."""
+    console = _console()
+    for output, defect in rows:
+        cure = f" (make it again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
+        said = "whole" if defect is None else f"damaged: {defect}{cure}"
+        console.print(f"{output.stage}/{output.fingerprint}: {said}", soft_wrap=True)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"

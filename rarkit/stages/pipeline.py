@@ -1,0 +1,256 @@
+"""Plans a recipe's stages against a store, says why each runs, and runs them."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal, final
+
+from rarkit.cache.fingerprint import differences, fingerprint
+from rarkit.cache.output import StageOutput
+from rarkit.cache.store import Store
+from rarkit.errors import CapabilityError, IncompleteError, RecipeError
+from rarkit.recipe.schema import PART_TABLES, Recipe
+from rarkit.recipe.text import to_toml
+from rarkit.registry.component import Component
+from rarkit.stages.base import Stage, Work, model_grid
+from rarkit.stages.evaluate import Evaluate
+from rarkit.stages.fit import Fit
+from rarkit.stages.progress import Reporter
+from rarkit.stages.reference import Reference
+from rarkit.stages.sample import Sample
+from rarkit.stages.tokenize import Tokenize
+from rarkit.stages.train import Train
+
+STAGES: tuple[Stage, ...] = (Fit(), Tokenize(), Train(), Sample(), Reference(), Evaluate())
+"""In an order in which each comes after those that it reads."""
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+DEFAULT_STORE = "rarkit-store"
+
+Action = Literal["cached", "run", "not needed", "damaged", "left out"]
+
+
+@final
+@dataclass(frozen=True)
+class PlannedStage:
+    """What will become of one stage, and why."""
+
+    stage: Stage
+    output: StageOutput
+    upstream: Mapping[str, str]
+    identity: Mapping[str, Any]
+    action: Action
+    reason: str
+    forced: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a recipe, in the order in which they run."""
+
+    recipe: Recipe
+    store: Store
+    stages: tuple[PlannedStage, ...]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether every stage is there already."""
+        return all(stage.action in ("cached", "not needed") for stage in self.stages)
+
+    def __getitem__(self, name: str) -> PlannedStage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def outputs(self) -> dict[str, StageOutput]:
+        """The outputs that are complete now, by stage."""
+        return {stage.name: stage.output for stage in self.stages if stage.output.record().get("complete")}
+
+
+def plan(
+    recipe: Recipe,
+    store: str | Store = DEFAULT_STORE,
+    *,
+    start: str | None = None,
+    until: str | None = None,
+    force: tuple[str, ...] = (),
+) -> Plan:
+    """Says for each stage of a recipe whether its output is in the store, and if not, why not. Starts and writes nothing.
+
+    Args:
+        recipe: the recipe.
+        store: any fsspec URL.
+        start: run this stage and all after it anew; those before it must be in the store.
+        until: leave out the stages after this one.
+        force: run these stages anew even if their output is there.
+
+    Raises:
+        RecipeError: ``start``, ``until`` or ``force`` names no stage of this recipe.
+        GridError: tokenizer, images and scan order do not go together.
+        StoreError: the store cannot be read.
+    """
+    store = Store(store) if isinstance(store, str) else store
+    model_grid(recipe)
+    stages = [stage for stage in STAGES if stage.wanted(recipe)]
+    names = [stage.name for stage in stages]
+    for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
+        if name is not None and name not in names:
+            raise RecipeError(f"{option} {name}: this recipe has no such stage. It has: {', '.join(names)}.")
+    forced = set(force) | set(names[names.index(start) :] if start is not None else [])
+    planned: dict[str, PlannedStage] = {}
+    for stage in stages:
+        planned[stage.name] = _planned(stage, recipe, store, planned, stage.name in forced)
+    last = names.index(until) if until is not None else len(names) - 1
+    return Plan(recipe, store, tuple(_pruned(planned, names[last + 1 :], start)))
+
+
+def _planned(stage: Stage, recipe: Recipe, store: Store, before: Mapping[str, PlannedStage], forced: bool) -> PlannedStage:
+    identity = {"version": stage.version, **stage.identity(recipe)}
+    upstream = {name: before[name].output.fingerprint for name in stage.upstream(recipe)}
+    output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
+
+    def found(action: Action, reason: str) -> PlannedStage:
+        return PlannedStage(stage, output, upstream, identity, action, reason, forced)
+
+    if forced:
+        return found("run", "asked for")
+    try:
+        record = output.record()
+        if record.get("complete"):
+            defect = output.defect()
+            return found("cached", "") if defect is None else found("damaged", f"{defect}; make it again with --force {stage.name}")
+    except IncompleteError as error:
+        return found("damaged", str(error))
+    if record:
+        return found("run", "goes on where an earlier run stopped")
+    return found("run", _why_new(stage, recipe, store, identity, upstream))
+
+
+def _why_new(stage: Stage, recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    """What is different from the last output of this stage that the same recipe made."""
+    records = [output.record() for output in store.outputs(stage.name)]
+    same = [record for record in records if record.get("complete") and record.get("recipe_name") == recipe.recipe_name]
+    if not same:
+        return "not in the store yet"
+    last = max(same, key=lambda record: float(record["finished"]))
+    changed = differences(last["identity"], identity)
+    above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
+    reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
+    reasons += [f"upstream changed: {', '.join(above)}"] if above else []
+    return "; ".join(reasons)
+
+
+def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:
+    """The stages without those that nobody needs: absent ones whose readers are all in the store."""
+    kept: list[PlannedStage] = []
+    names = list(planned)
+    for index, (name, stage) in enumerate(planned.items()):
+        readers = [other for other in planned.values() if name in other.upstream and other.name not in left_out]
+        if name in left_out:
+            stage = _changed(stage, "left out", "after --until")
+        elif start is not None and index < names.index(start) and stage.action != "cached":
+            raise RecipeError(f"--from {start}: stage {name!r} before it is not in the store. Run without --from first.")
+        elif stage.action == "run" and not stage.forced and readers and all(other.action == "cached" for other in readers):
+            stage = _changed(stage, "not needed", "what reads it is in the store")
+        kept.append(stage)
+    return kept
+
+
+def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:
+    return PlannedStage(stage.stage, stage.output, stage.upstream, stage.identity, action, reason)
+
+
+@final
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to in one run."""
+
+    name: str
+    fingerprint: str
+    action: Literal["ran", "cached"]
+    seconds: float
+    reason: str
+
+
+def check_ready(plan: Plan, device: str) -> None:
+    """Raises unless the plan can be carried out on this device.
+
+    Raises:
+        IncompleteError: an output is damaged; the message says which stage to force.
+        CapabilityError: a part that is needed cannot work here.
+    """
+    for stage in plan.stages:
+        if stage.action == "damaged":
+            raise IncompleteError(f"stage {stage.name!r} ({stage.output.path}) is damaged: {stage.reason}.")
+    if plan.nothing_to_do:
+        return
+    train = plan.recipe.train
+    dtype = train.precision if train is not None else "float32"
+    for table in PART_TABLES:
+        part: Any = plan.recipe
+        for key in table.split("."):
+            part = getattr(part, key, None)
+        if isinstance(part, Component):
+            reason = part.capability(device, dtype)
+            if reason is not None:
+                raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {reason}")
+
+
+def execute(plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None]) -> list[StageResult]:
+    """Runs what the plan says, each output locked while it is written.
+
+    Args:
+        plan: from ``plan``; call ``check_ready`` first.
+        device: a torch device string.
+        reporter: shows progress.
+        log: takes (stage, record) as records come in.
+    """
+    if not plan.nothing_to_do:
+        plan.store.check_writable()
+    results = []
+    for planned in plan.stages:
+        if planned.action == "cached":
+            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", 0.0, planned.reason))
+        if planned.action != "run":
+            continue
+        started = time.monotonic()
+        _run_stage(plan, planned, device, reporter, log)
+        seconds = time.monotonic() - started
+        reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
+        results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
+    return results
+
+
+def _run_stage(
+    plan: Plan, planned: PlannedStage, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None]
+) -> None:
+    output, recipe = planned.output, plan.recipe
+    about = {
+        "identity": planned.identity,
+        "upstream": planned.upstream,
+        "recipe_name": recipe.recipe_name,
+        "recipe": to_toml(recipe),
+        "versions": versions(),
+        "host": platform.node(),
+    }
+    inputs = {name: plan[name].output for name in planned.upstream}
+    for upstream in inputs.values():
+        upstream.require_complete()
+    with output.writing(about, afresh=planned.forced):
+        # Another process may have finished it while this one waited for nothing but its own plan.
+        if output.record().get("complete"):
+            return
+        planned.stage.run(Work(recipe, device, inputs, output, reporter, lambda record: log(planned.name, record)))
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides results."""
+    return {name: version(name) for name in ("rarkit", "torch", "numpy", "zarr", "scikit-learn")} | {
+        "python": platform.python_version()
+    }

@@ -1,0 +1,83 @@
+"""How far long work has come: bars on a terminal, now and then a plain line elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Advance = Callable[..., None]
+"""``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) takes the place of the last one."""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@final
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:,.0f}/s" if rate else "", style="progress.data.speed")
+
+
+@final
+class Reporter:
+    """Where stages tell what they are doing."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """``quiet`` says nothing at all."""
+        self._console = Console(stderr=True, quiet=quiet)
+        self._quiet = quiet
+
+    def say(self, line: str) -> None:
+        """One line for the user."""
+        self._console.print(line, markup=False, highlight=False)
+
+    @contextmanager
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        """A piece of work of ``total`` units, of which ``done`` were done before."""
+        context = self._bar if self._console.is_terminal and not self._quiet else self._lines
+        with context(description, total, unit, done) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            bar = progress.add_task(description, total=total, completed=done, note="")
+
+            def advance(n: int = 1, note: str = "") -> None:
+                progress.update(bar, advance=n, **({"note": note} if note else {}))
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+        started = last = time.monotonic()
+        state = done
+
+        def advance(n: int = 1, note: str = "") -> None:
+            nonlocal state, last
+            state += n
+            now = time.monotonic()
+            if now - last >= SECONDS_BETWEEN_LINES and not self._quiet:
+                last = now
+                rate = (state - done) / (now - started)
+                left = (total - state) / rate if rate else 0.0
+                said = f"{description}: {state:,}/{total:,} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
+                print(f"{said}, {note}" if note else said, file=sys.stderr, flush=True)
+
+        yield advance

@@ -1,0 +1,106 @@
+"""sample: tokens drawn from the model along the scan order, decoded to images.
+
+Shape letters: M samples, L tokens of an image, H, W, C image height, width, channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.recipe.schema import Recipe
+from rarkit.stages.base import Stage, Work, model_grid, read_state
+from rarkit.stages.tokenize import decoded, token_dtype
+from rarkit.stages.train import rar_config, trained_model
+
+if TYPE_CHECKING:
+    from rarkit.models.transformer import OrderedTransformer
+
+BLOCK_ROWS = 256
+
+
+@final
+class Sample(Stage):
+    """Model → ``tokens`` (M, L) in raster order, ``labels`` (M,), ``images`` (M, H, W, C)."""
+
+    name = "sample"
+
+    def wanted(self, recipe: Recipe) -> bool:
+        return recipe.sample is not None
+
+    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
+        return (*(("fit",) if recipe.tokenizer.learns else ()), *(("train",) if recipe.train is not None else ()))
+
+    def identity(self, recipe: Recipe) -> dict[str, Any]:
+        assert recipe.sample is not None
+        identity = {"seed": recipe.seed, "sample": recipe.sample.identity(), "scan_order": recipe.scan_order.identity()}
+        if recipe.train is None:
+            identity["model"] = recipe.model.identity()
+            identity["attention"] = recipe.attention.identity()
+            identity["tokenizer"] = recipe.tokenizer.identity()
+            identity["dataset"] = recipe.dataset.identity()
+        return identity
+
+    def run(self, work: Work) -> None:
+        import torch
+
+        from rarkit.sampling.generate import generate
+
+        recipe, output = work.recipe, work.output
+        assert recipe.sample is not None
+        settings, info, grid = recipe.sample, recipe.dataset.info(), model_grid(recipe)
+        count = settings.per_class * info.num_classes
+        model = sampling_model(work)
+        tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+        output.create("tokens", (count, grid[0] * grid[1]), token_dtype(recipe.tokenizer.codebook_size()), BLOCK_ROWS)
+        output.create("labels", (count,), np.int32, BLOCK_ROWS)
+        output.create("images", (count, info.height, info.width, info.channels), np.uint8, BLOCK_ROWS)
+        missing = output.missing_blocks(["tokens", "labels", "images"])
+        order = torch.from_numpy(recipe.scan_order.order(*grid))
+        todo = sum(stop - start for start, stop in (output.block_rows("tokens", block) for block in missing))
+        with work.reporter.task("sample", count, "images", count - todo) as advance, torch.inference_mode():
+            for block in missing:
+                start, stop = output.block_rows("tokens", block)
+                labels_B = sample_labels(np.arange(start, stop), settings.per_class)
+                parts = []
+                for first in range(start, stop, settings.batch_size):
+                    indices = np.arange(first, min(first + settings.batch_size, stop))
+                    tokens_BL = generate(
+                        model,
+                        torch.from_numpy(sample_labels(indices, settings.per_class)),
+                        order=order,
+                        guidance=settings.guidance,
+                        temperature=settings.temperature,
+                        top_k=settings.top_k,
+                        top_p=settings.top_p,
+                        seed=recipe.seed,
+                        indices=indices,
+                    )
+                    parts.append(tokens_BL.cpu().numpy())
+                    advance(len(indices))
+                tokens_BL = np.concatenate(parts)
+                images = np.concatenate(list(decoded(tokenizer, tokens_BL, grid)))
+                output.write_block(block, tokens=tokens_BL, labels=labels_B.astype(np.int32), images=images)
+        output.finish()
+
+
+def sample_labels(indices: NDArray[np.int64], per_class: int) -> NDArray[np.int64]:
+    """The class asked for of each sample: ``per_class`` of class 0, then of class 1, …"""
+    return indices // per_class
+
+
+def sampling_model(work: Work) -> OrderedTransformer:
+    """The trained model, or the one whose weights the recipe names, in the precision that sampling asks for."""
+    import torch
+
+    recipe = work.recipe
+    assert recipe.sample is not None
+    dtype = getattr(torch, recipe.sample.precision)
+    if recipe.train is not None:
+        return trained_model(work.inputs["train"], recipe, work.device).to(dtype)
+    from rarkit.models.checkpoints import load_rar
+
+    assert recipe.model.weights is not None
+    return load_rar(recipe.model.weights, rar_config(recipe), device=work.device, dtype=dtype).eval()

@@ -1,0 +1,198 @@
+"""``rarkit.run``: a recipe from plan to pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from rarkit.errors import StoreError
+from rarkit.recipe.schema import Recipe
+from rarkit.stages.pipeline import DEFAULT_STORE, Plan, StageResult, check_ready, execute, plan, versions
+from rarkit.stages.progress import Reporter
+
+RECEIPT = "receipt.json"
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What a run came to."""
+
+    plan: Plan
+    folder: Path
+    """Where the pictures and numbers are."""
+    results: tuple[StageResult, ...]
+    seconds: float
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether everything was there already."""
+        return all(result.action == "cached" for result in self.results)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of ``metrics.json``; none where the recipe was stopped before evaluation."""
+        path = self.folder / "metrics.json"
+        return list(json.loads(path.read_text())["metrics"]) if path.exists() else []
+
+
+def resolve_device(device: str) -> str:
+    """``"auto"`` is CUDA where there is any, else the CPU; anything else is itself."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run(
+    recipe: Recipe,
+    store: str = DEFAULT_STORE,
+    *,
+    device: str = "auto",
+    start: str | None = None,
+    until: str | None = None,
+    force: tuple[str, ...] = (),
+    runs: str | Path = "runs",
+    quiet: bool = False,
+) -> Run:
+    """Runs what is not in the store yet, and leaves pictures and numbers in ``runs/<recipe>/``.
+
+    Args:
+        recipe: from ``rarkit.load_recipe``.
+        store: where stage outputs are cached, any fsspec URL.
+        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA where there is any.
+        start: run this stage and all after it anew.
+        until: stop after this stage.
+        force: run these stages anew.
+        runs: the folder for results.
+        quiet: no progress on stderr.
+
+    Raises:
+        RarkitError: whatever went wrong, with its cure.
+    """
+    return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
+
+
+def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
+    """Carries out a plan; the second half of ``run``."""
+    folder = Path(runs) / planned.recipe.recipe_name
+    began = time.monotonic()
+    if planned.nothing_to_do and _is_published(planned, folder):
+        check_ready(planned, "cpu")
+        results = execute(planned, "cpu", Reporter(quiet=quiet), _ignore)
+        return Run(planned, folder, tuple(results), time.monotonic() - began)
+    device = resolve_device(device)
+    check_ready(planned, device)
+    live = _LiveLog(folder / "log.jsonl")
+    try:
+        results = execute(planned, device, Reporter(quiet=quiet), live.write)
+    finally:
+        live.close()
+    run = Run(planned, folder, tuple(results), time.monotonic() - began)
+    _publish(run, device)
+    return run
+
+
+def _ignore(stage: str, record: Mapping[str, Any]) -> None:
+    """Nothing runs, so nothing is logged."""
+
+
+@final
+class _LiveLog:
+    """``log.jsonl`` while it grows; publishing replaces it with the exact record from the store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: Any = None
+
+    def write(self, stage: str, record: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w")
+        self._file.write(json.dumps({"stage": stage, **record}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _fingerprints(planned: Plan) -> dict[str, str]:
+    return {name: output.fingerprint for name, output in planned.outputs().items()}
+
+
+def _is_published(planned: Plan, folder: Path) -> bool:
+    """Whether the folder shows just these outputs."""
+    try:
+        receipt = json.loads((folder / RECEIPT).read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    shown = {stage["name"]: stage["fingerprint"] for stage in receipt["stages"]}
+    return shown == _fingerprints(planned) and all((folder / name).exists() for name in receipt["files"])
+
+
+def _publish(run: Run, device: str) -> None:
+    from rarkit.report.publish import machine_description, publish
+
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        files = publish(run.plan, run.results, run.seconds, run.folder)
+        (run.folder / RECEIPT).write_text(json.dumps(_receipt(run, device, machine_description(), files), indent=2) + "\n")
+    except OSError as error:
+        raise StoreError(f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store.") from error
+
+
+def _receipt(run: Run, device: str, machine: str, files: list[str]) -> dict[str, Any]:
+    """What ran, on what, with which numbers."""
+    ran = {result.name: result for result in run.results}
+    stages = []
+    for name, output in run.plan.outputs().items():
+        record = output.record()
+        stages.append(
+            {
+                "name": name,
+                "fingerprint": output.fingerprint,
+                "action": ran[name].action if name in ran else "cached",
+                "seconds": round(ran[name].seconds, 3) if name in ran else 0.0,
+                "path": output.path,
+                "identity": record["identity"],
+                "upstream": record["upstream"],
+                "versions": record["versions"],
+                "bytes": output.bytes_used(),
+            }
+        )
+    return {
+        "recipe": run.plan.recipe.model_dump(mode="json"),
+        "recipe_name": run.plan.recipe.recipe_name,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(run.seconds, 3),
+        "device": device,
+        "machine": machine,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "versions": versions(),
+        "store": run.plan.store.url,
+        "stages": stages,
+        "files": files,
+        "metrics": {metric["name"]: metric["value"] for metric in run.metrics},
+    }
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """A run for scripts: ``rarkit run --json``."""
+    return {
+        "recipe": run.plan.recipe.recipe_name,
+        "folder": str(run.folder),
+        "seconds": round(run.seconds, 3),
+        "stages": [dataclasses.asdict(result) for result in run.results],
+        "metrics": run.metrics,
+    }
