@@ -54,7 +54,7 @@ def tests(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", "-n", "2", "--durations", "10", *session.posargs, env=ONE_THREAD, external=True)
 
 
-@nox.session(requires=["environment"])
+@nox.session(reuse_venv=False, requires=["environment"])
 @nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
 def plugins(session: nox.Session, plugin: str) -> None:
     """Build a distribution of plugins/, install what was built, and run its tests."""
