@@ -1,0 +1,224 @@
+"""Stage outputs: whole or refused, resumable by block, one writer at a time, on every kind of store."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rarkit.cache.fingerprint import differences, fingerprint
+from rarkit.cache.reader import RowReader
+from rarkit.cache.store import Store
+from rarkit.errors import IncompleteError, LockedError, StoreError
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def store(request, tmp_path):
+    if request.param == "disk":
+        return Store(str(tmp_path / "store"))
+    if request.param == "memory":
+        return Store(f"memory://store-{os.getpid()}-{time.monotonic_ns()}")
+    return Store(f"s3://{request.getfixturevalue('s3_bucket')}/store-{time.monotonic_ns()}")
+
+
+ROWS = np.arange(70, dtype=np.uint16).reshape(10, 7)
+
+
+def written(store, finish=True):
+    output = store.output("tokenize", "f00d")
+    with output.writing({"identity": {}}):
+        output.create("tokens", ROWS.shape, ROWS.dtype, 3)
+        for block in output.missing_blocks(["tokens"]):
+            start, stop = output.block_rows("tokens", block)
+            output.write_block(block, tokens=ROWS[start:stop])
+        output.write_file("note.json", b"{}")
+        if finish:
+            output.finish(["note.json"], colour="red")
+    return output
+
+
+def chunk(output, block):
+    return output.chunk_path("tokens", block)
+
+
+def test_a_whole_output_reads_back(store):
+    output = written(store)
+    assert output.defect() is None
+    assert output.verify() is None
+    assert output.require_complete()["colour"] == "red"
+    np.testing.assert_array_equal(output.read_array("tokens"), ROWS)
+    np.testing.assert_array_equal(output.read_array("tokens", 2, 5), ROWS[2:5])
+    assert output.read_file("note.json") == b"{}"
+    assert [found.fingerprint for found in store.outputs()] == ["f00d"]
+    assert [found.fingerprint for found in store.outputs("tokenize")] == ["f00d"]
+    assert list(store.outputs("train")) == []
+
+
+def test_random_rows_are_the_rows(store):
+    reader = RowReader(written(store), "tokens")
+    indices = [9, 0, 3, 3, 8, 2]
+    np.testing.assert_array_equal(reader.rows(indices), ROWS[indices])
+    assert reader.rows([]).shape == (0, 7)
+    with pytest.raises(IndexError):
+        reader.rows([10])
+
+
+def test_what_is_not_finished_is_refused(store):
+    output = written(store, finish=False)
+    assert output.defect() == "it was never finished"
+    with pytest.raises(IncompleteError, match="--force tokenize"):
+        output.require_complete()
+
+
+def test_a_missing_chunk_is_seen(store):
+    output = written(store)
+    output.filesystem.rm_file(chunk(output, 1))
+    assert output.defect() == "chunk 1 of array 'tokens' is missing"
+    with pytest.raises(IncompleteError, match="--force tokenize"):
+        RowReader(output, "tokens")
+
+
+def test_a_truncated_chunk_and_file_are_seen(store):
+    output = written(store)
+    whole = output.filesystem.cat_file(chunk(output, 2))
+    output.filesystem.pipe_file(chunk(output, 2), whole[:-1])
+    assert "chunk 2 of array 'tokens' has" in output.defect()
+    output.filesystem.pipe_file(chunk(output, 2), whole)
+    output.filesystem.pipe_file(f"{output.path}/files/note.json", b"")
+    assert "file 'note.json'" in output.defect()
+
+
+def test_a_flipped_bit_is_seen_by_verify(store):
+    output = written(store)
+    data = bytearray(output.filesystem.cat_file(chunk(output, 0)))
+    data[5] ^= 4
+    output.filesystem.pipe_file(chunk(output, 0), bytes(data))
+    assert output.defect() is None
+    assert "chunk 0 of array 'tokens'" in output.verify()
+    with pytest.raises(IncompleteError, match="checksum"):
+        output.read_array("tokens")
+
+
+def test_a_damaged_record_is_seen(store):
+    output = written(store)
+    output.filesystem.pipe_file(f"{output.path}/zarr.json", b'{"attr')
+    with pytest.raises(IncompleteError, match="zarr.json is not readable"):
+        output.record()
+
+
+def test_resuming_writes_only_what_is_missing(store):
+    output = written(store, finish=False)
+    output.filesystem.rm_file(chunk(output, 1))
+    kept = output.filesystem.cat_file(chunk(output, 0))
+    again = store.output("tokenize", "f00d")
+    with again.writing({"identity": {}}):
+        again.create("tokens", ROWS.shape, ROWS.dtype, 3)
+        assert again.missing_blocks(["tokens"]) == [1]
+        with pytest.raises(IncompleteError, match="tokens not written in full"):
+            again.finish()
+        again.write_block(1, tokens=ROWS[3:6])
+        again.finish()
+    assert again.filesystem.cat_file(chunk(output, 0)) == kept
+    np.testing.assert_array_equal(again.read_array("tokens"), ROWS)
+
+
+def test_blocks_of_zeros_are_written_too(store):
+    output = store.output("sample", "00")
+    with output.writing({}):
+        output.write_array("zeros", np.zeros((5, 2), np.uint8), rows=2)
+        output.finish()
+    assert output.defect() is None
+
+
+def test_one_writer_at_a_time(store):
+    output = store.output("train", "cafe")
+    with (
+        output.writing({}),
+        pytest.raises(LockedError, match=f"process {os.getpid()} on {socket.gethostname()}"),
+        store.output("train", "cafe").writing({}),
+    ):
+        pass
+    with output.writing({}):
+        pass
+    assert not output.filesystem.exists(f"{output.path}/lock.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "free"),
+    [({"pid": 2**22 + 1}, True), ({"host": "elsewhere"}, False), ({"host": "elsewhere", "heartbeat": 0.0}, True), ({}, False)],
+)
+def test_a_lock_is_taken_over_only_from_the_dead(tmp_path, change, free):
+    output = Store(str(tmp_path)).output("train", "cafe")
+    holder = {"token": "x", "host": socket.gethostname(), "pid": os.getppid(), "heartbeat": time.time(), **change}
+    output.filesystem.makedirs(output.path)
+    output.filesystem.pipe_file(f"{output.path}/lock.json", json.dumps(holder).encode())
+    if free:
+        with output.writing({}):
+            pass
+    else:
+        with pytest.raises(LockedError), output.writing({}):
+            pass
+
+
+def test_removing_and_writing_afresh(store):
+    output = written(store)
+    with output.writing({"identity": {"new": 1}}, afresh=True):
+        assert output.record()["arrays"] == {}
+        assert output.file_names() == []
+    output.remove()
+    assert not output.exists()
+    assert list(store.outputs()) == []
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(str(tmp_path / "file" / "store")).check_writable()
+    with pytest.raises(StoreError, match="nonsense"):
+        Store("nonsense://x")
+
+
+def test_checking_a_store_leaves_nothing_behind(tmp_path):
+    Store(str(tmp_path / "new")).check_writable()
+    assert not (tmp_path / "new").exists()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 50), st.data())
+def test_any_layout_round_trips(count, width, rows, data):
+    store = Store(f"memory://any-{time.monotonic_ns()}")
+    values = np.arange(count * width, dtype=np.int32).reshape(count, width)
+    output = store.output("x", "y")
+    with output.writing({}):
+        output.write_array("values", values, rows=rows)
+        output.finish()
+    np.testing.assert_array_equal(output.read_array("values"), values)
+    indices = data.draw(st.lists(st.integers(0, count - 1), max_size=20))
+    np.testing.assert_array_equal(RowReader(output, "values").rows(indices), values[np.array(indices, dtype=int)])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), json_values, max_size=4), st.dictionaries(st.text(max_size=4), json_values, max_size=4))
+def test_fingerprints_tell_identities_apart(one, two):
+    same = json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+    assert (fingerprint("s", one, {}) == fingerprint("s", two, {})) == same
+    assert fingerprint("s", one, {}) != fingerprint("t", one, {})
+    assert fingerprint("s", one, {}) != fingerprint("s", one, {"up": "1"})
+    assert differences(one, one) == []
+
+
+def test_differences_name_the_leaves():
+    old = {"train": {"steps": 10, "betas": [0.9, 0.96]}, "seed": 1, "gone": 2}
+    new = {"train": {"steps": 20, "betas": [0.9, 0.96]}, "seed": 1}
+    assert differences(old, new) == ["train.steps: 10 → 20", "gone: 2 → none"]

@@ -1,0 +1,120 @@
+"""Plugins: loaded one by one, checked, chosen, and never able to take each other down."""
+
+from __future__ import annotations
+
+import sys
+import types
+from importlib.metadata import EntryPoint
+from typing import Literal
+
+import numpy as np
+import pytest
+from rarkit import ScanOrder, hookimpl
+from rarkit.errors import PluginError, UnknownPartError
+from rarkit.registry import loader
+from rarkit.registry.registry import KINDS
+
+
+class Reversed(ScanOrder):
+    """Raster, backwards."""
+
+    name: Literal["reversed"] = "reversed"
+
+    def order(self, height, width):
+        return np.arange(height * width)[::-1].copy()
+
+
+def module(name, **hooks):
+    """A module with hook implementations, importable by name."""
+    made = types.ModuleType(name)
+    for hook, returns in hooks.items():
+
+        def implementation(returns=returns):
+            if isinstance(returns, Exception):
+                raise returns
+            return returns
+
+        implementation.__name__ = hook
+        # pluggy hands over only the arguments that a hook's specification has, and this one has none.
+        setattr(made, hook, hookimpl(lambda implementation=implementation: implementation()))
+    sys.modules[name] = made
+    return EntryPoint(name.removeprefix("fake_"), name, "rarkit")
+
+
+BUILTIN = EntryPoint("builtin", "rarkit.builtin", "rarkit")
+
+
+def only_record(loaded, plugin):
+    return next(record for record in loaded.records if record.source.plugin == plugin)
+
+
+def test_builtin_parts_come_through_the_entry_point():
+    parts = loader.installed().parts()
+    assert parts.scan_orders.source("raster").distribution == "rarkit"
+    assert all(len(parts.of_kind(kind)) >= 1 for kind in KINDS)
+
+
+def test_a_plugin_brings_its_part():
+    loaded = loader.load([BUILTIN, module("fake_good", rarkit_scan_orders=[Reversed])])
+    assert loaded.parts().scan_orders["reversed"] is Reversed
+    assert only_record(loaded, "good").status == "loaded"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "cause"),
+    [
+        ({"rarkit_scan_orders": ValueError("boom")}, "ValueError: boom"),
+        ({"rarkit_scan_order": [Reversed]}, "rarkit_scan_order"),
+        ({"rarkit_tokenizers": [Reversed]}, "scan_orders"),
+        ({"rarkit_scan_orders": [Reversed()]}, "list of classes"),
+        ({"rarkit_scan_orders": [ScanOrder]}, "leaves methods undefined: order"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_harms_nobody(hooks, cause):
+    loaded = loader.load([BUILTIN, module("fake_bad", **hooks), module("fake_good", rarkit_scan_orders=[Reversed])])
+    record = only_record(loaded, "bad")
+    assert record.status == "broken"
+    assert cause in record.cause
+    parts = loaded.parts()
+    assert "reversed" in parts.scan_orders
+    assert "raster" in parts.scan_orders
+    with pytest.raises(UnknownPartError, match="Plugin 'bad' of .* failed to load"):
+        parts.scan_orders["nowhere"]
+    with pytest.raises(PluginError, match="'bad'"):
+        loaded.parts(strict=True)
+
+
+def test_an_import_error_is_a_broken_plugin():
+    loaded = loader.load([EntryPoint("gone", "no_such_module_anywhere", "rarkit")])
+    assert "ModuleNotFoundError" in only_record(loaded, "gone").cause
+
+
+def test_two_parts_with_one_name_are_an_error_that_names_both():
+    loaded = loader.load([module("fake_one", rarkit_scan_orders=[Reversed]), module("fake_two", rarkit_scan_orders=[Reversed])])
+    with pytest.raises(PluginError, match=r"(?s)fake_one.*fake_two.*'reversed'.*RARKIT_BLOCK_PLUGINS"):
+        loaded.parts()
+    blocked = loader.load(
+        [module("fake_one", rarkit_scan_orders=[Reversed]), module("fake_two", rarkit_scan_orders=[Reversed])], block="two"
+    )
+    assert "reversed" in blocked.parts().scan_orders
+    assert only_record(blocked, "two").status == "blocked"
+
+
+def test_only_and_block_choose():
+    points = [BUILTIN, module("fake_good", rarkit_scan_orders=[Reversed])]
+    assert "reversed" not in loader.load(points, only="").parts().scan_orders
+    assert "reversed" in loader.load(points, only="good").parts().scan_orders
+    assert len(loader.load(points, block="builtin,good").parts().scan_orders) == 0
+    for variable in ({"only": "goood"}, {"block": "goood"}):
+        with pytest.raises(PluginError, match="'goood', which is not an installed plugin. Installed: builtin, good"):
+            loader.load(points, **variable)
+
+
+def test_unknown_names_get_suggestions_and_install_hints():
+    parts = loader.load([BUILTIN]).parts()
+    with pytest.raises(UnknownPartError, match="no scan order is called 'spirall'; did you mean 'spiral'?"):
+        parts.scan_orders["spirall"]
+    with pytest.raises(UnknownPartError, match="pip install rarkit-hilbert"):
+        parts.scan_orders["hilbert"]
+    assert parts.scan_orders.get("spirall") is None
+    assert "spirall" not in parts.scan_orders
