@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": GROUND | {"features"},
     "stages": GROUND | PARTS | WORK | {"recipe", "cache"},
     "report": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
-    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "rarkit"},
-    "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "rarkit"},
+    "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report"},
+    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
+    "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
     "rarkit": GROUND | PARTS,
 }
 """Which rooms a room may import besides itself; ``rarkit`` is the package's own ``__init__``."""
@@ -221,4 +222,4 @@ def _distribution(requirement: str) -> str:
 
 def none(faults: list[str], cure: str = "") -> None:
     """Fails, and lists them all, where there are faults."""
-    assert not faults, "\n".join(["", *faults, cure])
+    assert not faults, "\n".join(["", *dict.fromkeys(faults), cure])

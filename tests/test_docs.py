@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -26,77 +22,13 @@ from rarkit.cli import app
 from rarkit.recipe.schema import Recipe
 from rarkit.registry import hookspecs
 from rarkit.registry.component import Component, Settings
+from tests.pages import blocks, commands, inline, missing, prose, script, shown_outputs, slug
 from tests.rules import PUBLIC_MODULES, ROOT, none
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 SHORTER = {"train": {"steps": 2, "warmup_steps": 0, "batch_size": 8, "checkpoint_every": 2}, "sample": {"per_class": 1}}
 """What examples override in the recipes they name, so that a page takes seconds."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block; ``line`` is that of its first line of content, counted from 1."""
-
-    page: Path
-    language: str
-    line: int
-    lines: tuple[str, ...]
-
-
-@cache
-def blocks(page: Path) -> tuple[Block, ...]:
-    """The fenced blocks of a page."""
-    found, opened, language, start = [], "", "", 0
-    lines = page.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        fence = re.match(r" *(`{3,})(\S*)", line)
-        if fence and not opened:
-            opened, language, start = fence[1], fence[2], number + 1
-        elif fence and fence[1] == opened and not fence[2]:
-            found.append(Block(page, language, start, tuple(lines[start - 1 : number - 1])))
-            opened = ""
-    assert not opened, f"{page.name}:{start - 1}: a fence without an end"
-    return tuple(found)
-
-
-def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
-    lines = page.read_text().splitlines()
-    for block in blocks(page):
-        lines[block.line - 1 : block.line - 1 + len(block.lines)] = [""] * len(block.lines)
-    return "\n".join(lines)
-
-
-def script(page: Path) -> str:
-    """All Python of a page, on the lines where the page has it, so that a traceback points into the page."""
-    lines = [""] * len(page.read_text().splitlines())
-    for block in blocks(page):
-        if block.language == "python":
-            lines[block.line - 1 : block.line - 1 + len(block.lines)] = inspect.cleandoc("\n".join(block.lines)).split("\n")
-    return "\n".join(lines) + "\n"
-
-
-def commands(block: Block) -> Iterator[tuple[int, list[str]]]:
-    """The rarkit commands of a shell block, each with its line and arguments."""
-    prompted = any(line.lstrip().startswith("$ ") for line in block.lines)
-    typed, start = "", block.line
-    for number, line in enumerate(block.lines, block.line):
-        if not typed:
-            if prompted and not line.lstrip().startswith("$ "):
-                continue
-            start = number
-        typed += line.strip().removeprefix("$ ")
-        if typed.endswith("\\"):
-            typed = typed[:-1] + " "
-            continue
-        for command in re.split(r"&&|\|\||[|;]", typed):
-            words = shlex.split(command, comments=True)
-            while words and re.fullmatch(r"\w+=.*", words[0]):
-                words = words[1:]
-            if words[:1] == ["rarkit"]:
-                yield start, words[1:]
-        typed = ""
 
 
 def tree(command: Any, name: str = "rarkit") -> dict[str, Any]:
@@ -147,18 +79,6 @@ def _classes(annotation: Any) -> Iterator[type]:
         yield from _classes(argument)
 
 
-def slug(heading: str) -> str:
-    """The anchor of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
-
-
-def missing(page: Path, wanted: Iterator[str] | list[str]) -> list[str]:
-    """Those that the page does not show in backticks, in a heading, or in a code block."""
-    assert page.exists(), f"docs/{page.name} is missing"
-    shown = page.read_text()
-    return [name for name in wanted if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown)]
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page).strip()], ids=lambda page: page.name)
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
@@ -185,7 +105,17 @@ def test_commands_parse(page: Path) -> None:
         for line, arguments in commands(block)
         if (said := misuse(arguments))
     ]
+    wrong += [f"{page.name}:{line}: {said}" for line, arguments in inline(page) if (said := misuse(arguments))]
     none(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shown_output_is_what_is_printed(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    for line, arguments, shown in shown_outputs(page):
+        printed = CliRunner().invoke(app, arguments).output
+        lines = [text.rstrip() for text in printed.splitlines() if text.strip()]
+        assert [text.rstrip() for text in shown if text.strip()] == lines, f"{page.name}:{line} shows other than:\n{printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
