@@ -24,17 +24,13 @@ class MergedRAR(OrderedTransformer):
         WeightsError: from ``forward``, if asked for another order than its own.
     """
 
+    scan_pos_embed: nn.Parameter
     scan_order: Tensor
 
     def __init__(self, config: RARConfig, attention: AttentionFunction | None = None) -> None:
-        """A model without weights, to be loaded."""
-        device = torch.get_default_device()
-        with torch.device("meta"):
-            super().__init__(config, attention)
-            self.scan_pos_embed = nn.Parameter(torch.empty(1, config.seq_len + 1, config.hidden_size))
-            self.register_buffer("scan_order", torch.empty(config.seq_len, dtype=torch.int64))
-        if device.type != "meta":
-            self.to_empty(device=device)
+        """A model on torch's default device, its weights undefined: to be loaded."""
+        super().__init__(config, attention, {"scan_pos_embed": config.seq_len + 1})
+        self.register_buffer("scan_order", torch.empty(config.seq_len, dtype=torch.int64))
 
     def positions(self, orders_BL: Tensor) -> Tensor:
         """Its one table, for its one order."""

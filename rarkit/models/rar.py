@@ -28,6 +28,9 @@ class RAR(OrderedTransformer):
     is activated once for all blocks instead of in each.
     """
 
+    pos_embed: nn.Parameter
+    target_aware_pos_embed: nn.Parameter
+
     def __init__(self, config: RARConfig, attention: AttentionFunction | None = None, *, seed: int | None = 0) -> None:
         """A new model on torch's default device.
 
@@ -36,17 +39,9 @@ class RAR(OrderedTransformer):
             attention: the kernel; fused attention where None.
             seed: what the initial weights are drawn from (the same on every device); None leaves them undefined, to be loaded.
         """
-        # Built without memory: torch's own initialisation would take time and draw from the global generator.
-        device = torch.get_default_device()
-        with torch.device("meta"):
-            super().__init__(config, attention)
-            rows = config.seq_len + SPARE_POSITIONS
-            self.pos_embed = nn.Parameter(torch.empty(1, rows, config.hidden_size))
-            self.target_aware_pos_embed = nn.Parameter(torch.empty(1, rows, config.hidden_size))
-        if device.type != "meta":
-            self.to_empty(device=device)
-            if seed is not None:
-                self.initialise(seed)
+        super().__init__(config, attention, dict.fromkeys(TABLES, config.seq_len + SPARE_POSITIONS))
+        if seed is not None and not self.pos_embed.is_meta:
+            self.initialise(seed)
 
     def positions(self, orders_BL: Tensor) -> Tensor:
         """Own place plus the place to be predicted next (RAR, section 3.3); nothing is to be predicted at cls."""

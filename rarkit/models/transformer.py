@@ -7,7 +7,7 @@ predicts nothing), D width, V codebook size; M modulations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast, final
 
@@ -28,17 +28,25 @@ PREFIX = 2
 class OrderedTransformer(nn.Module, ABC):
     """A class-conditional transformer over image tokens in visiting order. Subclasses say what positions contribute."""
 
-    def __init__(self, config: RARConfig, attention: AttentionFunction | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.attention: AttentionFunction = SDPA().build() if attention is None else attention
-        width = config.hidden_size
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.embeddings = nn.Embedding(config.vocabulary_size, width)
-        self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.adaln_before_head = FinalNorm(config)
-        self.lm_head = nn.Linear(width, config.codebook_size)
+    def __init__(self, config: RARConfig, attention: AttentionFunction | None, tables: Mapping[str, int]) -> None:
+        """Weights on torch's default device, of undefined content; ``tables`` names the positional tables and their rows."""
+        # Built without memory first: torch's own initialisation would take time and draw from the global generator.
+        device = torch.get_default_device()
+        with torch.device("meta"):
+            super().__init__()
+            self.config = config
+            self.attention: AttentionFunction = SDPA().build() if attention is None else attention
+            width = config.hidden_size
+            self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+            for name, rows in tables.items():
+                self.register_parameter(name, nn.Parameter(torch.empty(1, rows, width)))
+            self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
+            self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+            self.embeddings = nn.Embedding(config.vocabulary_size, width)
+            self.adaln_before_head = FinalNorm(config)
+            self.lm_head = nn.Linear(width, config.codebook_size)
+        if device.type != "meta":
+            self.to_empty(device=device)
 
     @abstractmethod
     def positions(self, orders_BL: Tensor) -> Tensor:
