@@ -1,0 +1,22 @@
+"""Points in a training run, as a step or as a fraction of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StrictInt
+
+Point = Annotated[StrictInt, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
+"""A whole number is a step (``125000``, and ``1`` is step 1); a number with a point is a fraction of all steps (``0.5``, ``1.0``)."""
+
+
+def step_of(point: int | float, total: int) -> float:
+    """The step that a point stands for in a training of ``total`` steps."""
+    return point if isinstance(point, int) else point * total
+
+
+def share_between(step: int, start: float, end: float) -> float:
+    """How far ``step`` is from ``start`` to ``end``: 0 before, 1 after, linear between; at one point, a jump."""
+    if step >= end:
+        return 1.0
+    return max(0.0, (step - start) / (end - start))
