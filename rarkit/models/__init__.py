@@ -8,16 +8,20 @@ from rarkit.models.config import RARConfig
 from rarkit.models.sizes import PRESETS
 
 if TYPE_CHECKING:
+    from rarkit.models.checkpoints import checksum, load_rar, save_rar
     from rarkit.models.merged import MergedRAR
     from rarkit.models.rar import RAR
     from rarkit.models.transformer import OrderedTransformer
 
-__all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer"]
+__all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer", "load_rar", "save_rar", "checksum"]
 
 _ON_USE = {
     "RAR": "rarkit.models.rar",
     "MergedRAR": "rarkit.models.merged",
     "OrderedTransformer": "rarkit.models.transformer",
+    "load_rar": "rarkit.models.checkpoints",
+    "save_rar": "rarkit.models.checkpoints",
+    "checksum": "rarkit.models.checkpoints",
 }
 
 

@@ -1,6 +1,6 @@
 """RAR for one scan order, with both positional tables folded into one: a plain autoregressive transformer.
 
-Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
+Shape letters: B batch, M orders, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ class MergedRAR(OrderedTransformer):
 
     def positions(self, orders_BL: Tensor) -> Tensor:
         """Its one table, for its one order."""
-        orders_BL = orders_BL.to(self.scan_order.device)
-        if orders_BL.shape[-1:] != self.scan_order.shape or not bool((orders_BL == self.scan_order).all()):
+        orders_ML = orders_BL.to(self.scan_order.device).reshape(-1, orders_BL.shape[-1])
+        own = orders_ML.shape[-1] == len(self.scan_order)
+        others_ML = orders_ML[(orders_ML != self.scan_order).any(-1)] if own else orders_ML
+        if len(others_ML):
             raise WeightsError(
                 f"this model's positions were merged for the scan order that visits {_begin(self.scan_order)}; it was asked to go "
-                f"along {_begin(orders_BL.reshape(-1, orders_BL.shape[-1])[0])}. Use that scan order, or the model before merging."
+                f"along {_begin(others_ML[0])}. Use that scan order, or the model before merging."
             )
         return self.scan_pos_embed[0]
 

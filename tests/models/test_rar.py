@@ -194,6 +194,28 @@ def test_each_dropout_alone_acts(what):
         assert not torch.allclose(shaken(tokens_BL, labels_B, orders_BL), expected, atol=1e-3)
 
 
+def test_checkpointing_repeats_the_same_dropout():
+    gradients = []
+    for checkpointing in (False, True):
+        model = lively().train()
+        torch.manual_seed(5)
+        model(*_batch(model, 2, 3), checkpointing=checkpointing).square().mean().backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda message, name=name: f"{name}: {message}")
+
+
+def test_autocast_stays_close_to_float32():
+    model = lively(scale=0.05)
+    batch = _batch(model, 2, 3)
+    with torch.no_grad():
+        exact = model(*batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(*batch)
+    assert rough.dtype == torch.bfloat16
+    assert (exact - rough).abs().max() < 0.02 * exact.abs().max()
+
+
 def test_config_and_presets_load_no_torch():
     code = "import sys; from rarkit.models import PRESETS; PRESETS['rar_b'].parameter_count(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
