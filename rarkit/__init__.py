@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rarkit.recipe.load import load_recipe
     from rarkit.recipe.schema import Recipe
     from rarkit.stages.pipeline import Plan, plan
-    from rarkit.stages.run import Run, run
+    from rarkit.workflow import Run, run
 
 __version__ = "0.1.0"
 
@@ -65,8 +65,8 @@ _ON_USE = {
     "Recipe": "rarkit.recipe.schema",
     "plan": "rarkit.stages.pipeline",
     "Plan": "rarkit.stages.pipeline",
-    "run": "rarkit.stages.run",
-    "Run": "rarkit.stages.run",
+    "run": "rarkit.workflow",
+    "Run": "rarkit.workflow",
 }
 
 

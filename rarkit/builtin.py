@@ -8,9 +8,6 @@ from rarkit.attention.plain import Plain
 from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.digits import Digits
-from rarkit.datasets.image_folder import ImageFolder
-from rarkit.datasets.npz import Npz
-from rarkit.datasets.webdataset import WebDataset
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -27,7 +24,6 @@ from rarkit.scan_orders.subsample import Subsample
 from rarkit.scan_orders.z_curve import ZCurve
 from rarkit.scan_orders.zigzag import Zigzag
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
 
@@ -44,7 +40,7 @@ def rarkit_permutation_schedules() -> list[type[PermutationSchedule]]:
 
 @hookimpl
 def rarkit_tokenizers() -> list[type[Tokenizer]]:
-    return [PatchKMeans, Pixel, MaskGITVQGAN]
+    return [PatchKMeans, Pixel]
 
 
 @hookimpl
@@ -54,7 +50,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits, ImageFolder, WebDataset, Npz]
+    return [Digits]
 
 
 @hookimpl

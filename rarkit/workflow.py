@@ -148,7 +148,9 @@ def _publish(run: Run, device: str) -> None:
         files = publish(run.plan, run.results, run.seconds, run.folder)
         (run.folder / RECEIPT).write_text(json.dumps(_receipt(run, device, machine_description(), files), indent=2) + "\n")
     except OSError as error:
-        raise StoreError(f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store.") from error
+        raise StoreError(
+            f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store."
+        ) from error
 
 
 def _receipt(run: Run, device: str, machine: str, files: list[str]) -> dict[str, Any]:

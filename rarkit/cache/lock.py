@@ -69,9 +69,7 @@ def _acquire(filesystem: AbstractFileSystem, path: str, token: str, what: str) -
 
 
 def _record(token: str) -> bytes:
-    return json.dumps(
-        {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
-    ).encode()
+    return json.dumps({"token": token, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}).encode()
 
 
 def _holder(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:

@@ -50,9 +50,7 @@ class StageOutput:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be read: {error}. Check the store's address and permissions."
-            ) from error
+            raise StoreError(f"{self.path} cannot be read: {error}. Check the store's address and permissions.") from error
         try:
             record = json.loads(raw)["attributes"].get(ATTRIBUTE, {})
         except (ValueError, KeyError, AttributeError) as error:
@@ -191,8 +189,7 @@ class StageOutput:
             block
             for block in range(counts.pop())
             if any(
-                sizes.get(self._chunk_key(name, block, len(arrays[name]["shape"]))) != arrays[name]["chunk_bytes"]
-                for name in names
+                sizes.get(self._chunk_key(name, block, len(arrays[name]["shape"]))) != arrays[name]["chunk_bytes"] for name in names
             )
         ]
 

@@ -54,9 +54,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(
-                f"store {self.url!r} cannot be listed: {error}. Check the address and its permissions."
-            ) from error
+            raise StoreError(f"store {self.url!r} cannot be listed: {error}. Check the address and its permissions.") from error
         names = (entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
         return sorted(names)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, StrictInt
 
 Point = Annotated[StrictInt, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
-"""A whole number is a step (``125000``, and ``1`` is step 1); a number with a point is a fraction of all steps (``0.5``, ``1.0``)."""
+"""A whole number is a step (``125000``; ``1`` is step 1), a number with a point a fraction of all steps (``0.5``, ``1.0``)."""
 
 
 def step_of(point: int | float, total: int) -> float:

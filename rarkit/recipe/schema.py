@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Self
@@ -31,7 +32,7 @@ PART_TABLES = {
 """Which table of a recipe names a part of which kind."""
 
 
-class Recipe(Settings):
+class Recipe(Settings, ABC):
     """A whole experiment: data, parts, model, training, sampling, evaluation."""
 
     title: str
@@ -105,4 +106,4 @@ def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[An
     field = Field(default=default, description=found.description)
     if len(classes) == 1:
         return classes[0], field
-    return Annotated[reduce(or_, classes), Field(discriminator="name")], field  # type: ignore[arg-type]
+    return Annotated[reduce(or_, classes), Field(discriminator="name")], field

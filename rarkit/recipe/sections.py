@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
@@ -117,7 +118,7 @@ class SampleSettings(Settings):
     """Whether to write ``samples.npz`` (``arr_0``, uint8 NHWC), which the ADM evaluator reads."""
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(Settings, ABC):
     """``[evaluate]``: in which features samples are compared with real images."""
 
     features: SerializeAsAny[FeatureExtractor] = Classifier()

@@ -35,7 +35,7 @@ Location = Annotated[str, BeforeValidator(_relative_to_file)]
 """A path or fsspec URL. One written in a recipe is relative to the recipe's own folder, any other to the working directory."""
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, ABC):
     """A frozen set of settings: unknown keys are refused, every field carries a docstring (it becomes schema and docs)."""
 
     model_config = ConfigDict(
@@ -104,5 +104,3 @@ class Component(Settings, ABC):
     def part_name(cls) -> str:
         """The name that recipes use, read from the class."""
         return str(cls.model_fields["name"].default)
-
-

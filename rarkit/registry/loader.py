@@ -134,10 +134,7 @@ def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
         manager.register(point.load(), source.plugin)
         manager.check_pending()
         parts = [
-            (kind, _checked(part, kind))
-            for kind in KINDS
-            for parts in getattr(manager.hook, f"rarkit_{kind}")()
-            for part in parts
+            (kind, _checked(part, kind)) for kind in KINDS for parts in getattr(manager.hook, f"rarkit_{kind}")() for part in parts
         ]
     except Exception as error:
         said = " ".join(str(error).split())

@@ -60,7 +60,9 @@ class Reporter:
             bar = progress.add_task(description, total=total, completed=done, note="")
 
             def advance(n: int = 1, note: str = "") -> None:
-                progress.update(bar, advance=n, **({"note": note} if note else {}))
+                progress.update(bar, advance=n)
+                if note:
+                    progress.update(bar, note=note)
 
             yield advance
 

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.features.base import FeatureModel
+from rarkit.features.base import FeatureModel, LearnedState
 from rarkit.images import ImageReader
 from rarkit.randomness import derived_seed
 from rarkit.recipe.schema import Recipe
@@ -54,7 +54,7 @@ class Reference(Stage):
         extractor, grid = recipe.evaluate.features, model_grid(recipe)
         extractor.check_images(recipe.dataset.info())
         train = recipe.dataset.open("train")
-        state = {}
+        state: LearnedState = {}
         if extractor.learns:
             work.reporter.say(f"reference: training feature extractor {extractor.name!r}")
             state = extractor.fit(train, derived_seed(recipe.seed, "fit features"))

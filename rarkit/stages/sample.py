@@ -46,7 +46,7 @@ class Sample(Stage):
     def run(self, work: Work) -> None:
         import torch
 
-        from rarkit.sampling.generate import generate
+        from rarkit.sampling.generation import generate
 
         recipe, output = work.recipe, work.output
         assert recipe.sample is not None
@@ -80,9 +80,9 @@ class Sample(Stage):
                     )
                     parts.append(tokens_BL.cpu().numpy())
                     advance(len(indices))
-                tokens_BL = np.concatenate(parts)
-                images = np.concatenate(list(decoded(tokenizer, tokens_BL, grid)))
-                output.write_block(block, tokens=tokens_BL, labels=labels_B.astype(np.int32), images=images)
+                tokens = np.concatenate(parts)
+                images = np.concatenate(list(decoded(tokenizer, tokens, grid)))
+                output.write_block(block, tokens=tokens, labels=labels_B.astype(np.int32), images=images)
         output.finish()
 
 

@@ -82,7 +82,7 @@ def decoded(
     import torch
 
     for start in range(0, len(tokens_NL), batch_size):
-        codes_BHW = torch.from_numpy(tokens_NL[start : start + batch_size].astype(np.int64)).unflatten(1, grid)
+        codes_BHW = torch.from_numpy(tokens_NL[start : start + batch_size].astype(np.int64)).reshape(-1, *grid)
         yield model.decode(codes_BHW).cpu().numpy()
 
 

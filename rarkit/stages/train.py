@@ -90,7 +90,7 @@ def rar_config(recipe: Recipe) -> RARConfig:
     """The sizes of the recipe's model; what the data decides (tokens, codebook, classes) comes from the data."""
     height, width = model_grid(recipe)
     settings, info = recipe.model, recipe.dataset.info()
-    decided = {
+    decided: dict[str, Any] = {
         "seq_len": height * width,
         "codebook_size": recipe.tokenizer.codebook_size(),
         "num_classes": info.num_classes,

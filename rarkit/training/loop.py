@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.cache.reader import RowReader
 from rarkit.errors import RarkitError
 from rarkit.models.rar import RAR
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -25,6 +24,16 @@ from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import derived_seed
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.optimizer import learning_rate, make_optimizer
+
+
+class Rows(Protocol):
+    """Rows of a stored array, by index; the cache's reader is one."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows (B, …) at ``indices`` (B,)."""
+        ...
 
 
 @final
@@ -66,7 +75,7 @@ class StepRecord:
 class Trainer:
     """A model in training: ``advance`` does one optimizer step, ``state`` and ``restore`` carry it over an interruption."""
 
-    def __init__(self, model: RAR, tokens: RowReader, labels: RowReader, plan: TrainingPlan, device: str) -> None:
+    def __init__(self, model: RAR, tokens: Rows, labels: Rows, plan: TrainingPlan, device: str) -> None:
         self.model = model.to(device).train()
         self.tokens, self.labels, self.plan, self.device = tokens, labels, plan, device
         self.optimizer = make_optimizer(model, betas=plan.betas, weight_decay=plan.weight_decay)

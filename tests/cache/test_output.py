@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rarkit.cache.fingerprint import differences, fingerprint
 from rarkit.cache.reader import RowReader
 from rarkit.cache.store import Store
@@ -107,7 +108,7 @@ def test_a_flipped_bit_is_seen_by_verify(store):
 def test_a_damaged_record_is_seen(store):
     output = written(store)
     output.filesystem.pipe_file(f"{output.path}/zarr.json", b'{"attr')
-    with pytest.raises(IncompleteError, match="zarr.json is not readable"):
+    with pytest.raises(IncompleteError, match=r"zarr\.json is not readable"):
         output.record()
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+
 from rarkit import ScanOrder, hookimpl
 from rarkit.errors import PluginError, UnknownPartError
 from rarkit.registry import loader
@@ -78,7 +79,7 @@ def test_a_broken_plugin_is_named_and_harms_nobody(hooks, cause):
     parts = loaded.parts()
     assert "reversed" in parts.scan_orders
     assert "raster" in parts.scan_orders
-    with pytest.raises(UnknownPartError, match="Plugin 'bad' of .* failed to load"):
+    with pytest.raises(UnknownPartError, match=r"Plugin 'bad' of .* failed to load"):
         parts.scan_orders["nowhere"]
     with pytest.raises(PluginError, match="'bad'"):
         loaded.parts(strict=True)
@@ -106,13 +107,13 @@ def test_only_and_block_choose():
     assert "reversed" in loader.load(points, only="good").parts().scan_orders
     assert len(loader.load(points, block="builtin,good").parts().scan_orders) == 0
     for variable in ({"only": "goood"}, {"block": "goood"}):
-        with pytest.raises(PluginError, match="'goood', which is not an installed plugin. Installed: builtin, good"):
+        with pytest.raises(PluginError, match=r"'goood', which is not an installed plugin\. Installed: builtin, good"):
             loader.load(points, **variable)
 
 
 def test_unknown_names_get_suggestions_and_install_hints():
     parts = loader.load([BUILTIN]).parts()
-    with pytest.raises(UnknownPartError, match="no scan order is called 'spirall'; did you mean 'spiral'?"):
+    with pytest.raises(UnknownPartError, match=r"no scan order is called 'spirall'; did you mean 'spiral'\?"):
         parts.scan_orders["spirall"]
     with pytest.raises(UnknownPartError, match="pip install rarkit-hilbert"):
         parts.scan_orders["hilbert"]

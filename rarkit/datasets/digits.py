@@ -1,0 +1,73 @@
+"""The digits that come with scikit-learn: real data without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rarkit.datasets.base import Dataset
+from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
+from rarkit.randomness import uniforms
+
+LEVELS = 16
+"""The darkest ink; pixels are whole numbers from 0."""
+
+
+@final
+class Digits(Dataset):
+    """1,797 handwritten digits of 8 × 8 pixels in 17 shades of grey (scikit-learn's ``load_digits``; no network).
+
+    The test part of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak, 1998). A pixel of level v, 0 to
+    16, becomes the byte nearest to v · 255 / 16. The digits are split class by class into training and test images, and shuffled.
+    """
+
+    name: Literal["digits"] = "digits"
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of each class that is kept for testing, rounded to whole images; at least one image on either side."""
+    split_seed: int = 0
+    """Decides which digits are kept for testing, and the order of all."""
+
+    def info(self) -> ImageInfo:
+        return ImageInfo(height=8, width=8, channels=1, class_names=tuple("0123456789"))
+
+    def open(self, split: Split) -> ImageReader:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        levels_NHW, labels_N = found["images"], found["target"].astype(np.int64)
+        images_NHWC = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)[..., None]
+        rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
+        return _Rows(ImageBlock(images_NHWC[rows], labels_N[rows]))
+
+
+def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """The rows of either split, in shuffled order: a partition of 0 … N − 1 in which each class is split alike.
+
+    A row's place depends on the seed, its index and its class alone.
+    """
+    chance_N, place_N = uniforms(seed, "split", 0, np.arange(len(labels_N)), 2).T
+    for_test_N = np.zeros(len(labels_N), dtype=bool)
+    for label in np.unique(labels_N):
+        rows = np.flatnonzero(labels_N == label)
+        count = min(max(1, round(len(rows) * test_fraction)), len(rows) - 1)
+        for_test_N[rows[np.argsort(chance_N[rows])[:count]]] = True
+    shuffled_N = np.argsort(place_N)
+    return {"train": shuffled_N[~for_test_N[shuffled_N]], "test": shuffled_N[for_test_N[shuffled_N]]}
+
+
+@final
+class _Rows(ImageReader):
+    def __init__(self, everything: ImageBlock) -> None:
+        self._everything = everything
+
+    def __len__(self) -> int:
+        return len(self._everything.labels_N)
+
+    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        for first in range(start, stop, rows):
+            chosen = slice(first, min(first + rows, stop))
+            yield ImageBlock(self._everything.images_NHWC[chosen], self._everything.labels_N[chosen])

@@ -1,0 +1,181 @@
+"""Fills ``runs/<recipe>/`` from the store: pictures, page, numbers, log."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rarkit.cache.output import StageOutput
+from rarkit.recipe.schema import Recipe
+from rarkit.recipe.text import to_toml
+from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
+from rarkit.stages.base import model_grid
+from rarkit.stages.evaluate import METRICS_FILE
+from rarkit.stages.pipeline import Plan, StageResult
+from rarkit.stages.train import training_log
+
+SHOWN_PER_CLASS = 10
+SHOWN_CLASSES = 10
+
+
+def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: Path) -> list[str]:
+    """Writes what people look at, from the outputs that are complete.
+
+    Args:
+        plan: the plan that was carried out.
+        results: what each stage came to.
+        seconds: how long it took in all.
+        folder: an existing folder; files in it are replaced.
+
+    Returns:
+        The names of the files.
+    """
+    from rarkit.report.page import render
+    from rarkit.report.pictures import grid_image, write_png
+
+    outputs, recipe = plan.outputs(), plan.recipe
+    log = training_log(outputs["train"]) if "train" in outputs else {}
+    grids = _grids(recipe, outputs)
+    metrics = json.loads(outputs["evaluate"].read_file(METRICS_FILE))["metrics"] if "evaluate" in outputs else []
+    report = RunReport(
+        title=recipe.title,
+        recipe_name=recipe.recipe_name,
+        recipe_toml=to_toml(recipe),
+        command=f"rarkit run {recipe.recipe_name}.toml",
+        when=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=seconds,
+        machine=machine_description(),
+        stages=tuple(StageRow(one.name, one.action, one.seconds, one.fingerprint, one.reason) for one in results),
+        grids=tuple(grids.values()),
+        curves=(*_training_curves(log), *_guidance_curve(recipe)),
+        scan=_scan(recipe),
+        metrics=tuple(metrics_of(metrics)),
+        notes=(),
+    )
+    files = []
+    if "samples" in grids:
+        write_png(grid_image(grids["samples"]), folder / "samples.png")
+        files.append("samples.png")
+    if metrics:
+        _write(folder / "metrics.json", json.dumps({"recipe": recipe.recipe_name, "metrics": metrics}, indent=2) + "\n")
+        files.append("metrics.json")
+    if log:
+        rows = zip(*(values.tolist() for values in log.values()), strict=True)
+        lines = (json.dumps({"stage": "train", **dict(zip(log, row, strict=True))}) for row in rows)
+        _write(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
+        files.append("log.jsonl")
+    if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
+        _write_npz(outputs["sample"], folder / "samples.npz")
+        files.append("samples.npz")
+    _write(folder / "report.html", render(report))
+    return [*files, "report.html"]
+
+
+def metrics_of(records: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """Records of ``metrics.json``, typed."""
+    return [
+        Metric(
+            name=record["name"],
+            value=record["value"],
+            low=record["low"],
+            high=record["high"],
+            unit=record["unit"],
+            better=record["better"],
+            explanation=record["explanation"],
+            yardsticks=tuple(record["yardsticks"].items()),
+        )
+        for record in records
+    ]
+
+
+def machine_description() -> str:
+    """The machine, in a line."""
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    gpu = ", ".join(gpus) or "no GPU"
+    return f"{processor}, {os.cpu_count()} cores, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:
+    grids = {}
+    if "sample" in outputs and recipe.sample is not None:
+        names, per_class = recipe.dataset.info().class_names, recipe.sample.per_class
+        shown = np.unique(np.linspace(0, len(names) - 1, SHOWN_CLASSES).round().astype(int))
+        count = min(SHOWN_PER_CLASS, per_class)
+        images = [outputs["sample"].read_array("images", label * per_class, label * per_class + count) for label in shown]
+        grids["samples"] = PictureGrid(
+            title="Samples",
+            caption=f"{count} samples of each class shown, in the order in which they were drawn: nothing was selected.",
+            images_NHWC=np.concatenate(images),
+            columns=count,
+            row_labels=tuple(names[label] for label in shown),
+        )
+    if "reference" in outputs:
+        pairs = [outputs["reference"].read_array(f"shown_{which}") for which in ("originals", "reconstructions")]
+        grids["reconstructions"] = PictureGrid(
+            title="Reconstructions",
+            caption="Held-out images, and below each what remains of it after the tokenizer.",
+            images_NHWC=np.concatenate(pairs),
+            columns=len(pairs[0]),
+            row_labels=("image", "tokens"),
+        )
+    return grids
+
+
+def _training_curves(log: Mapping[str, Any]) -> list[Curve]:
+    if not log:
+        return []
+    step, loss = log["step"], log["loss"] / math.log(2)
+    window = max(1, len(step) // 50)
+    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
+    series = (Series("each step", step, loss), Series(f"mean of {window}", step[window - 1 :], smooth))
+    return [
+        Curve("Loss", "step", "bits per token", series),
+        Curve("Random ratio", "step", "share of random permutations", (Series("r", step, log["random_ratio"]),)),
+        Curve("Learning rate", "step", "learning rate", (Series("learning rate", step, log["learning_rate"]),)),
+    ]
+
+
+def _guidance_curve(recipe: Recipe) -> list[Curve]:
+    if recipe.sample is None:
+        return []
+    height, width = model_grid(recipe)
+    steps = np.arange(height * width)
+    scales = np.array([recipe.sample.guidance.scale_at(int(step), len(steps)) for step in steps])
+    return [Curve("Guidance", "token", "scale", (Series(recipe.sample.guidance.name, steps, scales),))]
+
+
+def _scan(recipe: Recipe) -> Scan:
+    height, width = model_grid(recipe)
+    return Scan(recipe.scan_order.name, recipe.scan_order.order(height, width), height, width)
+
+
+def _write_npz(output: StageOutput, path: Path) -> None:
+    """The samples as the ADM evaluator reads them: ``arr_0`` uint8 NHWC with three channels, ``arr_1`` the labels."""
+    images, labels = output.read_array("images"), output.read_array("labels")
+    if images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, arr_0=images, arr_1=labels)
+    partial.replace(path)

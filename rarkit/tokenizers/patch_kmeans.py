@@ -1,0 +1,168 @@
+"""A codebook of patches, found by k-means.
+
+Shape letters: N images, B batch, H and W height and width of an image, C channels, P patches of an image, M patches in all,
+V codebook size, D = patch · patch · C values of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rarkit.errors import DatasetError, GridError, WeightsError
+from rarkit.images import ImageInfo, ImageReader
+from rarkit.randomness import derived_seed, uniforms
+from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DISTANCES_AT_ONCE = 2**24
+IMAGES_AT_ONCE = 256
+
+
+@final
+class PatchKMeans(Tokenizer):
+    """Each patch of ``patch`` × ``patch`` pixels is one token: the nearest (Euclidean) of ``codes`` mean patches.
+
+    The mean patches are k-means centres of training patches (k-means++, then Lloyd's iterations; scikit-learn's ``KMeans``),
+    numbered from dark to light. Codes depend on their patch alone, so there is no context in them: a small, quick, honest tokenizer
+    for small images.
+    """
+
+    name: Literal["patch_kmeans"] = "patch_kmeans"
+    patch: Annotated[int, Field(ge=1)] = 2
+    """Height and width of a patch, in pixels."""
+    codes: Annotated[int, Field(ge=2, le=2**16)] = 128
+    """V, the codebook size."""
+    iterations: Annotated[int, Field(ge=1)] = 100
+    """Lloyd's iterations at most; they end when no patch changes its code."""
+    max_images: Annotated[int, Field(ge=1)] = 10_000
+    """Training images to learn from at most; from larger data so many are drawn without replacement."""
+    max_patches: Annotated[int, Field(ge=1)] = 200_000
+    """Patches to learn from, about: where the images have more, each gives the same number, drawn without replacement."""
+
+    learns = True
+
+    def codebook_size(self) -> int:
+        return self.codes
+
+    def grid(self, info: ImageInfo) -> tuple[int, int]:
+        if info.height % self.patch or info.width % self.patch:
+            raise GridError(
+                f"tokenizer 'patch_kmeans' cannot cut images of {info.height}×{info.width} into patches of "
+                f"{self.patch}×{self.patch}. Choose a patch that divides both sides."
+            )
+        return info.height // self.patch, info.width // self.patch
+
+    def fit(self, reader: ImageReader, seed: int) -> LearnedState:
+        """Finds the codebook.
+
+        Args:
+            reader: training images.
+            seed: decides which patches are drawn and where the centres start. The same seed gives the same bits.
+
+        Returns:
+            ``codebook`` (V, D) float32 in [0, 255].
+
+        Raises:
+            DatasetError: the images have fewer distinct patches than ``codes``.
+            GridError: the images do not divide into patches.
+        """
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
+        patches_MD = np.concatenate(list(self._drawn(reader, seed))).astype(np.float64)
+        distinct = len(np.unique(patches_MD, axis=0))
+        if distinct < self.codes:
+            raise DatasetError(
+                f"tokenizer 'patch_kmeans' is to learn {self.codes} codes, but the {len(patches_MD)} training patches of "
+                f"{self.patch}×{self.patch} have only {distinct} distinct values. Set codes to {distinct} or less, "
+                "or give it more images."
+            )
+        random_state = derived_seed(seed, "k-means") % 2**32
+        means = KMeans(self.codes, n_init=1, max_iter=self.iterations, tol=0.0, random_state=random_state)
+        # With several threads KMeans adds up in the order in which they happen to finish.
+        with threadpool_limits(1):
+            means.fit(patches_MD)
+        codebook_VD = means.cluster_centers_.clip(0, 255).astype(np.float32)
+        return {"codebook": codebook_VD[np.argsort(codebook_VD.mean(1), kind="stable")]}
+
+    def _drawn(self, reader: ImageReader, seed: int) -> Iterator[NDArray[np.uint8]]:
+        """Patches (…, D) to learn from. Which ones depends on the seed, the number of images and their size alone."""
+        rows = np.arange(len(reader))
+        if len(rows) > self.max_images:
+            rows = np.sort(np.argsort(uniforms(seed, "images", 0, rows, 1)[:, 0], kind="stable")[: self.max_images])
+            blocks = (block for row in rows for block in reader.blocks(int(row), int(row) + 1, 1))
+        else:
+            blocks = iter(reader.blocks(0, len(reader), IMAGES_AT_ONCE))
+        each = -(-self.max_patches // max(1, len(rows)))
+        done = 0
+        for block in blocks:
+            images_NHWC = block.images_NHWC
+            self.grid(ImageInfo(*images_NHWC.shape[1:], class_names=()))
+            patches_NPD = _patches(images_NHWC, self.patch)
+            count, places, width = patches_NPD.shape
+            if places > each:
+                chance_NP = uniforms(seed, "patches", 0, rows[done : done + count], places)
+                chosen_NK = np.argsort(chance_NP, axis=1, kind="stable")[:, :each]
+                patches_NPD = np.take_along_axis(patches_NPD, chosen_NK[..., None], axis=1)
+            done += count
+            yield patches_NPD.reshape(-1, width)
+
+    def build(self, state: LearnedState, device: str) -> TokenizerModel:
+        import torch
+
+        if "codebook" not in state:
+            raise WeightsError(f"tokenizer 'patch_kmeans' needs its 'codebook', found {sorted(state)}. Run the fit stage.")
+        codebook_VD = np.asarray(state["codebook"], dtype=np.float32)
+        if codebook_VD.ndim != 2 or codebook_VD.shape[0] != self.codes or codebook_VD.shape[1] % self.patch**2:
+            raise WeightsError(
+                f"codebook of shape {codebook_VD.shape} does not fit {self.codes} codes of {self.patch}×{self.patch} pixels. "
+                "It was learned under other settings: run the fit stage again."
+            )
+        return _PatchModel(torch.from_numpy(codebook_VD).to(device), self.patch)
+
+
+def _patches(images_NHWC: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:
+    """(N, P, D): patches in raster order, each flattened as (patch, patch, C)."""
+    count, height, width, channels = images_NHWC.shape
+    cut = images_NHWC.reshape(count, height // patch, patch, width // patch, patch, channels)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, patch * patch * channels)
+
+
+@final
+class _PatchModel(TokenizerModel):
+    def __init__(self, codebook_VD: Tensor, patch: int) -> None:
+        self.codebook_VD = codebook_VD
+        self.pixels_VD = codebook_VD.round().clamp(0, 255).byte()
+        self.patch = patch
+        self.channels = codebook_VD.shape[1] // patch**2
+
+    def encode(self, images_BHWC: Tensor) -> Tensor:
+        import torch
+
+        batch, height, width, channels = images_BHWC.shape
+        if channels != self.channels or height % self.patch or width % self.patch:
+            raise GridError(
+                f"images of {height}×{width} with {channels} channels do not divide into the codebook's patches of "
+                f"{self.patch}×{self.patch} with {self.channels}. Use the images that the codebook was learned from."
+            )
+        rows, columns = height // self.patch, width // self.patch
+        cut = images_BHWC.to(self.codebook_VD).reshape(batch, rows, self.patch, columns, self.patch, channels)
+        patches_MD = cut.transpose(2, 3).reshape(batch * rows * columns, -1)
+        chunk = max(1, DISTANCES_AT_ONCE // len(self.codebook_VD))
+        # Without the matrix product, so that a patch's code cannot depend on its neighbours in the batch.
+        exact = "donot_use_mm_for_euclid_dist"
+        codes = [torch.cdist(part, self.codebook_VD, compute_mode=exact).argmin(1) for part in patches_MD.split(chunk)]
+        return torch.cat(codes).reshape(batch, rows, columns)
+
+    def decode(self, codes_BHW: Tensor) -> Tensor:
+        batch, rows, columns = codes_BHW.shape
+        cut = self.pixels_VD[codes_BHW.to(self.pixels_VD.device)]
+        cut = cut.reshape(batch, rows, columns, self.patch, self.patch, self.channels).transpose(2, 3)
+        return cut.reshape(batch, rows * self.patch, columns * self.patch, self.channels)

@@ -1,0 +1,63 @@
+"""One token for each pixel.
+
+Shape letters: B batch, H and W height and width of image and grid alike, C channels (1).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, final
+
+from pydantic import Field
+
+from rarkit.errors import GridError
+from rarkit.images import ImageInfo
+from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WHITE = 255
+
+
+@final
+class Pixel(Tokenizer):
+    """Each pixel of a grey image is one token: its shade, rounded to the nearest of ``levels`` evenly spaced ones.
+
+    Loses nothing on images that have no more shades than that, such as ``digits`` with its 17.
+    """
+
+    name: Literal["pixel"] = "pixel"
+    levels: Annotated[int, Field(ge=2, le=256)] = 17
+    """Shades from black to white: the codebook size."""
+
+    def codebook_size(self) -> int:
+        return self.levels
+
+    def grid(self, info: ImageInfo) -> tuple[int, int]:
+        if info.channels != 1:
+            raise GridError(
+                f"tokenizer 'pixel' takes grey images, but these have {info.channels} channels. "
+                "Choose another [tokenizer], such as patch_kmeans, or grey images in [dataset]."
+            )
+        return info.height, info.width
+
+    def build(self, state: LearnedState, device: str) -> TokenizerModel:
+        return _PixelModel(self.levels - 1, device)
+
+
+@final
+class _PixelModel(TokenizerModel):
+    def __init__(self, top: int, device: str) -> None:
+        self.top = top
+        self.device = device
+
+    def encode(self, images_BHWC: Tensor) -> Tensor:
+        return _scaled(images_BHWC.to(self.device).squeeze(-1).long(), self.top, WHITE)
+
+    def decode(self, codes_BHW: Tensor) -> Tensor:
+        return _scaled(codes_BHW.to(self.device), WHITE, self.top).byte().unsqueeze(-1)
+
+
+def _scaled(values: Tensor, top: int, old_top: int) -> Tensor:
+    """values · top / old_top to the nearest whole number, halves upwards; in integers, so that every device agrees."""
+    return (2 * values * top + old_top) // (2 * old_top)
