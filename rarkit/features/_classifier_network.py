@@ -143,7 +143,7 @@ class ClassifierModel(FeatureModel):
                 "feature extractor 'classifier' was fitted on images of {}×{} with {} channels, ".format(*self._shape_HWC)
                 + "not {}×{} with {}. Fit it on images of this size.".format(*images_BHWC.shape[1:])
             )
-        parts = [self._fixed_batch(part_BHWC) for part_BHWC in images_BHWC.split(ROWS_AT_ONCE)]
+        parts = [self._fixed_batch(part_BHWC) for part_BHWC in torch.split(images_BHWC, ROWS_AT_ONCE)]
         features, logits = zip(*parts, strict=True)
         return Features(torch.cat(features), torch.cat(logits))
 

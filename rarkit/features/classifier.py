@@ -15,8 +15,6 @@ from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
 from rarkit.images import ImageBlock, ImageReader
 from rarkit.randomness import uniforms
 
-BATCH_READ = 256
-
 
 @final
 class Classifier(FeatureExtractor):

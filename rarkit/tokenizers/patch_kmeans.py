@@ -97,14 +97,15 @@ class PatchKMeans(Tokenizer):
         rows = np.arange(len(reader))
         if len(rows) > self.max_images:
             rows = np.sort(np.argsort(uniforms(seed, "images", 0, rows, 1)[:, 0], kind="stable")[: self.max_images])
-            blocks = (block for row in rows for block in reader.blocks(int(row), int(row) + 1, 1))
+            ranges = [(int(row), int(row) + 1) for row in rows]
         else:
-            blocks = iter(reader.blocks(0, len(reader), IMAGES_AT_ONCE))
+            ranges = [(0, len(reader))]
         each = -(-self.max_patches // max(1, len(rows)))
         done = 0
-        for block in blocks:
+        for block in (block for first, last in ranges for block in reader.blocks(first, last, IMAGES_AT_ONCE)):
             images_NHWC = block.images_NHWC
-            self.grid(ImageInfo(*images_NHWC.shape[1:], class_names=()))
+            height, width, channels = images_NHWC.shape[1:]
+            self.grid(ImageInfo(height, width, channels, class_names=()))
             patches_NPD = _patches(images_NHWC, self.patch)
             count, places, width = patches_NPD.shape
             if places > each:
@@ -158,7 +159,7 @@ class _PatchModel(TokenizerModel):
         chunk = max(1, DISTANCES_AT_ONCE // len(self.codebook_VD))
         # Without the matrix product, so that a patch's code cannot depend on its neighbours in the batch.
         exact = "donot_use_mm_for_euclid_dist"
-        codes = [torch.cdist(part, self.codebook_VD, compute_mode=exact).argmin(1) for part in patches_MD.split(chunk)]
+        codes = [torch.cdist(part, self.codebook_VD, compute_mode=exact).argmin(1) for part in torch.split(patches_MD, chunk)]
         return torch.cat(codes).reshape(batch, rows, columns)
 
     def decode(self, codes_BHW: Tensor) -> Tensor:
