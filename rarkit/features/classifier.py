@@ -29,7 +29,7 @@ class Classifier(FeatureExtractor):
     """Channels of the first convolution; they double each time that the image is halved, up to four times as many."""
     features: PositiveInt = 64
     """F, the width of the last hidden layer."""
-    steps: PositiveInt = 800
+    steps: PositiveInt = 600
     """Steps of AdamW."""
     batch_size: PositiveInt = 128
     """Training images of a step, drawn with replacement."""

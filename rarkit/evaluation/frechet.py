@@ -1,0 +1,63 @@
+"""The Fréchet distance between two sets of features.
+
+Shape letters: N and M rows of two sets, F features, R rows of a factor, min(N, F).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.errors import UserError
+
+
+@final
+@dataclass(frozen=True)
+class Gaussian:
+    """The normal distribution with a set's mean and covariance (divisor N − 1): ``factor_RF``ᵀ ``factor_RF`` is the covariance."""
+
+    mean_F: NDArray[np.float64]
+    factor_RF: NDArray[np.float64]
+
+
+def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
+    """The normal distribution with the mean and covariance of features (N, F).
+
+    Raises:
+        UserError: fewer than two rows, or features that are not finite.
+    """
+    count = len(features_NF)
+    if count < 2:
+        raise UserError(f"a covariance needs features of 2 images or more, and there are {count}. Evaluate more images.")
+    features = np.asarray(features_NF, dtype=np.float64)
+    if not np.isfinite(features).all():
+        broken = int((~np.isfinite(features).all(1)).sum())
+        raise UserError(f"features of {broken} of {count} images are not finite. Look at those images and at the extractor.")
+    mean_F = features.mean(0)
+    return Gaussian(mean_F, np.linalg.qr((features - mean_F) / np.sqrt(count - 1), mode="r"))
+
+
+def frechet_distance(a_NF: NDArray[np.floating[Any]], b_MF: NDArray[np.floating[Any]]) -> float:
+    """The (squared) Fréchet distance of the normal distributions fitted to two sets of features; 0 or more, lower is better.
+
+    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, equation 6. In features other than those of the paper's
+    Inception network it is not FID. It is biased upwards, the more so the fewer the images: compare equal numbers.
+
+    Raises:
+        UserError: fewer than two rows in a set, or features that are not finite.
+    """
+    return frechet_between(gaussian(a_NF), gaussian(b_MF))
+
+
+def frechet_between(a: Gaussian, b: Gaussian) -> float:
+    """The (squared) Fréchet distance ‖μ − ν‖² + tr(A + B − 2 (AB)^½) of two normal distributions.
+
+    With A = RᵀR and B = SᵀS the eigenvalues of AB are the squared singular values of RSᵀ, so tr (AB)^½ is the sum of the latter. No
+    covariance is formed or inverted: this stays accurate where there are fewer images than features.
+    """
+    trace_root = np.linalg.svd(a.factor_RF @ b.factor_RF.T, compute_uv=False).sum()
+    spread = (a.factor_RF**2).sum() + (b.factor_RF**2).sum() - 2 * trace_root
+    return float(((a.mean_F - b.mean_F) ** 2).sum() + max(0.0, spread))
