@@ -37,7 +37,8 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
         broken = int((~np.isfinite(features).all(1)).sum())
         raise UserError(f"features of {broken} of {count} images are not finite. Look at those images and at the extractor.")
     mean_F = features.mean(0)
-    return Gaussian(mean_F, np.linalg.qr((features - mean_F) / np.sqrt(count - 1), mode="r"))
+    _, factor_RF = np.linalg.qr((features - mean_F) / np.sqrt(count - 1))
+    return Gaussian(mean_F, factor_RF)
 
 
 def frechet_distance(a_NF: NDArray[np.floating[Any]], b_MF: NDArray[np.floating[Any]]) -> float:

@@ -39,11 +39,11 @@ def precision_recall(real_NF: NDArray[np.floating[Any]], fake_MF: NDArray[np.flo
     Raises:
         UserError: a set has no more than ``k`` images.
     """
-    for name, rows in (("real", real_NF), ("generated", fake_MF)):
-        if len(rows) <= k:
-            raise UserError(f"precision and recall with k = {k} need more than {k} {name} images, and there are {len(rows)}.")
+    for name, count in (("real", len(real_NF)), ("generated", len(fake_MF))):
+        if count <= k:
+            raise UserError(f"precision and recall with k = {k} need more than {k} {name} images, and there are {count}.")
     mean_F = np.asarray(real_NF, np.float64).mean(0)  # Distances from products are most accurate around the origin.
-    real, fake = (np.asarray(rows, np.float64) - mean_F for rows in (real_NF, fake_MF))
+    real, fake = (np.asarray(features, np.float64) - mean_F for features in (real_NF, fake_MF))
     real_radii_N, fake_radii_M = _squared_radii(real, k), _squared_radii(fake, k)
     real_covered_N, fake_covered_M = np.zeros(len(real), dtype=bool), np.zeros(len(fake), dtype=bool)
     for rows, squared in _squared_distances(real, fake):

@@ -64,7 +64,7 @@ def train(settings: Classifier, images: ImageBlock, seed: int) -> dict[str, NDAr
     std_C = np.maximum(pixels.std(0, dtype=np.float64), 1.0).astype(np.float32)
     images_NCHW = torch.from_numpy(images.images_NHWC).permute(0, 3, 1, 2).contiguous()
     labels_N = torch.from_numpy(images.labels_N)
-    with _own_randomness(derived_seed(seed, "classifier")), torch.enable_grad():
+    with _own_randomness(derived_seed(seed, "classifier")), torch.inference_mode(False), torch.enable_grad():
         classes = int(images.labels_N.max()) + 1
         network = Network((height, width, channels), settings.width, settings.features, classes)
         decay = settings.weight_decay

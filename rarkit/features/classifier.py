@@ -5,7 +5,7 @@ Shape letters: N training images, B batch, H, W, C height, width, channels of an
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -42,7 +42,7 @@ class Classifier(FeatureExtractor):
     max_images: PositiveInt = 20_000
     """Training images at most; from larger data so many are drawn without replacement."""
 
-    learns = True
+    learns: ClassVar[bool] = True
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Trains the network, on one thread of the CPU, so that the same seed gives the same bits.

@@ -7,7 +7,7 @@ V codebook size, D = patch · patch · C values of a patch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class PatchKMeans(Tokenizer):
     max_patches: Annotated[int, Field(ge=1)] = 200_000
     """Patches to learn from, about: where the images have more, each gives the same number, drawn without replacement."""
 
-    learns = True
+    learns: ClassVar[bool] = True
 
     def codebook_size(self) -> int:
         return self.codes

@@ -34,11 +34,7 @@ class Pixel(Tokenizer):
         return self.levels
 
     def grid(self, info: ImageInfo) -> tuple[int, int]:
-        if info.channels != 1:
-            raise GridError(
-                f"tokenizer 'pixel' takes grey images, but these have {info.channels} channels. "
-                "Choose another [tokenizer], such as patch_kmeans, or grey images in [dataset]."
-            )
+        _check_grey(info.channels)
         return info.height, info.width
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
@@ -52,10 +48,19 @@ class _PixelModel(TokenizerModel):
         self.device = device
 
     def encode(self, images_BHWC: Tensor) -> Tensor:
+        _check_grey(images_BHWC.shape[-1])
         return _scaled(images_BHWC.to(self.device).squeeze(-1).long(), self.top, WHITE)
 
     def decode(self, codes_BHW: Tensor) -> Tensor:
         return _scaled(codes_BHW.to(self.device), WHITE, self.top).byte().unsqueeze(-1)
+
+
+def _check_grey(channels: int) -> None:
+    if channels != 1:
+        raise GridError(
+            f"tokenizer 'pixel' takes grey images, but these have {channels} channels. "
+            "Choose another [tokenizer], such as patch_kmeans, or grey images in [dataset]."
+        )
 
 
 def _scaled(values: Tensor, top: int, old_top: int) -> Tensor:
