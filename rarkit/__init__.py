@@ -5,25 +5,27 @@ These are the names for users and plugin authors. Importing them loads neither t
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rarkit.attention.base import AttentionBackend, AttentionFunction
-from rarkit.datasets.base import Dataset
-from rarkit.errors import RarkitError
-from rarkit.features.base import FeatureExtractor, FeatureModel, Features
-from rarkit.images import ImageBlock, ImageInfo, ImageReader
-from rarkit.permutation_schedules.base import PermutationSchedule
-from rarkit.registry.component import Component, Location, NotInFingerprint, Settings
-from rarkit.registry.hookspecs import hookimpl
+# The one eager import: a function with the name of the subpackage it comes from must be set after the subpackage is there.
 from rarkit.registry.loader import registry
-from rarkit.registry.registry import Parts, Registry
-from rarkit.scan_orders.base import ScanOrder
-from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 if TYPE_CHECKING:
+    from rarkit.attention.base import AttentionBackend, AttentionFunction
+    from rarkit.datasets.base import Dataset
+    from rarkit.errors import RarkitError
+    from rarkit.features.base import FeatureExtractor, FeatureModel, Features
+    from rarkit.images import ImageBlock, ImageInfo, ImageReader
+    from rarkit.permutation_schedules.base import PermutationSchedule
     from rarkit.recipe.load import load_recipe
     from rarkit.recipe.schema import Recipe
+    from rarkit.registry.component import Component, Location, NotInFingerprint, Settings
+    from rarkit.registry.hookspecs import hookimpl
+    from rarkit.registry.registry import Parts, Registry
+    from rarkit.scan_orders.base import ScanOrder
     from rarkit.stages.pipeline import Plan, plan
+    from rarkit.tokenizers.base import Tokenizer, TokenizerModel
     from rarkit.workflow import Run, run
 
 __version__ = "0.1.0"
@@ -60,20 +62,28 @@ __all__ = [
     "__version__",
 ]
 
-_ON_USE = {
-    "load_recipe": "rarkit.recipe.load",
-    "Recipe": "rarkit.recipe.schema",
-    "plan": "rarkit.stages.pipeline",
-    "Plan": "rarkit.stages.pipeline",
-    "run": "rarkit.workflow",
-    "Run": "rarkit.workflow",
+_HOMES = {
+    "rarkit.attention.base": ("AttentionBackend", "AttentionFunction"),
+    "rarkit.datasets.base": ("Dataset",),
+    "rarkit.errors": ("RarkitError",),
+    "rarkit.features.base": ("FeatureExtractor", "FeatureModel", "Features"),
+    "rarkit.images": ("ImageBlock", "ImageInfo", "ImageReader"),
+    "rarkit.permutation_schedules.base": ("PermutationSchedule",),
+    "rarkit.recipe.load": ("load_recipe",),
+    "rarkit.recipe.schema": ("Recipe",),
+    "rarkit.registry.component": ("Component", "Location", "NotInFingerprint", "Settings"),
+    "rarkit.registry.hookspecs": ("hookimpl",),
+    "rarkit.registry.registry": ("Parts", "Registry"),
+    "rarkit.scan_orders.base": ("ScanOrder",),
+    "rarkit.stages.pipeline": ("Plan", "plan"),
+    "rarkit.tokenizers.base": ("Tokenizer", "TokenizerModel"),
+    "rarkit.workflow": ("Run", "run"),
 }
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # The pipeline is imported on first use: a plugin module that imports its base class must not load it while it is loading.
-    if name in _ON_USE:
-        from importlib import import_module
-
-        return getattr(import_module(_ON_USE[name]), name)
-    raise AttributeError(f"module 'rarkit' has no attribute {name!r}")
+    # On first use: `rarkit --help` needs none of this, and a plugin that imports its base class must not load the pipeline.
+    if name not in _HOME:
+        raise AttributeError(f"module 'rarkit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -52,7 +52,7 @@ def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: i
     constant = (np.full((1, 1), value, dtype=np.uint64) for value in (step, zlib.crc32(purpose.encode())))
     words = philox((block_1K, index_B1, *constant), (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
     w0, w1, w2, w3 = (np.broadcast_to(word, shape) for word in words)
-    return np.stack([w0 << _HALF | w1, w2 << _HALF | w3], axis=-1).reshape(shape[0], -1)[:, :count]
+    return np.stack([w0 << _HALF | w1, w2 << _HALF | w3], axis=-1).reshape(shape[0], 2 * shape[1])[:, :count]
 
 
 def uniforms(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.float64]:

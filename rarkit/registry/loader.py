@@ -76,6 +76,7 @@ def installed() -> Loaded:
     return load(entry_points(group=GROUP), os.environ.get(ONLY), os.environ.get(BLOCK))
 
 
+@cache
 def registry(*, strict: bool = False) -> Parts:
     """The parts that are installed, in one typed registry for each kind.
 

@@ -93,7 +93,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parts:
     """Everything that is installed: one registry for each kind."""
 
