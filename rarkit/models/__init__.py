@@ -8,10 +8,11 @@ from rarkit.models.config import RARConfig
 from rarkit.models.sizes import PRESETS
 
 if TYPE_CHECKING:
-    from rarkit.models.checkpoints import checksum, load_rar, save_rar
+    from rarkit.models.checkpoints import load_rar, save_rar
     from rarkit.models.merged import MergedRAR
     from rarkit.models.rar import RAR
     from rarkit.models.transformer import OrderedTransformer
+    from rarkit.weights import checksum
 
 __all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer", "load_rar", "save_rar", "checksum"]
 
@@ -21,7 +22,7 @@ _ON_USE = {
     "OrderedTransformer": "rarkit.models.transformer",
     "load_rar": "rarkit.models.checkpoints",
     "save_rar": "rarkit.models.checkpoints",
-    "checksum": "rarkit.models.checkpoints",
+    "checksum": "rarkit.weights",
 }
 
 

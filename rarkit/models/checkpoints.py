@@ -16,9 +16,7 @@ from rarkit.models.merged import MergedRAR
 from rarkit.models.rar import RAR
 from rarkit.models.sizes import PRESETS
 from rarkit.models.transformer import OrderedTransformer
-from rarkit.models.weight_files import checksum, local_copy, read_tensors, write_tensors
-
-__all__ = ["checksum", "load_rar", "save_rar"]
+from rarkit.weights import local_copy, read_tensors, write_tensors
 
 SHOWN = 3
 """How many names an error lists before it says how many more there are."""

@@ -164,6 +164,12 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
         load_rar("other://rar_b.bin", "rar_b")
 
 
+def test_planning_takes_checksums_without_torch(tmp_path):
+    (tmp_path / "any.bin").write_bytes(b"weights")
+    code = "import sys; from rarkit.models import checksum; checksum(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "any.bin"], check=True)
+
+
 class _SystemCall:
     def __reduce__(self):
         return os.system, ("exit 7",)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rarkit.attention.flex import Flex
 from rarkit.attention.plain import Plain
 from rarkit.errors import GridError, UserError, WeightsError
 from rarkit.sampling import (
@@ -77,7 +78,7 @@ def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget):
     test_cached_equals_plain.hypothesis.inner_test(5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False)
 
 
-@pytest.mark.parametrize("attention", [None, Plain().build()])
+@pytest.mark.parametrize("attention", [None, Plain().build(), Flex().build()])
 @pytest.mark.parametrize("decoder", [CachedDecoder, PlainDecoder])
 @pytest.mark.parametrize("setting", [0, 1, 2])
 def test_guided_parity(decoder, setting, attention):

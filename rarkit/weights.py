@@ -1,4 +1,7 @@
-"""Files of named tensors: fetching, reading and writing them, and never running what is in them."""
+"""Files of named tensors: fetching, reading and writing them, and never running what is in them.
+
+Imports torch only to read and write tensors, so that planning can take checksums.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PICKLED = (".bin", ".pt", ".pth")
 FORMATS = (*PICKLED, ".safetensors")
@@ -39,7 +42,7 @@ def local_copy(location: str | Path) -> Path:
         filesystem, path = fsspec.core.url_to_fs(str(location))
         if filesystem.isdir(path):
             path = f"{path.rstrip('/')}/model.safetensors"
-        if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
+        if isinstance(filesystem, LocalFileSystem):
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"there is no file {path}")
             return Path(path)
@@ -92,7 +95,7 @@ def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata:
     plain = {name: _compact(tensor) for name, tensor in tensors.items()}
     with _reaching(location):
         filesystem, path = fsspec.core.url_to_fs(str(location))
-        if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
+        if isinstance(filesystem, LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with _replacing(Path(path)) as partial:
                 _write(plain, partial, suffix, metadata)
@@ -104,6 +107,9 @@ def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata:
 
 
 def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mapping[str, str]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
     if suffix == ".safetensors":
         save_file(tensors, path, metadata=dict(metadata))
         return
@@ -119,6 +125,8 @@ def _compact(tensor: Tensor) -> Tensor:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -127,6 +135,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
+    import torch
+
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -142,7 +152,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name (a state dict); save that alone")
     for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise WeightsError(
                 f"{path} is no plain state dict: its entry {name!r} is a {type(tensor).__name__}, not a tensor; "
                 "save the model's state dict alone"
