@@ -2,7 +2,6 @@
 
 from rarkit.evaluation.bootstrap import bootstrap
 from rarkit.evaluation.frechet import Gaussian, frechet_between, frechet_distance, gaussian
-from rarkit.evaluation.measure import Measure
 from rarkit.evaluation.neighbours import PrecisionRecall, precision_recall
 from rarkit.evaluation.reconstruction import CodebookUse, codebook_use, psnr, ssim
 from rarkit.evaluation.scores import agreement, bits_per_token, diversity, inception_score
@@ -23,5 +22,4 @@ __all__ = [
     "codebook_use",
     "CodebookUse",
     "bootstrap",
-    "Measure",
 ]

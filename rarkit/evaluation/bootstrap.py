@@ -5,7 +5,7 @@ Shape letters: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ LOW, HIGH = 0.05, 0.95
 
 
 def bootstrap(
-    metric: Callable[..., float], *arrays: NDArray[Any], seed: int, resamplings: int = 100, centred: bool = False
+    metric: Callable[..., float], arrays: Sequence[NDArray[Any]], *, seed: int, resamplings: int = 100, centred: bool = False
 ) -> tuple[float, float]:
     """The interval from 5 % to 95 % of a metric under resampling of images (Efron, "Bootstrap Methods", 1979).
 

@@ -6,8 +6,7 @@ Shape letters: N real images, M generated ones, A and B rows of two sets, F feat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ ROUNDING = 1e-12
 
 
 @final
-@dataclass(frozen=True)
-class PrecisionRecall:
+class PrecisionRecall(NamedTuple):
     """Both from 0 to 1, higher is better."""
 
     precision: float
