@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.features.base import FeatureModel, LearnedState
-from rarkit.images import ImageReader
+from rarkit.images import ImageReader, Split
 from rarkit.randomness import derived_seed
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, Work, model_grid, read_state, write_state
@@ -21,6 +21,7 @@ from rarkit.stages.tokenize import decoded
 
 YARDSTICK_IMAGES = 10_000
 SHOWN_IMAGES = 20
+BLOCK_ROWS = 4096
 
 
 @final
@@ -62,7 +63,8 @@ class Reference(Stage):
         model = extractor.build(state, work.device)
         tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
         batch = recipe.evaluate.batch_size
-        held_out, split = held_out_split(recipe)
+        split = held_out_split(recipe)
+        held_out = recipe.dataset.open(split)
         count = min(len(held_out), YARDSTICK_IMAGES)
         tokens_NL = work.inputs["tokenize"].read_array(f"{split}_tokens", 0, count).astype(np.int64)
         labels_N = work.inputs["tokenize"].read_array(f"{split}_labels", 0, count).astype(np.int64)
@@ -87,13 +89,9 @@ class Reference(Stage):
         output.finish(sets=list(sets))
 
 
-BLOCK_ROWS = 4096
-
-
-def held_out_split(recipe: Recipe) -> tuple[ImageReader, str]:
+def held_out_split(recipe: Recipe) -> Split:
     """The test images, or the training images of a dataset that has no others."""
-    split = "test" if "test" in recipe.dataset.splits() else "train"
-    return recipe.dataset.open("test" if split == "test" else "train"), split
+    return "test" if "test" in recipe.dataset.splits() else "train"
 
 
 def images_of(reader: ImageReader, start: int, stop: int, batch_size: int) -> Iterable[NDArray[np.uint8]]:
