@@ -19,4 +19,6 @@ def share_between(step: int, start: float, end: float) -> float:
     """How far ``step`` is from ``start`` to ``end``: 0 before, 1 after, linear between; at one point, a jump."""
     if step >= end:
         return 1.0
-    return max(0.0, (step - start) / (end - start))
+    if step <= start:
+        return 0.0
+    return (step - start) / (end - start)

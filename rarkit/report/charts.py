@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -106,7 +107,7 @@ def scan_chart(scan: Scan) -> Markup:
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="scan order {escape(scan.name)}" class="scan">']
     centres = [(side + (int(i) % scan.width + 0.5) * cell, side + (int(i) // scan.width + 0.5) * cell) for i in scan.order_L]
     last = max(1, len(centres) - 1)
-    for step, ((x1, y1), (x2, y2)) in enumerate(zip(centres, centres[1:], strict=False)):
+    for step, ((x1, y1), (x2, y2)) in enumerate(pairwise(centres)):
         colour = "rgb({},{},{})".format(*along(step / last))
         parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" stroke-width="2.5" stroke-linecap="round"/>')
     x, y = centres[0]

@@ -1,0 +1,172 @@
+"""Training is a function of (seed, step): batches, rates, groups, and resuming to the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rarkit.errors import RarkitError
+from rarkit.models import RAR, RARConfig
+from rarkit.permutation_schedules.linear import Linear
+from rarkit.training.batches import dropped_labels, rows_of_step
+from rarkit.training.likelihood import nats_per_image
+from rarkit.training.loop import Trainer, TrainingPlan, as_columns
+from rarkit.training.optimizer import learning_rate, make_optimizer, takes_decay
+
+SCHEDULES = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())
+SMALL = RARConfig(hidden_size=16, depth=2, num_heads=2, mlp_hidden_size=32, seq_len=6, codebook_size=8, num_classes=3)
+
+
+class InMemory:
+    """Rows of an array."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def rows(self, indices):
+        return self.values[indices]
+
+
+def trainer(**changes):
+    generator = np.random.default_rng(0)
+    plan = {
+        "seed": 3,
+        "steps": 8,
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "learning_rate": 1e-2,
+        "end_learning_rate": 1e-4,
+        "warmup_steps": 2,
+        "betas": (0.9, 0.96),
+        "weight_decay": 0.03,
+        "gradient_clip": 1.0,
+        "precision": "float32",
+        "compile": False,
+        "activation_checkpointing": False,
+        "scan_order_L": np.arange(6),
+        "schedule": Linear(),
+        **changes,
+    }
+    tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
+    return Trainer(RAR(SMALL, seed=1), InMemory(tokens), InMemory(labels), TrainingPlan(**plan), "cpu")
+
+
+def weights(of):
+    return {name: weight.clone() for name, weight in of.model.state_dict().items()}
+
+
+@given(st.integers(0, 2**63), st.integers(1, 30), st.integers(1, 40), st.integers(0, 20))
+def test_every_row_is_seen_once_in_each_epoch(seed, batch, count, start):
+    steps = -(-count // batch) * 2 + 1
+    rows = np.concatenate([rows_of_step(seed, step, batch, count) for step in range(start, start + steps)])
+    skip = -start * batch % count
+    for epoch in range((len(rows) - skip) // count):
+        part = rows[skip + epoch * count : skip + (epoch + 1) * count]
+        np.testing.assert_array_equal(np.sort(part), np.arange(count))
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    dropped = np.concatenate([dropped_labels(1, step, 200, 0.1) for step in range(50)])
+    assert 0.08 < dropped.mean() < 0.12
+    assert not dropped_labels(1, 0, 100, 0.0).any()
+
+
+def test_learning_rate_is_the_released_one():
+    about = SCHEDULES["learning_rate"]
+    for step, rate in about["values"]:
+        found = learning_rate(
+            step, base=about["base_lr"], end=about["end_lr"], warmup=about["warmup_steps"], total=about["total_steps"]
+        )
+        assert found == pytest.approx(rate, rel=1e-9, abs=1e-15)
+
+
+def test_weight_decay_groups_are_the_released_ones():
+    model = RAR(SMALL, seed=1)
+    decayed = {name for name, weight in model.named_parameters() if takes_decay(name, weight)}
+    others = {name for name, _ in model.named_parameters()} - decayed
+    assert decayed == set(SCHEDULES["weight_decay"]["decay"])
+    assert others == set(SCHEDULES["weight_decay"]["no_decay"])
+    optimizer = make_optimizer(model, betas=(0.9, 0.96), weight_decay=0.03)
+    sizes = [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
+    assert sizes == [(len(decayed), 0.03), (len(others), 0.0)]
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(tmp_path):
+    whole = trainer()
+    records = [whole.advance() for _ in range(8)]
+    first = trainer()
+    early = [first.advance() for _ in range(5)]
+    torch.save(first.state(), tmp_path / "state.pt")
+    torch.manual_seed(99)
+    second = trainer()
+    second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    late = [second.advance() for _ in range(3)]
+    assert early + late == records
+    assert all(torch.equal(one, weights(second)[name]) for name, one in weights(whole).items())
+
+
+def test_training_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer().advance()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
+def test_ways_to_save_memory_give_the_same_gradients(changes):
+    config = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0})
+    one, other = trainer(), trainer(**changes)
+    for each in (one, other):
+        each.model.config = config
+        for module in each.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        each.step = 2
+        each.advance()
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weights(other)[name], weight, atol=2e-4, rtol=0)
+
+
+def test_a_model_learns_what_there_is_to_learn():
+    learner = trainer(steps=150, learning_rate=1e-2, schedule=Linear(start=0.3, end=0.6))
+    records = [learner.advance() for _ in range(150)]
+    assert np.mean([record.loss for record in records[:5]]) > 2.0
+    assert np.mean([record.loss for record in records[-5:]]) < 1.0
+    columns = as_columns(records)
+    assert columns["step"].tolist() == list(range(150))
+    assert columns["random_ratio"][0] == 1
+    assert columns["random_ratio"][-1] == 0
+
+
+def test_bfloat16_trains_too():
+    assert trainer(precision="bfloat16").advance().loss == pytest.approx(trainer().advance().loss, abs=0.05)
+
+
+def test_a_loss_that_is_no_number_is_an_error():
+    broken = trainer()
+    with torch.no_grad():
+        broken.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(RarkitError, match=r"loss became nan at step 0\. Lower train\.learning_rate"):
+        broken.advance()
+
+
+def test_likelihood_sums_to_one_over_all_images():
+    tiny = RARConfig(hidden_size=16, depth=1, num_heads=2, mlp_hidden_size=16, seq_len=3, codebook_size=4, num_classes=2)
+    model = RAR(tiny, seed=4)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
+    tokens = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        nats = nats_per_image(model.eval(), tokens, np.ones(64, dtype=np.int64), np.array(order), batch_size=10, device="cpu")
+        assert np.exp(-3 * nats).sum() == pytest.approx(1.0, abs=1e-5)
