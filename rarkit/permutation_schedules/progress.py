@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StrictInt
+from pydantic import Field
 
-Point = Annotated[StrictInt, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
-"""A whole number is a step (``125000``; ``1`` is step 1), a number with a point a fraction of all steps (``0.5``, ``1.0``)."""
+Point = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
+"""A whole number is a step (``125000``; ``1`` is step 1), a number with a point a fraction of all steps (``0.5``, ``1.0``).
+
+Strict, so that neither ``true`` nor ``"0.5"`` passes for a number. A step beyond the end of training is never reached.
+"""
 
 
 def step_of(point: int | float, total: int) -> float:

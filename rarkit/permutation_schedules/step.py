@@ -31,7 +31,7 @@ class Step(PermutationSchedule):
             )
         if len({type(point) for point in self.points}) > 1:
             raise ValueError(f"points = {list(self.points)}: give all as steps (whole numbers) or all as fractions (with a point)")
-        if list(self.points) != sorted(self.points):
+        if list(self.points) != sorted(set(self.points)):
             raise ValueError(f"points = {list(self.points)} do not rise")
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,34 @@ def test_whole_numbers_are_steps_and_others_fractions():
     assert Linear(start=0.0, end=1.0).random_ratio(50, 100) == 0.5
 
 
+def test_what_is_written_in_toml_decides():
+    start, end = tomllib.loads("points = [1, 1.0]")["points"]
+    assert type(Linear(start=start, end=5).start) is int
+    assert type(Linear(start=end, end=end).start) is float
+    # A fingerprint must tell step 1 from the whole training.
+    said = [json.dumps(Linear(start=point, end=point).identity()) for point in (start, end)]
+    assert said[0] != said[1]
+
+
+def test_a_step_beyond_the_end_is_never_reached():
+    for schedule in (Linear(start=125_000, end=187_500), Cosine(start=125_000, end=187_500), Step(points=(900,), ratios=(1, 0))):
+        assert {schedule.random_ratio(step, 20) for step in range(21)} == {1.0}
+
+
+@pytest.mark.parametrize("point", [5, 0.25])
+def test_annealing_at_one_point_is_a_jump(point):
+    for schedule in (Linear(start=point, end=point), Cosine(start=point, end=point)):
+        ratios = [schedule.random_ratio(step, 20) for step in range(21)]
+        assert ratios == pytest.approx([1.0] * 5 + [0.0] * 16)
+
+
+def test_cosine_is_a_cosine():
+    """Between two points it solves r'' = -(π / width)² (r - ½): checked by second differences, exact for a cosine."""
+    ratios = np.array([Cosine(start=10, end=90).random_ratio(step, 100) for step in range(10, 91)])
+    middle = ratios[1:-1] - 0.5
+    np.testing.assert_allclose(np.diff(ratios, 2), 2 * (np.cos(np.pi / 80) - 1) * middle, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("part", "settings", "message"),
     [
@@ -80,9 +109,13 @@ def test_whole_numbers_are_steps_and_others_fractions():
         (Cosine, {"start": 0.9, "end": 0.2}, "lies after"),
         (Linear, {"start": -1, "end": 5}, "greater than or equal to 0"),
         (Linear, {"start": 0.5, "end": 1.5}, "less than or equal to 1"),
+        (Linear, {"start": float("nan"), "end": 1.0}, "greater than|less than"),
+        (Linear, {"start": 0.0, "end": True}, "should be a valid"),
+        (Linear, {"start": "0.5", "end": 1.0}, "should be a valid"),
         (Constant, {"ratio": 1.5}, "less than or equal to 1"),
         (Step, {"points": [0.5], "ratios": [1.0]}, "2 parts"),
         (Step, {"points": [0.5, 0.2], "ratios": [1, 0.5, 0]}, "do not rise"),
+        (Step, {"points": [3, 3], "ratios": [1, 0.5, 0]}, "do not rise"),
         (Step, {"points": [0.5, 7], "ratios": [1, 0.5, 0]}, "all as steps"),
     ],
 )
@@ -108,6 +141,23 @@ def test_the_share_of_random_permutations_is_the_ratio(ratio):
     count = int((drawn != scan).any(1).sum())
     # A random permutation of 16 is the scan order once in 2 · 10¹³.
     assert stats.binomtest(count, len(drawn), ratio).pvalue > 1e-3 if 0 < ratio < 1 else count == ratio * len(drawn)
+
+
+def test_which_rows_are_random_does_not_depend_on_the_scan_order():
+    """So that two recipes that differ in their order alone see the same permutations."""
+    forwards = draw_orders(np.arange(16), 0.5, seed=3, step=1, indices=range(64))
+    backwards = draw_orders(np.arange(16)[::-1], 0.5, seed=3, step=1, indices=range(64))
+    kept = (forwards == np.arange(16)).all(1)
+    np.testing.assert_array_equal(forwards[~kept], backwards[~kept])
+    np.testing.assert_array_equal(backwards[kept], forwards[kept][:, ::-1])
+
+
+def test_a_larger_ratio_adds_random_rows_and_changes_none():
+    rows = [draw_orders(np.arange(16), ratio, seed=3, step=1, indices=range(200)) for ratio in (0.3, 0.6)]
+    few, more = ((drawn != np.arange(16)).any(1) for drawn in rows)
+    assert few.sum() < more.sum()
+    assert (few <= more).all()
+    np.testing.assert_array_equal(rows[0][few], rows[1][few])
 
 
 def test_random_permutations_are_uniform():
