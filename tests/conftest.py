@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,41 @@ def s3_bucket():
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+SHORT = (
+    "tokenizer.codes=16",
+    "tokenizer.iterations=3",
+    "model.hidden_size=16",
+    "model.depth=1",
+    "model.num_heads=2",
+    "train.steps=6",
+    "train.batch_size=8",
+    "train.warmup_steps=1",
+    "train.checkpoint_every=2",
+    "sample.per_class=30",
+    "evaluate.features.steps=3",
+    "evaluate.features.width=4",
+    "evaluate.bootstrap=2",
+)
+"""Overrides that make recipes/digits.toml run in seconds, with two chunks of samples and three checkpoints."""
+DIGITS = str(Path(__file__).parents[1] / "recipes/digits.toml")
+
+
+@pytest.fixture(scope="session")
+def short_overrides():
+    return SHORT
+
+
+@pytest.fixture(scope="session")
+def digits_recipe():
+    return DIGITS
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A store and a folder of results that an undisturbed short run left. Copy it before you change anything in it."""
+    from rarkit import load_recipe, run
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run(load_recipe(DIGITS, SHORT), str(folder / "store"), device="cpu", runs=folder / "runs", quiet=True)

@@ -178,11 +178,9 @@ def _at(tables: Any, keys: Sequence[str]) -> Any:
 
 def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> dict[str, str]:
     """A message for each mistake that pydantic found, by dotted path."""
-    names = {name for kind in set(PART_TABLES.values()) for name in parts.of_kind(kind)}
     problems: dict[str, str] = {}
     for mistake in error.errors(include_url=False):
-        # Within a discriminated union pydantic puts the part's name into the path, which no recipe spells out.
-        location = [key for index, key in enumerate(mistake["loc"]) if not (index and key in names and key != "name")]
+        location, allowed = _spelled(mistake["loc"], parts)
         path = ".".join(str(key) for key in location)
         if any(path == known or known == f"{path}.name" for known in already):
             continue
@@ -190,7 +188,7 @@ def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> d
         if mistake["type"] == "missing":
             said = "missing"
         elif mistake["type"] == "extra_forbidden":
-            said = f"no such key{_suggestion(location, _fields(mistake['loc'], parts))}"
+            said = f"no such key{_suggestion(location, allowed)}"
         elif mistake["type"] == "value_error":
             said = str(mistake["ctx"]["error"])
         else:
@@ -200,14 +198,23 @@ def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> d
     return problems
 
 
-def _fields(location: tuple[int | str, ...], parts: Parts) -> list[str]:
-    """The keys that are allowed in the table which holds the last key of a location."""
+def _spelled(location: tuple[int | str, ...], parts: Parts) -> tuple[list[int | str], list[str]]:
+    """A location as a recipe spells it, and the keys that are allowed in the table which holds its last key.
+
+    Within a discriminated union pydantic puts the chosen part's name into the location, which no recipe spells out.
+    """
+    spelled: list[int | str] = []
+    holding: list[type[BaseModel]] = []
     tables: list[type[BaseModel]] = [_model(parts)]
-    for key in location[:-1]:
-        named = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
-        holding = [table.model_fields[str(key)].annotation for table in tables if key in table.model_fields]
-        tables = named or [table for annotation in holding for table in _tables_in(annotation)]
-    return list(tables[0].model_fields) if len(tables) == 1 else []
+    for key in location:
+        chosen = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
+        annotations = [table.model_fields[str(key)].annotation for table in tables if key in table.model_fields]
+        if chosen and not annotations:
+            tables = chosen
+            continue
+        spelled.append(key)
+        holding, tables = tables, [table for annotation in annotations for table in _tables_in(annotation)]
+    return spelled, list(holding[0].model_fields) if len(holding) == 1 else []
 
 
 def _tables_in(annotation: Any) -> list[type[BaseModel]]:

@@ -50,14 +50,6 @@ def feature_metrics(work: Work, seen: Mapping[str, NDArray[np.float32]]) -> list
             explanation=f"Fréchet distance between Gaussians fitted to samples and real images, {where}. "
             "Biased upwards by few images: compare sets of equal size.",
         ),
-        _measured(
-            work,
-            "diversity",
-            partial(diversity, real_NF, real_labels_N),
-            (seen["features"], labels_M),
-            {name: (*arrays, labels[name]) for name, arrays in features.items()},
-            explanation=f"How far images of one class lie apart, real ones at 1, {where}.",
-        ),
     ]
     if "logits" in seen:
         logits = {SETS[name]: (reference.read_array(f"{name}_logits"), labels[SETS[name]]) for name in sets}
@@ -70,7 +62,17 @@ def feature_metrics(work: Work, seen: Mapping[str, NDArray[np.float32]]) -> list
             better="higher",
             explanation="How often the classifier sees the class that was asked for.",
         )
-        found.insert(1, agreed)
+        found.append(agreed)
+    if np.bincount(labels_M).max() > 1:
+        spread = _measured(
+            work,
+            "diversity",
+            partial(diversity, real_NF, real_labels_N),
+            (seen["features"], labels_M),
+            {name: (*arrays, labels[name]) for name, arrays in features.items()},
+            explanation=f"How far images of one class lie apart, real ones at 1, {where}.",
+        )
+        found.append(spread)
     return found + _precision_and_recall(real_NF, seen["features"], features, where)
 
 

@@ -148,18 +148,22 @@ def _why_new(stage: Stage, recipe: Recipe, store: Store, identity: Mapping[str, 
 
 def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:
     """The stages without those that nobody needs: absent ones whose readers are all in the store."""
-    kept: list[PlannedStage] = []
-    names = list(planned)
-    for index, (name, stage) in enumerate(planned.items()):
-        readers = [other for other in planned.values() if name in other.upstream and other.name not in left_out]
+    names, kept = list(planned), dict(planned)
+    # From the end, so that a stage which is not needed needs nothing either.
+    for index, name in reversed(list(enumerate(names))):
+        stage = kept[name]
+        readers = [other for other in kept.values() if name in other.upstream and other.name not in left_out]
         if name in left_out:
-            stage = _changed(stage, "left out", "after --until")
+            kept[name] = _changed(stage, "left out", "after --until")
         elif start is not None and index < names.index(start) and stage.action != "cached":
             raise RecipeError(f"--from {start}: stage {name!r} before it is not in the store. Run without --from first.")
-        elif stage.action == "run" and not stage.forced and readers and all(other.action == "cached" for other in readers):
-            stage = _changed(stage, "not needed", "what reads it is in the store")
-        kept.append(stage)
-    return kept
+        elif stage.action == "run" and not stage.forced and readers and not any(_reads(other) for other in readers):
+            kept[name] = _changed(stage, "not needed", "what reads it is in the store")
+    return list(kept.values())
+
+
+def _reads(stage: PlannedStage) -> bool:
+    return stage.action in ("run", "damaged")
 
 
 def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:
