@@ -13,40 +13,84 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from rarkit.attention.base import AttentionBackend
+from rarkit.errors import CapabilityError
 from rarkit.testing.part_suite import PartSuite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LENGTHS = pytest.mark.parametrize(
+    ("queries", "keys", "causal"), [(9, 9, True), (9, 9, False), (1, 7, False), (1, 1, True), (130, 130, True)]
+)
+
 
 class AttentionBackendSuite(PartSuite, ABC):
-    """Set ``parts`` to instances; ``device`` and ``tolerance`` (largest absolute error in float32) where they differ."""
+    """Set ``parts`` to instances, and what follows where it differs. Everything is held to float64 softmax attention."""
 
     parts: ClassVar[Sequence[AttentionBackend]]
     device: ClassVar[str] = "cpu"
+    dtype: ClassVar[str] = "float32"
     tolerance: ClassVar[float] = 1e-5
+    """Largest absolute error of the output; gradients may be off by ten times as much."""
+    gradients: ClassVar[bool] = True
+    """Whether it can be trained through on this device."""
 
-    @pytest.mark.parametrize(("queries", "keys", "causal"), [(9, 9, True), (9, 9, False), (1, 7, False), (1, 1, True)])
+    @LENGTHS
     def test_it_is_softmax_attention(self, queries: int, keys: int, causal: bool) -> None:
-        import torch
-
         for part in self.parts:
-            generator = torch.Generator().manual_seed(queries + keys)
-            q, k, v = (torch.randn(2, 3, length, 16, generator=generator) for length in (queries, keys, keys))
-            found = part.build()(q.to(self.device), k.to(self.device), v.to(self.device), causal=causal)
-            assert found.dtype == q.dtype
-            assert (found.cpu() - _reference(q, k, v, causal)).abs().max() <= self.tolerance, f"{part!r}"
+            inputs = self._inputs(queries, keys)
+            found = part.build()(*inputs, causal=causal)
+            assert found.dtype == inputs[0].dtype, f"{part!r} returns {found.dtype} for queries in {inputs[0].dtype}"
+            expected = _reference(*inputs, causal=causal)
+            assert found.shape == expected.shape, f"{part!r} returns {tuple(found.shape)}, not {tuple(expected.shape)}"
+            assert (found.double() - expected).abs().max() <= self.tolerance, f"{part!r} is not softmax attention"
+
+    @LENGTHS
+    def test_its_gradients_are_those_of_softmax_attention(self, queries: int, keys: int, causal: bool) -> None:
+        for part in self.parts if self.gradients else ():
+            leaves = [tensor.requires_grad_() for tensor in self._inputs(queries, keys)]
+            exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+            part.build()(*leaves, causal=causal).square().sum().backward()  # type: ignore[no-untyped-call]
+            _reference(*exact, causal=causal).square().sum().backward()  # type: ignore[no-untyped-call]
+            for leaf, expected in zip(leaves, exact, strict=True):
+                assert leaf.grad is not None, f"{part!r} passes no gradient on"
+                assert expected.grad is not None
+                error = (leaf.grad.double() - expected.grad).abs().max()
+                assert error <= 10 * self.tolerance, f"{part!r}: gradients off by {error}"
 
     def test_the_future_is_unseen(self) -> None:
         import torch
 
         for part in self.parts:
-            generator = torch.Generator().manual_seed(0)
-            q, k, v = (torch.randn(1, 2, 8, 16, generator=generator).to(self.device) for _ in range(3))
+            q, k, v = self._inputs(8, 8)
             before = part.build()(q, k, v, causal=True)
             k[:, :, 5:], v[:, :, 5:] = 100.0, -100.0
             after = part.build()(q, k, v, causal=True)
             assert torch.equal(before[:, :, :5], after[:, :, :5]), f"{part!r} looks ahead"
+
+    def test_dropout_zeroes_weights_or_is_refused(self) -> None:
+        """With equal scores and values of one hot each, the output is the weights themselves."""
+        import torch
+
+        for part in self.parts:
+            q = torch.zeros(500, 2, 16, 16, device=self.device, dtype=getattr(torch, self.dtype))
+            v = torch.eye(16, device=self.device, dtype=q.dtype).expand(500, 2, 16, 16).contiguous()
+            try:
+                weights = part.build()(q, q, v, causal=False, dropout=0.25).double()
+            except CapabilityError as error:
+                assert "dropout" in str(error), "a backend that cannot drop weights must say that it is about dropout"
+                continue
+            kept = weights[weights != 0]
+            # 256,000 weights: their share is within 0.01 of a quarter unless it is wrong (11 standard deviations).
+            assert abs(1 - kept.numel() / weights.numel() - 0.25) < 0.01, f"{part!r} does not drop a quarter of the weights"
+            assert (kept * 12 - 1).abs().max() < 0.01, f"{part!r} does not scale the weights that stay"
+
+    def _inputs(self, queries: int, keys: int) -> list[Tensor]:
+        import torch
+
+        generator = torch.Generator().manual_seed(queries + keys)
+        drawn = (torch.randn(2, 3, length, 16, generator=generator) for length in (queries, keys, keys))
+        return [tensor.to(self.device, getattr(torch, self.dtype)) for tensor in drawn]
 
 
 def _reference(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, causal: bool) -> Tensor:
@@ -55,6 +99,6 @@ def _reference(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, causal: bool) -> 
     q, k, v = (tensor.double() for tensor in (q_BNSK, k_BNTK, v_BNTK))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if causal:
-        hidden = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).triu(1)
+        hidden = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(hidden, -math.inf)
     return scores.softmax(-1) @ v

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
+import pytest
 
 from rarkit.datasets.base import Dataset
+from rarkit.errors import DatasetError
+from rarkit.images import ImageBlock, Split
 from rarkit.testing.part_suite import PartSuite
 
 
@@ -19,28 +22,51 @@ class DatasetSuite(PartSuite, ABC):
     rows: ClassVar[int] = 50
 
     def test_images_are_what_info_says(self) -> None:
-        for part in self.parts:
+        for part, split in self._splits():
             info = part.info()
-            assert "train" in part.splits()
             assert info.channels in (1, 3)
-            assert len(set(info.class_names)) == info.num_classes >= 1
-            for split in part.splits():
-                reader = part.open(split)
-                block = reader.read(0, min(self.rows, len(reader)))
-                assert block.images_NHWC.shape[1:] == (info.height, info.width, info.channels)
-                assert block.images_NHWC.dtype == np.uint8
-                assert block.labels_N.dtype == np.int64
-                assert ((block.labels_N >= 0) & (block.labels_N < info.num_classes)).all()
+            assert len(set(info.class_names)) == info.num_classes >= 1, "classes have a name each"
+            block = part.open(split).read(0, self._stop(part, split))
+            assert block.images_NHWC.shape[1:] == (info.height, info.width, info.channels)
+            assert block.labels_N.dtype == np.int64, f"labels are int64, not {block.labels_N.dtype}"
+            assert ((block.labels_N >= 0) & (block.labels_N < info.num_classes)).all(), "labels are in [0, classes)"
+
+    def test_blocks_have_the_size_asked_for(self) -> None:
+        for part, split in self._splits():
+            stop = self._stop(part, split)
+            for rows in (1, 7, stop, stop + 1):
+                sizes = [len(block.labels_N) for block in part.open(split).blocks(0, stop, rows)]
+                assert sizes == [min(rows, stop - first) for first in range(0, stop, rows)]
 
     def test_rows_stay_where_they_are(self) -> None:
+        for part, split in self._splits():
+            stop = self._stop(part, split)
+            whole = part.open(split).read(0, stop)
+            for rows in (1, 7):
+                # Kept in a list: a reader must not hand out the same memory twice.
+                _assert_same(list(part.open(split).blocks(0, stop, rows)), whole, 0)
+            reader = part.open(split)
+            for start in (stop // 2, stop // 3):
+                _assert_same([reader.read(start, stop)], whole, start)
+
+    def test_splits_are_what_it_says(self) -> None:
         for part in self.parts:
-            for split in part.splits():
-                stop = min(self.rows, len(part.open(split)))
-                whole = part.open(split).read(0, stop)
-                for rows in (1, 7, stop):
-                    blocks = list(part.open(split).blocks(0, stop, rows))
-                    assert all(len(block.labels_N) == rows for block in blocks[:-1])
-                    np.testing.assert_array_equal(np.concatenate([block.images_NHWC for block in blocks]), whole.images_NHWC)
-                middle = part.open(split).read(stop // 3, stop)
-                np.testing.assert_array_equal(middle.images_NHWC, whole.images_NHWC[stop // 3 :])
-                np.testing.assert_array_equal(middle.labels_N, whole.labels_N[stop // 3 :])
+            assert "train" in part.splits()
+            assert len(set(part.splits())) == len(part.splits())
+            for split in get_args(Split):
+                if split not in part.splits():
+                    with pytest.raises(DatasetError, match=split):
+                        part.open(split)
+
+    def _splits(self) -> list[tuple[Dataset, Split]]:
+        return [(part, split) for part in self.parts for split in part.splits()]
+
+    def _stop(self, part: Dataset, split: Split) -> int:
+        stop = min(self.rows, len(part.open(split)))
+        assert stop > 0, f"{part!r} has no images in its split {split!r}"
+        return stop
+
+
+def _assert_same(blocks: Sequence[ImageBlock], whole: ImageBlock, start: int) -> None:
+    np.testing.assert_array_equal(np.concatenate([block.images_NHWC for block in blocks]), whole.images_NHWC[start:])
+    np.testing.assert_array_equal(np.concatenate([block.labels_N for block in blocks]), whole.labels_N[start:])

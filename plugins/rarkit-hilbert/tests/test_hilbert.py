@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rarkit_hilbert import Hilbert
 
 import rarkit
 from rarkit.testing import ScanOrderSuite
+from rarkit_hilbert import Hilbert
 
 
 class TestHilbert(ScanOrderSuite):
