@@ -1,0 +1,170 @@
+"""Crops and decoding: the published numbers, odd sizes, and every kind of file that a folder of photographs may hold."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rarkit.datasets.preparation import Preparation, centre_crop, load_rgb, ten_crop
+from rarkit.errors import DatasetError
+
+PARITY = Path(__file__).parents[1] / "data/parity/crops.npz"
+SIDE = st.integers(1, 150)
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def difference(ours, theirs) -> int:
+    return int(np.abs(np.asarray(ours).astype(int) - np.asarray(theirs).astype(int)).max())
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_published_crops(number):
+    with np.load(PARITY) as known:
+        image = Image.fromarray(known[f"image_{number}"])
+        centre, ten = known[f"center_crop_64_{number}"], known[f"ten_crop_64_{number}"]
+    assert difference(centre_crop(image, 64), centre) <= 1  # another Pillow may round otherwise
+    assert difference(np.stack([np.asarray(view) for view in ten_crop(image, 64)]), ten) <= 1
+
+
+@given(SIDE, SIDE, st.integers(1, 40))
+@example(1, 150, 40)
+@settings(deadline=None, max_examples=60)
+def test_any_size_gives_squares(width, height, size):
+    image = picture(width, height)
+    assert centre_crop(image, size).size == (size, size)
+    assert [view.size for view in ten_crop(image, size)] == [(size, size)] * 10
+
+
+@given(st.integers(2, 60), st.integers(0, 60), st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_no_resizing_where_the_short_side_fits(size, excess, wide):
+    image = picture(size + excess, size) if wide else picture(size, size + excess)
+    start = excess // 2
+    pixels = np.asarray(image)
+    expected = pixels[:, start : start + size] if wide else pixels[start : start + size]
+    np.testing.assert_array_equal(centre_crop(image, size), expected)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_halving_is_the_mean_of_four(size, wider, seed):
+    """At exactly twice the size the box filter does everything: each pixel is the mean of four, rounded twice (across, then down)."""
+    image = picture(2 * (size + wider), 2 * size, seed)
+    means = np.asarray(image).astype(float).reshape(size, 2, size + wider, 2, 3).mean(axis=(1, 3))
+    assert np.abs(np.asarray(centre_crop(image, size)) - means[:, wider // 2 :][:, :size]).max() <= 1
+
+
+@given(SIDE.filter(lambda side: side > 3), SIDE.filter(lambda side: side > 3), st.integers(10, 40))
+@settings(deadline=None, max_examples=30)
+def test_ten_crops_are_windows_of_the_wider_crop_and_its_mirror(width, height, size):
+    image = picture(width, height)
+    wide = int(size * 1.1)
+    whole = np.asarray(centre_crop(image, wide))
+    far, middle = wide - size, round((wide - size) / 2)
+    views = [np.asarray(view) for view in ten_crop(image, size)]
+    offsets = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
+    for side, pixels in enumerate((whole, whole[:, ::-1])):
+        for number, (top, left) in enumerate(offsets):
+            np.testing.assert_array_equal(views[5 * side + number], pixels[top : top + size, left : left + size])
+
+
+def test_imagenets_numbers():
+    """At 256: the wider crop is 281, the middle begins at 12 (12.5 rounds to even)."""
+    image = picture(281, 281)
+    np.testing.assert_array_equal(ten_crop(image, 256)[4], np.asarray(image)[12:268, 12:268])
+
+
+def test_grey_is_repeated():
+    grey = picture(5, 7).convert("L")
+    for image in (grey, grey.convert("LA")):
+        np.testing.assert_array_equal(load_rgb(encoded(image), "grey"), np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+
+
+def test_one_bit_is_black_and_white():
+    image = picture(9, 9).convert("1")
+    np.testing.assert_array_equal(np.asarray(load_rgb(encoded(image), "fax"))[..., 0], np.asarray(image) * np.uint8(255))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("transparency", [None, 3, bytes(range(0, 256, 16))], ids=["opaque", "one colour", "levels"])
+def test_palettes_give_their_colours_and_no_warning(transparency):
+    image = picture(20, 11).quantize(16)
+    options = {} if transparency is None else {"transparency": transparency}
+    expected = np.asarray(image.getpalette(), dtype=np.uint8).reshape(-1, 3)[np.asarray(image)]
+    np.testing.assert_array_equal(load_rgb(encoded(image, **options), "palette"), expected)
+    np.testing.assert_array_equal(load_rgb(encoded(image, "GIF"), "gif"), expected)
+
+
+def test_transparency_is_dropped():
+    colours = np.asarray(picture(6, 4))
+    see_through = np.dstack([colours, np.zeros((4, 6), dtype=np.uint8)])
+    np.testing.assert_array_equal(load_rgb(encoded(Image.fromarray(see_through)), "ghost"), colours)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk(kind):
+    flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert difference(load_rgb(encoded(flat, kind), "print"), np.full((16, 16, 3), (255, 0, 0))) <= 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_the_upper_byte(kind):
+    levels = np.array([[0, 255, 256, 1000, 32768, 65535]], dtype=np.uint16)
+    expected = np.repeat((levels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(load_rgb(encoded(Image.fromarray(levels), kind), "scan"), expected)
+
+
+@pytest.mark.parametrize("pixels", [np.array([[0, 70000]], np.int32), np.array([[-1, 5]], np.int32), np.array([[0.5]], np.float32)])
+def test_pixels_without_a_known_range_are_refused(pixels):
+    with pytest.raises(DatasetError, match=r"map\.tif .*cannot be read.*(16 bits|range is not known)"):
+        load_rgb(encoded(Image.fromarray(pixels), "TIFF"), "map.tif")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_turns_only_where_asked(kind):
+    upright = np.asarray(Image.linear_gradient("L").resize((40, 24)).convert("RGB"))
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    data = encoded(Image.fromarray(upright), kind, exif=orientation, **({"quality": 100} if kind == "JPEG" else {}))
+    assert difference(load_rgb(data, "phone"), upright) <= 2
+    assert difference(load_rgb(data, "phone", exif=True), np.rot90(upright, -1)) <= 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+@given(share=st.floats(0, 0.9))
+@settings(deadline=None, max_examples=25)
+def test_truncated_files_are_named(kind, share):
+    data = encoded(picture(40, 30), kind)
+    with pytest.raises(DatasetError, match=r"^n01/cut\.jpg \(.* bytes\) cannot be read as an image: .*Fetch it again") as caught:
+        load_rgb(data[: int(len(data) * share)], "n01/cut.jpg")
+    assert "0x" not in str(caught.value)
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, max_examples=50)
+def test_rubbish_is_named(data):
+    with pytest.raises(DatasetError, match=r"^noise "):
+        load_rgb(b"\x00" + data, "noise")
+
+
+def test_a_preparation_is_decoding_and_cropping():
+    image = picture(50, 37)
+    centre, ten = Preparation(16), Preparation(16, "ten")
+    assert (centre.views, ten.views) == (1, 10)
+    np.testing.assert_array_equal(centre(encoded(image), "x")[0], centre_crop(image, 16))
+    np.testing.assert_array_equal(ten(encoded(image), "x"), np.stack([np.asarray(view) for view in ten_crop(image, 16)]))
