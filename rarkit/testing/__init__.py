@@ -1,12 +1,13 @@
 """Conformance suites and hypothesis strategies for authors of plugins. Needs pytest and hypothesis (``rarkit[dev]``)."""
 
+from rarkit.testing.array_reader import ArrayReader, random_images
 from rarkit.testing.attention_backend_suite import AttentionBackendSuite
 from rarkit.testing.dataset_suite import DatasetSuite
 from rarkit.testing.feature_extractor_suite import FeatureExtractorSuite
 from rarkit.testing.permutation_schedule_suite import PermutationScheduleSuite
 from rarkit.testing.scan_order_suite import ScanOrderSuite
 from rarkit.testing.strategies import grids, images, orders
-from rarkit.testing.tokenizer_suite import ArrayReader, TokenizerSuite, random_images
+from rarkit.testing.tokenizer_suite import TokenizerSuite
 
 __all__ = [
     "ScanOrderSuite",

@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rarkit.features.base import FeatureExtractor, FeatureModel
-from rarkit.images import ImageInfo
-from rarkit.testing.part_suite import PartSuite
-from rarkit.testing.tokenizer_suite import ArrayReader, random_images
+from rarkit.features.base import FeatureExtractor
+from rarkit.testing.image_suite import ImageSuite
 
 
-class FeatureExtractorSuite(PartSuite, ABC):
-    """Set ``parts``, and say by ``info`` which images they take."""
+class FeatureExtractorSuite(ImageSuite, ABC):
+    """Set ``parts``, and say by ``info`` which images they take; ``device`` and ``tolerance`` where they differ."""
 
     parts: ClassVar[Sequence[FeatureExtractor]]
-    device: ClassVar[str] = "cpu"
     tolerance: ClassVar[float] = 1e-5
+    """By how much a number may differ when its image is in another batch, as a share of the largest."""
 
-    @abstractmethod
-    def info(self) -> ImageInfo:
-        """The images to test with."""
-
-    def _built(self, part: FeatureExtractor) -> FeatureModel:
-        part.check_images(self.info())
-        block = random_images(self.info(), 64)
-        state = part.fit(ArrayReader(block.images_NHWC, block.labels_N), 0) if part.learns else {}
-        return part.build(state, self.device)
+    def test_it_takes_the_images(self) -> None:
+        for part in self.parts:
+            part.check_images(self.info())
 
     def test_features_are_finite_vectors(self) -> None:
         import torch
 
         for part in self.parts:
-            seen = self._built(part)(torch.from_numpy(random_images(self.info(), 6).images_NHWC))
-            assert seen.features_BF.dtype == torch.float32
-            assert seen.features_BF.ndim == 2
-            assert len(seen.features_BF) == 6
-            assert seen.features_BF.isfinite().all()
-            assert seen.logits_BC is None or len(seen.logits_BC) == 6
+            images_BHWC = self._images(6)
+            given_BHWC = images_BHWC.clone()
+            seen = self._built(part)(images_BHWC)
+            for numbers in (seen.features_BF, seen.logits_BC):
+                if numbers is not None:
+                    assert numbers.dtype == torch.float32, f"{part!r} gives {numbers.dtype}"
+                    assert numbers.ndim == 2
+                    assert len(numbers) == 6
+                    assert not numbers.requires_grad, "nobody trains through features: compute them under torch.no_grad()"
+                    assert numbers.isfinite().all()
+            assert torch.equal(images_BHWC, given_BHWC), f"{part!r} writes into the images it is given"
 
     def test_an_image_does_not_depend_on_its_batch(self) -> None:
         import torch
 
         for part in self.parts:
-            model, images = self._built(part), torch.from_numpy(random_images(self.info(), 6).images_NHWC)
-            together_BF = model(images).features_BF
-            alone_BF = torch.cat([model(images[row : row + 1]).features_BF for row in range(6)])
-            assert (together_BF - alone_BF).abs().max() <= self.tolerance
+            model, images_BHWC = self._built(part), self._images(6)
+            together, alone = model(images_BHWC), [model(image_BHWC) for image_BHWC in images_BHWC.split_with_sizes([1] * 6)]
+            for name in ("features_BF", "logits_BC"):
+                expected = getattr(together, name)
+                if expected is not None:
+                    error = (torch.cat([getattr(seen, name) for seen in alone]) - expected).abs().max()
+                    allowed = self.tolerance * max(1.0, float(expected.abs().max()))
+                    assert error <= allowed, f"{part!r}: {name} of an image differs by {error} in another batch"
 
     def test_only_inception_is_called_fid(self) -> None:
         for part in self.parts:
+            assert part.distance_name.isidentifier(), f"{part.distance_name!r} is to be a key of metrics.json"
             assert part.distance_name != "fid" or "inception" in part.name, "a distance in other features is never called FID"
