@@ -8,7 +8,6 @@ known beforehand: a truncated one is seen by its size, a damaged one by its chec
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 from fsspec import AbstractFileSystem
 from numpy.typing import DTypeLike, NDArray
 
+from rarkit.cache.layout import Layout
 from rarkit.cache.lock import lock
 from rarkit.errors import IncompleteError, StoreError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import zarr
 
 ATTRIBUTE = "rarkit"
-CHECKSUM_BYTES = 4
 
 
 @final
@@ -71,14 +70,10 @@ class StageOutput:
         if not record.get("complete"):
             return "it was never finished"
         sizes = self._sizes()
-        for name, array in record["arrays"].items():
-            chunk_bytes = int(array["chunk_bytes"])
-            for block in range(array["blocks"]):
-                found = sizes.get(self._chunk_key(name, block, len(array["shape"])))
-                if found is None:
-                    return f"chunk {block} of array {name!r} is missing"
-                if found != chunk_bytes:
-                    return f"chunk {block} of array {name!r} has {found} bytes instead of {chunk_bytes}"
+        for name, layout in record["arrays"].items():
+            defect = Layout.read(layout).defect(name, sizes)
+            if defect is not None:
+                return defect
         for name, expected in record["files"].items():
             if sizes.get(f"files/{name}") != expected:
                 return f"file {name!r} has {sizes.get(f'files/{name}', 0)} bytes instead of {expected}"
@@ -107,13 +102,13 @@ class StageOutput:
         found = self.filesystem.find(self.path, detail=True)
         return {name.lstrip("/")[len(root) + 1 :]: int(info["size"]) for name, info in found.items()}
 
-    @staticmethod
-    def _chunk_key(name: str, block: int, dimensions: int) -> str:
-        return "/".join([name, "c", str(block), *["0"] * (dimensions - 1)])
+    def layout(self, name: str) -> Layout:
+        """How an array lies in its chunks."""
+        return Layout.read(self.record()["arrays"][name])
 
     def chunk_path(self, name: str, block: int) -> str:
         """Where the chunk of a block lies, as the store's filesystem names it."""
-        return f"{self.path}/{self._chunk_key(name, block, len(self.record()['arrays'][name]['shape']))}"
+        return f"{self.path}/{self.layout(name).chunk_key(name, block)}"
 
     @property
     def is_local(self) -> bool:
@@ -151,28 +146,19 @@ class StageOutput:
 
     def create(self, name: str, shape: Sequence[int], dtype: DTypeLike, rows: int) -> None:
         """Declares an array (N, …), chunked in blocks of ``rows``; keeps one that is already there with the same layout."""
-        shape, dtype = tuple(shape), np.dtype(dtype)
-        rows = max(1, min(rows, shape[0]) if shape[0] else rows)
-        row_bytes = math.prod(shape[1:]) * dtype.itemsize
-        layout = {
-            "shape": list(shape),
-            "dtype": dtype.name,
-            "rows": rows,
-            "blocks": math.ceil(shape[0] / rows),
-            "chunk_bytes": rows * row_bytes + CHECKSUM_BYTES,
-        }
+        layout = Layout.of(tuple(shape), np.dtype(dtype), rows)
         record = self.record()
-        if record["arrays"].get(name) == layout:
+        if record["arrays"].get(name) == layout.written():
             return
         from zarr.codecs import Crc32cCodec
 
         group = self._group(mode="r+")
-        changed: Any = {**record, "arrays": {**record["arrays"], name: layout}}
+        changed: Any = {**record, "arrays": {**record["arrays"], name: layout.written()}}
         group.create_array(
             name,
-            shape=shape,
-            chunks=(rows, *shape[1:]),
-            dtype=dtype,
+            shape=layout.shape,
+            chunks=layout.chunk_shape,
+            dtype=np.dtype(layout.dtype),
             compressors=[Crc32cCodec().to_dict()],
             filters=None,
             overwrite=True,
@@ -181,22 +167,14 @@ class StageOutput:
 
     def missing_blocks(self, names: Sequence[str]) -> list[int]:
         """The blocks of which at least one of these arrays has no whole chunk yet; the arrays have equally many blocks."""
-        arrays = self.record()["arrays"]
-        sizes = self._sizes()
-        counts = {arrays[name]["blocks"] for name in names}
-        assert len(counts) == 1, f"arrays {names} differ in blocks: {counts}"
-        return [
-            block
-            for block in range(counts.pop())
-            if any(
-                sizes.get(self._chunk_key(name, block, len(arrays[name]["shape"]))) != arrays[name]["chunk_bytes"] for name in names
-            )
-        ]
+        arrays, sizes = self.record()["arrays"], self._sizes()
+        layouts = {name: Layout.read(arrays[name]) for name in names}
+        assert len({layout.blocks for layout in layouts.values()}) == 1, f"arrays {names} differ in blocks"
+        return sorted({block for name, layout in layouts.items() for block in layout.missing(name, sizes)})
 
     def block_rows(self, name: str, block: int) -> tuple[int, int]:
         """First row and end row (exclusive) of a block."""
-        array = self.record()["arrays"][name]
-        return block * array["rows"], min((block + 1) * array["rows"], array["shape"][0])
+        return self.layout(name).block_rows(block)
 
     def write_block(self, block: int, **rows: NDArray[Any]) -> None:
         """Writes one whole block of each array given by name."""
@@ -283,11 +261,11 @@ class StageOutput:
         defect = self.defect()
         if defect is not None:
             return defect
-        for name, array in self.record()["arrays"].items():
-            for block in range(array["blocks"]):
-                start = block * array["rows"]
+        for name in self.record()["arrays"]:
+            layout = self.layout(name)
+            for block in range(layout.blocks):
                 try:
-                    self.read_array(name, start, start + array["rows"])
+                    self.read_array(name, *layout.block_rows(block))
                 except IncompleteError as error:
                     return f"chunk {block} of array {name!r}: {error.__cause__}"
                 on_block()

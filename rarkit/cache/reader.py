@@ -28,20 +28,20 @@ class RowReader:
         Raises:
             IncompleteError: the output is not complete, or a chunk changed its size.
         """
-        layout = output.require_complete()["arrays"][name]
-        self.shape: tuple[int, ...] = tuple(layout["shape"])
-        self.dtype = np.dtype(layout["dtype"]).newbyteorder("<")
-        self._rows: int = layout["rows"]
+        output.require_complete()
+        layout = output.layout(name)
+        self.shape = layout.shape
+        self.dtype = np.dtype(layout.dtype).newbyteorder("<")
+        self._rows = layout.rows
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        paths = [output.chunk_path(name, block) for block in range(layout["blocks"])]
+        paths = [output.chunk_path(name, block) for block in range(layout.blocks)]
         if not output.is_local:
             self._scratch = tempfile.TemporaryDirectory(prefix="rarkit-")
             local = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
             output.filesystem.get(paths, local)
             paths = local
-        chunk_shape = (self._rows, *self.shape[1:])
         try:
-            self._maps = [np.memmap(path, dtype=self.dtype, mode="r", shape=chunk_shape) for path in paths]
+            self._maps = [np.memmap(path, dtype=self.dtype, mode="r", shape=layout.chunk_shape) for path in paths]
         except (OSError, ValueError) as error:
             raise IncompleteError(
                 f"array {name!r} of {output} cannot be mapped: {error}. Run it again with --force {output.stage}."

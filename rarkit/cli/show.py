@@ -196,8 +196,7 @@ def print_outputs(found: list[StageOutput]) -> None:
 
 def verified(output: StageOutput) -> str | None:
     """What is wrong with an output, every byte read; None if nothing is."""
-    record = output.record()
-    blocks = sum(array["blocks"] for array in record.get("arrays", {}).values())
+    blocks = sum(output.layout(name).blocks for name in output.record().get("arrays", {}))
     with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
         return output.verify(advance)
 

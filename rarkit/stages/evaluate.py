@@ -37,12 +37,12 @@ class Evaluate(Stage):
         recipe, output, samples = work.recipe, work.output, work.inputs["sample"]
         assert recipe.evaluate is not None
         extractor = recipe.evaluate.features.build(read_state(work.inputs["reference"]), work.device)
-        layout = samples.record()["arrays"]["images"]
-        blocks = (samples.read_array("images", *samples.block_rows("images", block)) for block in range(layout["blocks"]))
-        with work.reporter.task("evaluate", layout["shape"][0], "images") as advance:
+        layout = samples.layout("images")
+        blocks = (samples.read_array("images", *samples.block_rows("images", block)) for block in range(layout.blocks))
+        with work.reporter.task("evaluate", layout.shape[0], "images") as advance:
             seen = features_of(extractor, blocks, advance)
         for name, values in seen.items():
             output.write_array(name, values, rows=BLOCK_ROWS)
         metrics = [*feature_metrics(work, seen), bits_per_token(work), *reconstruction_metrics(work)]
-        output.write_file(METRICS_FILE, json.dumps({"metrics": metrics, "samples": layout["shape"][0]}, indent=2).encode())
+        output.write_file(METRICS_FILE, json.dumps({"metrics": metrics, "samples": layout.shape[0]}, indent=2).encode())
         output.finish([METRICS_FILE])
