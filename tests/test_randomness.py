@@ -53,6 +53,25 @@ def test_seed_purpose_step_and_index_all_count():
         assert not (random_bits(*other) == first).any()
 
 
+def test_the_low_64_bits_of_a_seed_count():
+    np.testing.assert_array_equal(random_bits(-1, "a", 0, [5], 3), random_bits(2**64 - 1, "a", 0, [5], 3))
+    np.testing.assert_array_equal(random_bits(7 + 2**64, "a", 0, [5], 3), random_bits(7, "a", 0, [5], 3))
+
+
+def test_each_of_the_64_bits_is_fair():
+    drawn = random_bits(11, "test", 4, range(500), 40).ravel()
+    ones = [int((drawn >> np.uint64(bit) & np.uint64(1)).sum()) for bit in range(64)]
+    # 64 tests at once: each at a level of one in a million.
+    assert min(stats.binomtest(count, drawn.size).pvalue for count in ones) > 1e-6
+
+
+def test_uniforms_are_the_upper_bits():
+    bits = random_bits(3, "a", 2, range(20), 6)
+    drawn = uniforms(3, "a", 2, range(20), 6)
+    assert drawn.dtype == np.float64
+    assert [int(number * 2**53) for number in drawn.ravel()] == [int(number) >> 11 for number in bits.ravel()]
+
+
 def test_uniforms_are_uniform_and_uncorrelated():
     drawn = uniforms(7, "test", 0, range(2000), 50)
     assert drawn.min() >= 0

@@ -1,5 +1,14 @@
 """Conformance suites and hypothesis strategies for authors of plugins. Needs pytest and hypothesis (``rarkit[dev]``)."""
 
+# ruff: noqa: E402
+
+import pkgutil
+
+import pytest
+
+# Before the suites are imported: otherwise their assertions fail without saying with which values.
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
+
 from rarkit.testing.array_reader import ArrayReader, random_images
 from rarkit.testing.attention_backend_suite import AttentionBackendSuite
 from rarkit.testing.dataset_suite import DatasetSuite

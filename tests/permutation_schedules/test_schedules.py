@@ -14,11 +14,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 import rarkit
-from rarkit.permutation_schedules.constant import Constant
-from rarkit.permutation_schedules.cosine import Cosine
-from rarkit.permutation_schedules.draw import draw_orders
-from rarkit.permutation_schedules.linear import Linear
-from rarkit.permutation_schedules.step import Step
+from rarkit.permutation_schedules import Constant, Cosine, Linear, Step, draw_orders
 from rarkit.testing import PermutationScheduleSuite, orders
 
 RELEASED = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())["random_ratio"]

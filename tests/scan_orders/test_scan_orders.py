@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import rarkit
+from rarkit import scan_orders
 from rarkit.errors import GridError
-from rarkit.scan_orders.alternate import Alternate
-from rarkit.scan_orders.raster import Raster
-from rarkit.scan_orders.spiral import Spiral
-from rarkit.scan_orders.subsample import Subsample
-from rarkit.scan_orders.z_curve import ZCurve
-from rarkit.scan_orders.zigzag import Zigzag
+from rarkit.scan_orders import Alternate, Raster, Spiral, Subsample, ZCurve, Zigzag
 from rarkit.testing import ScanOrderSuite, grids
 
 FIGURE_6 = json.loads((Path(__file__).parents[1] / "data/parity/scan_orders_16x16.json").read_text())["orders"]
@@ -40,6 +37,8 @@ def test_the_list_is_complete():
     orders = rarkit.registry().scan_orders
     ours = {name for name in orders if orders.source(name).distribution == "rarkit"}
     assert ours == {part.name for part in TestConformance.parts}
+    assert ours | {"base"} == {path.stem for path in Path(scan_orders.__path__[0]).glob("*.py")} - {"__init__"}
+    assert set(scan_orders.__all__) == {type(part).__name__ for part in TestConformance.parts} | {"ScanOrder"}
     assert FIGURE_6.keys() == PAPER.keys()
 
 
@@ -83,6 +82,23 @@ def test_zigzag_goes_along_anti_diagonals_in_turns(grid):
 def test_zigzag_is_jpeg_s():
     # ITU-T T.81, figure A.6, first rows.
     assert Zigzag().rank(8, 8).reshape(8, 8)[:2].tolist() == [[0, 1, 5, 6, 14, 15, 27, 28], [2, 4, 7, 13, 16, 26, 29, 42]]
+
+
+@given(st.integers(0, 5), st.data())
+def test_the_z_curve_interleaves_the_digits_of_row_and_column(digits, data):
+    side = 2**digits
+    row, column = data.draw(st.integers(0, side - 1)), data.draw(st.integers(0, side - 1))
+    pairs = zip(f"{row:0{digits}b}", f"{column:0{digits}b}", strict=True) if digits else [("0", "0")]
+    assert ZCurve().rank(side, side)[row * side + column] == int("".join(r + c for r, c in pairs), 2)
+
+
+@given(grids(8), st.data())
+def test_subsample_takes_the_quadrants_in_turn(half, data):
+    height, width = 2 * half[0], 2 * half[1]
+    row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    quadrant = 2 * (row >= half[0]) + (column >= half[1])
+    within = (row % half[0]) * half[1] + column % half[1]
+    assert Subsample().rank(height, width)[row * width + column] == 4 * within + quadrant
 
 
 @pytest.mark.parametrize(("order", "grid"), [(ZCurve(), (3, 3)), (ZCurve(), (4, 8)), (Subsample(), (3, 4)), (Subsample(), (4, 3))])

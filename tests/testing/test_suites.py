@@ -126,8 +126,9 @@ def test_a_wrong_part_fails(suite, test, part):
     made = type("Made", (suite,), {"parts": (part,), "falls": True, "info": lambda self: GREY})()
     method = getattr(made, test)
     arguments = (9, 9, True) if "queries" in inspect.signature(method).parameters else ()
-    with pytest.raises((AssertionError, pytest.fail.Exception, RarkitError)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, RarkitError)) as caught:
         method(*arguments)
+    assert str(caught.value).strip(), "a failure must say what is wrong"
 
 
 def test_a_suite_without_parts_fails():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,3 +42,18 @@ def test_other_grids_are_refused_with_those_that_are_served():
     for grid in [(3, 3), (4, 8), (6, 6)]:
         with pytest.raises(rarkit.RarkitError, match="power of two"):
             Hilbert().order(*grid)
+
+
+def test_the_readme_shows_what_it_does():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    [table] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    part = rarkit.registry().scan_orders["hilbert"](**tomllib.loads(table)["scan_order"])
+    [shown] = re.findall(r"--grid 4x4\n(.*?)```", readme, re.DOTALL)
+    assert [int(step) for step in shown.split()] == part.rank(4, 4).tolist()
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+def test_a_quadrant_is_the_smaller_curve(side):
+    """The bottom left quarter, second of the four, is the curve of half the side as it stands."""
+    rank = Hilbert().rank(2 * side, 2 * side).reshape(2 * side, 2 * side)
+    np.testing.assert_array_equal(rank[side:, :side] - side * side, Hilbert().rank(side, side).reshape(side, side))
