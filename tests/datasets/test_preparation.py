@@ -63,7 +63,7 @@ def test_no_resizing_where_the_short_side_fits(size, excess, wide):
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 5))
 @settings(deadline=None, max_examples=40)
 def test_halving_is_the_mean_of_four(size, wider, seed):
-    """At exactly twice the size the box filter does everything: each pixel is the mean of four, rounded twice (across, then down)."""
+    """At twice the size the box filter does everything: each pixel is the mean of four, rounded across and then down."""
     image = picture(2 * (size + wider), 2 * size, seed)
     means = np.asarray(image).astype(float).reshape(size, 2, size + wider, 2, 3).mean(axis=(1, 3))
     assert np.abs(np.asarray(centre_crop(image, size)) - means[:, wider // 2 :][:, :size]).max() <= 1

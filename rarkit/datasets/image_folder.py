@@ -1,0 +1,144 @@
+"""A folder of class folders, as ImageNet comes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal, final
+
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
+
+from rarkit.datasets.decoding import EncodedImage, Source
+from rarkit.datasets.encoded import EncodedDataset
+from rarkit.datasets.places import filesystem_of, in_this_process_alone, reaching, within
+from rarkit.errors import DatasetError
+from rarkit.images import Split
+from rarkit.registry.component import Location
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@final
+class ImageFolder(EncodedDataset):
+    """Photographs in folders of classes: ``path/train/<class>/….jpg``, the layout of ImageNet (ILSVRC 2012).
+
+    Classes are the folders of the training split, sorted, and keep the folders' names. Images are sorted by class and relative
+    path; files of other suffixes than those of images are passed over, and so are names that begin with a dot. With ten-crop, the
+    ten views of a file follow one another. ``path`` may be any fsspec URL.
+
+    The fingerprint covers names and sizes of all files, not their pixels. A dataset object lists the files once.
+    """
+
+    name: Literal["image_folder"] = "image_folder"
+    path: Location
+    """The folder that holds the splits."""
+    train: str = "train"
+    """The folder of training images, within ``path``."""
+    test: str | None = "val"
+    """The folder of test images, within ``path``; ``""`` if there is none."""
+
+    def splits(self) -> tuple[Split, ...]:
+        return ("train", "test") if self.test else ("train",)
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._class_folders("train"))
+
+    def content(self) -> Any:
+        return {split: self._tree(split).key for split in self.splits()}
+
+    def source(self, split: Split) -> Source:
+        return self._tree(split)
+
+    @cached_property
+    def _listed(self) -> dict[tuple[str, str], _Tree]:
+        return {}
+
+    def _tree(self, split: Split) -> _Tree:
+        # By place, since pydantic's model_copy(update=…) copies what was listed too.
+        places = self._place(split), self._place("train")
+        if places not in self._listed:
+            self._listed[places] = self._list(split)
+        return self._listed[places]
+
+    def _place(self, split: Split) -> str:
+        return within(self.path, self.train if split == "train" else self.test or "")
+
+    def _class_folders(self, split: Split) -> dict[str, str]:
+        """Paths by class name, sorted."""
+        place = self._place(split)
+        filesystem, root = filesystem_of(place)
+        cure = f"It should hold one folder of images for each class: set path, and {split} to the name of the folder within it."
+        with reaching(place, cure):
+            found = dict(sorted(_folders(filesystem, root)))
+        if not found:
+            raise DatasetError(f"{place} holds no folders. {cure}")
+        return found
+
+    def _list(self, split: Split) -> _Tree:
+        place = self._place(split)
+        filesystem, _ = filesystem_of(place)
+        folders = self._class_folders(split)
+        labels = {name: label for label, name in enumerate(self.class_names())}
+        strangers = [name for name in folders if name not in labels]
+        if strangers:
+            raise DatasetError(
+                f"{place} has {len(strangers)} classes that {self._place('train')} has not: {', '.join(strangers[:5])}"
+                f"{', …' if len(strangers) > 5 else ''}. Classes are the folders of the training images; rename or move these."
+            )
+        files, digest = [], hashlib.sha256(place.encode())
+        for name, folder in folders.items():
+            with reaching(folder):
+                for path, size in sorted(_images(filesystem, folder)):
+                    files.append((path, labels[name]))
+                    digest.update(f"{name}{path[len(folder) :]}\0{size}\0".encode("utf-8", "surrogateescape"))
+        if not files:
+            raise DatasetError(f"the folders in {place} hold no images: no files ending in {', '.join(SUFFIXES)}, in either case")
+        return _Tree(digest.hexdigest(), filesystem, not in_this_process_alone(place), files)
+
+
+@final
+class _Tree(Source):
+    def __init__(self, key: str, filesystem: Any, portable: bool, files: list[tuple[str, int]]) -> None:
+        self.key, self.filesystem, self.portable = key, filesystem, portable
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
+        return (EncodedImage(*self._files[file]) for file in files_F)
+
+
+def _folders(filesystem: Any, root: str) -> Iterator[tuple[str, str]]:
+    if isinstance(filesystem, LocalFileSystem):
+        with os.scandir(root) as entries:
+            yield from ((entry.name, entry.path) for entry in entries if entry.name[0] != "." and entry.is_dir())
+        return
+    for entry in filesystem.ls(root, detail=True):
+        path = entry["name"].rstrip("/")
+        name = path.rsplit("/", 1)[-1]
+        # Object stores may list the folder in itself.
+        if entry["type"] == "directory" and name[0] != "." and path != root.rstrip("/"):
+            yield name, path
+
+
+def _images(filesystem: Any, folder: str) -> Iterator[tuple[str, int]]:
+    """Paths and sizes of the images in a folder and the folders within it, in no order."""
+    if isinstance(filesystem, LocalFileSystem):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if entry.is_dir():
+                    yield from _images(filesystem, entry.path)
+                elif entry.name.lower().endswith(SUFFIXES):
+                    yield entry.path, entry.stat().st_size
+        return
+    for path, entry in filesystem.find(folder, detail=True).items():
+        hidden = any(step.startswith(".") for step in path[len(folder) :].split("/"))
+        if path.lower().endswith(SUFFIXES) and not hidden:
+            yield path, entry["size"]

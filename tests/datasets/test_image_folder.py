@@ -1,0 +1,267 @@
+"""Folders of class folders: names, order, crops, bad images, worker processes, and places that are not local."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import warnings
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rarkit.datasets.decoding import BATCH_IMAGES
+from rarkit.datasets.image_folder import ImageFolder
+from rarkit.datasets.preparation import centre_crop, ten_crop
+from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.testing import DatasetSuite
+
+SIZE = 16
+CLASSES = ("n02", "n03 goldfish", "été")
+
+
+def png(seed: int, width: int = 23, height: int = 17) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def tree() -> dict[str, bytes]:
+    """Relative paths and contents: 3 × 7 training images, 2 × 3 test images, and things to pass over."""
+    names = ("b.PNG", "a.png", "c.jpeg", "10.JPEG", "9.JPEG", "deeper/z.Png", "D.webp")
+    files = {f"train/{folder}/{name}": png(7 * row + i) for row, folder in enumerate(CLASSES) for i, name in enumerate(names)}
+    files |= {f"val/{folder}/{i}.png": png(100 + 3 * row + i) for row, folder in enumerate(CLASSES[1:]) for i in range(3)}
+    others = ("train/list.txt", "train/n02/notes.txt", "train/n02/.hidden.png", "train/.cache/a.png", "train/n02/.thumbs/a.png")
+    return files | dict.fromkeys(others, b"none of ours")
+
+
+def planted(root: str, files: dict[str, bytes]) -> str:
+    filesystem, path = fsspec.core.url_to_fs(root)
+    for name, data in files.items():
+        filesystem.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
+        filesystem.pipe_file(f"{path}/{name}", data)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return planted(str(tmp_path_factory.mktemp("images")), tree())
+
+
+def expected(files: dict[str, bytes], split: str, ten: bool = False):
+    """All rows, the plain way."""
+    found = []
+    for name, data in sorted(files.items(), key=lambda item: (item[0].split("/")[1], item[0])):
+        hidden = any(step.startswith(".") for step in name.split("/"))
+        if name.startswith(f"{split}/") and not hidden and not name.endswith(".txt"):
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            views = ten_crop(image, SIZE) if ten else [centre_crop(image, SIZE)]
+            found += [(np.asarray(view), CLASSES.index(name.split("/")[1])) for view in views]
+    return np.stack([image for image, _ in found]), np.array([label for _, label in found])
+
+
+def same(block, images_NHWC, labels_N):
+    np.testing.assert_array_equal(block.images_NHWC, images_NHWC)
+    np.testing.assert_array_equal(block.labels_N, labels_N)
+
+
+@pytest.mark.parametrize("crop", ["centre", "ten"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_are_files_in_order(folder, crop, workers):
+    dataset = ImageFolder(path=folder, size=SIZE, crop=crop, workers=workers)
+    assert dataset.info().class_names == CLASSES
+    reader = dataset.open("train")
+    assert len(reader) == 21 * (10 if crop == "ten" else 1)
+    same(reader.read(), *expected(tree(), "train", crop == "ten"))
+    same(dataset.open("test").read(), *expected(tree(), "val"))
+
+
+class TestSuite(DatasetSuite):
+    parts = ()
+
+    @pytest.fixture(autouse=True)
+    def planted_parts(self, folder):
+        type(self).parts = (
+            ImageFolder(path=folder, size=SIZE, crop="ten", workers=0),
+            ImageFolder(path=folder, size=SIZE, test=""),
+        )
+
+
+@pytest.fixture(scope="module")
+def ten_rows(folder):
+    readers = [ImageFolder(path=folder, size=SIZE, crop="ten", workers=workers).open("train") for workers in (0, 2)]
+    return readers, readers[0].read()
+
+
+@given(st.integers(0, 210), st.integers(0, 210), st.integers(1, 230), st.integers(0, 1))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_rows_in_any_blocks_from_any_process(ten_rows, start, stop, rows, parallel):
+    readers, whole = ten_rows
+    blocks = list(readers[parallel].blocks(start, stop, rows))
+    assert [len(block.labels_N) for block in blocks] == [min(rows, stop - first) for first in range(start, stop, rows)]
+    if blocks:
+        joined = np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks])
+        np.testing.assert_array_equal(joined[0], whole.images_NHWC[start:stop])
+        np.testing.assert_array_equal(joined[1], whole.labels_N[start:stop])
+
+
+def test_a_kept_block_is_not_overwritten_and_keeps_no_other_alive(ten_rows):
+    blocks = list(ten_rows[0][1].blocks(0, 60, 7))
+    assert all(block.images_NHWC.base is None or block.images_NHWC.base.nbytes == block.images_NHWC.nbytes for block in blocks[:-1])
+
+
+def test_a_reader_left_early_does_not_hang(ten_rows):
+    reader, whole = ten_rows[0][1], ten_rows[1]
+    blocks = reader.blocks(0, 210, 5)
+    next(blocks)
+    blocks.close()
+    same(reader.read(50, 100), whole.images_NHWC[50:100], whole.labels_N[50:100])
+
+
+@pytest.mark.parametrize("test", ["", None])
+def test_without_a_test_folder(folder, test):
+    dataset = ImageFolder(path=folder, test=test)
+    assert dataset.splits() == ("train",)
+    with pytest.raises(DatasetError, match="no test split"):
+        dataset.open("test")
+
+
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
+def test_in_memory(on_bad_image):
+    root = planted(f"memory://tree-{on_bad_image}", tree())
+    dataset = ImageFolder(path=root, size=SIZE, workers=2, on_bad_image=on_bad_image)
+    assert dataset.info().class_names == CLASSES
+    same(dataset.open("train").read(), *expected(tree(), "train"))
+
+
+def test_any_fsspec_url(folder, tmp_path):
+    shutil.make_archive(str(tmp_path / "tree"), "zip", folder)
+    for place in (f"file://{folder}", folder + "/", f"zip://::{tmp_path}/tree.zip", f"simplecache::file://{folder}"):
+        same(ImageFolder(path=place, size=SIZE, workers=0).open("train").read(), *expected(tree(), "train"))
+    zipped = ImageFolder(path=f"zip://::{tmp_path}/tree.zip", size=SIZE, workers=1)
+    same(zipped.open("train").read(), *expected(tree(), "train"))
+
+
+def test_on_an_object_store(s3_bucket):
+    root = planted(
+        f"s3://{s3_bucket}/photographs", {name: data for name, data in tree().items() if "n02" in name or "val" not in name}
+    )
+    dataset = ImageFolder(path=root, size=SIZE, workers=2, test="")
+    assert dataset.info().class_names == CLASSES
+    same(dataset.open("train").read(), *expected(tree(), "train"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_an_error_that_names_it(tmp_path, workers):
+    files = tree() | {"train/n03 goldfish/c.jpeg": png(1)[:200]}
+    dataset = ImageFolder(path=planted(str(tmp_path), files), size=SIZE, workers=workers)
+    with pytest.raises(DatasetError, match=r"train/n03 goldfish/c\.jpeg \(200 bytes\) cannot be read as an image"):
+        dataset.open("train").read()
+    assert len(dataset.open("train").read(0, 7).labels_N) == 7
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_skipped_and_counted(tmp_path, workers):
+    bad = {f"train/{CLASSES[1]}/{name}": data for name, data in {"9.JPEG": b"", "a.png": png(1)[:90], "D.webp": b"RIFF"}.items()}
+    bad |= {f"train/{CLASSES[2]}/b.PNG": b"no image", "val/été/0.png": png(3)[:-30]}
+    good = {name: data for name, data in tree().items() if name not in bad}
+    dataset = ImageFolder(path=planted(str(tmp_path), tree() | bad), size=SIZE, on_bad_image="skip", crop="ten", workers=workers)
+    with pytest.warns(
+        RarkitWarning, match=r"^4 of 21 images are skipped.*\n.*n03 goldfish/9\.JPEG.*(\n.*){2}\n… and 1 more"
+    ) as caught:
+        reader = dataset.open("train")
+    assert len(caught) == 1
+    assert len(reader) == 170
+    same(reader.read(), *expected(good, "train", ten=True))
+    same(reader.read(95, 133), *(rows[95:133] for rows in expected(good, "train", ten=True)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(ImageFolder(**dataset.model_dump() | {"workers": 0}).open("train")) == 170  # looked through once in a process
+    with pytest.warns(RarkitWarning, match="1 of 6"):
+        same(dataset.open("test").read(), *expected(good, "val"))
+
+
+def test_nothing_left_after_skipping_is_an_error(tmp_path):
+    root = planted(str(tmp_path), {"train/a/1.png": b"", "train/a/2.png": b"no"})
+    with pytest.raises(DatasetError, match=r"none of 2 images can be decoded.*a/1\.png"):
+        ImageFolder(path=root, test="", on_bad_image="skip").open("train")
+
+
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
+def test_a_file_that_went_away_is_never_skipped(tmp_path, on_bad_image):
+    dataset = ImageFolder(path=planted(str(tmp_path), tree()), size=SIZE, workers=0, on_bad_image=on_bad_image)
+    assert dataset.content()
+    (tmp_path / "train/n02/a.png").unlink()
+    with pytest.raises(DatasetError, match=r"there is no .*train/n02/a\.png"):
+        dataset.open("train").read()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, r"there is no .*/train\. .*set path"),
+        ({"train/readme.txt": b""}, "holds no folders"),
+        ({"train/a/readme.txt": b""}, "hold no images"),
+        ({"train/a/1.png": b"", "val/b/1.png": b""}, r"1 classes that .*/train has not: b\."),
+        ({"train/a/1.png": b""}, r"there is no .*/val"),
+        ({"train": b"a file"}, "train"),
+    ],
+)
+@pytest.mark.parametrize("root", ["", "memory://"])
+def test_what_is_not_there(tmp_path, files, said, root):
+    place = planted(f"{root}{tmp_path}", files)
+    with pytest.raises(DatasetError, match=said):
+        ImageFolder(path=place).content()
+
+
+def test_no_way_to_the_place():
+    with pytest.raises(DatasetError, match="nowhere://x"):
+        ImageFolder(path="nowhere://x").info()
+
+
+def test_the_fingerprint_follows_names_and_sizes(tmp_path):
+    root = planted(str(tmp_path), tree())
+    before = ImageFolder(path=root).identity()
+    assert ImageFolder(path=root, workers=3).identity() == before
+    assert "workers" not in before
+    planted(root, {"train/n02/notes.txt": b"changed"})
+    assert ImageFolder(path=root).identity() == before
+    planted(root, {"train/n02/a.png": b"changed"})
+    changed = ImageFolder(path=root).identity()
+    assert changed["content"]["train"] != before["content"]["train"]
+    assert changed["content"]["test"] == before["content"]["test"]
+    copy = ImageFolder(path=root)
+    copy.content()
+    assert copy.model_copy(update={"train": "val"}).content() != copy.content()
+
+
+def test_a_process_that_dies_is_an_error_with_a_cure(folder, tmp_path):
+    """A script without a guard cannot spawn processes: each would run the script again."""
+    script = tmp_path / "script.py"
+    call = f"ImageFolder(path={folder!r}, size={SIZE}, crop='ten', workers=1, test='').open('train').read()"
+    script.write_text(f"from rarkit.datasets.image_folder import ImageFolder\n{call}\n")
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, env={"PYTHONPATH": "."}, check=False)
+    assert "DatasetError: a process that decodes images ended without a word" in said.stderr
+    assert "Set the dataset's workers" in said.stderr
+
+
+def test_planning_loads_no_decoder(folder):
+    code = (
+        "import sys; from rarkit.datasets.image_folder import ImageFolder; "
+        f"d = ImageFolder(path={folder!r}); d.identity(), d.info(); print({{'PIL', 'torch'}} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_few_images_need_no_process(folder):
+    reader = ImageFolder(path=folder, size=SIZE, workers=2).open("train")
+    reader.read(0, BATCH_IMAGES)
+    assert reader._workers._pool is None
+    reader.read(0, BATCH_IMAGES + 1)
+    assert reader._workers._pool is not None
