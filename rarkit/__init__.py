@@ -8,9 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# The one eager import: a function with the name of the subpackage it comes from must be set after the subpackage is there.
-from rarkit.registry.loader import registry
-
 if TYPE_CHECKING:
     from rarkit.attention.base import AttentionBackend, AttentionFunction
     from rarkit.datasets.base import Dataset
@@ -80,6 +77,21 @@ _HOMES = {
     "rarkit.workflow": ("Run", "run"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+# A function with the name of a subpackage: importing the subpackage sets the name, so it is imported (it is empty) before.
+import_module("rarkit.registry")
+
+
+def registry(*, strict: bool = False) -> Parts:
+    """The parts that are installed, in one typed registry for each kind.
+
+    Raises:
+        PluginError: two parts claim one name, or (``strict``) a plugin failed to load.
+    """
+    from rarkit.registry import loader
+
+    return loader.registry(strict=strict)
 
 
 def __getattr__(name: str) -> Any:
