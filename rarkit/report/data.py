@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 @final
 @dataclass(frozen=True)
 class Metric:
-    """One number beside its yardsticks. ``better`` is ``"higher"``, ``"lower"`` or empty."""
+    """One number beside its yardsticks: the same number of other sets of images.
+
+    ``low`` and ``high`` are the ends of its interval, or None; ``better`` is ``"higher"``, ``"lower"`` or empty.
+    """
 
     name: str
     value: float
@@ -25,13 +28,14 @@ class Metric:
 
 
 @final
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart; ``x`` and ``y`` are equally long, not-a-numbers in ``y`` are gaps."""
+class Series(NamedTuple):
+    """One line of a chart; ``x`` and ``y`` are equally long and in drawing order, what is not finite is a gap."""
 
     label: str
     x: NDArray[Any]
     y: NDArray[Any]
+    faint: bool = False
+    """Drawn pale, as what lies behind a smoothed line is."""
 
 
 @final
@@ -43,6 +47,8 @@ class Curve:
     x_label: str
     y_label: str
     series: tuple[Series, ...]
+    log_y: bool = False
+    """Whether the vertical axis is logarithmic; values of 0 and below are gaps then."""
 
 
 @final
@@ -55,6 +61,7 @@ class PictureGrid:
     images_NHWC: NDArray[np.uint8]
     columns: int
     row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
 
 
 @final
@@ -71,7 +78,7 @@ class Scan:
 @final
 @dataclass(frozen=True)
 class StageRow:
-    """What became of one stage."""
+    """What became of one stage: ``action`` is ``"ran"`` or ``"cached"``, ``note`` says why."""
 
     name: str
     action: str
@@ -83,7 +90,10 @@ class StageRow:
 @final
 @dataclass(frozen=True)
 class RunReport:
-    """Everything on the page. Empty parts are left out of it."""
+    """Everything on the page. Empty parts are left out of it.
+
+    ``notes`` are shown on top; ``rehearsal`` puts there that the numbers do not count.
+    """
 
     title: str
     recipe_name: str
@@ -98,3 +108,4 @@ class RunReport:
     scan: Scan | None = None
     metrics: tuple[Metric, ...] = ()
     notes: tuple[str, ...] = ()
+    rehearsal: bool = False

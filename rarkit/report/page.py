@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
+from typing import final
 
-from rarkit.report.charts import line_chart, metric_scale, scan_chart
+from rarkit.report.charts import HUES, line_chart, scan_chart
 from rarkit.report.data import PictureGrid, RunReport
-from rarkit.report.pictures import grid_image, png_bytes
-from rarkit.report.terminal import number
+from rarkit.report.numbers import duration, number
+from rarkit.report.pictures import layout, mosaic, png_bytes
+from rarkit.report.standing import places
+
+WIDEST = 1600
+"""Pixels of the widest picture inside the page."""
+
+
+@final
+@dataclass(frozen=True)
+class Sheet:
+    """A picture as the page has it: the labels are text beside it, so that they follow the reader's colours and sizes."""
+
+    url: str
+    width: int
+    height: int
+    rows: int
+    columns: int
 
 
 def render(report: RunReport) -> str:
-    """The page as HTML, pictures and charts inside."""
+    """The page as HTML, pictures and charts inside; it loads nothing.
+
+    Raises:
+        GridError: a picture grid holds no images.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("rarkit.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "chart": line_chart, "scan": scan_chart, "scale": metric_scale, "picture": _data_url}
-    return environment.get_template("page.html.j2").render(report=report)
+    environment.filters |= {
+        "number": number,
+        "duration": duration,
+        "chart": line_chart,
+        "scan": scan_chart,
+        "places": places,
+        "sheet": _sheet,
+    }
+    slowest = max((stage.seconds for stage in report.stages), default=0.0) or 1.0
+    return environment.get_template("page.html.j2").render(report=report, slowest=slowest, hues=HUES)
 
 
-def _data_url(grid: PictureGrid) -> str:
-    return "data:image/png;base64," + base64.b64encode(png_bytes(grid_image(grid))).decode()
+def _sheet(grid: PictureGrid) -> Sheet:
+    cells = layout(grid.images_NHWC, columns=grid.columns, widest=WIDEST)
+    picture = png_bytes(mosaic(grid.images_NHWC, columns=grid.columns, widest=WIDEST))
+    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    return Sheet(url, cells.width, cells.height, cells.rows, cells.columns)

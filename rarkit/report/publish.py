@@ -39,7 +39,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         The names of the files.
     """
     from rarkit.report.page import render
-    from rarkit.report.pictures import grid_image, write_png
+    from rarkit.report.pictures import labelled, write_png
 
     outputs, recipe = plan.outputs(), plan.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
@@ -62,7 +62,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
     )
     files = []
     if "samples" in grids:
-        write_png(grid_image(grids["samples"]), folder / "samples.png")
+        write_png(labelled(grids["samples"]), folder / "samples.png")
         files.append("samples.png")
     if metrics:
         _write(folder / "metrics.json", json.dumps({"recipe": recipe.recipe_name, "metrics": metrics}, indent=2) + "\n")
@@ -148,7 +148,7 @@ def _training_curves(log: Mapping[str, Any]) -> list[Curve]:
     step, loss = log["step"], log["loss"] / math.log(2)
     window = max(1, len(step) // 50)
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    series = (Series("each step", step, loss), Series(f"mean of {window}", step[window - 1 :], smooth))
+    series = (Series("each step", step, loss, faint=True), Series(f"mean of {window}", step[window - 1 :], smooth))
     return [
         Curve("Loss", "step", "bits per token", series),
         Curve("Random ratio", "step", "share of random permutations", (Series("r", step, log["random_ratio"]),)),
