@@ -17,7 +17,7 @@ nox.options.sessions = ["lint", "types", "tests", "plugins"]
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-EXTRAS = "s3,hub,webdataset,tensorboard,dev"
+EXTRAS = "s3,hub,webdataset,dev"
 # Two pytest workers on two cores: torch's own threads would only get into each other's way.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 

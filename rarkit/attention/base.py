@@ -31,6 +31,8 @@ class AttentionBackend(Component):
     """Chooses the attention kernel. What a recipe asks for is what runs: no silent fallback."""
 
     kind: ClassVar[str] = "attention_backends"
+    has_dropout: ClassVar[bool] = True
+    """Whether the kernel can drop attention weights in training; where it cannot, planning refuses ``attention_dropout``."""
 
     @abstractmethod
     def build(self) -> AttentionFunction:

@@ -6,7 +6,7 @@ Shape letters: B batch, N heads, S query length, T key length, K head width.
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from rarkit.attention.base import AttentionBackend, AttentionFunction
 from rarkit.errors import CapabilityError
@@ -23,6 +23,7 @@ class Flex(AttentionBackend):
     """
 
     name: Literal["flex"] = "flex"
+    has_dropout: ClassVar[bool] = False
 
     def capability(self, device: str, dtype: str) -> str | None:
         if not device.startswith("cuda"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -36,12 +37,11 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: boo
     tables, texts = _read(path, ())
     for assignment in overrides:
         override(tables, assignment)
-    return parse_recipe(tables, registry(strict=strict_plugins), path, texts, name=PurePosixPath(path).stem)
+    recipe = parse_recipe(tables, registry(strict=strict_plugins), path, texts)
+    return recipe.named(PurePosixPath(path).stem, shlex.join(["rarkit", "run", path, *(f"--set={one}" for one in overrides)]))
 
 
-def parse_recipe(
-    tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None, name: str = "recipe"
-) -> Recipe:
+def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:
     """Validates a recipe given as nested dictionaries; the arguments behind ``parts`` serve the messages alone."""
     problems = _unknown_parts(tables, parts)
     try:
@@ -50,7 +50,7 @@ def parse_recipe(
         problems = {**_problems(error, parts, list(problems)), **problems}
     if problems:
         _refuse(problems, path, texts or {})
-    return recipe.named(name)
+    return recipe
 
 
 @cache

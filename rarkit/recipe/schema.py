@@ -59,16 +59,22 @@ class Recipe(Settings, ABC):
     """Evaluation of the samples; without this table there is none."""
 
     _recipe_name: str = PrivateAttr(default="recipe")
+    _command: str = PrivateAttr(default="")
 
     @property
     def recipe_name(self) -> str:
         """The file's name without its ending: results lie in ``runs/<recipe_name>/``."""
         return self._recipe_name
 
-    def named(self, name: str) -> Self:
+    @property
+    def command(self) -> str:
+        """What to type to run it again; empty for a recipe that came from no file."""
+        return self._command
+
+    def named(self, name: str, command: str = "") -> Self:
         """The same recipe under another name."""
         copy = self.model_copy()
-        copy._recipe_name = name
+        copy._recipe_name, copy._command = name, command
         return copy
 
     @model_validator(mode="after")

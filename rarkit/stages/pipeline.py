@@ -194,7 +194,12 @@ def check_ready(plan: Plan, device: str) -> None:
             raise IncompleteError(f"stage {stage.name!r} ({stage.output.path}) is damaged: {stage.reason}.")
     if plan.nothing_to_do:
         return
-    train = plan.recipe.train
+    train, attention = plan.recipe.train, plan.recipe.attention
+    if train is not None and plan.recipe.model.attention_dropout > 0 and not attention.has_dropout:
+        raise CapabilityError(
+            f"[attention] {attention.name!r} cannot drop attention weights, and model.attention_dropout is "
+            f"{plan.recipe.model.attention_dropout}: set it to 0, or choose another [attention]"
+        )
     dtype = train.precision if train is not None else "float32"
     for table in PART_TABLES:
         part: Any = plan.recipe
