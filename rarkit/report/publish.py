@@ -49,7 +49,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         title=recipe.title,
         recipe_name=recipe.recipe_name,
         recipe_toml=to_toml(recipe),
-        command=f"rarkit run {recipe.recipe_name}.toml",
+        command=recipe.command,
         when=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seconds=seconds,
         machine=machine_description(),

@@ -160,9 +160,10 @@ def test_damage_is_refused_until_the_stage_is_forced(load, store, tmp_path):
 
 
 def test_a_part_that_cannot_work_here_is_told_before_anything_runs(load, tmp_path):
-    planned = plan(load("attention.name=flex"), str(tmp_path / "store"))
-    with pytest.raises(CapabilityError, match=r"\[attention\] 'flex' cannot work here: "):
-        check_ready(planned, "cpu")
+    for dropout, message in [(0.0, r"\[attention\] 'flex' cannot work here: "), (0.1, "model.attention_dropout is 0.1: set it to 0")]:
+        planned = plan(load("attention.name=flex", f"model.attention_dropout={dropout}"), str(tmp_path / "store"))
+        with pytest.raises(CapabilityError, match=message):
+            check_ready(planned, "cpu")
     assert not (tmp_path / "store").exists()
 
 
