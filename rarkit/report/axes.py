@@ -29,7 +29,7 @@ class Axis:
         if not math.isfinite(value) or (self.log and value < TINY):
             return math.nan
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.stop - self.start)
@@ -48,7 +48,7 @@ class Axis:
         power = 10.0 ** math.floor(math.log10(rough))
         step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough * 0.999), 10 * power)
         first, last = (self.low / step - 1e-9, self.high / step + 1e-9)
-        found = [index * step for index in range(math.ceil(first), math.floor(last) + 1)]
+        found = [min(max(index * step, self.low), self.high) for index in range(math.ceil(first), math.floor(last) + 1)]
         return found if len(found) > 1 else [self.low, self.high]
 
 
@@ -70,5 +70,5 @@ def axis(values: NDArray[Any], start: float, stop: float, *, log: bool = False) 
     low, high = float(shown.min()), float(shown.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), TINY):
         room = 0.5 * abs(low) if abs(low) >= TINY else 0.5
-        low, high = low - room, high + room
+        low, high = max(low - room, TINY) if log else low - room, high + room
     return Axis(low, high, start, stop, log)

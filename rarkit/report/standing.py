@@ -32,10 +32,10 @@ def places(metric: Metric) -> tuple[Place, ...]:
     values = [metric.value, *(value for _, value in metric.yardsticks), *(interval or ())]
     finite = [value for value in values if math.isfinite(value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
-    span = (high - low) or 1.0
+    half = (high / 2 - low / 2) or 1.0  # Halves, for the whole may overflow.
 
     def share(value: float) -> float | None:
-        return 100 * ((value - low) / span) if math.isfinite(value) else None
+        return 100 * ((value / 2 - low / 2) / half) if math.isfinite(value) else None
 
     ends = tuple(share(end) for end in interval or ())
     band = (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
