@@ -15,10 +15,9 @@ from typing import Any, final
 
 from rarkit.errors import StoreError
 from rarkit.recipe.schema import Recipe
+from rarkit.runs import RECEIPT
 from rarkit.stages.pipeline import DEFAULT_STORE, Plan, StageResult, check_ready, execute, plan, versions
 from rarkit.stages.progress import Reporter
-
-RECEIPT = "receipt.json"
 
 
 @final
@@ -182,7 +181,7 @@ def _receipt(run: Run, device: str, machine: str, files: list[str]) -> dict[str,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "versions": versions(),
-        "store": run.plan.store.url,
+        "store": run.plan.store.address,
         "stages": stages,
         "files": files,
         "metrics": {metric["name"]: metric["value"] for metric in run.metrics},

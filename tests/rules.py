@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": GROUND | {"features"},
     "stages": GROUND | PARTS | WORK | {"recipe", "cache"},
     "report": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
-    "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report"},
-    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
+    "runs": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
+    "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs"},
+    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "workflow", "rarkit"},
     "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
     "rarkit": GROUND | PARTS,
 }

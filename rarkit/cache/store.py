@@ -35,6 +35,11 @@ class Store:
         self.filesystem: AbstractFileSystem = filesystem
         self.root: str = root.rstrip("/")
 
+    @property
+    def address(self) -> str:
+        """The store's URL, as it can be opened from any working directory."""
+        return str(self.filesystem.unstrip_protocol(self.root))
+
     def output(self, stage: str, fingerprint: str) -> StageOutput:
         """The output of a stage under a fingerprint, whether or not it is there yet."""
         return StageOutput(self.filesystem, f"{self.root}/{stage}/{fingerprint}", stage, fingerprint)

@@ -145,6 +145,18 @@ def schema() -> None:
     _print_json(json_schema(registry()))
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder: runs/RECIPE.")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to: .safetensors or .bin, any fsspec URL.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Fold both positional tables into one for the scan order.")] = False,
+) -> None:
+    """Write the model of a run as one file, which load_rar reads (and the original code, if not merged)."""
+    from rarkit.runs import export_model
+
+    typer.echo(export_model(run, output, merged=merged))
+
+
 plugins = typer.Typer(no_args_is_help=True, help="The plugins that are installed, and what they bring.")
 app.add_typer(plugins, name="plugins")
 

@@ -314,3 +314,31 @@ def test_cache_is_listed_verified_and_removed(rarkit, store):
     assert rarkit("cache", "rm", "sample", "--store", store, "--yes")[0] == 0
     assert rarkit("cache", "rm", "sample", "--store", store, "--yes")[0] == 2
     assert rarkit("cache", "ls", "--store", store / "empty")[1].strip() == "The store is empty."
+
+
+# Export
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_an_exported_model_is_the_trained_one(rarkit, finished, tmp_path, merged, suffix):
+    import torch
+
+    from rarkit.models import load_rar
+    from rarkit.stages.train import rar_config, trained_model
+
+    path = tmp_path / f"exported.{suffix}"
+    code, out, _ = rarkit("export", finished.folder, "-o", path, *(["--merged"] if merged else []))
+    assert (code, out.strip()) == (0, str(path))
+    recipe = finished.plan.recipe
+    exported, trained = load_rar(path, rar_config(recipe)), trained_model(finished.plan["train"].output, recipe, "cpu")
+    assert ("pos_embed" in exported.state_dict()) == (not merged)
+    tokens, labels, order = torch.arange(32).reshape(2, 16) % 16, torch.tensor([1, 2]), torch.arange(16)
+    assert (exported(tokens, labels, order) - trained(tokens, labels, order)).abs().max() <= 1e-5
+
+
+def test_what_is_no_run_is_not_exported(rarkit, tmp_path):
+    code, _, err = rarkit("export", tmp_path)
+    assert (code, "is no run: it has no receipt.json" in err) == (2, True)
+    (tmp_path / "receipt.json").write_text("{}")
+    assert "cannot be read (KeyError" in rarkit("export", tmp_path)[2]
