@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,6 +53,16 @@ def test_seed_purpose_step_and_index_all_count():
     first = random_bits(*base)
     for other in [(2, "a", 2, [3], 4), (1, "b", 2, [3], 4), (1, "a", 3, [3], 4), (1, "a", 2, [4], 4), (1 + 2**40, "a", 2, [3], 4)]:
         assert not (random_bits(*other) == first).any()
+
+
+def test_a_row_is_the_generator_s_words_in_order():
+    """Counter (block, index, step, purpose), key the seed's halves; two words make one number, the first above the second."""
+    drawn = [int(number) for number in random_bits(0x1234567890ABCDEF, "noise", 7, [9], 5)[0]]
+    words = []
+    for block in range(3):
+        counter = tuple(np.array([part], dtype=np.uint64) for part in (block, 9, 7, zlib.crc32(b"noise")))
+        words += [int(word[0]) for word in philox(counter, (0x90ABCDEF, 0x12345678))]
+    assert drawn == [high * 2**32 + low for high, low in zip(words[::2], words[1::2], strict=True)][:5]
 
 
 def test_the_low_64_bits_of_a_seed_count():
