@@ -38,7 +38,7 @@ class EncodedDataset(Dataset, ABC):
     """Processes that decode; 0 for none. Left out: one for each processor core, divided among the ranks on this machine."""
 
     @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:
         """In the order of the labels; quick. Raises DatasetError if the data is not there."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class EncodedDataset(Dataset, ABC):
 
     @final
     def info(self) -> ImageInfo:
-        return ImageInfo(height=self.size, width=self.size, channels=3, class_names=self.class_names())
+        return ImageInfo(height=self.size, width=self.size, channels=3, class_names=self.classes())
 
     @final
     def open(self, split: Split) -> ImageReader:

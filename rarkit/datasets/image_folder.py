@@ -44,7 +44,7 @@ class ImageFolder(EncodedDataset):
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test else ("train",)
 
-    def class_names(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:
         return tuple(self._class_folders("train"))
 
     def content(self) -> Any:
@@ -82,7 +82,7 @@ class ImageFolder(EncodedDataset):
         place = self._place(split)
         filesystem, _ = filesystem_of(place)
         folders = self._class_folders(split)
-        labels = {name: label for label, name in enumerate(self.class_names())}
+        labels = {name: label for label, name in enumerate(self.classes())}
         strangers = [name for name in folders if name not in labels]
         if strangers:
             raise DatasetError(
