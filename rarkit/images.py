@@ -64,6 +64,7 @@ class ImageReader(ABC):
     def read(self, start: int = 0, stop: int | None = None) -> ImageBlock:
         """Rows ``start`` to ``stop - 1`` in one block; for data that is known to be small."""
         stop = len(self) if stop is None else stop
+        assert start < stop <= len(self), (start, stop, len(self))
         blocks = list(self.blocks(start, stop, max(1, stop - start)))
         return ImageBlock(
             np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks])

@@ -32,7 +32,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
             below = f"{path}.{key}" if path else str(key)
             found += differences(old.get(key), new.get(key), below)
         return found
-    return [] if old == new else [f"{path}: {_shown(old)} → {_shown(new)}"]
+    # As JSON: 1 and 1.0 are equal, but not the same setting.
+    return [] if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True) else [f"{path}: {_shown(old)} → {_shown(new)}"]
 
 
 def _shown(value: Any) -> str:

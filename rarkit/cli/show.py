@@ -138,7 +138,9 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
     """The grid with the step at which each cell is visited."""
     from rarkit.report.terminal import scan_order_text
 
-    _console().print(scan_order_text(order.order(height, width), height, width))
+    console = _console()
+    columns = console.width if console.is_terminal else None
+    console.print(scan_order_text(order.order(height, width), height, width, columns=columns), soft_wrap=True)
 
 
 def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:

@@ -35,8 +35,8 @@ def actions(planned):
 
 
 RERUN_AFTER = {
-    "sample.temperature=0.9": {"sample", "evaluate"},
-    "sample.guidance.scale=2.0": {"sample", "evaluate"},
+    "sample.temperature=0.77": {"sample", "evaluate"},
+    "sample.guidance.scale=2.77": {"sample", "evaluate"},
     "scan_order.name=spiral": {"train", "sample", "evaluate"},
     "permutation_schedule.name=cosine": {"train", "sample", "evaluate"},
     "attention.name=plain": {"train", "sample", "evaluate"},
