@@ -1,0 +1,179 @@
+"""Arrays of images in NumPy's ``.npz`` files.
+
+Shape letters: N images, H, W, C image height, width, channels.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.datasets.base import Dataset
+from rarkit.datasets.places import filesystem_of, reaching
+from rarkit.errors import DatasetError
+from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
+from rarkit.registry.component import Location
+
+IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
+
+
+@final
+class Npz(Dataset):
+    """Images uint8 (N, H, W, C), with C 1 or 3, and labels (N,) of whole numbers from 0, as arrays in an ``.npz`` file.
+
+    That is how ``numpy.savez(path, images=…, labels=…)`` writes them. A split is read into memory whole. The fingerprint covers
+    the content of both arrays, by the checksums in the file.
+    """
+
+    name: Literal["npz"] = "npz"
+    path: Location
+    """The file of training images; a path or any fsspec URL."""
+    test_path: Location | None = None
+    """The file of test images, of the same size; left out, if there is none."""
+    images: str | None = None
+    """The name of the array of images; left out, ``images`` or else ``arr_0``."""
+    labels: str | None = None
+    """The name of the array of labels; left out, ``labels`` or else ``arr_1``."""
+    class_names: tuple[str, ...] | None = None
+    """The classes' names in the order of the labels; left out, they are the numbers up to the largest training label."""
+
+    def splits(self) -> tuple[Split, ...]:
+        return ("train", "test") if self.test_path else ("train",)
+
+    def info(self) -> ImageInfo:
+        place = self._place("train")
+        with _opened(place) as archive:
+            _, height, width, channels = self._image_shape(archive, place)
+            names = self.class_names or tuple(str(label) for label in range(1 + int(self._labels(archive, place).max())))
+        return ImageInfo(height, width, channels, names)
+
+    def content(self) -> Any:
+        found = {}
+        for split in self.splits():
+            place = self._place(split)
+            with _opened(place) as archive:
+                members = [archive.getinfo(f"{key}.npy") for key in self._keys(archive, place)]
+                found[split] = [[member.filename, member.file_size, member.CRC] for member in members]
+        return found
+
+    def open(self, split: Split) -> ImageReader:
+        if split not in self.splits():
+            raise DatasetError(f"dataset 'npz' has no {split} split: its settings name no file for one")
+        info, place = self.info(), self._place(split)
+        with _opened(place) as archive:
+            shape = self._image_shape(archive, place)
+            if shape[1:] != (info.height, info.width, info.channels):
+                raise DatasetError(
+                    f"{place}: its images are {_times(shape[1:])}, but those of {self.path} are "
+                    f"{_times((info.height, info.width, info.channels))}; all must be alike"
+                )
+            labels_N = self._labels(archive, place)
+            if labels_N.max() >= info.num_classes:
+                raise DatasetError(
+                    f"{place} has the label {labels_N.max()}, but the {info.num_classes} classes are 0 to {info.num_classes - 1}. "
+                    "Set class_names to the names of all classes, or correct the labels."
+                )
+            images_NHWC = _array(archive, self._keys(archive, place)[0], place)
+        return _Rows(ImageBlock(images_NHWC, labels_N))
+
+    def _place(self, split: Split) -> str:
+        return self.path if split == "train" else self.test_path or ""
+
+    def _keys(self, archive: zipfile.ZipFile, place: str) -> tuple[str, str]:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        keys = []
+        for setting, usual in ((self.images, IMAGES), (self.labels, LABELS)):
+            wanted = (setting,) if setting else usual
+            found = [name for name in wanted if name in names]
+            if not found:
+                raise DatasetError(
+                    f"{place} has no array {' or '.join(wanted)}, only {', '.join(names) or 'nothing'}. Set {usual[0]} to the name "
+                    f"of the array of {usual[0]}."
+                )
+            keys.append(found[0])
+        return keys[0], keys[1]
+
+    def _image_shape(self, archive: zipfile.ZipFile, place: str) -> tuple[int, ...]:
+        key = self._keys(archive, place)[0]
+        shape, dtype = _header(archive, key, place)
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+            raise DatasetError(
+                f"{place}: array {key} is {dtype} {_times(shape)}; images must be uint8, number × height × width × channels, "
+                "with 1 or 3 channels"
+            )
+        return shape
+
+    def _labels(self, archive: zipfile.ZipFile, place: str) -> NDArray[np.int64]:
+        images, key = self._keys(archive, place)
+        shape, dtype = _header(archive, key, place)
+        count = _header(archive, images, place)[0][0]
+        if dtype.kind not in "iu" or shape != (count,):
+            raise DatasetError(
+                f"{place}: array {key} is {dtype} {_times(shape)}; labels must be whole numbers, one for each of {count:,} images"
+            )
+        labels_N = _array(archive, key, place)
+        if labels_N.min() < 0 or labels_N.max() > np.iinfo(np.int64).max:
+            raise DatasetError(f"{place}: labels are from {labels_N.min()} to {labels_N.max()}; they must be from 0")
+        return labels_N.astype(np.int64)
+
+
+@final
+class _Rows(ImageReader):
+    def __init__(self, everything: ImageBlock) -> None:
+        self._everything = everything
+
+    def __len__(self) -> int:
+        return len(self._everything.labels_N)
+
+    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        for first in range(start, stop, rows):
+            chosen = slice(first, min(first + rows, stop))
+            yield ImageBlock(self._everything.images_NHWC[chosen], self._everything.labels_N[chosen])
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[zipfile.ZipFile]:
+    filesystem, path = filesystem_of(place)
+    with reaching(place), filesystem.open(path, "rb") as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise DatasetError(f"{place} is truncated, damaged or no .npz file ({error}). Fetch it again.") from error
+        with archive:
+            yield archive
+
+
+def _header(archive: zipfile.ZipFile, key: str, place: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array, without reading it."""
+    with _reading(key, place), archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, key: str, place: str) -> NDArray[Any]:
+    with _reading(key, place), archive.open(f"{key}.npy") as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+@contextmanager
+def _reading(key: str, place: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # zip files, decompressors and NumPy's headers each have errors of their own
+        raise DatasetError(
+            f"{place}: array {key} is damaged or not an array of numbers ({type(error).__name__}: {error}). Fetch the file again."
+        ) from error
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "without dimensions"
