@@ -85,6 +85,8 @@ class Recipe(Settings, ABC):
             raise ValueError("model.weights takes the place of training: leave out the [train] table or model.weights")
         if self.evaluate is not None and self.sample is None:
             raise ValueError("[evaluate] compares samples: add a [sample] table (it may be empty)")
+        if self.sample is not None and self.sample.classes is not None and len(set(self.sample.classes)) < len(self.sample.classes):
+            raise ValueError("sample.classes names a class twice: per_class says how many images of each")
         return self
 
 

@@ -11,6 +11,7 @@ from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.registry.component import Location, NotInFingerprint, Settings
 from rarkit.sampling.guidance import Constant, Guidance
+from rarkit.weights import checksum
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["float32", "bfloat16"]
@@ -39,6 +40,9 @@ class ModelSettings(Settings):
     """How often a training sample's class is replaced by "no class"; guidance needs it."""
     weights: Location | None = None
     """A released or exported checkpoint; with it there is no ``[train]``, and sampling starts from these weights."""
+
+    def content(self) -> str | None:
+        return None if self.weights is None else checksum(self.weights)
 
     @model_validator(mode="after")
     def _one_way_to_say_the_size(self) -> Self:
@@ -102,6 +106,8 @@ class SampleSettings(Settings):
 
     per_class: PositiveInt = 50
     """Images for each class."""
+    classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """Labels of the classes to draw, each once; all of them unless given."""
     guidance: Guidance = Constant()
     """Classifier-free guidance over the steps of the sequence."""
     temperature: PositiveFloat = 1.0

@@ -120,15 +120,16 @@ def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, Pict
     grids = {}
     if "sample" in outputs and recipe.sample is not None:
         names, per_class = recipe.dataset.info().class_names, recipe.sample.per_class
-        shown = np.unique(np.linspace(0, len(names) - 1, SHOWN_CLASSES).round().astype(int))
+        classes = recipe.sample.classes or range(len(names))
+        shown = np.unique(np.linspace(0, len(classes) - 1, SHOWN_CLASSES).round().astype(int))
         count = min(SHOWN_PER_CLASS, per_class)
-        images = [outputs["sample"].read_array("images", label * per_class, label * per_class + count) for label in shown]
+        images = [outputs["sample"].read_array("images", place * per_class, place * per_class + count) for place in shown]
         grids["samples"] = PictureGrid(
             title="Samples",
             caption=f"{count} samples of each class shown, in the order in which they were drawn: nothing was selected.",
             images_NHWC=np.concatenate(images),
             columns=count,
-            row_labels=tuple(names[label] for label in shown),
+            row_labels=tuple(names[classes[place]] for place in shown),
         )
     if "reference" in outputs:
         pairs = [outputs["reference"].read_array(f"shown_{which}") for which in ("originals", "reconstructions")]

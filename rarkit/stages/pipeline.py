@@ -21,7 +21,7 @@ from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
 from rarkit.stages.progress import Reporter
 from rarkit.stages.reference import Reference
-from rarkit.stages.sample import Sample
+from rarkit.stages.sample import Sample, sample_labels
 from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
 
@@ -97,6 +97,8 @@ def plan(
     """
     store = Store(store) if isinstance(store, str) else store
     model_grid(recipe)
+    if recipe.sample is not None:
+        sample_labels(recipe)
     stages = [stage for stage in STAGES if stage.wanted(recipe)]
     names = [stage.name for stage in stages]
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import RecipeError
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, Work, model_grid, read_state
 from rarkit.stages.tokenize import decoded, token_dtype
@@ -51,7 +52,8 @@ class Sample(Stage):
         recipe, output = work.recipe, work.output
         assert recipe.sample is not None
         settings, info, grid = recipe.sample, recipe.dataset.info(), model_grid(recipe)
-        count = settings.per_class * info.num_classes
+        labels_M = sample_labels(recipe)
+        count = len(labels_M)
         model = sampling_model(work)
         tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
         output.create("tokens", (count, grid[0] * grid[1]), token_dtype(recipe.tokenizer.codebook_size()), BLOCK_ROWS)
@@ -63,13 +65,12 @@ class Sample(Stage):
         with work.reporter.task("sample", count, "images", count - todo) as advance, torch.inference_mode():
             for block in missing:
                 start, stop = output.block_rows("tokens", block)
-                labels_B = sample_labels(np.arange(start, stop), settings.per_class)
                 parts = []
                 for first in range(start, stop, settings.batch_size):
                     indices = np.arange(first, min(first + settings.batch_size, stop))
                     tokens_BL = generate(
                         model,
-                        torch.from_numpy(sample_labels(indices, settings.per_class)),
+                        torch.from_numpy(labels_M[indices]),
                         order=order,
                         guidance=settings.guidance,
                         temperature=settings.temperature,
@@ -82,13 +83,25 @@ class Sample(Stage):
                     advance(len(indices))
                 tokens = np.concatenate(parts)
                 images = np.concatenate(list(decoded(tokenizer, tokens, grid)))
-                output.write_block(block, tokens=tokens, labels=labels_B.astype(np.int32), images=images)
+                output.write_block(block, tokens=tokens, labels=labels_M[start:stop].astype(np.int32), images=images)
         output.finish()
 
 
-def sample_labels(indices: NDArray[np.int64], per_class: int) -> NDArray[np.int64]:
-    """The class asked for of each sample: ``per_class`` of class 0, then of class 1, …"""
-    return indices // per_class
+def sample_labels(recipe: Recipe) -> NDArray[np.int64]:
+    """The class asked for of each sample, (M,): ``per_class`` of the first class, then of the next, …
+
+    Raises:
+        RecipeError: a class that the dataset does not have.
+    """
+    assert recipe.sample is not None
+    known = recipe.dataset.info().num_classes
+    classes = range(known) if recipe.sample.classes is None else recipe.sample.classes
+    unknown = [label for label in classes if label >= known]
+    if unknown:
+        raise RecipeError(
+            f"sample.classes: there is no class {unknown[0]}; dataset {recipe.dataset.name!r} has classes 0 to {known - 1}"
+        )
+    return np.repeat(np.array(classes, dtype=np.int64), recipe.sample.per_class)
 
 
 def sampling_model(work: Work) -> OrderedTransformer:

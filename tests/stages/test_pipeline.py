@@ -125,6 +125,18 @@ def test_samples_lie_in_the_store_with_their_labels(finished):
     assert images.shape == (300, 8, 8, 1)
 
 
+def test_samples_of_some_classes_are_drawn_as_asked(load, store, tmp_path):
+    recipe = load("sample.classes=[7, 2]", "sample.per_class=3")
+    done = run(recipe, store, device="cpu", until="sample", runs=tmp_path / "runs", quiet=True)
+    assert done.plan["sample"].output.read_array("labels").tolist() == [7, 7, 7, 2, 2, 2]
+    for wrong, message in [
+        ("[10]", "there is no class 10; dataset 'digits' has classes 0 to 9"),
+        ("[1, 1]", "names a class twice"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            plan(load(f"sample.classes={wrong}"), store)
+
+
 def test_the_second_run_does_nothing(load, store, finished):
     began = time.monotonic()
     again = run(load(), store, runs=finished.folder.parent, quiet=True)
