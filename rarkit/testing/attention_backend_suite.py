@@ -75,10 +75,16 @@ class AttentionBackendSuite(PartSuite, ABC):
         for part in self.parts:
             q = torch.zeros(500, 2, 16, 16, device=self.device, dtype=getattr(torch, self.dtype))
             v = torch.eye(16, device=self.device, dtype=q.dtype).expand(500, 2, 16, 16).contiguous()
+            if not part.has_dropout:
+                try:
+                    part.build()(q, q, v, causal=False, dropout=0.25)
+                except CapabilityError:
+                    continue
+                pytest.fail(f"{part!r} says has_dropout = False and takes dropout all the same: raise CapabilityError")
             try:
                 weights = part.build()(q, q, v, causal=False, dropout=0.25).double()
-            except CapabilityError:
-                continue
+            except CapabilityError as error:
+                pytest.fail(f"{part!r} refuses dropout: {error}. Set has_dropout = False, so that planning says so")
             kept = weights[weights != 0]
             # 256,000 weights: their share is within 0.01 of a quarter unless it is wrong (11 standard deviations).
             assert abs(1 - kept.numel() / weights.numel() - 0.25) < 0.01, f"{part!r} does not drop a quarter of the weights"

@@ -20,7 +20,7 @@ from rarkit import (
     Tokenizer,
     TokenizerModel,
 )
-from rarkit.errors import DatasetError, GridError
+from rarkit.errors import CapabilityError, DatasetError, GridError
 
 COUNTER = itertools.count()
 GREY = ImageInfo(8, 8, 1, tuple("abc"))
@@ -76,8 +76,12 @@ class Wrong(AttentionBackend):
     """Softmax attention with a fault."""
 
     name: Literal["wrong"] = "wrong"
-    fault: Literal["none", "scale", "detached", "peeking", "undropped", "unscaled"] = "none"
+    fault: Literal["none", "scale", "detached", "peeking", "undropped", "unscaled", "refusing", "denying"] = "none"
     """What is wrong."""
+
+    @property
+    def has_dropout(self):
+        return self.fault != "denying"
 
     def build(self):
         return self._attend
@@ -85,6 +89,8 @@ class Wrong(AttentionBackend):
     def _attend(self, q, k, v, *, causal, dropout=0.0):
         import torch
 
+        if dropout and self.fault == "refusing":
+            raise CapabilityError("wrong has no dropout")
         scores = q @ k.transpose(-1, -2) / (1.0 if self.fault == "scale" else math.sqrt(q.shape[-1]))
         if causal and self.fault != "peeking":
             scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -math.inf)
