@@ -26,7 +26,7 @@ class ScanOrder(Component):
         """The raster index visited at each step.
 
         Returns:
-            (height·width,) int64, a permutation of 0 … height·width − 1.
+            (height·width,) int64, contiguous, a permutation of 0 … height·width − 1.
 
         Raises:
             GridError: the order cannot serve this grid (``check_grid`` raises it).

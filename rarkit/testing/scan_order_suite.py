@@ -54,4 +54,8 @@ def _assert_bijection(part: ScanOrder, height: int, width: int) -> None:
     order_L = part.order(height, width)
     assert order_L.dtype == np.int64, f"{part!r}: order must be int64, not {order_L.dtype}"
     assert order_L.shape == (height * width,), f"{part!r}: {order_L.shape} for a grid of {height}×{width}"
+    # A reversed view has negative strides, which torch.from_numpy refuses: only after training, when sampling begins.
+    assert order_L.flags.c_contiguous, (
+        f"{part!r}: order must be contiguous; return .copy() of a view with strides {order_L.strides}"
+    )
     assert sorted(order_L.tolist()) == list(range(height * width)), f"{part!r} on {height}×{width} is no bijection"

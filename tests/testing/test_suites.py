@@ -33,6 +33,7 @@ from rarkit.tokenizers.pixel import Pixel
 from tests.testing.heavy_part import Heavy
 from tests.testing.wrong_heavy_parts import GREY, Flat, Levels, Noise, Wrong
 from tests.testing.wrong_light_parts import (
+    Backwards,
     Bare,
     Careless,
     Doubled,
@@ -88,6 +89,7 @@ WRONG = [
     (ScanOrderSuite, "test_it_says_where_it_cannot_work", Mumbling()),
     (ScanOrderSuite, "test_it_is_light_to_import", Heavy()),
     (ScanOrderSuite, "test_it_visits_every_cell_once", Doubled()),
+    (ScanOrderSuite, "test_it_visits_every_cell_once", Backwards()),
     (ScanOrderSuite, "test_rank_is_the_inverse", Doubled()),
     (ScanOrderSuite, "test_it_gives_the_same_order_every_time", Shared()),
     (ScanOrderSuite, "test_grids_that_it_cannot_serve_are_refused", Careless()),

@@ -76,6 +76,17 @@ class Doubled(ScanOrder):
 
 
 @final
+class Backwards(ScanOrder):
+    """Hands out a reversed view."""
+
+    name: Literal["backwards"] = "backwards"
+
+    def order(self, height, width):
+        self.check_grid(height, width)
+        return np.arange(height * width)[::-1]
+
+
+@final
 class Shared(ScanOrder):
     """Hands out its own memory."""
 
