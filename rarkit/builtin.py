@@ -8,6 +8,7 @@ from rarkit.attention.plain import Plain
 from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.digits import Digits
+from rarkit.datasets.generated import Generated
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -50,7 +51,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits]
+    return [Digits, Generated]
 
 
 @hookimpl

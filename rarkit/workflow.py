@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.errors import StoreError
+from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.runs import RECEIPT
 from rarkit.stages.pipeline import DEFAULT_STORE, Plan, StageResult, check_ready, execute, plan, versions
@@ -99,6 +101,27 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
     run = Run(planned, folder, tuple(results), time.monotonic() - began)
     _publish(run, device)
     return run
+
+
+def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
+    """Runs every stage of a recipe on stand-ins, in a store that is thrown away; leaves a report in ``runs/<recipe>-rehearsal/``.
+
+    Arguments and errors are those of ``run``.
+    """
+    small = rehearsal(recipe)
+    with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
+        if recipe.train is None:
+            small = _with_random_weights(small, f"{scratch}/random.safetensors")
+        return run(small, f"{scratch}/store", device=device, runs=runs, quiet=quiet)
+
+
+def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
+    from rarkit.models.checkpoints import save_rar
+    from rarkit.models.rar import RAR
+    from rarkit.stages.train import rar_config
+
+    save_rar(RAR(rar_config(recipe), seed=recipe.seed), path)
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": path})})
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": BASE,
     **dict.fromkeys(PARTS, GROUND),
     "builtin": GROUND | PARTS,
-    "recipe": GROUND | PARTS | {"sampling"},
+    "recipe": GROUND | PARTS | {"sampling", "models"},
     "cache": {"errors"},
     "models": GROUND | {"attention", "scan_orders"},
     "training": GROUND | {"models", "permutation_schedules"},

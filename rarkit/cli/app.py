@@ -80,6 +80,9 @@ def run(
     start: FromStage = None,
     until: UntilStage = None,
     force: ForceStages = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Run every stage on small stand-ins, to see that it would work.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
     as_json: AsJson = False,
@@ -89,7 +92,15 @@ def run(
     from rarkit.cli import show
     from rarkit.stages.pipeline import plan as make_plan
 
-    planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
+    loaded = _load(recipe, overrides, strict_plugins)
+    if rehearse:
+        from rarkit.workflow import as_json as rehearsal_as_json
+        from rarkit.workflow import rehearse as run_rehearsal
+
+        rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
+        _print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
+        return
+    planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
     if dry_run:
         _print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
         return

@@ -66,6 +66,8 @@ def print_run(run: Run) -> None:
     from rarkit.report.terminal import metrics_table
 
     console = _console()
+    if run.plan.recipe.is_rehearsal:
+        console.print("This was a rehearsal on small stand-ins: every stage runs, and the numbers mean nothing.", style="yellow")
     if run.did_nothing:
         console.print("Nothing to do: everything is in the store.")
     metrics = metrics_of(run.metrics)

@@ -5,7 +5,7 @@ Shape letters: N training images, B batch, H, W, C height, width, channels of an
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -43,6 +43,9 @@ class Classifier(FeatureExtractor):
     """Training images at most; from larger data so many are drawn without replacement."""
 
     learns: ClassVar[bool] = True
+
+    def rehearsed(self) -> Self:
+        return self.model_copy(update={"steps": 2, "width": 4, "batch_size": 8})
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Trains the network, on one thread of the CPU, so that the same seed gives the same bits.

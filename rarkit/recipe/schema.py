@@ -60,6 +60,7 @@ class Recipe(Settings, ABC):
 
     _recipe_name: str = PrivateAttr(default="recipe")
     _command: str = PrivateAttr(default="")
+    _is_rehearsal: bool = PrivateAttr(default=False)
 
     @property
     def recipe_name(self) -> str:
@@ -71,10 +72,15 @@ class Recipe(Settings, ABC):
         """What to type to run it again; empty for a recipe that came from no file."""
         return self._command
 
-    def named(self, name: str, command: str = "") -> Self:
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether this is a recipe made small, whose numbers mean nothing."""
+        return self._is_rehearsal
+
+    def named(self, name: str, command: str = "", *, rehearsal: bool = False) -> Self:
         """The same recipe under another name."""
         copy = self.model_copy()
-        copy._recipe_name, copy._command = name, command
+        copy._recipe_name, copy._command, copy._is_rehearsal = name, command, rehearsal
         return copy
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Self, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -98,6 +98,10 @@ class Component(Settings, ABC):
             dtype: ``"float32"``, ``"bfloat16"``, …
         """
         return None
+
+    def rehearsed(self) -> Self:
+        """The same part made quick and in need of nothing, for a rehearsal: random weights, few steps. Itself unless overridden."""
+        return self
 
     @classmethod
     @final

@@ -58,7 +58,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         curves=(*_training_curves(log), *_guidance_curve(recipe)),
         scan=_scan(recipe),
         metrics=tuple(metrics_of(metrics)),
-        notes=(),
+        rehearsal=recipe.is_rehearsal,
     )
     files = []
     if "samples" in grids:

@@ -1,0 +1,60 @@
+"""Rehearsals: a recipe made small, on stand-ins for what is not at hand, with its shape and its parts kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rarkit.datasets.generated import Generated
+from rarkit.models.sizes import PRESETS
+from rarkit.recipe.schema import Recipe
+from rarkit.recipe.sections import ModelSettings
+
+STEPS, BATCH, IMAGES, SAMPLES = 4, 4, 16, 8
+HEAD_SIZE, DEPTH = 16, 2
+
+
+def rehearsal(recipe: Recipe) -> Recipe:
+    """The same stages and parts on stand-ins: generated images of the right size and classes, few layers, steps and samples.
+
+    What it gives means nothing, and says so. A checkpoint that the recipe samples from has to be replaced by the caller
+    (``model.weights``), since only a model can make one.
+
+    Raises:
+        DatasetError: size and classes of the images are not known without the data.
+    """
+    info = recipe.dataset.info()
+    model = recipe.model
+    heads = model.num_heads or (PRESETS[model.preset].num_heads if model.preset else 1)
+    classes = np.unique(np.linspace(0, info.num_classes - 1, SAMPLES).round().astype(int)).tolist()
+    changes: dict[str, Any] = {
+        "title": f"Rehearsal: {recipe.title}",
+        "dataset": Generated(
+            height=info.height,
+            width=info.width,
+            channels=3 if info.channels == 3 else 1,
+            class_names=info.class_names,
+            train_images=4 * IMAGES,
+            test_images=IMAGES,
+        ),
+        "tokenizer": recipe.tokenizer.rehearsed(),
+        "model": ModelSettings(
+            hidden_size=HEAD_SIZE * heads,
+            depth=DEPTH,
+            num_heads=heads,
+            dropout=model.dropout,
+            attention_dropout=model.attention_dropout,
+            class_dropout=model.class_dropout,
+        ),
+    }
+    if recipe.train is not None:
+        quick = {"steps": STEPS, "batch_size": BATCH, "micro_batch_size": None, "warmup_steps": 1, "checkpoint_every": 2}
+        changes["train"] = recipe.train.model_copy(update=quick)
+    if recipe.sample is not None:
+        changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": tuple(classes), "batch_size": SAMPLES})
+    if recipe.evaluate is not None:
+        changes["evaluate"] = recipe.evaluate.model_copy(update={"features": recipe.evaluate.features.rehearsed(), "bootstrap": 2})
+    return recipe.model_copy(update=changes).named(
+        f"{recipe.recipe_name}-rehearsal", f"{recipe.command} --rehearse", rehearsal=True
+    )
