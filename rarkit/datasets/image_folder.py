@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
+from rarkit.datasets.imagenet import COUNT, class_names
 from rarkit.datasets.places import filesystem_of, in_this_process_alone, reaching, within
 from rarkit.errors import DatasetError
 from rarkit.images import Split
-from rarkit.registry.component import Location
+from rarkit.registry.component import Location, NotInFingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -40,12 +41,14 @@ class ImageFolder(EncodedDataset):
     """The folder of training images, within ``path``."""
     test: str | None = "val"
     """The folder of test images, within ``path``; ``""`` if there is none."""
+    class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
+    """``"imagenet"``: the folders are ImageNet's 1,000 synsets, and the classes are called by name. Else by the folders' names."""
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test else ("train",)
 
     def classes(self) -> tuple[str, ...]:
-        return tuple(self._class_folders("train"))
+        return class_names() if self.class_list == "imagenet" else tuple(self._class_folders("train"))
 
     def content(self) -> Any:
         return {split: self._tree(split).key for split in self.splits()}
@@ -82,7 +85,12 @@ class ImageFolder(EncodedDataset):
         place = self._place(split)
         filesystem, _ = filesystem_of(place)
         folders = self._class_folders(split)
-        labels = {name: label for label, name in enumerate(self.classes())}
+        labels = {name: label for label, name in enumerate(self._class_folders("train"))}
+        if self.class_list == "imagenet" and len(labels) != COUNT:
+            raise DatasetError(
+                f"{self._place('train')} holds {len(labels)} folders, and ImageNet has {COUNT:,} classes: complete it, or leave out "
+                "class_list."
+            )
         strangers = [name for name in folders if name not in labels]
         if strangers:
             raise DatasetError(

@@ -266,3 +266,16 @@ def test_few_images_need_no_process(folder):
     assert reader._workers._pool is None
     reader.read(0, BATCH_IMAGES + 1)
     assert reader._workers._pool is not None
+
+
+def test_imagenet_classes_are_known_without_the_data():
+    info = ImageFolder(path="nowhere", class_list="imagenet").info()
+    assert info.num_classes == len(set(info.class_names)) == 1000
+    # Labels that every user of ImageNet knows by number.
+    assert [info.class_names[label] for label in (0, 207, 281, 972)] == ["tench", "golden retriever", "tabby", "cliff"]
+
+
+def test_a_folder_that_is_not_imagenet_s_is_refused(tmp_path):
+    (tmp_path / "train" / "n01440764").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="holds 1 folders, and ImageNet has 1,000 classes"):
+        ImageFolder(path=str(tmp_path), test=None, class_list="imagenet").open("train")
