@@ -27,7 +27,8 @@ from tests.rules import PUBLIC_MODULES, ROOT, none
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-SHORTER = {"train": {"steps": 2, "warmup_steps": 0, "batch_size": 8, "checkpoint_every": 2}, "sample": {"per_class": 1}}
+SHORTER = {"train": {"steps": 2, "warmup_steps": 0, "batch_size": 8, "checkpoint_every": 2}, "sample": {"per_class": 2}}
+SHORTER["evaluate"] = {"bootstrap": 2, "features": '{ name = "classifier", steps = 5 }'}
 """What examples override in the recipes they name, so that a page takes seconds."""
 
 

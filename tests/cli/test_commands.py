@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,14 +51,15 @@ def store(finished, tmp_path):
 def test_help_is_quick_and_light():
     code = "import sys, rarkit.cli; print(*sorted({'torch', 'zarr', 'sklearn', 'PIL'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert "plugins" in subprocess.run([RARKIT, "--help"], capture_output=True, text=True, check=True).stdout
+    # Processor time, not the clock's: other tests run beside this one.
     seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        shown = subprocess.run([RARKIT, "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
-    assert "plugins" in shown.stdout
-    # The aim is 0.4 s on a quiet machine; the best of five on a busy one may take twice that.
-    assert min(seconds) < 0.8
+    for _ in range(3):
+        process = subprocess.Popen([RARKIT, "--help"], stdout=subprocess.DEVNULL)
+        usage = os.wait4(process.pid, 0)[2]
+        process.returncode = 0
+        seconds.append(usage.ru_utime + usage.ru_stime)
+    assert min(seconds) < 0.4
 
 
 def test_planning_what_is_finished_needs_no_torch(finished, digits_recipe, sets):
