@@ -9,6 +9,9 @@ from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.digits import Digits
 from rarkit.datasets.generated import Generated
+from rarkit.datasets.image_folder import ImageFolder
+from rarkit.datasets.npz import Npz
+from rarkit.datasets.webdataset import WebDataset
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -51,7 +54,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits, Generated]
+    return [Digits, ImageFolder, WebDataset, Npz, Generated]
 
 
 @hookimpl

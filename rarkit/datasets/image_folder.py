@@ -88,8 +88,8 @@ class ImageFolder(EncodedDataset):
         labels = {name: label for label, name in enumerate(self._class_folders("train"))}
         if self.class_list == "imagenet" and len(labels) != COUNT:
             raise DatasetError(
-                f"{self._place('train')} holds {len(labels)} folders, and ImageNet has {COUNT:,} classes: complete it, or leave out "
-                "class_list."
+                f"{self._place('train')} holds {len(labels)} folders, and ImageNet has {COUNT:,} classes: complete it, or leave "
+                "class_list out."
             )
         strangers = [name for name in folders if name not in labels]
         if strangers:

@@ -139,7 +139,8 @@ class _Shards(Source):
             has = ", ".join(key for key in sample if not key.startswith("__"))
             wanted = f"label ({self._label})" if ending else f"image ({', '.join(self._images)})"
             raise DatasetError(
-                f"{name} has no {wanted}, only {has}. Set image and label to the endings that these shards use; or the shard ends too early."
+                f"{name} has no {wanted}, only {has}. Set image and label to the endings that these shards use; "
+                "if the shard ends too early, fetch it again."
             )
         text = sample[self._label]
         try:
