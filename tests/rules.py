@@ -35,8 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": GROUND | PARTS | WORK | {"recipe", "cache"},
     "report": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
     "runs": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
+    "token_files": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
     "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs"},
-    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "workflow", "rarkit"},
+    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "token_files", "workflow", "rarkit"},
     "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
     "rarkit": GROUND | PARTS,
 }

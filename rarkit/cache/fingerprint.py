@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rarkit.cache.layout import CHECKSUM_BYTES
+from rarkit.cache.output import StageOutput
+
 
 def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
     """The name of a stage's output.
@@ -22,6 +25,21 @@ def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, 
     said = {"stage": stage, "identity": identity, "upstream": upstream}
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def digest(output: StageOutput) -> str:
+    """A SHA-256 over the layouts of all arrays and the checksums behind their chunks: the same data, the same digest.
+
+    Raises:
+        IncompleteError: the output is not whole.
+    """
+    said = hashlib.sha256()
+    for name in sorted(output.require_complete()["arrays"]):
+        layout = output.layout(name)
+        said.update(json.dumps([name, layout.written()]).encode())
+        for block in range(layout.blocks):
+            said.update(output.filesystem.cat_file(output.chunk_path(name, block), start=-CHECKSUM_BYTES))
+    return said.hexdigest()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

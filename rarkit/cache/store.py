@@ -82,3 +82,13 @@ class Store:
 
     def _entries(self, path: str) -> list[Any]:
         return list(self.filesystem.ls(path, detail=False)) if self.filesystem.exists(path) else [path]
+
+
+def opened(url: str, stage: str) -> StageOutput:
+    """An output of a stage that lies at a place of its own, outside any store, under no fingerprint.
+
+    Raises:
+        StoreError: as ``Store``.
+    """
+    place = Store(url)
+    return StageOutput(place.filesystem, place.root, stage, place.root.rsplit("/", 1)[-1])

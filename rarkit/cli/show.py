@@ -120,10 +120,7 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
 
     from rarkit.recipe.load import override
 
-    match = re.fullmatch(r"(\d+)[x×](\d+)", grid)
-    if match is None:
-        raise RecipeError(f"--grid {grid!r}: expected HEIGHTxWIDTH, as in 8x8")
-    height, width = int(match[1]), int(match[2])
+    height, width = grid_size(grid)
     tables: dict[str, Any] = {}
     for setting in settings:
         override(tables, setting)
@@ -134,6 +131,14 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
         raise RecipeError(f"scan order {name!r}: {said}") from error
     order.check_grid(height, width)
     return order, height, width
+
+
+def grid_size(grid: str) -> tuple[int, int]:
+    """Height and width from HEIGHTxWIDTH. Raises RecipeError if it is not of that form."""
+    match = re.fullmatch(r"(\d+)[x×](\d+)", grid)
+    if match is None:
+        raise RecipeError(f"--grid {grid!r}: expected HEIGHTxWIDTH, as in 8x8")
+    return int(match[1]), int(match[2])
 
 
 def print_order(order: ScanOrder, height: int, width: int) -> None:

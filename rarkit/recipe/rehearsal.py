@@ -49,7 +49,14 @@ def rehearsal(recipe: Recipe) -> Recipe:
         ),
     }
     if recipe.train is not None:
-        quick = {"steps": STEPS, "batch_size": BATCH, "micro_batch_size": None, "warmup_steps": 1, "checkpoint_every": 2}
+        quick = {
+            "steps": STEPS,
+            "batch_size": BATCH,
+            "tokens": None,
+            "micro_batch_size": None,
+            "warmup_steps": 1,
+            "checkpoint_every": 2,
+        }
         changes["train"] = recipe.train.model_copy(update=quick)
     if recipe.sample is not None:
         changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": tuple(classes), "batch_size": SAMPLES})

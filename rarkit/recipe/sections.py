@@ -68,6 +68,8 @@ class TrainSettings(Settings):
     """Optimizer steps."""
     batch_size: PositiveInt
     """Images for each step, over all processes together."""
+    tokens: Annotated[Location | None, NotInFingerprint()] = None
+    """Tokens to train on that ``rarkit tokens import`` left, instead of the dataset's own, encoded here."""
     micro_batch_size: Annotated[PositiveInt | None, NotInFingerprint()] = None
     """Images for each forward and backward pass; the gradient of a step is accumulated over them. All at once unless given."""
     learning_rate: PositiveFloat = 4e-4

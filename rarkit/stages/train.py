@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.reader import RowReader
-from rarkit.errors import IncompleteError
+from rarkit.cache.store import opened
+from rarkit.errors import DatasetError, IncompleteError
 from rarkit.models.config import RARConfig
 from rarkit.models.sizes import PRESETS
 from rarkit.randomness import derived_seed
@@ -38,7 +40,8 @@ class Train(Stage):
         return recipe.train is not None
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        return ("tokenize",)
+        assert recipe.train is not None
+        return ("tokenize",) if recipe.train.tokens is None else ()
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
         assert recipe.train is not None
@@ -49,14 +52,16 @@ class Train(Stage):
             "attention": recipe.attention.identity(),
             "model": recipe.model.identity(),
             "train": recipe.train.identity(),
+            **({} if recipe.train.tokens is None else {"tokens": digest(imported(recipe))}),
         }
 
     def run(self, work: Work) -> None:
         from rarkit.models.rar import RAR
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
-        recipe, output, tokens = work.recipe, work.output, work.inputs["tokenize"]
+        recipe, output = work.recipe, work.output
         assert recipe.train is not None
+        tokens = work.inputs["tokenize"] if recipe.train.tokens is None else imported(recipe)
         model = RAR(rar_config(recipe), recipe.attention.build(), seed=derived_seed(recipe.seed, "weights"))
         readers = RowReader(tokens, "train_tokens"), RowReader(tokens, "train_labels")
         trainer = Trainer(model, *readers, training_plan(recipe), work.device)
@@ -84,6 +89,27 @@ class Train(Stage):
         for name in output.file_names():
             if name != MODEL_FILE:
                 output.remove_file(name)
+
+
+def imported(recipe: Recipe) -> StageOutput:
+    """The tokens that ``train.tokens`` names.
+
+    Raises:
+        DatasetError: there are none, or they are not what the recipe's tokenizer and dataset give.
+    """
+    assert recipe.train is not None
+    assert recipe.train.tokens is not None
+    output = opened(recipe.train.tokens, "tokenize")
+    where = f"train.tokens = {recipe.train.tokens!r}"
+    if output.defect() is not None:
+        raise DatasetError(f"{where}: {output.defect()}. Make them with rarkit tokens import.")
+    record, grid, size = output.record(), list(model_grid(recipe)), recipe.tokenizer.codebook_size()
+    if record["grid"] != grid or record["identity"].get("codebook_size", size) != size:
+        raise DatasetError(
+            f"{where} holds grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, and the "
+            f"recipe's tokenizer gives {grid} from {size}. Choose the tokenizer that they were made with."
+        )
+    return output
 
 
 def rar_config(recipe: Recipe) -> RARConfig:
