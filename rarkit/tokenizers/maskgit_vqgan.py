@@ -1,0 +1,150 @@
+"""MaskGIT-VQGAN, the tokenizer of the released RAR models.
+
+Shape letters: B batch, H, W, C image height, width, channels, Z latent channels, V codebook size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Self, final
+
+from pydantic import Field, PositiveInt
+
+from rarkit.errors import GridError, WeightsError
+from rarkit.images import ImageInfo
+from rarkit.registry.component import Location, NotInFingerprint
+from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+from rarkit.weights import checksum, local_copy, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rarkit.tokenizers._maskgit_network import MaskGITNetwork
+
+RELEASED = "maskgit-vqgan-imagenet-f16-256.bin"
+SHOWN = 3
+
+
+@final
+class MaskGITVQGAN(Tokenizer):
+    """The convolutional VQGAN of MaskGIT (Chang et al. 2022) in its PyTorch release: 16 × 16 pixels a token, 1,024 codes.
+
+    Settings other than ``weights`` describe the network and are those of the released file unless given.
+    """
+
+    name: Literal["maskgit_vqgan"] = "maskgit_vqgan"
+    weights: Annotated[Location | None, NotInFingerprint()]
+    """The released ``maskgit-vqgan-imagenet-f16-256.bin``, or a safetensors file; null for random weights, in rehearsals."""
+    hidden_channels: Annotated[int, Field(gt=0, multiple_of=32)] = 128
+    """Channels at full resolution."""
+    channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
+    """Channels at each resolution, as multiples; each after the first halves height and width."""
+    num_res_blocks: PositiveInt = 2
+    """Residual blocks at each resolution."""
+    z_channels: PositiveInt = 256
+    """Z, the width of a code."""
+    codes: Annotated[int, Field(ge=2)] = 1024
+    """V, the codebook size."""
+    batch_size: Annotated[PositiveInt, NotInFingerprint()] = 16
+    """Images that go through the network at a time; bounds memory."""
+
+    def content(self) -> str | None:
+        return None if self.weights is None else checksum(self.weights)
+
+    def rehearsed(self) -> Self:
+        return self.model_copy(update={"weights": None})
+
+    def codebook_size(self) -> int:
+        return self.codes
+
+    def grid(self, info: ImageInfo) -> tuple[int, int]:
+        factor = 2 ** (len(self.channel_mult) - 1)
+        if info.channels != 3 or info.height % factor or info.width % factor:
+            raise GridError(
+                f"tokenizer 'maskgit_vqgan' takes colour images whose sides are multiples of {factor}, not "
+                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], "
+                "or another [tokenizer]."
+            )
+        return info.height // factor, info.width // factor
+
+    def build(self, state: LearnedState, device: str) -> TokenizerModel:
+        return MaskGITModel(self.network(), device, self.batch_size)
+
+    def network(self) -> MaskGITNetwork:
+        """The network with its weights, on the CPU.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or not of such a network.
+        """
+        import torch
+
+        from rarkit.tokenizers._maskgit_network import MaskGITNetwork
+
+        with torch.device("meta"):
+            sizes = (self.hidden_channels, self.channel_mult, self.num_res_blocks, self.z_channels, self.codes)
+            network = MaskGITNetwork(3, *sizes)
+        if self.weights is None:
+            network.to_empty(device="cpu").initialise(0)
+        else:
+            tensors, _ = read_tensors(local_copy(self.weights))
+            _check(self.weights, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, tensors)
+            network.load_state_dict(tensors, assign=True)
+        return network.eval().requires_grad_(False)
+
+
+@final
+class MaskGITModel(TokenizerModel):
+    """The network at work: channels last in memory, in bounded batches."""
+
+    def __init__(self, network: MaskGITNetwork, device: str, batch_size: int) -> None:
+        import torch
+
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self.batch_size = device, batch_size
+
+    def encode(self, images_BHWC: Tensor) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            return torch.cat([self.network.quantize.nearest(self.latents(part)) for part in self._parts(images_BHWC)])
+
+    def decode(self, codes_BHW: Tensor) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            return torch.cat([_as_bytes(self.images(part)) for part in self._parts(codes_BHW)])
+
+    def latents(self, images_BHWC: Tensor) -> Tensor:
+        """Latents (B, Z, grid height, grid width) of uint8 images (B, H, W, C)."""
+        # A (B, H, W, C) array seen as (B, C, H, W) lies channels last already: nothing is copied.
+        latents_BZHW: Tensor = self.network.encoder(images_BHWC.permute(0, 3, 1, 2).float().div_(255.0))
+        return latents_BZHW
+
+    def images(self, codes_BHW: Tensor) -> Tensor:
+        """Images (B, C, H, W) float32, not clamped, of codes (B, grid height, grid width)."""
+        images_BCHW: Tensor = self.network.decoder(self.network.quantize.embedding(codes_BHW).permute(0, 3, 1, 2))
+        return images_BCHW
+
+    def _parts(self, rows: Tensor) -> Iterator[Tensor]:
+        return (rows[start : start + self.batch_size].to(self.device) for start in range(0, len(rows), self.batch_size))
+
+
+def _as_bytes(images_BCHW: Tensor) -> Tensor:
+    return images_BCHW.clamp(0.0, 1.0).mul_(255.0).round_().byte().permute(0, 2, 3, 1).contiguous()
+
+
+def _check(place: str, expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:
+    missing = [name for name in expected if name not in found]
+    strange = [name for name in found if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    for what, names in (("lacks", missing), ("has what the network has not:", strange), ("has other shapes:", misshapen)):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise WeightsError(
+                f"{place} {what} {', '.join(names[:SHOWN])}{more}. Is it {RELEASED}? "
+                "Else set the sizes of the network in [tokenizer]."
+            )
