@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rarkit.datasets.places import reaching
 from rarkit.datasets.preparation import Preparation, load_rgb
+from rarkit.datasets.slots import Slot, Slots, packed, shared
 from rarkit.errors import DatasetError
 from rarkit.images import ImageBlock, ImageReader
 
@@ -70,7 +71,9 @@ class DecodedReader(ImageReader):
     def __init__(self, source: Source, preparation: Preparation, workers: int, kept_F: NDArray[np.int64] | None = None) -> None:
         self._source, self._preparation = source, preparation
         self._kept_F = np.arange(len(source)) if kept_F is None else kept_F
-        self._workers = Workers(workers if source.portable else 0)
+        # Labels travel with the images.
+        batch_bytes = BATCH_IMAGES * (3 * preparation.size**2 + np.dtype(np.int64).itemsize)
+        self._workers = Workers(workers if source.portable else 0, batch_bytes)
 
     def __len__(self) -> int:
         return len(self._kept_F) * self._preparation.views
@@ -122,9 +125,11 @@ def usable_workers() -> int:
 class Workers:
     """Processes that start when they are first needed, and end with this object. None at all, if ``count`` is 0."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, result_bytes: int = 0) -> None:
+        """``result_bytes``: how large the arrays of a result may be that comes back through shared memory."""
+        self._count, self._result_bytes = count, result_bytes
         self._pool: ProcessPoolExecutor | None = None
+        self._slots: Slots | None = None
 
     def map(self, work: Callable[[list[EncodedImage]], Result], batches: Iterable[list[EncodedImage]]) -> Iterator[Result]:
         """The results in order; a few batches are under way while one is looked at.
@@ -135,15 +140,25 @@ class Workers:
         if self._count == 0:
             yield from map(work, batches)
             return
-        pool = self._started()
-        waiting: deque[Future[Result]] = deque()
+        pool, slots = self._started(), self._slots
+        waiting: deque[tuple[Future[Any], Slot | None]] = deque()
+
+        def first() -> Result:
+            future, slot = waiting[0]
+            result: Result = slots.unpacked(future.result(), slot) if slots else future.result()
+            waiting.popleft()
+            if slots:
+                slots.give_back(slot)
+            return result
+
         try:
             for batch in batches:
-                waiting.append(pool.submit(work, batch))
+                slot = slots.take() if slots else None
+                waiting.append((pool.submit(_packed_work, work, batch, slot), slot))
                 if len(waiting) > BATCHES_AHEAD * self._count:
-                    yield waiting.popleft().result()
+                    yield first()
             while waiting:
-                yield waiting.popleft().result()
+                yield first()
         except BrokenProcessPool as error:
             self._pool = None
             raise DatasetError(
@@ -151,15 +166,24 @@ class Workers:
                 "without `if __name__ == '__main__':`. Set the dataset's workers to fewer, or to 0 to decode without them."
             ) from error
         finally:
-            for future in waiting:
+            for future, slot in waiting:
                 future.cancel()
+                if slots:
+                    # Not before the worker has ended: until then it may write there.
+                    future.add_done_callback(lambda _, slots=slots, slot=slot: slots.give_back(slot))  # type: ignore[misc]
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, since a fork would copy the locks of torch's and fsspec's threads.
             self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+            if self._result_bytes:
+                self._slots = shared(BATCHES_AHEAD * self._count + 1, self._result_bytes)
         return self._pool
+
+
+def _packed_work(work: Callable[[list[EncodedImage]], Any], batch: list[EncodedImage], slot: Slot | None) -> Any:
+    return packed(work(batch), slot)
 
 
 def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[EncodedImage]]:
