@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from rarkit import load_recipe
 from rarkit.workflow import rehearse
 
-RECIPES = sorted(Path(__file__).parents[1].glob("recipes/*.toml"))
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(ROOT.glob("recipes/*.toml"))
 
 
 def test_there_are_recipes():
-    assert "digits" in [path.stem for path in RECIPES]
+    assert len(RECIPES) == 10
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -35,3 +37,29 @@ def test_a_rehearsal_samples_from_random_weights_where_a_recipe_names_some(tmp_p
     done = rehearse(load_recipe(str(released)), device="cpu", runs=tmp_path / "runs", quiet=True)
     assert "train" not in [stage.name for stage in done.plan.stages]
     assert done.metrics
+
+
+SCHEDULES = json.loads((Path(__file__).parent / "data/parity/schedules.json").read_text())
+# Temperature, scale and power of the released samplings.
+RELEASED = {"b": (1.0, 16.0, 2.75), "l": (1.02, 15.5, 2.5), "xl": (1.02, 6.9, 1.5), "xxl": (1.02, 8.0, 1.2)}
+
+
+@pytest.mark.parametrize("size", RELEASED)
+def test_rar_recipes_have_the_released_settings(size):
+    trained, released = (load_recipe(str(ROOT / f"recipes/rar_{size}{end}.toml")) for end in ("", "_released"))
+    rates, ratios, train = SCHEDULES["learning_rate"], SCHEDULES["random_ratio"], trained.train
+    assert (train.steps, train.warmup_steps) == (rates["total_steps"], rates["warmup_steps"])
+    assert (train.learning_rate, train.end_learning_rate) == (rates["base_lr"], rates["end_lr"])
+    assert (train.batch_size, train.betas, train.weight_decay, train.gradient_clip) == (2048, (0.9, 0.96), 0.03, 1.0)
+    assert train.precision == "bfloat16"
+    for step, ratio in ratios["values"]:
+        assert trained.permutation_schedule.random_ratio(step, train.steps) == pytest.approx(ratio, abs=1e-12)
+    assert (trained.model.dropout, trained.model.attention_dropout, trained.model.class_dropout) == (0.1, 0.1, 0.1)
+    for recipe in (trained, released):
+        assert recipe.model.preset == f"rar_{size}"
+        assert (recipe.sample.temperature, recipe.sample.guidance.scale, recipe.sample.guidance.power) == RELEASED[size]
+        assert (recipe.sample.top_k, recipe.sample.top_p, recipe.sample.npz) == (None, None, True)
+        assert recipe.sample.per_class * recipe.dataset.info().num_classes == 50_000
+        assert recipe.tokenizer.grid(recipe.dataset.info()) == (16, 16)
+    assert released.train is None
+    assert released.model.weights.endswith(f"weights/rar_{size}.bin")

@@ -11,7 +11,9 @@ from rarkit.models.sizes import PRESETS
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sections import ModelSettings
 
-STEPS, BATCH, IMAGES, SAMPLES = 4, 4, 16, 8
+STEPS, BATCH, SAMPLES = 4, 4, 8
+IMAGES, LARGE_IMAGES = 64, 8
+"""Images to train on: few of large ones, but enough of small ones for a tokenizer to learn from."""
 HEAD_SIZE, DEPTH = 16, 2
 
 
@@ -35,8 +37,8 @@ def rehearsal(recipe: Recipe) -> Recipe:
             width=info.width,
             channels=3 if info.channels == 3 else 1,
             class_names=info.class_names,
-            train_images=4 * IMAGES,
-            test_images=IMAGES,
+            train_images=LARGE_IMAGES if info.height * info.width > 64 * 64 else IMAGES,
+            test_images=LARGE_IMAGES,
         ),
         "tokenizer": recipe.tokenizer.rehearsed(),
         "model": ModelSettings(
@@ -53,6 +55,7 @@ def rehearsal(recipe: Recipe) -> Recipe:
             "steps": STEPS,
             "batch_size": BATCH,
             "tokens": None,
+            "compile": False,
             "micro_batch_size": None,
             "warmup_steps": 1,
             "checkpoint_every": 2,
