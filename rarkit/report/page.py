@@ -9,7 +9,7 @@ from typing import final
 from rarkit.report.charts import HUES, line_chart, scan_chart
 from rarkit.report.data import PictureGrid, RunReport
 from rarkit.report.numbers import duration, number
-from rarkit.report.pictures import layout, mosaic, png_bytes
+from rarkit.report.pictures import check_labels, layout, mosaic, png_bytes
 from rarkit.report.standing import places
 
 WIDEST = 1600
@@ -32,7 +32,7 @@ def render(report: RunReport) -> str:
     """The page as HTML, pictures and charts inside; it loads nothing.
 
     Raises:
-        GridError: a picture grid holds no images.
+        GridError: a picture grid holds no images, or labels that do not fit its rows and columns in number.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -53,6 +53,7 @@ def render(report: RunReport) -> str:
 
 def _sheet(grid: PictureGrid) -> Sheet:
     cells = layout(grid.images_NHWC, columns=grid.columns, widest=WIDEST)
+    check_labels(cells, grid.row_labels, grid.column_labels)
     picture = png_bytes(mosaic(grid.images_NHWC, columns=grid.columns, widest=WIDEST))
     url = "data:image/png;base64," + base64.b64encode(picture).decode()
     return Sheet(url, cells.width, cells.height, cells.rows, cells.columns)

@@ -82,6 +82,17 @@ def layout(images_NHWC: NDArray[np.uint8], *, columns: int, scale: int | None = 
     return Layout(-(-count // columns), columns, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
+def check_labels(grid: Layout, row_labels: Sequence[str], column_labels: Sequence[str]) -> None:
+    """Refuses labels that would stand beside the wrong images.
+
+    Raises:
+        GridError: there are labels, but not one for each row or column.
+    """
+    for what, names, there in (("row", row_labels, grid.rows), ("column", column_labels, grid.columns)):
+        if names and len(names) != there:
+            raise GridError(f"a grid of {there} {what}s was given {len(names)} {what} labels. Give one for each {what}, or none.")
+
+
 def mosaic(images_NHWC: NDArray[np.uint8], *, columns: int, scale: int | None = None, widest: int = WIDEST) -> Image:
     """The images alone, on a transparent ground; arguments and errors are those of ``layout``."""
     from PIL import Image
@@ -130,9 +141,7 @@ def grid_image(
     if columns is None:
         columns = len(columns_named) or (-(-count // len(rows_named)) if rows_named else math.ceil(math.sqrt(count)))
     grid = layout(images_NHWC, columns=columns, scale=scale, widest=widest)
-    for what, names, there in (("row", rows_named, grid.rows), ("column", columns_named, grid.columns)):
-        if names and len(names) != there:
-            raise GridError(f"a grid of {there} {what}s was given {len(names)} {what} labels. Give one for each {what}, or none.")
+    check_labels(grid, rows_named, columns_named)
     font, bold = _font(FONT_SIZE), _font(TITLE_SIZE)
     rows_named = [_cut(label, LONGEST_LABEL, font) for label in rows_named]
     columns_named = [_cut(label, grid.cell_width, font) for label in columns_named]

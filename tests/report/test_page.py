@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rarkit.errors import GridError
 from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
 from rarkit.report.page import render
 from rarkit.report.pictures import layout, mosaic
@@ -251,3 +252,9 @@ def test_any_numbers_make_a_page(full, values, better):
 
 def test_the_same_report_is_the_same_page(full):
     assert render(full) == render(full)
+
+
+@pytest.mark.parametrize(("labels", "says"), [((("a",), ()), "1 row labels"), (((), ("a", "b", "c")), "3 column labels")])
+def test_labels_that_would_stand_beside_the_wrong_images_are_refused(full, labels, says):
+    with pytest.raises(GridError, match=says):
+        render(replace(full, grids=(PictureGrid("Samples", "", IMAGES[:4], 2, *labels),)))
