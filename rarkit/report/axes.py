@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 TINY = 1e-290
 """What is nearer to zero than this counts as zero: quotients of such numbers are no longer exact."""
+HUGE = 1e300
+"""What is beyond it counts as infinite: differences of such numbers may be."""
 
 
 @final
@@ -26,7 +28,7 @@ class Axis:
 
     def at(self, value: float) -> float:
         """The pixel of a value; not a number where the value has none."""
-        if not math.isfinite(value) or (self.log and value < TINY):
+        if not abs(value) <= HUGE or (self.log and value < TINY):
             return math.nan
         if self.log:
             share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
@@ -53,15 +55,15 @@ class Axis:
 
 
 def axis(values: NDArray[Any], start: float, stop: float, *, log: bool = False) -> Axis:
-    """An axis over all values that it can show; one value alone gets some room on both sides, and none at all 0 to 1.
+    """An axis over all values that it can show. One alone lies between 0 and its double; 0 alone, or nothing, gets 0 to 1.
 
     Args:
         values: of any shape; what is not finite, or not positive on a logarithmic axis, does not count.
         start: the pixel of the least value.
         stop: the pixel of the greatest.
-        log: whether the axis is to be logarithmic; it is linear if no value is positive.
+        log: whether the axis is to be logarithmic; it is linear if no value is positive. One value alone has half of itself around it.
     """
-    shown = values[np.isfinite(values)]
+    shown = values[np.abs(values) <= HUGE]
     positive = shown[shown >= TINY]
     log = log and positive.size > 0
     shown = positive if log else shown
@@ -69,6 +71,8 @@ def axis(values: NDArray[Any], start: float, stop: float, *, log: bool = False) 
         return Axis(0.0, 1.0, start, stop)
     low, high = float(shown.min()), float(shown.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), TINY):
-        room = 0.5 * abs(low) if abs(low) >= TINY else 0.5
-        low, high = max(low - room, TINY) if log else low - room, high + room
+        if log:
+            return Axis(max(0.5 * low, TINY), max(1.5 * high, 2 * TINY), start, stop, log)
+        # Zero is in sight, and a ratio that stays 0 gets no negative half.
+        low, high = (0.0, 1.0) if max(abs(low), abs(high)) < TINY else (min(2 * low, 0.0), max(2 * high, 0.0))
     return Axis(low, high, start, stop, log)

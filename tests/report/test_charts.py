@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarkit.report.axes import TINY, axis
+from rarkit.report.axes import HUGE, TINY, axis
 from rarkit.report.charts import BORDER, BOTTOM, CELL, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, point_runs, scan_chart, thinned
 from rarkit.report.data import Curve, Scan, Series
 from rarkit.report.numbers import tick_labels
 from rarkit.testing.strategies import grids
 
-anything = st.floats(-1e30, 1e30) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-300, 5e-324])
+anything = st.floats() | st.floats(-1e30, 1e30) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-300, 5e-324])
 values = st.lists(anything, max_size=60).map(np.array)
 
 
@@ -71,7 +71,7 @@ def test_all_points_lie_within_the_axes(lines, log_y):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(-1e30, 1e30), min_size=2, max_size=50), st.booleans())
+@given(st.lists(st.floats(-HUGE, HUGE), min_size=2, max_size=50), st.booleans())
 def test_greater_values_lie_higher(ys, log_y):
     y = np.sort(np.array(ys))
     shown = y[y >= TINY] if log_y and (y >= TINY).any() else y
@@ -93,7 +93,7 @@ def test_a_linear_axis_is_linear_and_a_logarithmic_one_logarithmic():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.floats(-1e30, 1e30), st.floats(1e-6, 1e6), st.booleans())
+@given(st.floats(-1e293, 1e293), st.floats(1e-6, 1e6), st.booleans())
 def test_ticks_rise_within_the_axis_and_their_labels_tell_them_apart(low, share, log):
     high = low + share * max(abs(low), 1e-12)
     found = axis(np.array([low, high]), 0, 100, log=log)
@@ -169,6 +169,15 @@ def test_a_chart_of_nothing_says_so(series):
 def test_a_constant_line_runs_through_the_middle():
     points = list(chart(("a", np.arange(3), np.full(3, 7.0))).points())
     assert {y for _, y in points} == {(TOP + HEIGHT - BOTTOM) / 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "log", "ends"),
+    [(4.0, False, (0, 8)), (-4.0, False, (-8, 0)), (0.0, False, (0, 1)), (1e-300, False, (0, 1)), (4.0, True, (2, 6))],
+)
+def test_one_value_alone_has_zero_in_sight_and_nothing_beyond(value, log, ends):
+    found = axis(np.full(3, value), 0, 100, log=log)
+    assert (found.low, found.high, found.log) == (*ends, log)
 
 
 def test_several_lines_have_a_legend_and_different_colours():
