@@ -61,7 +61,7 @@ def axis(values: NDArray[Any], start: float, stop: float, *, log: bool = False) 
         values: of any shape; what is not finite, or not positive on a logarithmic axis, does not count.
         start: the pixel of the least value.
         stop: the pixel of the greatest.
-        log: whether the axis is to be logarithmic; it is linear if no value is positive. One value alone has half of itself around it.
+        log: whether the axis is to be logarithmic; it is linear if no value is positive.
     """
     shown = values[np.abs(values) <= HUGE]
     positive = shown[shown >= TINY]
