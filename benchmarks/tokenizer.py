@@ -67,7 +67,11 @@ def main() -> None:
                 "ratios": ratios,
             }
         )
-        print("{case:8} plain {plain_seconds:6.2f} s, channels last {channels_last_seconds:6.2f} s, ratio {ratio:.2f}".format(**rows[-1]))
+        print(
+            "{case:8} plain {plain_seconds:6.2f} s, channels last {channels_last_seconds:6.2f} s, ratio {ratio:.2f}".format(
+                **rows[-1]
+            )
+        )
     RESULTS.mkdir(exist_ok=True)
     result = {"machine": machine(), "options": vars(options), "rows": rows}
     (RESULTS / "tokenizer.json").write_text(json.dumps(result, indent=2) + "\n")

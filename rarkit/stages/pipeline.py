@@ -22,6 +22,7 @@ from rarkit.stages.fit import Fit
 from rarkit.stages.progress import Reporter
 from rarkit.stages.reference import Reference
 from rarkit.stages.sample import Sample, sample_labels
+from rarkit.stages.threads import sensible_threads
 from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
 
@@ -231,7 +232,8 @@ def execute(plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Map
         if planned.action != "run":
             continue
         started = time.monotonic()
-        _run_stage(plan, planned, device, reporter, log)
+        with sensible_threads(plan.recipe, device):
+            _run_stage(plan, planned, device, reporter, log)
         seconds = time.monotonic() - started
         reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
         results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
