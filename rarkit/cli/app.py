@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from rarkit.cli.cache import cache
+from rarkit.cli.options import (
+    DEFAULT_STORE,
+    AsJson,
+    ForceStages,
+    FromStage,
+    Overrides,
+    RecipePath,
+    StoreUrl,
+    Strict,
+    UntilStage,
+    print_json,
+)
+from rarkit.cli.tokens import tokens
 from rarkit.errors import RarkitError
 
 if TYPE_CHECKING:
@@ -21,20 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML recipe: a path or any fsspec URL.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; the value is TOML. Repeatable.")
-]
-StoreUrl = Annotated[
-    str, typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Where stage outputs are cached: any fsspec URL.")
-]
-FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it anew.")]
-UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
-ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage anew. Repeatable.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
-Strict = Annotated[bool, typer.Option("--strict-plugins", help="Refuse to go on where any installed plugin is broken.")]
-DEFAULT_STORE = "rarkit-store"
 
 
 def main() -> NoReturn:
@@ -53,10 +52,6 @@ def _load(path: str, overrides: list[str] | None, strict: bool) -> Recipe:
     from rarkit.recipe.load import load_recipe
 
     return load_recipe(path, overrides or (), strict_plugins=strict)
-
-
-def _print_json(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 @app.callback(invoke_without_command=True)
@@ -98,11 +93,11 @@ def run(
         from rarkit.workflow import rehearse as run_rehearsal
 
         rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
-        _print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
+        print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
         return
     planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
     if dry_run:
-        _print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
+        print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
         return
     from rarkit.workflow import as_json as run_as_json
     from rarkit.workflow import carry_out
@@ -110,7 +105,7 @@ def run(
     if not quiet and not as_json:
         show.print_plan(planned)
     finished = carry_out(planned, device=device, runs=runs, quiet=quiet)
-    _print_json(run_as_json(finished)) if as_json else show.print_run(finished)
+    print_json(run_as_json(finished)) if as_json else show.print_run(finished)
 
 
 @app.command()
@@ -129,7 +124,7 @@ def plan(
     from rarkit.stages.pipeline import plan as make_plan
 
     planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
-    _print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
+    print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
 
 
 @app.command()
@@ -141,7 +136,7 @@ def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = 
     loaded = _load(recipe, overrides, strict_plugins)
     model_grid(loaded)
     if as_json:
-        _print_json(loaded.model_dump(mode="json"))
+        print_json(loaded.model_dump(mode="json"))
     else:
         typer.echo(to_toml(loaded), nl=False)
         typer.secho(f"{recipe} is valid.", fg="green", err=True)
@@ -153,7 +148,7 @@ def schema() -> None:
     from rarkit.recipe.text import json_schema
     from rarkit.registry.loader import registry
 
-    _print_json(json_schema(registry()))
+    print_json(json_schema(registry()))
 
 
 @app.command()
@@ -179,7 +174,7 @@ def plugins_list(as_json: AsJson = False) -> None:
     from rarkit.registry.loader import installed
 
     loaded = installed()
-    _print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
+    print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
 
 
 orders = typer.Typer(no_args_is_help=True, help="Scan orders.")
@@ -199,91 +194,12 @@ def orders_show(
 
     order, height, width = show.scan_order(name, grid, settings or [])
     if as_json:
-        _print_json({"order": order.order(height, width).tolist(), "rank": order.rank(height, width).tolist()})
+        print_json({"order": order.order(height, width).tolist(), "rank": order.rank(height, width).tolist()})
     elif png is not None:
         show.write_order_picture(order, height, width, png)
     else:
         show.print_order(order, height, width)
 
 
-tokens = typer.Typer(no_args_is_help=True, help="Tokens as JSON lines, the form in which pre-tokenized data is published.")
 app.add_typer(tokens, name="tokens")
-TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="A token store: a path or any fsspec URL.")]
-JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="JSON lines, one for each image; .gz and the like are understood.")]
-
-
-@tokens.command("import")
-def tokens_import(
-    lines: JsonLines,
-    target: TokenPlace,
-    grid: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each image's grid of tokens.")] = "16x16",
-    codebook_size: Annotated[int, typer.Option(min=1, help="Tokens are below this.")] = 1024,
-    classes: Annotated[int, typer.Option(min=1, help="Class ids are below this.")] = 1000,
-) -> None:
-    """Read JSON lines {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
-    from rarkit.cli import show
-    from rarkit.stages.progress import Reporter
-    from rarkit.token_files import import_tokens
-
-    size = show.grid_size(grid)
-    count = import_tokens(lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter())
-    typer.echo(f"{count:,} images of {size[0] * size[1]} tokens in {target}")
-
-
-@tokens.command("export")
-def tokens_export(
-    source: TokenPlace,
-    lines: JsonLines,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
-) -> None:
-    """Write a token store (an imported one, or the output of a tokenize stage) as JSON lines."""
-    from rarkit.stages.progress import Reporter
-    from rarkit.token_files import export_tokens
-
-    typer.echo(f"{export_tokens(source, lines, split=split, reporter=Reporter()):,} images in {lines}")
-
-
-cache = typer.Typer(no_args_is_help=True, help="The store: what stages have left there.")
 app.add_typer(cache, name="cache")
-OutputNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[STAGE[/FINGERPRINT]]...", help="Outputs, by stage or stage/fingerprint.")
-]
-
-
-@cache.command("ls")
-def cache_ls(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """List stage outputs: which recipe made them, when, how large, whether whole."""
-    from rarkit.cli import show
-
-    rows = show.outputs(store, names)
-    _print_json([show.output_as_json(output) for output in rows]) if as_json else show.print_outputs(rows)
-
-
-@cache.command("rm")
-def cache_rm(
-    names: Annotated[list[str], typer.Argument(metavar="STAGE[/FINGERPRINT]...", help="Outputs, by stage or stage/fingerprint.")],
-    store: StoreUrl = DEFAULT_STORE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove stage outputs from the store."""
-    from rarkit.cli import show
-
-    found = show.outputs(store, names)
-    for output in found:
-        if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({show.size(output.bytes_used())})?"):
-            output.remove()
-            typer.echo(f"removed {output.stage}/{output.fingerprint}")
-
-
-@cache.command("verify")
-def cache_verify(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """Read every chunk and compare its checksum; exit code 1 if anything is damaged."""
-    from rarkit.cli import show
-
-    rows = [(output, show.verified(output)) for output in show.outputs(store, names)]
-    if as_json:
-        _print_json([{"stage": output.stage, "fingerprint": output.fingerprint, "defect": defect} for output, defect in rows])
-    else:
-        show.print_verified(rows)
-    if any(defect is not None for _, defect in rows):
-        raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""``rarkit cache``: what is in the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rarkit.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_json
+
+cache = typer.Typer(no_args_is_help=True, help="The store: what stages have left there.")
+OutputNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[STAGE[/FINGERPRINT]]...", help="Outputs, by stage or stage/fingerprint.")
+]
+
+
+@cache.command("ls")
+def cache_ls(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
+    """List stage outputs: which recipe made them, when, how large, whether whole."""
+    from rarkit.cli import show
+
+    rows = show.outputs(store, names)
+    print_json([show.output_as_json(output) for output in rows]) if as_json else show.print_outputs(rows)
+
+
+@cache.command("rm")
+def cache_rm(
+    names: Annotated[list[str], typer.Argument(metavar="STAGE[/FINGERPRINT]...", help="Outputs, by stage or stage/fingerprint.")],
+    store: StoreUrl = DEFAULT_STORE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove stage outputs from the store."""
+    from rarkit.cli import show
+
+    found = show.outputs(store, names)
+    for output in found:
+        if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({show.size(output.bytes_used())})?"):
+            output.remove()
+            typer.echo(f"removed {output.stage}/{output.fingerprint}")
+
+
+@cache.command("verify")
+def cache_verify(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
+    """Read every chunk and compare its checksum; exit code 1 if anything is damaged."""
+    from rarkit.cli import show
+
+    rows = [(output, show.verified(output)) for output in show.outputs(store, names)]
+    if as_json:
+        print_json([{"stage": output.stage, "fingerprint": output.fingerprint, "defect": defect} for output, defect in rows])
+    else:
+        show.print_verified(rows)
+    if any(defect is not None for _, defect in rows):
+        raise typer.Exit(1)
