@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rarkit.attention.base import AttentionBackend, AttentionFunction
     from rarkit.datasets.base import Dataset
+    from rarkit.drawing.draw import Drawing, sample
     from rarkit.errors import RarkitError
     from rarkit.features.base import FeatureExtractor, FeatureModel, Features
     from rarkit.images import ImageBlock, ImageInfo, ImageReader
@@ -31,10 +32,12 @@ __all__ = [
     "load_recipe",
     "plan",
     "run",
+    "sample",
     "registry",
     "Recipe",
     "Plan",
     "Run",
+    "Drawing",
     "Parts",
     "Registry",
     "Component",
@@ -62,6 +65,7 @@ __all__ = [
 _HOMES = {
     "rarkit.attention.base": ("AttentionBackend", "AttentionFunction"),
     "rarkit.datasets.base": ("Dataset",),
+    "rarkit.drawing.draw": ("Drawing", "sample"),
     "rarkit.errors": ("RarkitError",),
     "rarkit.features.base": ("FeatureExtractor", "FeatureModel", "Features"),
     "rarkit.images": ("ImageBlock", "ImageInfo", "ImageReader"),

@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
     "token_files": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
     "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs"},
-    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "token_files", "workflow", "rarkit"},
+    "drawing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "workflow"},
+    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "token_files", "workflow", "drawing", "rarkit"},
     "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
     "rarkit": GROUND | PARTS,
 }

@@ -21,6 +21,7 @@ from rarkit.cli.options import (
     UntilStage,
     print_json,
 )
+from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
 from rarkit.errors import RarkitError
 
@@ -162,6 +163,8 @@ def export(
 
     typer.echo(export_model(run, output, merged=merged))
 
+
+app.command()(sample)
 
 plugins = typer.Typer(no_args_is_help=True, help="The plugins that are installed, and what they bring.")
 app.add_typer(plugins, name="plugins")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.recipe.schema import Recipe
@@ -73,7 +74,8 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         _write(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
-        _write_npz(outputs["sample"], folder / "samples.npz")
+        drawn = outputs["sample"]
+        write_npz(drawn.read_array("images"), drawn.read_array("labels"), folder / "samples.npz")
         files.append("samples.npz")
     _write(folder / "report.html", render(report))
     return [*files, "report.html"]
@@ -171,12 +173,10 @@ def _scan(recipe: Recipe) -> Scan:
     return Scan(recipe.scan_order.name, recipe.scan_order.order(height, width), height, width)
 
 
-def _write_npz(output: StageOutput, path: Path) -> None:
-    """The samples as the ADM evaluator reads them: ``arr_0`` uint8 NHWC with three channels, ``arr_1`` the labels."""
-    images, labels = output.read_array("images"), output.read_array("labels")
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
+def write_npz(images_NHWC: NDArray[np.uint8], labels_N: NDArray[Any], path: Path) -> None:
+    """Samples as the ADM evaluator reads them: ``arr_0`` uint8 NHWC with three channels, ``arr_1`` the labels."""
+    images = np.repeat(images_NHWC, 3, axis=-1) if images_NHWC.shape[-1] == 1 else images_NHWC
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
-        np.savez(file, arr_0=images, arr_1=labels)
+        np.savez(file, arr_0=images, arr_1=labels_N)
     partial.replace(path)

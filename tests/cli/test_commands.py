@@ -12,26 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rarkit.cli import main
-
 RARKIT = Path(sys.executable).with_name("rarkit")
-
-
-@pytest.fixture
-def rarkit(capsys, monkeypatch, tmp_path):
-    """Runs a command in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rarkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture
