@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GREY = 128
 """A cell that is not drawn yet."""
 MOST_FRAMES = 64
+COLOURS = 254
+"""A GIF has 256: one is ``GREY``, and one is kept for what a frame leaves as it was, which makes the file a tenth as large."""
 WIDEST = 1200
 """Pixels of the whole; images are made smaller for it."""
 DRAWING_MS, SHORTEST_MS, LONGEST_MS, HELD_MS = 4000, 50, 200, 2500
@@ -40,7 +42,7 @@ def write(drawing: Drawing, path: str) -> list[str]:
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
-        shown[0].save(partial, "GIF", save_all=True, append_images=shown[1:], duration=times, loop=0, optimize=False)
+        shown[0].save(partial, "GIF", save_all=True, append_images=shown[1:], duration=times, loop=0, optimize=True)
         os.replace(partial, target)
     return [path]
 
@@ -75,8 +77,8 @@ def _indexed(pictures: Iterator[Image]) -> list[Image]:
 
     last = next(pictures)
     palette = Image.new("P", (1, 1))
-    colours = last.quantize(255, Image.Quantize.MEDIANCUT).getpalette() or []
-    palette.putpalette([*colours[: 255 * 3], *[GREY] * (256 * 3 - len(colours[: 255 * 3]))])
+    colours = last.quantize(COLOURS, Image.Quantize.MEDIANCUT).getpalette() or []
+    palette.putpalette([*colours[: COLOURS * 3], *[GREY] * (256 * 3 - len(colours[: COLOURS * 3]))])
     final_YX = np.asarray(last.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
     colours_YXC = np.asarray(last)
     found = []
