@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
@@ -175,11 +176,27 @@ class Workers:
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, since a fork would copy the locks of torch's and fsspec's threads.
-            self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
             if self._result_bytes:
                 self._slots = shared(BATCHES_AHEAD * self._count + 1, self._result_bytes)
         return self._pool
+
+
+def _end_with_parent() -> None:
+    """In a worker process: ends it when its parent does.
+
+    A worker whose parent was killed would wait for work for ever: it holds the writing end of its own queue.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="ends with parent").start()
 
 
 def _packed_work(work: Callable[[list[EncodedImage]], Any], batch: list[EncodedImage], slot: Slot | None) -> Any:
