@@ -44,7 +44,7 @@ def local_copy(location: str | Path) -> Path:
             path = f"{path.rstrip('/')}/model.safetensors"
         if isinstance(filesystem, LocalFileSystem):
             if not os.path.isfile(path):
-                raise FileNotFoundError(f"there is no file {path}")
+                raise WeightsError(f"there is no file {location}. Check the place, or fetch the weights there.")
             return Path(path)
         # The key covers what the file system says of the file (size, time, tag): a file that changes is fetched again.
         key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]

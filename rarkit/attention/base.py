@@ -33,6 +33,8 @@ class AttentionBackend(Component):
     kind: ClassVar[str] = "attention_backends"
     has_dropout: ClassVar[bool] = True
     """Whether the kernel can drop attention weights in training; where it cannot, planning refuses ``attention_dropout``."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether all S × T attention weights stay in memory for the backward pass; planning counts them."""
 
     @abstractmethod
     def build(self) -> AttentionFunction:

@@ -5,7 +5,7 @@ Shape letters: B batch, N heads, S query length, T key length, K head width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from rarkit.attention.base import AttentionBackend, AttentionFunction
 
@@ -18,6 +18,7 @@ class Plain(AttentionBackend):
     """Softmax attention in three lines of tensor algebra. Keeps all S × T weights in memory; works everywhere."""
 
     name: Literal["plain"] = "plain"
+    keeps_weights: ClassVar[bool] = True
 
     def build(self) -> AttentionFunction:
         return plain_attention

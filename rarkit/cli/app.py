@@ -100,6 +100,8 @@ def run(
     if dry_run:
         print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
         return
+    if planned.obstacle is not None:
+        raise planned.obstacle
     from rarkit.workflow import as_json as run_as_json
     from rarkit.workflow import carry_out
 

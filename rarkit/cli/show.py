@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rarkit.stages.pipeline import Plan
     from rarkit.workflow import Run
 
-MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·"}
+MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?"}
 
 
 def _console() -> Console:
@@ -39,7 +39,7 @@ def print_plan(plan: Plan) -> None:
     """Each stage with what will become of it, and why."""
     table = _table("", "stage", "fingerprint", "action", "because")
     for stage in plan.stages:
-        table.add_row(MARKS[stage.action], stage.name, stage.output.fingerprint[:10], stage.action, stage.reason)
+        table.add_row(MARKS[stage.action], stage.name, (stage.fingerprint or "?")[:10], stage.action, stage.reason)
     console = _console()
     console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
     console.print(table)
@@ -50,10 +50,10 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     stages = [
         {
             "name": stage.name,
-            "fingerprint": stage.output.fingerprint,
+            "fingerprint": stage.fingerprint,
             "action": stage.action,
             "reason": stage.reason,
-            "upstream": dict(stage.upstream),
+            "upstream": dict(stage.upstream) if stage.fingerprint else dict.fromkeys(stage.upstream),
         }
         for stage in plan.stages
     ]

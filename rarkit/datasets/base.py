@@ -26,6 +26,14 @@ class Dataset(Component):
         """Which splits there are; ``"train"`` always."""
         return ("train", "test")
 
+    def count(self, split: Split) -> int | None:
+        """How many images ``open(split)`` gives, where that is known without opening them; None where it is not.
+
+        Raises:
+            DatasetError: the data is not there.
+        """
+        return None
+
     @abstractmethod
     def open(self, split: Split) -> ImageReader:
         """The images of one split.

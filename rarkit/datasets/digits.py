@@ -15,6 +15,8 @@ from rarkit.randomness import uniforms
 
 LEVELS = 16
 """The darkest ink; pixels are whole numbers from 0."""
+OF_CLASS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+"""How many digits of each class there are."""
 
 
 @final
@@ -33,6 +35,10 @@ class Digits(Dataset):
 
     def info(self) -> ImageInfo:
         return ImageInfo(height=8, width=8, channels=1, class_names=tuple("0123456789"))
+
+    def count(self, split: Split) -> int:
+        for_test = sum(_for_test(count, self.test_fraction) for count in OF_CLASS)
+        return for_test if split == "test" else sum(OF_CLASS) - for_test
 
     def open(self, split: Split) -> ImageReader:
         from sklearn.datasets import load_digits
@@ -53,10 +59,14 @@ def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> 
     for_test_N = np.zeros(len(labels_N), dtype=bool)
     for label in np.unique(labels_N):
         rows = np.flatnonzero(labels_N == label)
-        count = min(max(1, round(len(rows) * test_fraction)), len(rows) - 1)
-        for_test_N[rows[np.argsort(chance_N[rows])[:count]]] = True
+        for_test_N[rows[np.argsort(chance_N[rows])[: _for_test(len(rows), test_fraction)]]] = True
     shuffled_N = np.argsort(place_N)
     return {"train": shuffled_N[~for_test_N[shuffled_N]], "test": shuffled_N[for_test_N[shuffled_N]]}
+
+
+def _for_test(count: int, fraction: float) -> int:
+    """How many of a class's images are kept for testing."""
+    return min(max(1, round(count * fraction)), count - 1)
 
 
 @final

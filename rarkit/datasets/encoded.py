@@ -45,6 +45,16 @@ class EncodedDataset(Dataset, ABC):
     def source(self, split: Split) -> Source:
         """The files of a split, with labels. Raises DatasetError if they are not there."""
 
+    def files(self, split: Split) -> int | None:
+        """How many files a split has, where that is known without reading them. Raises DatasetError if they are not there."""
+        return None
+
+    @final
+    def count(self, split: Split) -> int | None:
+        # Which images are bad is not known before all are decoded.
+        files = None if self.on_bad_image == "skip" else self.files(split)
+        return None if files is None else files * self._preparation(split).views
+
     @final
     def info(self) -> ImageInfo:
         return ImageInfo(height=self.size, width=self.size, channels=3, class_names=self.classes())
@@ -54,10 +64,14 @@ class EncodedDataset(Dataset, ABC):
         if split not in self.splits():
             raise DatasetError(f"dataset {self.name!r} has no {split} split: its settings name no place for one")
         source = self.source(split)
-        preparation = Preparation(self.size, self.crop if split == "train" else "centre", self.exif)
+        preparation = self._preparation(split)
         workers = usable_workers() if self.workers is None else self.workers
         kept = _kept(source, preparation, workers) if self.on_bad_image == "skip" else None
         return DecodedReader(source, preparation, workers, kept)
+
+    @final
+    def _preparation(self, split: Split) -> Preparation:
+        return Preparation(self.size, self.crop if split == "train" else "centre", self.exif)
 
 
 def _kept(source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:

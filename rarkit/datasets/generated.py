@@ -46,6 +46,9 @@ class Generated(Dataset):
     def info(self) -> ImageInfo:
         return ImageInfo(self.height, self.width, self.channels, self.class_names)
 
+    def count(self, split: Split) -> int:
+        return self.train_images if split == "train" else self.test_images
+
     def open(self, split: Split) -> ImageReader:
         return _Reader(self, split)
 
@@ -56,7 +59,7 @@ class _Reader(ImageReader):
         self._settings, self._split = settings, split
 
     def __len__(self) -> int:
-        return self._settings.train_images if self._split == "train" else self._settings.test_images
+        return self._settings.count(self._split)
 
     def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
         for first in range(start, stop, rows):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
-from rarkit.datasets.imagenet import COUNT, class_names
+from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
 from rarkit.datasets.places import filesystem_of, in_this_process_alone, reaching, within
 from rarkit.errors import DatasetError
 from rarkit.images import Split
@@ -50,6 +50,14 @@ class ImageFolder(EncodedDataset):
     def classes(self) -> tuple[str, ...]:
         return class_names() if self.class_list == "imagenet" else tuple(self._class_folders("train"))
 
+    def files(self, split: Split) -> int:
+        try:
+            return len(self._tree(split))
+        except DatasetError:
+            if self.class_list == "imagenet":
+                return IMAGES[split]
+            raise
+
     def content(self) -> Any:
         return {split: self._tree(split).key for split in self.splits()}
 
@@ -75,6 +83,8 @@ class ImageFolder(EncodedDataset):
         place = self._place(split)
         filesystem, root = filesystem_of(place)
         cure = f"It should hold one folder of images for each class: set path, and {split} to the name of the folder within it."
+        if self.class_list == "imagenet":
+            cure = f"ImageNet (ILSVRC 2012) is given out at image-net.org to those who register. {cure}"
         with reaching(place, cure):
             found = dict(sorted(_folders(filesystem, root)))
         if not found:

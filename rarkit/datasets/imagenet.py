@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 
 COUNT = 1000
+IMAGES = {"train": 1_281_167, "test": 50_000}
+"""How many images ILSVRC 2012 has; its validation images serve as test images."""
 
 
 @cache

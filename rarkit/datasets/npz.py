@@ -52,6 +52,11 @@ class Npz(Dataset):
             names = self.class_names or tuple(str(label) for label in range(1 + int(self._labels(archive, place).max())))
         return ImageInfo(height, width, channels, names)
 
+    def count(self, split: Split) -> int:
+        place = self._place(split)
+        with _opened(place) as archive:
+            return self._image_shape(archive, place)[0]
+
     def content(self) -> Any:
         found = {}
         for split in self.splits():

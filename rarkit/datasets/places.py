@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,8 @@ def reaching(place: str, cure: str = "Check the place, and that you may read it.
     except (DatasetError, MemoryError):
         raise
     except FileNotFoundError as error:
-        missing = place if error.filename in (None, place) else f"{error.filename}, of {place}"
+        named = error.filename
+        missing = place if named in (None, place, os.path.abspath(place)) else f"{named}, of {place}"
         raise DatasetError(f"there is no {missing}. {cure}") from error
     except ImportError as error:
         extra = _EXTRAS.get(place.split("://")[0].rsplit("::", 1)[-1])

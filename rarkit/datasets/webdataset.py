@@ -68,6 +68,12 @@ class WebDataset(EncodedDataset):
     def classes(self) -> tuple[str, ...]:
         return self.class_names or tuple(str(number) for number in range(self.num_classes or 0))
 
+    def files(self, split: Split) -> int | None:
+        if self.sizes is None:
+            return None
+        promised = _promised(self.sizes)
+        return sum(_looked_up(promised, shard, self.sizes) for shard in self._shards(split))
+
     def content(self) -> Any:
         return {split: _key(self._shards(split)) for split in self.splits()}
 

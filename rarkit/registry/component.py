@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC
 from typing import Annotated, Any, ClassVar, Self, final
 
@@ -28,7 +29,14 @@ class Placed(str):
 def _relative_to_file(location: Any) -> Any:
     if not isinstance(location, Placed) or "://" in location or location.startswith(("/", "~")):
         return location
-    return f"{location.folder.rstrip('/')}/{location}"
+    if "::" in location.folder:
+        return f"{location.folder.rstrip('/')}/{location}"
+    protocol, separator, folder = location.folder.rpartition("://")
+    joined = f"{folder.rstrip('/')}/{location}"
+    plain = os.path.normpath(joined)
+    # Where the recipe's folder is a symbolic link, its ".." lies elsewhere than the path says.
+    same = bool(separator) or os.path.realpath(plain) == os.path.realpath(joined)
+    return protocol + separator + (plain if same else joined)
 
 
 Location = Annotated[str, BeforeValidator(_relative_to_file)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -12,16 +13,16 @@ from typing import Any, Literal, final
 from rarkit.cache.fingerprint import differences, fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
-from rarkit.errors import CapabilityError, IncompleteError, RecipeError
-from rarkit.recipe.schema import PART_TABLES, Recipe
+from rarkit.errors import CapabilityError, DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
+from rarkit.recipe.schema import Recipe
 from rarkit.recipe.text import to_toml
-from rarkit.registry.component import Component
-from rarkit.stages.base import Stage, Work, model_grid
+from rarkit.stages.base import Stage, Work
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
+from rarkit.stages.obstacles import no_shape, part_obstacles
 from rarkit.stages.progress import Reporter
 from rarkit.stages.reference import Reference
-from rarkit.stages.sample import Sample, sample_labels
+from rarkit.stages.sample import Sample
 from rarkit.stages.threads import sensible_threads
 from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
@@ -31,7 +32,9 @@ STAGES: tuple[Stage, ...] = (Fit(), Tokenize(), Train(), Sample(), Reference(), 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 DEFAULT_STORE = "rarkit-store"
 
-Action = Literal["cached", "run", "not needed", "damaged", "left out"]
+Action = Literal["cached", "run", "not needed", "damaged", "left out", "blocked"]
+_UNKNOWN = "unknown"
+"""In place of a fingerprint that cannot be known; nothing is ever stored there."""
 
 
 @final
@@ -46,10 +49,17 @@ class PlannedStage:
     action: Action
     reason: str
     forced: bool = False
+    obstacle: RarkitError | None = None
+    """What keeps a blocked stage from being planned: data or weights that are missing."""
 
     @property
     def name(self) -> str:
         return self.stage.name
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The name of its output; None where it depends on something that is missing."""
+        return None if self.obstacle else self.output.fingerprint
 
 
 @final
@@ -65,6 +75,11 @@ class Plan:
     def nothing_to_do(self) -> bool:
         """Whether every stage is there already."""
         return all(stage.action in ("cached", "not needed") for stage in self.stages)
+
+    @property
+    def obstacle(self) -> RarkitError | None:
+        """What the first blocked stage lacks; None where nothing is missing."""
+        return next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
@@ -84,6 +99,9 @@ def plan(
 ) -> Plan:
     """Says for each stage of a recipe whether its output is in the store, and if not, why not. Starts and writes nothing.
 
+    Fingerprints cover the content of data and weights. Where these are missing, the stages that depend on them are "blocked":
+    nothing can be said of them, and ``run`` raises what is missing.
+
     Args:
         recipe: the recipe.
         store: any fsspec URL.
@@ -97,9 +115,7 @@ def plan(
         StoreError: the store cannot be read.
     """
     store = Store(store) if isinstance(store, str) else store
-    model_grid(recipe)
-    if recipe.sample is not None:
-        sample_labels(recipe)
+    obstacle = no_shape(recipe)
     stages = [stage for stage in STAGES if stage.wanted(recipe)]
     names = [stage.name for stage in stages]
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
@@ -108,13 +124,30 @@ def plan(
     forced = set(force) | set(names[names.index(start) :] if start is not None else [])
     planned: dict[str, PlannedStage] = {}
     for stage in stages:
-        planned[stage.name] = _planned(stage, recipe, store, planned, stage.name in forced)
+        planned[stage.name] = _planned(stage, recipe, store, planned, stage.name in forced, obstacle)
     last = names.index(until) if until is not None else len(names) - 1
     return Plan(recipe, store, tuple(_pruned(planned, names[last + 1 :], start)))
 
 
-def _planned(stage: Stage, recipe: Recipe, store: Store, before: Mapping[str, PlannedStage], forced: bool) -> PlannedStage:
-    identity = {"version": stage.version, **stage.identity(recipe)}
+def _planned(
+    stage: Stage,
+    recipe: Recipe,
+    store: Store,
+    before: Mapping[str, PlannedStage],
+    forced: bool,
+    obstacle: RarkitError | None,
+) -> PlannedStage:
+    obstacle = next((above for name in stage.upstream(recipe) if (above := before[name].obstacle)), obstacle)
+    identity: dict[str, Any] = {}
+    if obstacle is None:
+        try:
+            identity = {"version": stage.version, **stage.identity(recipe)}
+        except (DatasetError, WeightsError) as error:
+            obstacle = error
+    if obstacle is not None:
+        upstream = dict.fromkeys(stage.upstream(recipe), _UNKNOWN)
+        reason = f"needs {'weights' if isinstance(obstacle, WeightsError) else 'data'} that are missing"
+        return PlannedStage(stage, store.output(stage.name, _UNKNOWN), upstream, {}, "blocked", reason, forced, obstacle)
     upstream = {name: before[name].output.fingerprint for name in stage.upstream(recipe)}
     output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
 
@@ -158,7 +191,7 @@ def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str
         readers = [other for other in kept.values() if name in other.upstream and other.name not in left_out]
         if name in left_out:
             kept[name] = _changed(stage, "left out", "after --until")
-        elif start is not None and index < names.index(start) and stage.action != "cached":
+        elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked"):
             raise RecipeError(f"--from {start}: stage {name!r} before it is not in the store. Run without --from first.")
         elif stage.action == "run" and not stage.forced and readers and not any(_reads(other) for other in readers):
             kept[name] = _changed(stage, "not needed", "what reads it is in the store")
@@ -166,11 +199,11 @@ def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str
 
 
 def _reads(stage: PlannedStage) -> bool:
-    return stage.action in ("run", "damaged")
+    return stage.action in ("run", "damaged", "blocked")
 
 
 def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:
-    return PlannedStage(stage.stage, stage.output, stage.upstream, stage.identity, action, reason)
+    return dataclasses.replace(stage, action=action, reason=reason, forced=False)
 
 
 @final
@@ -189,29 +222,19 @@ def check_ready(plan: Plan, device: str) -> None:
     """Raises unless the plan can be carried out on this device.
 
     Raises:
+        DatasetError, WeightsError: data or weights are missing.
         IncompleteError: an output is damaged; the message says which stage to force.
         CapabilityError: a part that is needed cannot work here.
     """
+    if plan.obstacle is not None:
+        raise plan.obstacle
     for stage in plan.stages:
         if stage.action == "damaged":
             raise IncompleteError(f"stage {stage.name!r} ({stage.output.path}) is damaged: {stage.reason}.")
     if plan.nothing_to_do:
         return
-    train, attention = plan.recipe.train, plan.recipe.attention
-    if train is not None and plan.recipe.model.attention_dropout > 0 and not attention.has_dropout:
-        raise CapabilityError(
-            f"[attention] {attention.name!r} cannot drop attention weights, and model.attention_dropout is "
-            f"{plan.recipe.model.attention_dropout}: set it to 0, or choose another [attention]"
-        )
-    dtype = train.precision if train is not None else "float32"
-    for table in PART_TABLES:
-        part: Any = plan.recipe
-        for key in table.split("."):
-            part = getattr(part, key, None)
-        if isinstance(part, Component):
-            reason = part.capability(device, dtype)
-            if reason is not None:
-                raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {reason}")
+    for reason in part_obstacles(plan.recipe, device).values():
+        raise CapabilityError(reason)
 
 
 def execute(plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None]) -> list[StageResult]:

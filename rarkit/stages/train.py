@@ -14,7 +14,7 @@ from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.reader import RowReader
 from rarkit.cache.store import opened
-from rarkit.errors import DatasetError, IncompleteError
+from rarkit.errors import DatasetError, IncompleteError, RecipeError
 from rarkit.models.config import RARConfig
 from rarkit.models.sizes import PRESETS
 from rarkit.randomness import derived_seed
@@ -95,7 +95,8 @@ def imported(recipe: Recipe) -> StageOutput:
     """The tokens that ``train.tokens`` names.
 
     Raises:
-        DatasetError: there are none, or they are not what the recipe's tokenizer and dataset give.
+        DatasetError: there are none.
+        RecipeError: they are not what the recipe's tokenizer and dataset give.
     """
     assert recipe.train is not None
     assert recipe.train.tokens is not None
@@ -105,7 +106,7 @@ def imported(recipe: Recipe) -> StageOutput:
         raise DatasetError(f"{where}: {output.defect()}. Make them with rarkit tokens import.")
     record, grid, size = output.record(), list(model_grid(recipe)), recipe.tokenizer.codebook_size()
     if record["grid"] != grid or record["identity"].get("codebook_size", size) != size:
-        raise DatasetError(
+        raise RecipeError(
             f"{where} holds grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, and the "
             f"recipe's tokenizer gives {grid} from {size}. Choose the tokenizer that they were made with."
         )

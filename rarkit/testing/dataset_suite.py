@@ -31,6 +31,11 @@ class DatasetSuite(PartSuite, ABC):
             assert block.labels_N.dtype == np.int64, f"labels are int64, not {block.labels_N.dtype}"
             assert ((block.labels_N >= 0) & (block.labels_N < info.num_classes)).all(), "labels are in [0, classes)"
 
+    def test_the_count_is_that_of_the_images(self) -> None:
+        for part, split in self._splits():
+            count = part.count(split)
+            assert count is None or count == len(part.open(split)), f"{part!r} counts {count} images in {split!r}"
+
     def test_blocks_have_the_size_asked_for(self) -> None:
         for part, split in self._splits():
             stop = self._stop(part, split)

@@ -107,7 +107,7 @@ class Noise(Dataset):
     """Noise."""
 
     name: Literal["noise"] = "noise"
-    fault: Literal["none", "labels", "blocks", "order", "memory", "any_split"] = "none"
+    fault: Literal["none", "labels", "blocks", "order", "memory", "any_split", "count"] = "none"
     """What is wrong."""
 
     def info(self):
@@ -115,6 +115,9 @@ class Noise(Dataset):
 
     def splits(self):
         return ("train",)
+
+    def count(self, split):
+        return 19 if self.fault == "count" else 20
 
     def open(self, split):
         if split != "train" and self.fault != "any_split":

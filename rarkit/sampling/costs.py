@@ -1,0 +1,97 @@
+"""What decoding takes, by arithmetic alone: no torch, since planning asks. A test holds it to the decoder's real tensors.
+
+Shape letters: R rows of the batch (once more without classes, where guided), U distinct classes, S = L + 1 entries of the sequence,
+E entries whose modulations are computed at once, D width, H width of the MLP, V codebook size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from rarkit.models.config import RARConfig
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
+TABLE_BYTES = 2**28
+"""How large the decoder's tables of modulations may grow."""
+
+
+@final
+@dataclass(frozen=True)
+class SamplingBytes:
+    """Memory of decoding one batch, by what takes it."""
+
+    weights: int
+    kv_cache: int
+    """Keys and values of all entries and blocks, allocated once."""
+    modulations: int
+    """The AdaLN tables, for the distinct classes of the batch and as many entries as the decoder computes at once."""
+    logits: int
+    """Logits, and the distribution drawn from, in float64."""
+    workspace: int
+    """What one step (or, if larger, one block's share in filling the tables) needs besides."""
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace
+
+
+def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str) -> SamplingBytes:
+    """Memory of decoding, as ``CachedDecoder`` allocates it.
+
+    Args:
+        config: the model's sizes.
+        batch: images at a time.
+        guided: whether the unconditional branch is computed too.
+        dtype: of weights and cache, ``"float32"`` or ``"bfloat16"``.
+    """
+    element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
+    rows = 2 * batch if guided else batch
+    classes = min(batch, config.num_classes) + guided
+    entry_bytes = (6 * config.depth + 2) * width * element * classes
+    at_once = min(entries, max(1, TABLE_BYTES // entry_bytes))
+    step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * element
+    filling = at_once * classes * 8 * width * element
+    return SamplingBytes(
+        weights=config.parameter_count() * element,
+        kv_cache=2 * config.depth * rows * entries * width * element,
+        modulations=at_once * entry_bytes,
+        logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
+        workspace=max(step, filling),
+    )
+
+
+def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps: int) -> int:
+    """Multiplications and additions of decoding one batch: 2 for each weight of a matrix and row that it meets, and attention.
+
+    The modulations are computed once for each distinct class and entry, not for each row.
+
+    Args:
+        config: the model's sizes.
+        batch: images.
+        classes: how many distinct classes they have.
+        guided_steps: the steps, from the first, that need the unconditional branch.
+    """
+    width, hidden, entries = config.hidden_size, config.mlp_hidden_size, config.seq_len + 1
+    # cls goes through in the first step.
+    guided = guided_steps + 1 if guided_steps else 0
+    row_entries = batch * (entries + guided)
+    keys_read = batch * (_triangle(entries) + _triangle(guided))
+    projections = row_entries * (config.depth * (4 * width**2 + 2 * width * hidden) + width * config.codebook_size)
+    attention = 2 * config.depth * keys_read * width
+    modulations = (classes + bool(guided)) * entries * (6 * config.depth + 2) * width**2
+    return 2 * (projections + attention + modulations)
+
+
+def sampling_traffic(config: RARConfig, *, batch: int, guided_steps: int, dtype: str) -> int:
+    """Bytes that decoding one batch reads at the least: weights but the modulations' at each entry, and what the cache holds then."""
+    element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
+    guided = guided_steps + 1 if guided_steps else 0
+    block = 4 * width**2 + 2 * width * config.mlp_hidden_size
+    weights = entries * (config.depth * block + width * config.codebook_size)
+    cache = 2 * config.depth * width * batch * (_triangle(entries) + _triangle(guided))
+    return element * (weights + cache)
+
+
+def _triangle(count: int) -> int:
+    return count * (count + 1) // 2

@@ -1,0 +1,92 @@
+"""What sampling is said to take, against the decoder's real tensors and what torch counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rarkit.attention.plain import Plain
+from rarkit.models import RAR, RARConfig
+from rarkit.sampling import CachedDecoder, Constant, Interval, generate
+from rarkit.sampling.costs import TABLE_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+
+SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
+WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
+"""With all its classes in one batch, tables of all entries would be larger than they may grow."""
+
+
+def tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an object holds, through attributes and containers, modules left out."""
+    if id(value) in seen or isinstance(value, nn.Module):
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors(item, seen)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors(item, seen)
+    elif type(value).__module__.startswith("rarkit."):
+        yield from tensors(vars(value), seen)
+
+
+CASES = [
+    (SMALL, [0, 1, 2, 3], True, "float32"),
+    (SMALL, [0, 1, 2, 3], True, "bfloat16"),
+    (SMALL, [0, 1, 2], False, "float32"),
+    (WIDE, range(1000), True, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide"])
+@torch.inference_mode()
+def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype):
+    model = RAR(config).to(getattr(torch, dtype)).eval()
+    labels_B, order_L = torch.tensor([*labels]), torch.arange(config.seq_len)
+    decoder = CachedDecoder(model, labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
+    # One step fills the tables.
+    decoder.logits(0, None)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
+    held = sum(size for place, size in found.items() if place not in weights)
+    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype)
+    assert said.kv_cache + said.modulations == pytest.approx(held, rel=0.03)
+    assert said.weights == sum(weight.nbytes for weight in model.parameters())
+    assert said.modulations <= TABLE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("guidance", "guided_steps"),
+    [(Constant(), 0), (Constant(scale=3.0), SMALL.seq_len), (Interval(scale=3.0, end=20 / 63), 20)],
+    ids=["none", "all", "some"],
+)
+def test_flops_are_those_that_torch_counts(guidance, guided_steps):
+    # In float64 the decoder's matrices are not laid out anew, and torch sees all products.
+    model = RAR(SMALL, Plain().build()).double().eval()
+    labels = [0, 1, 2, 2, 5]
+    with FlopCounterMode(display=False) as counted:
+        generate(model, labels, order=torch.arange(SMALL.seq_len), guidance=guidance)
+    said = sampling_flops(SMALL, batch=5, classes=4, guided_steps=guided_steps)
+    assert said == pytest.approx(counted.get_total_flops(), rel=0.02)
+
+
+def test_traffic_is_weights_at_every_entry_and_the_filled_cache():
+    """Against a sum over all entries, written out."""
+    batch, guided_steps = 3, 20
+    matrices = sum(weight.numel() for name, weight in RAR(SMALL).named_parameters() if weight.ndim == 2 and _met_by_every_row(name))
+    plain = 0
+    for entry in range(SMALL.seq_len + 1):
+        rows = batch * (2 if entry <= guided_steps else 1)
+        plain += matrices + rows * (entry + 1) * 2 * SMALL.depth * SMALL.hidden_size
+    assert sampling_traffic(SMALL, batch=batch, guided_steps=guided_steps, dtype="bfloat16") == 2 * plain
+
+
+def _met_by_every_row(name: str) -> bool:
+    return name.endswith("weight") and "adaLN" not in name and "embed" not in name and "adaln" not in name
