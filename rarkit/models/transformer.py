@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from rarkit.attention.base import AttentionFunction
-from rarkit.attention.sdpa import SDPA
+from rarkit.attention.sdpa import SDPA, fused_attention
 from rarkit.models.config import SPARE_STEPS, RARConfig
 from rarkit.models.layers import Attend, Block, FinalNorm
 
@@ -67,6 +67,12 @@ class OrderedTransformer(nn.Module, ABC):
     def layers(self) -> Sequence[Block]:
         """The blocks, typed."""
         return cast(Sequence[Block], self.blocks)
+
+    @property
+    @final
+    def attends_with_pytorch(self) -> bool:
+        """Whether its attention is PyTorch's own, which may be called in other ways with the same result."""
+        return self.attention is fused_attention
 
     @property
     @final

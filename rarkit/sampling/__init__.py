@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from rarkit.sampling.choice import distribution, draw, pick
     from rarkit.sampling.generation import Step, decode, generate
     from rarkit.sampling.plain import PlainDecoder
+    from rarkit.sampling.prepared import Prepared, prepare
 
 __all__ = [
     "generate",
     "decode",
+    "prepare",
+    "Prepared",
     "Step",
     "Guidance",
     "GuidanceSchedule",
@@ -36,6 +39,8 @@ __all__ = [
 _ON_USE = {
     "generate": "rarkit.sampling.generation",
     "decode": "rarkit.sampling.generation",
+    "prepare": "rarkit.sampling.prepared",
+    "Prepared": "rarkit.sampling.prepared",
     "Step": "rarkit.sampling.generation",
     "distribution": "rarkit.sampling.choice",
     "draw": "rarkit.sampling.choice",

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from rarkit.models.transformer import OrderedTransformer
+from rarkit.sampling.prepared import Prepared
 
 
 class Decoder(ABC):
     """One batch on its way along a scan order. Made anew for each batch; steps are asked for in turn."""
 
     @abstractmethod
-    def __init__(self, model: OrderedTransformer, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
+    def __init__(self, model: OrderedTransformer | Prepared, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
         """Args:
         model: in eval mode.
         labels_B: (B,) int64 in [0, C), on the model's device.

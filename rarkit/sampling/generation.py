@@ -21,6 +21,7 @@ from rarkit.sampling.cached import CachedDecoder
 from rarkit.sampling.choice import check_choice, distribution, draw
 from rarkit.sampling.guidance import Constant, GuidanceSchedule
 from rarkit.sampling.noise import noise
+from rarkit.sampling.prepared import Prepared
 
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with its number and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""
@@ -37,7 +38,7 @@ class Step:
 
 
 def generate(
-    model: OrderedTransformer,
+    model: OrderedTransformer | Prepared,
     labels: ArrayLike | Tensor,
     *,
     order: ArrayLike | Tensor,
@@ -53,7 +54,8 @@ def generate(
     """Samples token grids. A sample depends on its label, the seed and its index, not on the batch it is computed in.
 
     Args:
-        model: any RAR, merged or not; works on its device, in its dtype, with its attention.
+        model: any RAR, merged or not; works on its device, in its dtype, with its attention. What ``prepare`` makes of it
+            saves laying out the weights anew for each batch.
         labels: (B,) classes in [0, C).
         order: (L,) int64, the raster index visited at each step.
         guidance: none where None.
@@ -73,8 +75,9 @@ def generate(
         UserError: a label or a setting is out of range.
         WeightsError: a merged model was asked for another order than its own.
     """
-    order_L = _order(model, order)
-    raster_BL = torch.full((len(_labels(model, labels)), len(order_L)), -1, device=order_L.device)
+    base = model.model if isinstance(model, Prepared) else model
+    order_L = _order(base, order)
+    raster_BL = torch.full((len(_labels(base, labels)), len(order_L)), -1, device=order_L.device)
     cells = order_L.tolist()
     for step in decode(
         model,
@@ -96,7 +99,7 @@ def generate(
 
 @torch.inference_mode()
 def decode(
-    model: OrderedTransformer,
+    model: OrderedTransformer | Prepared,
     labels: ArrayLike | Tensor,
     *,
     order: ArrayLike | Tensor,
@@ -115,13 +118,14 @@ def decode(
         forced_tokens: (B, L) int64, a raster grid; its tokens are taken at every step in place of drawn ones.
     """
     check_choice(temperature, top_k, top_p)
-    order_L, labels_B = _order(model, order), _labels(model, labels)
+    base = model.model if isinstance(model, Prepared) else model
+    order_L, labels_B = _order(base, order), _labels(base, labels)
     guidance = Constant() if guidance is None else guidance
     scales = [guidance.scale_at(step, len(order_L)) for step in range(len(order_L))]
-    uniforms_BL = _uniforms(model, len(labels_B), seed, indices)
+    uniforms_BL = _uniforms(base, len(labels_B), seed, indices)
     forced_BL = None if forced_tokens is None else forced_tokens.to(order_L.device)[:, order_L]
-    training = model.training
-    model.eval()
+    training = base.training
+    base.eval()
     try:
         decoding = decoder(model, labels_B, order_L, scales)
         tokens_B: Tensor | None = None
@@ -131,7 +135,7 @@ def decode(
             tokens_B = draw(probabilities_BV, uniforms_BL[:, step]) if forced_BL is None else forced_BL[:, step]
             yield Step(step, probabilities_BV, tokens_B)
     finally:
-        model.train(training)
+        base.train(training)
 
 
 def _order(model: OrderedTransformer, order: ArrayLike | Tensor) -> Tensor:

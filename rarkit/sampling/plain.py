@@ -13,14 +13,16 @@ from torch import Tensor
 
 from rarkit.models.transformer import OrderedTransformer
 from rarkit.sampling.base import Decoder, guide
+from rarkit.sampling.prepared import Prepared
 
 
 @final
 class PlainDecoder(Decoder):
     """Calls the model's ``forward`` on all tokens so far, once with the class and once without."""
 
-    def __init__(self, model: OrderedTransformer, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
-        self.model, self.labels_B, self.order_L, self.scales = model, labels_B, order_L, scales
+    def __init__(self, model: OrderedTransformer | Prepared, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
+        self.model = model.model if isinstance(model, Prepared) else model
+        self.labels_B, self.order_L, self.scales = labels_B, order_L, scales
         # What stands in cells not yet visited is without effect: attention is causal along the order.
         self.tokens_BL = torch.zeros(len(labels_B), len(order_L), dtype=torch.int64, device=labels_B.device)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rarkit.attention.flex import Flex
@@ -21,11 +21,14 @@ from rarkit.sampling import (
     PlainDecoder,
     PowerCosine,
     cached,
+    captured,
     decode,
     distribution,
     draw,
     generate,
+    modulations,
     noise,
+    prepare,
 )
 from tests.models.small import TINY, lively, parity
 
@@ -72,9 +75,32 @@ def test_cached_equals_plain(seed, labels, guidance, merged):
     torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
+@pytest.mark.parametrize("bucket", [1, 5, 64])
+@pytest.mark.parametrize("budget", [1, 20_000, 10**9])
+@given(
+    seed=st.integers(0, 2**16),
+    labels=st.lists(st.integers(0, TINY.num_classes - 1), min_size=1, max_size=5),
+    guidance=st.sampled_from(GUIDANCE),
+)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_fixed_shapes_equal_plain(monkeypatch, bucket, budget, seed, labels, guidance):
+    """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
+    monkeypatch.setattr(cached, "steps_for", lambda prepared: captured.CapturedSteps)
+    monkeypatch.setattr(captured, "BUCKET", bucket)
+    monkeypatch.setattr(modulations, "TABLE_BYTES", budget)
+    prepared = prepare(lively())
+    for shift in (0, 1):
+        order_L, labels_B = _order(seed + shift), (torch.tensor(labels) + shift) % TINY.num_classes
+        tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
+        fast, plain = (
+            _logits(decoder, prepared, labels_B, order_L, guidance, tokens_BL) for decoder in (CachedDecoder, PlainDecoder)
+        )
+        torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
+
+
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
 def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget):
-    monkeypatch.setattr(cached, "TABLE_BYTES", budget)
+    monkeypatch.setattr(modulations, "TABLE_BYTES", budget)
     test_cached_equals_plain.hypothesis.inner_test(5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False)
 
 
@@ -217,5 +243,6 @@ def test_unconditional_rows_are_computed_only_as_long_as_needed(guidance, guided
     plain, model.attention = model.attention, spy
     generate(model, [0, 1, 2], order=_order(0), guidance=guidance)
     depth = TINY.depth
-    assert rows[::depth] == [6] * guided + [3] * (LENGTH - guided)
-    assert keys[::depth] == list(range(2, LENGTH + 2))
+    # cls goes through by itself, before the first step
+    assert rows[::depth] == [6] * (guided + (guided > 0)) + [3] * (LENGTH - guided + (guided == 0))
+    assert keys[::depth] == list(range(1, LENGTH + 2))

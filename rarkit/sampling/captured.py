@@ -1,0 +1,93 @@
+"""The same computation with shapes and addresses that never change within a bucket of cache lengths, so that CUDA can replay it.
+
+Shape letters: R rows of the batch, S = L + 1 entries of the sequence, T length of a bucket, D width, N heads, K head width,
+V codebook size; M modulations.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rarkit.sampling.modulations import Modulations
+from rarkit.sampling.prepared import Prepared
+from rarkit.sampling.steps import Steps, cache_shape, one_step
+
+BUCKET = 64
+"""The part of the cache that is read grows by so many entries at a time: one graph each."""
+
+
+@final
+class CapturedSteps(Steps):
+    """What changes from entry to entry stands in buffers: its embeddings, its number, its place in the tables.
+
+    On CUDA the first entry of a bucket runs eagerly (libraries set themselves up), the second is captured, the others, and those of
+    later batches, are replayed; no step waits for the GPU. On other devices every entry runs eagerly, which is how the tests hold
+    this to the plain decoder.
+    """
+
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        model = prepared.model
+        self.prepared, self.config = prepared, model.config
+        self.modulations = Modulations(model, min(rows, model.config.num_classes + 1))
+        self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
+        self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
+        # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        self.kv = model.cls_token.new_zeros(cache_shape(model.config, rows))
+        self.x_RD = model.cls_token.new_zeros(rows, model.config.hidden_size)
+        self.entry_1, self.slot_1 = (torch.zeros(1, dtype=torch.int64, device=self.x_RD.device) for _ in range(2))
+        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.warm: set[tuple[int, int]] = set()
+
+    def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
+        self.modulations.begin(class_ids_R)
+        self.row_R.copy_(self.modulations.row_R)
+        self.positions_SD.copy_(self.prepared.model.positions(order_L))
+
+    def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        rows, length = len(x_RD), min(BUCKET * (entry // BUCKET + 1), self.config.seq_len + 1)
+        self.modulations.reach(entry)
+        self.x_RD[:rows].copy_(x_RD)
+        self.entry_1.fill_(entry)
+        self.slot_1.fill_(entry - self.modulations.start)
+        key = (rows, length)
+        if key in self.graphs:
+            graph, logits_RV = self.graphs[key]
+            graph.replay()
+            return logits_RV
+        if not x_RD.is_cuda or key not in self.warm:
+            self.warm.add(key)
+            return self._step(rows, length)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits_RV = self._step(rows, length)
+        self.graphs[key] = graph, logits_RV
+        # Capturing computes nothing.
+        graph.replay()
+        return logits_RV
+
+    def _step(self, rows: int, length: int) -> Tensor:
+        hidden_T = torch.arange(length, device=self.x_RD.device) > self.entry_1
+        mask_T = torch.zeros(length, dtype=self.x_RD.dtype, device=self.x_RD.device).masked_fill(hidden_T, float("-inf"))
+        row_R = self.row_R[:rows]
+
+        def modulations_of(layer: int) -> Tensor:
+            return self.modulations.tables_EUM[layer].index_select(0, self.slot_1)[0].index_select(0, row_R)
+
+        def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+            keys_RNSK, values_RNSK = self.kv[layer, 0, :rows], self.kv[layer, 1, :rows]
+            keys_RNSK.index_copy_(2, self.entry_1, k_RNK[:, :, None])
+            values_RNSK.index_copy_(2, self.entry_1, v_RNK[:, :, None])
+            read_RN1K = functional.scaled_dot_product_attention(
+                q_RNK[:, :, None],
+                keys_RNSK[:, :, :length],
+                values_RNSK[:, :, :length],
+                attn_mask=mask_T.expand(rows, self.config.num_heads, 1, length),
+            )
+            return read_RN1K[:, :, 0]
+
+        position_1D = self.positions_SD.index_select(0, self.entry_1)
+        return one_step(self.prepared, self.x_RD[:rows] + position_1D, modulations_of, read)
