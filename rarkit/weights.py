@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PICKLED = (".bin", ".pt", ".pth")
 FORMATS = (*PICKLED, ".safetensors")
+PORTIONS = 8
 _EXTRAS = {"hf": "hub", "s3": "s3", "s3a": "s3"}
 
 
@@ -81,6 +82,32 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     raise WeightsError(
         f"{path}: weights are read from {', '.join(FORMATS)} files; {path.suffix or 'a file without suffix'} is none"
     )
+
+
+def portions(path: Path) -> Iterator[dict[str, Tensor]]:
+    """The tensors of a file in some eight portions, to be copied and let go. Raises WeightsError as ``read_tensors`` does.
+
+    Pages of a mapped file count as memory from when they are read until they are unmapped, so each portion is mapped anew.
+    """
+    tensors, _ = read_tensors(path)
+    if path.suffix in PICKLED and not zipfile.is_zipfile(path):
+        yield tensors
+        return
+    sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+    del tensors
+    most, taken = sum(sizes.values()) // PORTIONS, 0
+    groups: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if groups[-1] and taken + size > most:
+            groups.append([])
+            taken = 0
+        groups[-1].append(name)
+        taken += size
+    for group in groups:
+        again, _ = read_tensors(path)
+        portion = {name: again[name] for name in group}
+        del again
+        yield portion
 
 
 def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from rarkit.models.merged import MergedRAR
 from rarkit.models.rar import RAR
 from rarkit.models.sizes import PRESETS
 from rarkit.models.transformer import OrderedTransformer
-from rarkit.weights import local_copy, read_tensors, write_tensors
+from rarkit.weights import local_copy, portions, read_tensors, write_tensors
 
 SHOWN = 3
 """How many names an error lists before it says how many more there are."""
@@ -33,7 +33,7 @@ def load_rar(
     """A model with weights from a file, in eval mode: a ``RAR``, or a ``MergedRAR`` where its positions had been merged.
 
     On the CPU and without ``dtype`` the weights are the file's pages, mapped copy-on-write: loading takes no memory of its own.
-    Otherwise one tensor after the other is converted.
+    Otherwise the file is converted in portions, so that no second copy of it comes into being on the way.
 
     Args:
         path: a ``.bin`` as released, or a ``.safetensors``; a path or any fsspec URL (a remote file is fetched once). A folder,
@@ -51,9 +51,9 @@ def load_rar(
     config = _config(path, config, metadata, tensors)
     model = _empty(config, tensors, attention)
     _check(path, model, tensors)
-    # One by one, so that no second copy of the file comes into being.
-    for name, tensor in tensors.items():
-        tensors[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    if torch.device(device).type != "cpu" or any(tensor.dtype != _wanted(tensor, dtype) for tensor in tensors.values()):
+        del tensors
+        tensors = _moved(place, device, dtype)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
@@ -71,6 +71,20 @@ def save_rar(model: OrderedTransformer, path: str | Path) -> None:
     """
     # One entry alone: safetensors writes several in any order, and the same model would give other bytes each time.
     write_tensors(model.state_dict(), path, {"config": model.config.model_dump_json()})
+
+
+def _moved(place: Path, device: str | torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    moved = {}
+    for portion in portions(place):
+        for name in list(portion):
+            tensor = portion.pop(name)
+            # A copy even where nothing changes: one tensor of the file holds the whole of it in memory.
+            moved[name] = tensor.to(device=device, dtype=_wanted(tensor, dtype), copy=True)
+    return moved
+
+
+def _wanted(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
 
 
 def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str, str], tensors: dict[str, Tensor]) -> RARConfig:

@@ -11,10 +11,13 @@ import textwrap
 import fsspec
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rarkit.errors import WeightsError
 from rarkit.models import PRESETS, RAR, RARConfig, checksum, load_rar, save_rar
+from rarkit.weights import PORTIONS, portions, read_tensors, write_tensors
 from tests.models.small import TINY, lively
 
 ORDER = torch.randperm(TINY.seq_len, generator=torch.Generator().manual_seed(0))
@@ -265,20 +268,21 @@ def test_other_suffixes_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_loading_takes_the_memory_of_the_file(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "dtype"), [(".bin", None), (".safetensors", None), (".bin", torch.bfloat16)])
+def test_loading_takes_the_memory_of_the_file(tmp_path, suffix, dtype):
     """Peak resident memory (VmHWM: own pages and mapped ones) grows by at most 1.3 × the file, all weights touched."""
     config = RARConfig(hidden_size=1024, depth=3, num_heads=16, mlp_hidden_size=4096, seq_len=16, codebook_size=64, num_classes=10)
     path = tmp_path / f"model{suffix}"
     save_rar(RAR(config, seed=None), path)
     code = f"""
+        import torch
         from rarkit.models import RARConfig, load_rar
         def peak():
             return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
         config = RARConfig(**{config.model_dump()})
-        load_rar({str(tmp_path / "tiny.safetensors")!r})
+        load_rar({str(tmp_path / "tiny.safetensors")!r}, dtype={dtype})
         before = peak()
-        model = load_rar({str(path)!r}, config)
+        model = load_rar({str(path)!r}, config, dtype={dtype})
         for weight in model.parameters():
             weight.detach().view(-1)[::256].sum()
         print(peak() - before)
@@ -287,4 +291,42 @@ def test_loading_takes_the_memory_of_the_file(tmp_path, suffix):
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     size = path.stat().st_size
     assert size > 190e6
-    assert 0.9 * size < int(run.stdout) < 1.3 * size
+    assert (0.9 if dtype is None else 0.45) * size < int(run.stdout) < 1.3 * size
+
+
+def test_files_of_old_are_converted_too(tmp_path):
+    """They cannot be mapped, and so come in one portion."""
+    model = lively()
+    torch.save(model.state_dict(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    _same(load_rar(tmp_path / "old.bin", TINY, dtype=torch.bfloat16), lively().bfloat16())
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(0, 300), min_size=1, max_size=20), suffix=st.sampled_from([".bin", ".safetensors"]))
+def test_portions_are_the_file(tmp_path_factory, sizes, suffix):
+    tensors = {f"tensor {number}": torch.arange(size) + number for number, size in enumerate(sizes)}
+    path = tmp_path_factory.mktemp("portions") / f"any{suffix}"
+    write_tensors(tensors, path, {})
+    found = list(portions(path))
+    assert [name for portion in found for name in portion] == list(read_tensors(path)[0])
+    assert {name for portion in found for name in portion} == set(tensors)
+    most = sum(tensor.nbytes for tensor in tensors.values()) // PORTIONS
+    for portion in found:
+        assert len(portion) == 1 or sum(tensor.nbytes for tensor in portion.values()) <= most
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in portion.items())
+
+
+def test_a_release_comes_back_byte_by_byte(tmp_path):
+    """RAR-B in width, of fewer blocks: as released (whole state dict, any file name) → load → save → bytes of every tensor."""
+    config = PRESETS["rar_b"].model_copy(update={"depth": 2})
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in RAR(config).state_dict().items()}
+    # Any bits at all: numbers that are none, too, must come back as they were.
+    bits = {name: torch.randint(-(2**31), 2**31, shape, dtype=torch.int32, generator=generator) for name, shape in shapes.items()}
+    torch.save({name: value.view(torch.float32) for name, value in bits.items()}, tmp_path / "rar_b.bin")
+    for suffix in (".bin", ".safetensors"):
+        save_rar(load_rar(tmp_path / "rar_b.bin", config), tmp_path / f"again{suffix}")
+        found, _ = read_tensors(tmp_path / f"again{suffix}")
+        assert found.keys() == bits.keys()
+        assert all(torch.equal(found[name].view(torch.int32), value) for name, value in bits.items())
