@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rarkit import load_recipe
+from rarkit import load_recipe, plan
+from rarkit.stages.needs import needs
 from rarkit.workflow import rehearse
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,31 @@ def test_it_rehearses(path, tmp_path):
     assert (done.folder / "samples.png").exists()
     assert "rehearsal" in (done.folder / "report.html").read_text().lower()
     assert done.metrics or recipe.evaluate is None
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_plans_without_data_weights_or_a_gpu(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("rarkit.stages.machine.has_cuda", lambda: False)
+    planned = plan(load_recipe(str(path)), str(tmp_path / "store"))
+    found = needs(planned)
+    assert (found.train is None, found.sample is None) == (planned.recipe.train is None, False)
+    if path.stem.startswith("digits"):
+        assert planned.obstacle is None
+        assert not found.missing
+        return
+    preset = planned.recipe.model.preset
+    manifest = json.loads((Path(__file__).parent / f"data/parity/{preset}.manifest.json").read_text())
+    assert found.model.parameter_count() == manifest["parameters"]
+    assert found.sample.images == 50_000
+    assert {stage.fingerprint for stage in planned.stages} == {None}
+    assert set(found.missing) == {"tokenizer", "GPU", "dataset" if found.train else "model"}
+    assert all(word not in said for said in found.missing.values() for word in ("/../", "recipes"))
+    if found.train:
+        # 1,281,167 images ten times, and 50,000: 256 tokens of 2 bytes each, and a label.
+        assert found.images == {"train": 12_811_670, "test": 50_000}
+        assert found.disk["tokens"] == 12_861_670 * (512 + 4)
+        assert not found.train.fits
+        assert found.train.flops == pytest.approx(6 * manifest["parameters"] * 257 * 2048 * 250_000, rel=0.1)
 
 
 def test_a_rehearsal_samples_from_random_weights_where_a_recipe_names_some(tmp_path, digits_recipe):

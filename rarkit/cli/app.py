@@ -14,6 +14,7 @@ from rarkit.cli.options import (
     AsJson,
     ForceStages,
     FromStage,
+    GpuName,
     Overrides,
     RecipePath,
     StoreUrl,
@@ -86,6 +87,7 @@ def run(
 ) -> None:
     """Run a recipe: whatever is not in the store yet, then a report in runs/RECIPE/."""
     from rarkit.cli import show
+    from rarkit.stages.needs import needs
     from rarkit.stages.pipeline import plan as make_plan
 
     loaded = _load(recipe, overrides, strict_plugins)
@@ -98,7 +100,8 @@ def run(
         return
     planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
     if dry_run:
-        print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
+        needed = needs(planned)
+        print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
         return
     if planned.obstacle is not None:
         raise planned.obstacle
@@ -119,15 +122,18 @@ def plan(
     start: FromStage = None,
     until: UntilStage = None,
     force: ForceStages = None,
+    gpu: Annotated[GpuName, typer.Option(help="The GPU that memory and hours are reckoned for.")] = GpuName.h100,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Say what a run would do and why, and start nothing."""
+    """Say what a run would do and why, what it needs and what is missing here, and start nothing."""
     from rarkit.cli import show
+    from rarkit.stages.needs import needs
     from rarkit.stages.pipeline import plan as make_plan
 
     planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
-    print_json(show.plan_as_json(planned)) if as_json else show.print_plan(planned)
+    needed = needs(planned, gpu.value)
+    print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 
 @app.command()

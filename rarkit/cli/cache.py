@@ -31,10 +31,11 @@ def cache_rm(
 ) -> None:
     """Remove stage outputs from the store."""
     from rarkit.cli import show
+    from rarkit.cli.units import size
 
     found = show.outputs(store, names)
     for output in found:
-        if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({show.size(output.bytes_used())})?"):
+        if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({size(output.bytes_used())})?"):
             output.remove()
             typer.echo(f"removed {output.stage}/{output.fingerprint}")
 

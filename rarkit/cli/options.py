@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, final
 
 import typer
 
@@ -19,6 +20,17 @@ UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help
 ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage anew. Repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 Strict = Annotated[bool, typer.Option("--strict-plugins", help="Refuse to go on where any installed plugin is broken.")]
+
+
+@final
+class GpuName(StrEnum):
+    """The keys of ``rarkit.stages.machine.GPUS``."""
+
+    a100 = "a100"
+    h100 = "h100"
+    h200 = "h200"
+
+
 DEFAULT_STORE = "rarkit-store"
 
 

@@ -12,12 +12,15 @@ from rich.table import Table
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
+from rarkit.cli.needs import needs_as_json, print_needs
+from rarkit.cli.units import size
 from rarkit.errors import RecipeError, StoreError
 from rarkit.registry.loader import Loaded, registry
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.progress import Reporter
 
 if TYPE_CHECKING:
+    from rarkit.stages.needs import Needs
     from rarkit.stages.pipeline import Plan
     from rarkit.workflow import Run
 
@@ -35,17 +38,19 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def print_plan(plan: Plan) -> None:
-    """Each stage with what will become of it, and why."""
+def print_plan(plan: Plan, needs: Needs | None = None) -> None:
+    """Each stage with what will become of it, and why; then what the run needs."""
     table = _table("", "stage", "fingerprint", "action", "because")
     for stage in plan.stages:
         table.add_row(MARKS[stage.action], stage.name, (stage.fingerprint or "?")[:10], stage.action, stage.reason)
     console = _console()
     console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
     console.print(table)
+    if needs is not None:
+        print_needs(needs, console)
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
+def plan_as_json(plan: Plan, needs: Needs) -> dict[str, Any]:
     """A plan for scripts."""
     stages = [
         {
@@ -57,7 +62,13 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         }
         for stage in plan.stages
     ]
-    return {"recipe": plan.recipe.recipe_name, "store": plan.store.url, "nothing_to_do": plan.nothing_to_do, "stages": stages}
+    return {
+        "recipe": plan.recipe.recipe_name,
+        "store": plan.store.url,
+        "nothing_to_do": plan.nothing_to_do,
+        "stages": stages,
+        "needs": needs_as_json(needs),
+    }
 
 
 def print_run(run: Run) -> None:
@@ -217,13 +228,3 @@ def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
         cure = f" (make it again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
         said = "whole" if defect is None else f"damaged: {defect}{cure}"
         console.print(f"{output.stage}/{output.fingerprint}: {said}", soft_wrap=True)
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
-        amount /= 1024
-    return f"{amount:,.1f} TiB"

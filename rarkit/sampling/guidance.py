@@ -18,6 +18,11 @@ class GuidanceSchedule(Settings, ABC):
     def scale_at(self, step: int, total: int) -> float:
         """s_k for step k of ``total``: 0 ≤ step < total."""
 
+    @final
+    def guided_steps(self, total: int) -> int:
+        """How many steps need the unconditional branch: up to the last whose scale is not 1."""
+        return max((step + 1 for step in range(total) if self.scale_at(step, total) != 1.0), default=0)
+
 
 @final
 class Constant(GuidanceSchedule):

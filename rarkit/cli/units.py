@@ -1,0 +1,21 @@
+"""Quantities for people."""
+
+from __future__ import annotations
+
+
+def size(count: int) -> str:
+    """Bytes."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
+def gpu_time(hours: float) -> str:
+    """Hours of one GPU, in a unit that suits them."""
+    for unit, seconds in (("hours", 3600), ("minutes", 60)):
+        if hours * 3600 >= seconds:
+            return f"{hours * 3600 / seconds:,.1f} GPU-{unit}"
+    return "under a GPU-minute"
