@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ def local_copy(location: str | Path) -> Path:
     """
     with _reaching(location):
         filesystem, path = fsspec.core.url_to_fs(str(location))
-        if filesystem.isdir(path):
+        # Over http, asking whether a file is a folder begins to download it.
+        if os.path.splitext(path)[1] not in FORMATS and filesystem.isdir(path):
             path = f"{path.rstrip('/')}/model.safetensors"
         if isinstance(filesystem, LocalFileSystem):
             if not os.path.isfile(path):
@@ -62,7 +64,15 @@ def local_copy(location: str | Path) -> Path:
 
 def checksum(location: str | Path) -> str:
     """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it. Raises WeightsError as ``local_copy`` does."""
-    with local_copy(location).open("rb") as file:
+    path = local_copy(location)
+    about = path.stat()
+    return _sha256(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+# Several stages name the same file, and reading gigabytes takes seconds.
+@lru_cache(maxsize=64)
+def _sha256(path: Path, *version: int) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -17,9 +17,11 @@ from typing import Any, final
 from rarkit.errors import StoreError
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.component import Settings
 from rarkit.runs import RECEIPT
 from rarkit.stages.pipeline import DEFAULT_STORE, Plan, StageResult, check_ready, execute, plan, versions
 from rarkit.stages.progress import Reporter
+from rarkit.weights import checksum
 
 
 @final
@@ -93,14 +95,30 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
         return Run(planned, folder, tuple(results), time.monotonic() - began)
     device = resolve_device(device)
     check_ready(planned, device)
+    weights = weights_used(planned.recipe)
     live = _LiveLog(folder / "log.jsonl")
     try:
         results = execute(planned, device, Reporter(quiet=quiet), live.write)
     finally:
         live.close()
     run = Run(planned, folder, tuple(results), time.monotonic() - began)
-    _publish(run, device)
+    _publish(run, device, weights)
     return run
+
+
+def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The weight files that a recipe names, by table, each with its place and ``sha256``.
+
+    A part reads weights if it has a setting ``weights``.
+
+    Raises:
+        WeightsError: a file is not there.
+    """
+    tables: dict[str, Settings] = {"model": recipe.model, "tokenizer": recipe.tokenizer}
+    if recipe.evaluate is not None:
+        tables["evaluate.features"] = recipe.evaluate.features
+    places = {table: getattr(settings, "weights", None) for table, settings in tables.items()}
+    return {table: {"file": place, "sha256": checksum(place)} for table, place in places.items() if place is not None}
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
@@ -162,21 +180,23 @@ def _is_published(planned: Plan, folder: Path) -> bool:
     return shown == _fingerprints(planned) and all((folder / name).exists() for name in receipt["files"])
 
 
-def _publish(run: Run, device: str) -> None:
-    from rarkit.report.publish import machine_description, publish
+def _publish(run: Run, device: str, weights: Mapping[str, Any]) -> None:
+    from rarkit.report.publish import publish
 
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(run.plan, run.results, run.seconds, run.folder)
-        (run.folder / RECEIPT).write_text(json.dumps(_receipt(run, device, machine_description(), files), indent=2) + "\n")
+        (run.folder / RECEIPT).write_text(json.dumps(_receipt(run, device, weights, files), indent=2) + "\n")
     except OSError as error:
         raise StoreError(
             f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store."
         ) from error
 
 
-def _receipt(run: Run, device: str, machine: str, files: list[str]) -> dict[str, Any]:
-    """What ran, on what, with which numbers."""
+def _receipt(run: Run, device: str, weights: Mapping[str, Any], files: list[str]) -> dict[str, Any]:
+    """What ran, on what, from which weights, with which numbers."""
+    from rarkit.report.publish import machine_description
+
     ran = {result.name: result for result in run.results}
     stages = []
     for name, output in run.plan.outputs().items():
@@ -200,10 +220,11 @@ def _receipt(run: Run, device: str, machine: str, files: list[str]) -> dict[str,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(run.seconds, 3),
         "device": device,
-        "machine": machine,
+        "machine": machine_description(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "versions": versions(),
+        "weights": weights,
         "store": run.plan.store.address,
         "stages": stages,
         "files": files,

@@ -38,7 +38,7 @@ class ModelSettings(Settings):
     """Dropout of attention weights, in training."""
     class_dropout: Fraction = 0.1
     """How often a training sample's class is replaced by "no class"; guidance needs it."""
-    weights: Location | None = None
+    weights: Annotated[Location | None, NotInFingerprint()] = None
     """A released or exported checkpoint; with it there is no ``[train]``, and sampling starts from these weights."""
 
     def content(self) -> str | None:

@@ -90,14 +90,14 @@ def test_dtype_of_weights_alone_is_changed(tmp_path):
 def test_training_a_loaded_model_leaves_the_file_alone(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     save_rar(lively(), path)
-    before = checksum(path)
+    before = path.read_bytes()
     model = load_rar(path, TINY)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(1.0)
-    assert checksum(path) == before
+    assert path.read_bytes() == before
     save_rar(model, path)
-    assert checksum(path) != before
+    assert path.read_bytes() != before
     _same(load_rar(path, TINY), model)
 
 
