@@ -6,8 +6,8 @@ map of the file gives any row at the price of one page. Chunks of remote stores 
 
 from __future__ import annotations
 
+import math
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -41,11 +41,13 @@ class RowReader:
             output.filesystem.get(paths, local)
             paths = local
         try:
-            self._maps = [np.memmap(path, dtype=self.dtype, mode="r", shape=layout.chunk_shape) for path in paths]
+            maps = [np.memmap(path, dtype=np.uint8, mode="r", shape=(layout.chunk_bytes,)) for path in paths]
         except (OSError, ValueError) as error:
             raise IncompleteError(
                 f"array {name!r} of {output} cannot be mapped: {error}. Run it again with --force {output.stage}."
             ) from error
+        self._chunks = [chunk.data for chunk in maps]
+        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -55,12 +57,8 @@ class RowReader:
         index_B = np.asarray(indices, dtype=np.int64)
         if index_B.size and not (index_B.min() >= 0 and index_B.max() < len(self)):
             raise IndexError(f"rows {index_B.min()} … {index_B.max()} asked of {len(self)}")
-        block_B, row_B = np.divmod(index_B, self._rows)
-        result = np.empty((index_B.size, *self.shape[1:]), dtype=np.int64)
-        # Rows of one chunk together, so that each map is indexed once.
-        by_block = np.argsort(block_B, kind="stable")
-        edges = np.flatnonzero(np.diff(block_B[by_block], prepend=-1, append=-1))
-        for first, last in pairwise(edges):
-            chosen = by_block[first:last]
-            result[chosen] = self._maps[block_B[chosen[0]]][row_B[chosen]]
-        return result
+        chunk_B, row_B = np.divmod(index_B, self._rows)
+        starts, size, chunks = (row_B * self._row_bytes).tolist(), self._row_bytes, self._chunks
+        # Slices of memory views, joined: NumPy's indexing takes three times as long, most of it once for each chunk.
+        data = b"".join([chunks[chunk][start : start + size] for chunk, start in zip(chunk_B.tolist(), starts, strict=True)])
+        return np.frombuffer(data, self.dtype).reshape(index_B.size, *self.shape[1:]).astype(np.int64)
