@@ -1,7 +1,7 @@
 """The baseline of ``sampling.py``: a sampler that works as the published one does, written anew.
 
-At every step it embeds all ids and looks up all positions again, recomputes the AdaLN modulations of both branches from the class and
-the step, concatenates the KV cache, and normalises queries and keys in two calls; nothing is laid out or captured beforehand.
+At every step it embeds all ids and looks up all positions again, recomputes the AdaLN modulations of both branches from the class
+and the step, concatenates the KV cache, and normalises queries and keys in two calls; nothing is laid out or captured beforehand.
 
 Shape letters: B batch, R = 2·B rows (with and without their classes), T entries so far, D width, N heads, K head width.
 """
@@ -35,9 +35,7 @@ def published_sampler(
     return ids_BT
 
 
-def _forward(
-    model: RAR, ids_RT: Tensor, class_ids_R: Tensor, order_L: Tensor, cache: list[tuple[Tensor, Tensor] | None]
-) -> Tensor:
+def _forward(model: RAR, ids_RT: Tensor, class_ids_R: Tensor, order_L: Tensor, cache: list[tuple[Tensor, Tensor] | None]) -> Tensor:
     embedded_RTD = model.embeddings(torch.cat([class_ids_R[:, None], ids_RT], dim=1))
     x_RTD = torch.cat([model.cls_token.expand(len(ids_RT), -1, -1), embedded_RTD], dim=1)
     x_RTD = x_RTD + model.positions(order_L)[: x_RTD.shape[1]]

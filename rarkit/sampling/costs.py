@@ -11,7 +11,8 @@ from typing import final
 
 from rarkit.models.config import RARConfig
 
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
+"""Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
 TABLE_BYTES = 2**28
 """How large the decoder's tables of modulations may grow."""
 
@@ -30,35 +31,47 @@ class SamplingBytes:
     """Logits, and the distribution drawn from, in float64."""
     workspace: int
     """What one step (or, if larger, one block's share in filling the tables) needs besides."""
+    laid_out: int
+    """Copies of the projections in the layout that decoding reads, beside the model: on a CPU alone."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace
+        return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace + self.laid_out
 
 
-def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str) -> SamplingBytes:
+def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str, laid_out: bool = False) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
 
     Args:
         config: the model's sizes.
         batch: images at a time.
         guided: whether the unconditional branch is computed too.
-        dtype: of weights and cache, ``"float32"`` or ``"bfloat16"``.
+        dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
+        laid_out: whether the projections are copied into a layout for decoding, as on x86 CPUs.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     rows = 2 * batch if guided else batch
     classes = min(batch, config.num_classes) + guided
-    entry_bytes = (6 * config.depth + 2) * width * element * classes
-    at_once = min(entries, max(1, TABLE_BYTES // entry_bytes))
+    at_once = entries_at_once(config, classes, element)
     step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * element
     filling = at_once * classes * 8 * width * element
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=2 * config.depth * rows * entries * width * element,
-        modulations=at_once * entry_bytes,
+        modulations=at_once * _entry_bytes(config, classes, element),
         logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
         workspace=max(step, filling),
+        laid_out=_projection_bytes(config, dtype) if laid_out or dtype == "int8" else 0,
     )
+
+
+def entries_at_once(config: RARConfig, classes: int, element: int) -> int:
+    """For how many entries the tables hold the modulations of so many classes ("no class" counted), at ``element`` bytes a number."""
+    return min(config.seq_len + 1, max(1, TABLE_BYTES // _entry_bytes(config, classes, element)))
+
+
+def _entry_bytes(config: RARConfig, classes: int, element: int) -> int:
+    return (6 * config.depth + 2) * config.hidden_size * element * classes
 
 
 def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps: int) -> int:
@@ -84,13 +97,18 @@ def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps:
 
 
 def sampling_traffic(config: RARConfig, *, batch: int, guided_steps: int, dtype: str) -> int:
-    """Bytes that decoding one batch reads at the least: weights but the modulations' at each entry, and what the cache holds then."""
+    """Bytes that decoding one batch reads at the least: weights but the modulations' at each entry, and the filled cache."""
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     guided = guided_steps + 1 if guided_steps else 0
-    block = 4 * width**2 + 2 * width * config.mlp_hidden_size
-    weights = entries * (config.depth * block + width * config.codebook_size)
     cache = 2 * config.depth * width * batch * (_triangle(entries) + _triangle(guided))
-    return element * (weights + cache)
+    return entries * _projection_bytes(config, dtype) + element * cache
+
+
+def _projection_bytes(config: RARConfig, dtype: str) -> int:
+    """The matrices that every entry meets: the blocks' projections, and the head."""
+    block = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.mlp_hidden_size
+    head = config.hidden_size * config.codebook_size
+    return config.depth * block * (1 if dtype == "int8" else ELEMENT_BYTES[dtype]) + head * ELEMENT_BYTES[dtype]
 
 
 def _triangle(count: int) -> int:

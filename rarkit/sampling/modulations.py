@@ -11,19 +11,10 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
-from rarkit.models.config import RARConfig
 from rarkit.models.layers import Block, FinalNorm
 from rarkit.models.transformer import OrderedTransformer
+from rarkit.sampling.costs import entries_at_once
 from rarkit.sampling.projections import product
-
-TABLE_BYTES = 2**28
-"""How large the tables may grow; those of the next entries are computed when these are used up."""
-
-
-def entries_at_once(config: RARConfig, classes: int, element_size: int) -> int:
-    """For how many entries the tables hold the modulations of that many classes ("no class" counted)."""
-    bytes_per_entry = (6 * config.depth + 2) * config.hidden_size * element_size * classes
-    return min(config.seq_len + 1, max(1, TABLE_BYTES // bytes_per_entry))
 
 
 @final

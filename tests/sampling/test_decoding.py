@@ -22,11 +22,11 @@ from rarkit.sampling import (
     PowerCosine,
     cached,
     captured,
+    costs,
     decode,
     distribution,
     draw,
     generate,
-    modulations,
     noise,
     prepare,
 )
@@ -87,7 +87,7 @@ def test_fixed_shapes_equal_plain(monkeypatch, bucket, budget, seed, labels, gui
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
     monkeypatch.setattr(cached, "steps_for", lambda prepared: captured.CapturedSteps)
     monkeypatch.setattr(captured, "BUCKET", bucket)
-    monkeypatch.setattr(modulations, "TABLE_BYTES", budget)
+    monkeypatch.setattr(costs, "TABLE_BYTES", budget)
     prepared = prepare(lively())
     for shift in (0, 1):
         order_L, labels_B = _order(seed + shift), (torch.tensor(labels) + shift) % TINY.num_classes
@@ -100,7 +100,7 @@ def test_fixed_shapes_equal_plain(monkeypatch, bucket, budget, seed, labels, gui
 
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
 def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget):
-    monkeypatch.setattr(modulations, "TABLE_BYTES", budget)
+    monkeypatch.setattr(costs, "TABLE_BYTES", budget)
     test_cached_equals_plain.hypothesis.inner_test(5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False)
 
 
