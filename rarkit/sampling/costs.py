@@ -66,7 +66,7 @@ def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str, l
 
 
 def entries_at_once(config: RARConfig, classes: int, element: int) -> int:
-    """For how many entries the tables hold the modulations of so many classes ("no class" counted), at ``element`` bytes a number."""
+    """For how many entries the tables hold so many classes' modulations ("no class" counted), at ``element`` bytes a number."""
     return min(config.seq_len + 1, max(1, TABLE_BYTES // _entry_bytes(config, classes, element)))
 
 
