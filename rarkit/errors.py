@@ -63,5 +63,14 @@ class IncompleteError(StoreError):
     """A stage's output that is half-written or has lost chunks."""
 
 
+class RankError(RarkitError):
+    """Another process of the same run failed, or the run was stopped from outside."""
+
+    def __init__(self, message: str, *, told: bool) -> None:
+        """``told``: the first rank tells the user, so that this one need not."""
+        super().__init__(message)
+        self.told = told
+
+
 class LockedError(StoreError):
     """Somebody else is writing the same stage output."""

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from rarkit.errors import StoreError
+from rarkit.errors import RecipeError, StoreError
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Settings
 from rarkit.runs import RECEIPT
-from rarkit.stages.pipeline import DEFAULT_STORE, Plan, StageResult, check_ready, execute, plan, versions
+from rarkit.stages.pipeline import DEFAULT_STORE, Plan, plan
 from rarkit.stages.progress import Reporter
+from rarkit.stages.ranks import together
+from rarkit.stages.running import StageResult, check_ready, execute, versions
 from rarkit.weights import checksum
 
 
@@ -82,28 +84,38 @@ def run(
     Raises:
         RarkitError: whatever went wrong, with its cure.
     """
-    return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
+    with together():
+        return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
 
 
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
-    """Carries out a plan; the second half of ``run``."""
+    """Carries out a plan; the second half of ``run``. Under ``torchrun``, every rank calls it with the same plan."""
     folder = Path(runs) / planned.recipe.recipe_name
     began = time.monotonic()
-    if planned.nothing_to_do and _is_published(planned, folder):
-        check_ready(planned, "cpu")
-        results = execute(planned, "cpu", Reporter(quiet=quiet), _ignore)
-        return Run(planned, folder, tuple(results), time.monotonic() - began)
-    device = resolve_device(device)
-    check_ready(planned, device)
-    weights = weights_used(planned.recipe)
-    live = _LiveLog(folder / "log.jsonl")
-    try:
-        results = execute(planned, device, Reporter(quiet=quiet), live.write)
-    finally:
-        live.close()
-    run = Run(planned, folder, tuple(results), time.monotonic() - began)
-    _publish(run, device, weights)
-    return run
+    with together() as ranks:
+        # Also keeps the first from writing what would change the plans of the others.
+        ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
+        reporter = Reporter(quiet=quiet or not ranks.first)
+        if ranks.told(lambda: planned.nothing_to_do and _is_published(planned, folder)):
+            check_ready(planned, "cpu")
+            results = execute(planned, "cpu", reporter, _ignore, ranks)
+            return Run(planned, folder, tuple(results), time.monotonic() - began)
+        device = ranks.device(resolve_device(device))
+        check_ready(planned, device)
+        if not ranks.first:
+            results = execute(planned, device, reporter, _ignore, ranks)
+            ranks.meet()
+            return Run(planned, folder, tuple(results), time.monotonic() - began)
+        weights = weights_used(planned.recipe)
+        live = _LiveLog(folder / "log.jsonl")
+        try:
+            results = execute(planned, device, reporter, live.write, ranks)
+        finally:
+            live.close()
+        run = Run(planned, folder, tuple(results), time.monotonic() - began)
+        _publish(run, device, weights)
+        ranks.meet()
+        return run
 
 
 def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:
@@ -124,8 +136,11 @@ def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
     """Runs every stage of a recipe on stand-ins, in a store that is thrown away; leaves a report in ``runs/<recipe>-rehearsal/``.
 
-    Arguments and errors are those of ``run``.
+    Arguments and errors are those of ``run``; one process does it.
     """
+    with together() as ranks:
+        if ranks.size > 1:
+            raise RecipeError("a rehearsal is for one process. Start it without torchrun.")
     small = rehearsal(recipe)
     with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
         if recipe.train is None:
@@ -143,7 +158,7 @@ def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:
-    """Nothing runs, so nothing is logged."""
+    """Nothing runs here that has anything to log."""
 
 
 @final

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs"},
     "drawing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "workflow"},
     "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "token_files", "workflow", "drawing", "rarkit"},
+    "__main__": {"cli"},
     "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
     "rarkit": GROUND | PARTS,
 }

@@ -24,7 +24,7 @@ from rarkit.cli.options import (
 )
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
-from rarkit.errors import RarkitError
+from rarkit.errors import RankError, RarkitError
 
 if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
@@ -43,7 +43,8 @@ def main() -> NoReturn:
     try:
         app(prog_name="rarkit")
     except RarkitError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        if not (isinstance(error, RankError) and error.told):
+            typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
@@ -89,29 +90,33 @@ def run(
     from rarkit.cli import show
     from rarkit.stages.needs import needs
     from rarkit.stages.pipeline import plan as make_plan
+    from rarkit.stages.ranks import together
 
-    loaded = _load(recipe, overrides, strict_plugins)
-    if rehearse:
-        from rarkit.workflow import as_json as rehearsal_as_json
-        from rarkit.workflow import rehearse as run_rehearsal
+    with together() as ranks:
+        loaded = _load(recipe, overrides, strict_plugins)
+        if rehearse:
+            from rarkit.workflow import as_json as rehearsal_as_json
+            from rarkit.workflow import rehearse as run_rehearsal
 
-        rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
-        print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
-        return
-    planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
-    if dry_run:
-        needed = needs(planned)
-        print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
-        return
-    if planned.obstacle is not None:
-        raise planned.obstacle
-    from rarkit.workflow import as_json as run_as_json
-    from rarkit.workflow import carry_out
+            rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
+            print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
+            return
+        planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
+        if dry_run:
+            if ranks.first:
+                needed = needs(planned)
+                print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
+            return
+        if planned.obstacle is not None:
+            raise planned.obstacle
+        from rarkit.workflow import as_json as run_as_json
+        from rarkit.workflow import carry_out
 
-    if not quiet and not as_json:
-        show.print_plan(planned)
-    finished = carry_out(planned, device=device, runs=runs, quiet=quiet)
-    print_json(run_as_json(finished)) if as_json else show.print_run(finished)
+        if ranks.first and not quiet and not as_json:
+            show.print_plan(planned)
+        finished = carry_out(planned, device=device, runs=runs, quiet=quiet)
+        if ranks.first:
+            print_json(run_as_json(finished)) if as_json else show.print_run(finished)
 
 
 @app.command()

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import StoreError, UserError
+from rarkit.report.npz import write_npz
 from rarkit.report.pictures import WIDEST, grid_image, write_png
-from rarkit.report.publish import write_npz
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +74,7 @@ def write(drawing: Drawing, path: str) -> list[str]:
             return _write_folder(drawing, Path(path))
         if suffix == ".npz":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_npz(drawing.images_NHWC, drawing.labels_N, Path(path))
+            write_npz([drawing.images_NHWC], drawing.labels_N, Path(path))
         else:
             write_png(captioned(drawing, drawing.images_NHWC), Path(path))
     return [path]

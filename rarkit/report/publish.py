@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.recipe.schema import Recipe
@@ -20,7 +19,8 @@ from rarkit.recipe.text import to_toml
 from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
 from rarkit.stages.base import model_grid
 from rarkit.stages.evaluate import METRICS_FILE
-from rarkit.stages.pipeline import Plan, StageResult
+from rarkit.stages.pipeline import Plan
+from rarkit.stages.running import StageResult
 from rarkit.stages.train import training_log
 
 SHOWN_PER_CLASS = 10
@@ -39,6 +39,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
     Returns:
         The names of the files.
     """
+    from rarkit.report.npz import write_npz
     from rarkit.report.page import render
     from rarkit.report.pictures import labelled, write_png
 
@@ -75,7 +76,9 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
         drawn = outputs["sample"]
-        write_npz(drawn.read_array("images"), drawn.read_array("labels"), folder / "samples.npz")
+        layout = drawn.layout("images")
+        blocks = (drawn.read_array("images", *layout.block_rows(block)) for block in range(layout.blocks))
+        write_npz(blocks, drawn.read_array("labels"), folder / "samples.npz")
         files.append("samples.npz")
     _write(folder / "report.html", render(report))
     return [*files, "report.html"]
@@ -171,12 +174,3 @@ def _guidance_curve(recipe: Recipe) -> list[Curve]:
 def _scan(recipe: Recipe) -> Scan:
     height, width = model_grid(recipe)
     return Scan(recipe.scan_order.name, recipe.scan_order.order(height, width), height, width)
-
-
-def write_npz(images_NHWC: NDArray[np.uint8], labels_N: NDArray[Any], path: Path) -> None:
-    """Samples as the ADM evaluator reads them: ``arr_0`` uint8 NHWC with three channels, ``arr_1`` the labels."""
-    images = np.repeat(images_NHWC, 3, axis=-1) if images_NHWC.shape[-1] == 1 else images_NHWC
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, arr_0=images, arr_1=labels_N)
-    partial.replace(path)

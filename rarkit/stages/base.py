@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rarkit.cache.output import StageOutput
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.progress import Reporter
+from rarkit.stages.ranks import ALONE, Ranks
 
 STATE = "state_"
 """Before the names of arrays that hold what a part has learned."""
@@ -33,6 +34,8 @@ class Work:
     reporter: Reporter
     log: Callable[[Mapping[str, Any]], None]
     """Takes one record for ``log.jsonl``, as it happens."""
+    ranks: Ranks = ALONE
+    """The processes that share the work; the first holds the lock of the output."""
 
 
 class Stage(ABC):
@@ -41,6 +44,8 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised when the same settings begin to give a different result."""
+    is_shared: ClassVar[bool] = False
+    """Whether every rank calls ``run`` to do its part; else the first does all while the others wait."""
 
     @abstractmethod
     def wanted(self, recipe: Recipe) -> bool:

@@ -16,7 +16,8 @@ from rarkit.sampling.costs import SamplingBytes, sampling_bytes, sampling_flops,
 from rarkit.stages.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
 from rarkit.stages.obstacles import cure, missing_content, part_obstacles
 from rarkit.stages.pipeline import Plan
-from rarkit.stages.sample import BLOCK_ROWS, sample_labels
+from rarkit.stages.sample import sample_labels
+from rarkit.stages.stretches import sample_rows, stretches
 from rarkit.stages.tokenize import token_dtype
 from rarkit.stages.train import rar_config
 from rarkit.training.costs import TrainingBytes, step_flops, training_bytes
@@ -187,23 +188,22 @@ def _sample(recipe: Recipe, config: RARConfig, gpu: Gpu) -> SampleNeeds | None:
     labels_M = sample_labels(recipe)
     guided = sample.guidance.guided_steps(config.seq_len)
     flops, seconds = 0, 0.0
-    for (batch, classes), count in _batches(labels_M, sample.batch_size).items():
+    batches = _batches(recipe, labels_M)
+    for (batch, classes), count in batches.items():
         work = sampling_flops(config, batch=batch, classes=classes, guided_steps=guided)
         traffic = sampling_traffic(config, batch=batch, guided_steps=guided, dtype=sample.precision)
         flops += count * work
         seconds += count * max(work / gpu.rates[sample.precision], traffic / gpu.bandwidth)
-    batch = min(sample.batch_size, BLOCK_ROWS, len(labels_M))
+    batch = max(size for size, _ in batches)
     memory = sampling_bytes(config, batch=batch, guided=guided > 0, dtype=sample.precision)
     fits = memory.total <= USABLE * gpu.memory
     return SampleNeeds(len(labels_M), batch, flops, memory, fits, seconds / UTILISATION / 3600)
 
 
-def _batches(labels_M: np.ndarray[tuple[int], np.dtype[np.int64]], batch_size: int) -> Counter[tuple[int, int]]:
+def _batches(recipe: Recipe, labels_M: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Counter[tuple[int, int]]:
     """How many batches there are of each size and number of distinct classes, as the sample stage cuts them."""
-    found: Counter[tuple[int, int]] = Counter()
-    for block in range(0, len(labels_M), BLOCK_ROWS):
-        rows = labels_M[block : block + BLOCK_ROWS]
-        for first in range(0, len(rows), batch_size):
-            batch = rows[first : first + batch_size]
-            found[len(batch), len(np.unique(batch))] += 1
-    return found
+    assert recipe.sample is not None
+    info, batch_size = recipe.dataset.info(), recipe.sample.batch_size
+    rows = sample_rows(len(labels_M), info.height * info.width * info.channels, batch_size)
+    cuts = (cut for stretch in stretches(len(labels_M), rows, batch_size) for cut in stretch.batches(batch_size))
+    return Counter((stop - start, len(np.unique(labels_M[start:stop]))) for start, stop in cuts)

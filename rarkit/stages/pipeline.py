@@ -1,29 +1,23 @@
-"""Plans a recipe's stages against a store, says why each runs, and runs them."""
+"""Plans a recipe's stages against a store, and says why each runs."""
 
 from __future__ import annotations
 
 import dataclasses
-import platform
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal, final
 
 from rarkit.cache.fingerprint import differences, fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
-from rarkit.errors import CapabilityError, DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
+from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
 from rarkit.recipe.schema import Recipe
-from rarkit.recipe.text import to_toml
-from rarkit.stages.base import Stage, Work
+from rarkit.stages.base import Stage
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
-from rarkit.stages.obstacles import no_shape, part_obstacles
-from rarkit.stages.progress import Reporter
+from rarkit.stages.obstacles import no_shape
 from rarkit.stages.reference import Reference
 from rarkit.stages.sample import Sample
-from rarkit.stages.threads import sensible_threads
 from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
 
@@ -204,89 +198,3 @@ def _reads(stage: PlannedStage) -> bool:
 
 def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:
     return dataclasses.replace(stage, action=action, reason=reason, forced=False)
-
-
-@final
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage came to in one run."""
-
-    name: str
-    fingerprint: str
-    action: Literal["ran", "cached"]
-    seconds: float
-    reason: str
-
-
-def check_ready(plan: Plan, device: str) -> None:
-    """Raises unless the plan can be carried out on this device.
-
-    Raises:
-        DatasetError, WeightsError: data or weights are missing.
-        IncompleteError: an output is damaged; the message says which stage to force.
-        CapabilityError: a part that is needed cannot work here.
-    """
-    if plan.obstacle is not None:
-        raise plan.obstacle
-    for stage in plan.stages:
-        if stage.action == "damaged":
-            raise IncompleteError(f"stage {stage.name!r} ({stage.output.path}) is damaged: {stage.reason}.")
-    if plan.nothing_to_do:
-        return
-    for reason in part_obstacles(plan.recipe, device).values():
-        raise CapabilityError(reason)
-
-
-def execute(plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None]) -> list[StageResult]:
-    """Runs what the plan says, each output locked while it is written.
-
-    Args:
-        plan: from ``plan``; call ``check_ready`` first.
-        device: a torch device string.
-        reporter: shows progress.
-        log: takes (stage, record) as records come in.
-    """
-    if not plan.nothing_to_do:
-        plan.store.check_writable()
-    results = []
-    for planned in plan.stages:
-        if planned.action == "cached":
-            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", 0.0, planned.reason))
-        if planned.action != "run":
-            continue
-        started = time.monotonic()
-        with sensible_threads(plan.recipe, device):
-            _run_stage(plan, planned, device, reporter, log)
-        seconds = time.monotonic() - started
-        reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
-        results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
-    return results
-
-
-def _run_stage(
-    plan: Plan, planned: PlannedStage, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None]
-) -> None:
-    output, recipe = planned.output, plan.recipe
-    about = {
-        "identity": planned.identity,
-        "upstream": planned.upstream,
-        "recipe_name": recipe.recipe_name,
-        "recipe": to_toml(recipe),
-        "versions": versions(),
-        "host": platform.node(),
-    }
-    inputs = {name: plan[name].output for name in planned.upstream}
-    for upstream in inputs.values():
-        upstream.require_complete()
-    with output.writing(about, afresh=planned.forced):
-        # Another process may have finished it while this one waited for nothing but its own plan.
-        if output.record().get("complete"):
-            return
-        planned.stage.run(Work(recipe, device, inputs, output, reporter, lambda record: log(planned.name, record)))
-
-
-def versions() -> dict[str, str]:
-    """The versions of what decides results."""
-    return {name: version(name) for name in ("rarkit", "torch", "numpy", "zarr", "scikit-learn")} | {
-        "python": platform.python_version()
-    }

@@ -14,7 +14,8 @@ from PIL import Image
 from rarkit import load_recipe, plan, run
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, IncompleteError, RecipeError
-from rarkit.stages.pipeline import STAGE_NAMES, check_ready
+from rarkit.stages.pipeline import STAGE_NAMES
+from rarkit.stages.running import check_ready
 from rarkit.workflow import carry_out
 
 
