@@ -19,7 +19,7 @@ from rarkit.registry.component import NotInFingerprint
 
 NAMED = 3
 """How many skipped images a warning names."""
-_KEPT: dict[tuple[str, bool], NDArray[np.int64]] = {}
+_KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
 """Which files of a source can be decoded: found out once in a process, since it takes as long as decoding them all."""
 
 
@@ -66,7 +66,9 @@ class EncodedDataset(Dataset, ABC):
         source = self.source(split)
         preparation = self._preparation(split)
         workers = usable_workers() if self.workers is None else self.workers
-        kept = _kept(source, preparation, workers) if self.on_bad_image == "skip" else None
+        kept = (
+            _kept(self.model_dump_json(exclude={"workers"}), source, preparation, workers) if self.on_bad_image == "skip" else None
+        )
         return DecodedReader(source, preparation, workers, kept)
 
     @final
@@ -74,8 +76,9 @@ class EncodedDataset(Dataset, ABC):
         return Preparation(self.size, self.crop if split == "train" else "centre", self.exif)
 
 
-def _kept(source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:
-    key = source.key, preparation.exif
+def _kept(settings: str, source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:
+    # Files of the same names and sizes elsewhere may be other files.
+    key = settings, source.key
     if key not in _KEPT:
         bad = faults(source, preparation, workers)
         if len(bad) == len(source):

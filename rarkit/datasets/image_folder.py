@@ -31,11 +31,12 @@ class ImageFolder(EncodedDataset):
     path; files of other suffixes than those of images are passed over, and so are names that begin with a dot. With ten-crop, the
     ten views of a file follow one another. ``path`` may be any fsspec URL.
 
-    The fingerprint covers names and sizes of all files, not their pixels. A dataset object lists the files once.
+    The fingerprint covers names and sizes of all files, not their pixels, nor where the folder lies. A dataset object lists the
+    files once.
     """
 
     name: Literal["image_folder"] = "image_folder"
-    path: Location
+    path: Annotated[Location, NotInFingerprint()]
     """The folder that holds the splits."""
     train: str = "train"
     """The folder of training images, within ``path``."""
@@ -107,7 +108,7 @@ class ImageFolder(EncodedDataset):
                 f"{place} has {len(strangers)} classes that {self._place('train')} has not: {', '.join(strangers[:5])}"
                 f"{', …' if len(strangers) > 5 else ''}. Classes are the folders of the training images; rename or move these."
             )
-        files, digest = [], hashlib.sha256(place.encode())
+        files, digest = [], hashlib.sha256()
         for name, folder in folders.items():
             with reaching(folder):
                 for path, size in sorted(_images(filesystem, folder)):

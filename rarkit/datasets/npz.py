@@ -8,7 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from rarkit.datasets.base import Dataset
 from rarkit.datasets.places import filesystem_of, reaching
 from rarkit.errors import DatasetError
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
-from rarkit.registry.component import Location
+from rarkit.registry.component import Location, NotInFingerprint
 
 IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 
@@ -31,9 +31,9 @@ class Npz(Dataset):
     """
 
     name: Literal["npz"] = "npz"
-    path: Location
+    path: Annotated[Location, NotInFingerprint()]
     """The file of training images; a path or any fsspec URL."""
-    test_path: Location | None = None
+    test_path: Annotated[Location | None, NotInFingerprint()] = None
     """The file of test images, of the same size; left out, if there is none."""
     images: str | None = None
     """The name of the array of images; left out, ``images`` or else ``arr_0``."""

@@ -21,7 +21,7 @@ from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.places import filesystem_of, reaching
 from rarkit.errors import DatasetError
 from rarkit.images import Split
-from rarkit.registry.component import Location
+from rarkit.registry.component import Location, NotInFingerprint
 
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'
 Sample = dict[str, Any]
@@ -34,13 +34,14 @@ class WebDataset(EncodedDataset):
     Shards are read in the order in which ``urls`` names them, samples in the order in which they lie there, from any fsspec URL.
     Shards can only be read from their beginning: reading on is quick, reading single rows here and there is not.
 
-    The fingerprint covers names and sizes of the shards, not their content. Needs ``pip install "rarkit[webdataset]"``.
+    The fingerprint covers names and sizes of the shards, not their content, nor where they lie. Needs
+    ``pip install "rarkit[webdataset]"``.
     """
 
     name: Literal["webdataset"] = "webdataset"
-    urls: Location
+    urls: Annotated[Location, NotInFingerprint()]
     """Training shards: ``imagenet-train-{000..146}.tar`` stands for 147 of them, ``{a,b}`` for two."""
-    test_urls: Location | None = None
+    test_urls: Annotated[Location | None, NotInFingerprint()] = None
     """Test shards; left out, if there are none."""
     image: str = "jpg;jpeg;png;webp"
     """Endings of the images, the first that a sample has."""
@@ -50,7 +51,7 @@ class WebDataset(EncodedDataset):
     """The classes' names in the order of the labels; either these or ``num_classes``."""
     num_classes: Annotated[int | None, Field(ge=1)] = None
     """How many classes there are, where they have no names but their numbers."""
-    sizes: Location | None = None
+    sizes: Annotated[Location | None, NotInFingerprint()] = None
     """A JSON file of how many samples each shard holds, by file name; left out, they are counted when the shards are opened."""
 
     @model_validator(mode="after")
@@ -240,4 +241,6 @@ def _key(shards: list[str]) -> str:
     filesystem, _ = filesystem_of(shards[0])
     with reaching(shards[0] if len(shards) == 1 else f"one of {shards[0]} … {shards[-1]}"):
         sizes = filesystem.sizes([filesystem_of(shard)[1] for shard in shards])
-    return hashlib.sha256(json.dumps([*zip(shards, sizes, strict=True)]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([[shard.rsplit("/", 1)[-1], size] for shard, size in zip(shards, sizes, strict=True)]).encode()
+    ).hexdigest()

@@ -231,6 +231,7 @@ def test_the_fingerprint_follows_names_and_sizes(tmp_path):
     before = ImageFolder(path=root).identity()
     assert ImageFolder(path=root, workers=3).identity() == before
     assert "workers" not in before
+    assert ImageFolder(path=planted(str(tmp_path / "elsewhere"), tree())).identity() == before
     planted(root, {"train/n02/notes.txt": b"changed"})
     assert ImageFolder(path=root).identity() == before
     planted(root, {"train/n02/a.png": b"changed"})

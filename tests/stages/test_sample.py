@@ -1,0 +1,150 @@
+"""The sample stage: cut into bounded chunks, decoded behind generation, the same bits however it is interrupted."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rarkit import load_recipe, run
+from rarkit.cache.output import StageOutput
+from rarkit.stages.stretches import sample_rows, stretches
+from rarkit.tokenizers.patch_kmeans import _PatchModel
+
+IMAGE = 256 * 256 * 3
+
+
+@given(count=st.integers(1, 60_000), row_bytes=st.integers(1, 4 * IMAGE), batch_size=st.integers(1, 1024))
+def test_chunks_are_bounded_and_batches_are_full(count, row_bytes, batch_size):
+    rows = sample_rows(count, row_bytes, batch_size)
+    assert rows == 1 or rows * row_bytes <= 16 * 2**20
+    cut = stretches(count, rows, batch_size)
+    assert [row for one in cut for start, stop in one.batches(batch_size) for row in range(start, stop)] == list(range(count))
+    assert [block for one in cut for block in one.blocks] == list(range(-(-count // rows)))
+    assert all((one.start, min(one.blocks.stop * rows, count)) == (one.blocks.start * rows, one.stop) for one in cut)
+    sizes = [stop - start for one in cut for start, stop in one.batches(batch_size)]
+    # All batches but the last are equal, and more than half of what was asked for.
+    assert len(set(sizes[:-1])) <= 1
+    assert max(sizes) <= batch_size
+    assert len(sizes) == 1 or (2 * sizes[0] > batch_size or rows == 1)
+
+
+def test_fifty_thousand_pictures_of_imagenet():
+    for batch_size, rows, blocks in ((32, 64, 1), (64, 64, 1), (100, 50, 2), (256, 64, 4), (250, 83, 3)):
+        assert sample_rows(50_000, IMAGE, batch_size) == rows
+        assert len(stretches(50_000, rows, batch_size)[0].blocks) == blocks
+
+
+# Thirty chunks of ten, four of which are drawn in one batch
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    monkeypatch.setattr("rarkit.stages.stretches.rows_per_block", lambda count, row_bytes: 10)
+
+
+@pytest.fixture
+def draw(finished, digits_recipe, short_overrides, tmp_path):
+    """Runs the sample stage in a store where it has not run."""
+
+    def draw(name="store"):
+        store = tmp_path / name
+        if not store.exists():
+            shutil.copytree(finished.plan.store.root, store)
+            shutil.rmtree(store / "sample")
+        recipe = load_recipe(digits_recipe, [*short_overrides, "sample.batch_size=40"])
+        return run(recipe, str(store), until="sample", device="cpu", runs=tmp_path, quiet=True).plan["sample"].output
+
+    return draw
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """The sample indices of every batch, as they are generated."""
+    from rarkit.sampling import generation
+
+    plain, batches = generation.generate, []
+
+    def generate(*args, **kwargs):
+        batches.append(kwargs["indices"].tolist())
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(generation, "generate", generate)
+    return batches
+
+
+def test_few_chunks_are_in_flight(cut, draw, generated, monkeypatch):
+    plain, written, flight = StageOutput.write_block, [], []
+
+    def write_block(self, block, **rows):
+        # Slower than generation, so that an unbounded queue would fill.
+        time.sleep(0.05)
+        plain(self, block, **rows)
+        written.append(block)
+        flight.append(4 * len(generated) - len(written))
+
+    monkeypatch.setattr(StageOutput, "write_block", write_block)
+    assert draw().layout("images").rows == 10
+    assert written == list(range(30))
+    # A batch that waits, one that was generated meanwhile, and one that is begun; without a bound it would be 29.
+    assert 4 < max(flight) <= 12
+
+
+def test_a_failure_to_decode_stops_generation_at_its_next_step(cut, draw, monkeypatch):
+    from rarkit.sampling import generation
+
+    plain, batches, steps, behind = generation.generate, [], [], []
+
+    def decode(self, codes_BHW):
+        behind.append(threading.current_thread())
+        raise MemoryError("no room for pictures")
+
+    def generate(*args, on_step, **kwargs):
+        batches.append(kwargs["indices"])
+
+        def heed(step, tokens_BL):
+            if len(batches) == 2:
+                while not behind:
+                    time.sleep(0.001)
+                behind[0].join(10)
+                steps.append(step)
+            on_step(step, tokens_BL)
+
+        return plain(*args, on_step=heed, **kwargs)
+
+    monkeypatch.setattr(_PatchModel, "decode", decode)
+    monkeypatch.setattr(generation, "generate", generate)
+    with pytest.raises(MemoryError, match="no room for pictures"):
+        draw()
+    assert (len(batches), steps) in ((2, [0]), (1, []))
+
+
+def test_an_interrupted_stretch_is_drawn_again_in_the_same_batches(cut, draw, generated, monkeypatch):
+    whole = draw("whole")
+    everything, plain = list(generated), StageOutput.write_block
+
+    def write_block(self, block, **rows):
+        if block == 6:
+            raise OSError("the network is gone")
+        plain(self, block, **rows)
+
+    with monkeypatch.context() as spoiled:
+        spoiled.setattr(StageOutput, "write_block", write_block)
+        with pytest.raises(OSError, match="the network is gone"):
+            draw()
+    generated.clear()
+    # A newer version would cut otherwise; what was begun is finished as it was begun.
+    monkeypatch.setattr("rarkit.stages.stretches.rows_per_block", lambda count, row_bytes: 100)
+    written = []
+    monkeypatch.setattr(StageOutput, "write_block", lambda self, block, **rows: (written.append(block), plain(self, block, **rows)))
+    again = draw()
+    assert written == list(range(6, 30))
+    assert generated == everything[1:]
+    for name in ("tokens", "labels", "images"):
+        assert again.layout(name).rows == 10
+        np.testing.assert_array_equal(again.read_array(name), whole.read_array(name))
