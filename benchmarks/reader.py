@@ -144,6 +144,10 @@ def main() -> None:
         sizes = {"store_bytes": output.bytes_used(), "lines_bytes": lines.stat().st_size}
         reader = RowReader(output, TOKENS)
         rows = []
+
+        def ours(index_B: NDArray[np.int64]) -> NDArray[np.int64]:
+            return reader.rows(index_B).astype(np.int64)
+
         for name, make, batches in (
             ("indexed lines", indexed, options.batches),
             ("lines in memory", kept, options.batches),
@@ -153,9 +157,9 @@ def main() -> None:
             theirs = make(lines)
             opening = time.perf_counter() - began
             # The first reading of a page maps it, in either reader: a training reads everything many times.
-            compared(reader.rows, theirs, options.rows, options.batch, batches)
+            compared(ours, theirs, options.rows, options.batch, batches)
             row = {"against": name, "opening_seconds": opening}
-            rows.append(row | compared(reader.rows, theirs, options.rows, options.batch, batches))
+            rows.append(row | compared(ours, theirs, options.rows, options.batch, batches))
             print(
                 "against {against}: {rarkit_seconds:.6f} s a batch, and {lines_seconds:.6f} s, ratio {ratio:,.1f} "
                 "(of all batches together {ratio_of_totals:,.1f})".format(**rows[-1]),

@@ -14,6 +14,7 @@ from rarkit.datasets.npz import Npz
 from rarkit.datasets.webdataset import WebDataset
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
+from rarkit.features.inception import Inception
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.constant import Constant
 from rarkit.permutation_schedules.cosine import Cosine
@@ -60,4 +61,4 @@ def rarkit_datasets() -> list[type[Dataset]]:
 
 @hookimpl
 def rarkit_feature_extractors() -> list[type[FeatureExtractor]]:
-    return [Classifier]
+    return [Classifier, Inception]

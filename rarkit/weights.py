@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PICKLED = (".bin", ".pt", ".pth")
 FORMATS = (*PICKLED, ".safetensors")
 PORTIONS = 8
+SHOWN = 3
 _EXTRAS = {"hf": "hub", "s3": "s3", "s3a": "s3"}
 
 
@@ -92,6 +93,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     raise WeightsError(
         f"{path}: weights are read from {', '.join(FORMATS)} files; {path.suffix or 'a file without suffix'} is none"
     )
+
+
+def check_tensors(place: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], cure: str) -> None:
+    """Raises WeightsError, ending with ``cure``, unless ``found`` has just the names and shapes that a network expects."""
+    missing = [name for name in expected if name not in found]
+    strange = [name for name in found if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    for what, names in (("lacks", missing), ("has what the network has not:", strange), ("has other shapes:", misshapen)):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise WeightsError(f"{place} {what} {', '.join(names[:SHOWN])}{more}. {cure}")
 
 
 def portions(path: Path) -> Iterator[dict[str, Tensor]]:

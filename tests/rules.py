@@ -16,13 +16,14 @@ from typing import TypeGuard
 import rarkit
 
 ROOT = Path(__file__).parents[1]
-BASE = {"errors", "images", "randomness", "weights"}
+BASE = {"errors", "places", "arrays", "images", "randomness", "weights"}
 PARTS = {"scan_orders", "permutation_schedules", "tokenizers", "attention", "datasets", "features"}
 WORK = {"models", "training", "sampling", "evaluation"}
 GROUND = BASE | {"registry"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **{room: {"errors"} for room in BASE - {"errors"}},
+    "arrays": {"errors", "places"},
     "registry": BASE,
     **dict.fromkeys(PARTS, GROUND),
     "builtin": GROUND | PARTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,8 +52,8 @@ class RowReader:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def rows(self, indices: ArrayLike) -> NDArray[np.int64]:
-        """The rows at ``indices`` (B,), as (B, …) int64, in that order."""
+    def rows(self, indices: ArrayLike) -> NDArray[Any]:
+        """The rows at ``indices`` (B,), as (B, …) of the array's own type, in that order; not to be written to."""
         index_B = np.asarray(indices, dtype=np.int64)
         if index_B.size and not (index_B.min() >= 0 and index_B.max() < len(self)):
             raise IndexError(f"rows {index_B.min()} … {index_B.max()} asked of {len(self)}")
@@ -61,4 +61,4 @@ class RowReader:
         starts, size, chunks = (row_B * self._row_bytes).tolist(), self._row_bytes, self._chunks
         # Slices of memory views, joined: NumPy's indexing takes three times as long, most of it once for each chunk.
         data = b"".join([chunks[chunk][start : start + size] for chunk, start in zip(chunk_B.tolist(), starts, strict=True)])
-        return np.frombuffer(data, self.dtype).reshape(index_B.size, *self.shape[1:]).astype(np.int64)
+        return np.frombuffer(data, self.dtype).reshape(index_B.size, *self.shape[1:])

@@ -33,7 +33,7 @@ def sample(
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this probability in all.")] = None,
     scan_order: Annotated[str | None, typer.Option(metavar="NAME", help="Another scan order than the model's own.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes CUDA where there is any.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or, on a CPU, int8.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images drawn at a time.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help=".png: a grid; .npz: arrays; else a folder.")] = "samples.png",
     gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also a .gif of the images, token by token.")] = None,

@@ -22,11 +22,11 @@ from typing import Any, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.datasets.places import reaching
 from rarkit.datasets.preparation import Preparation, load_rgb
 from rarkit.datasets.slots import Slot, Slots, packed, shared
 from rarkit.errors import DatasetError
 from rarkit.images import ImageBlock, ImageReader
+from rarkit.places import reaching
 
 BATCH_IMAGES = 16
 """Images that travel back from a worker at once: 3 MB at 256 × 256."""

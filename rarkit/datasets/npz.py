@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.arrays import checksums, header, opened, read_array
 from rarkit.datasets.base import Dataset
-from rarkit.datasets.places import filesystem_of, reaching
 from rarkit.errors import DatasetError
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.registry.component import Location, NotInFingerprint
@@ -47,30 +46,29 @@ class Npz(Dataset):
 
     def info(self) -> ImageInfo:
         place = self._place("train")
-        with _opened(place) as archive:
+        with opened(place) as archive:
             _, height, width, channels = self._image_shape(archive, place)
             names = self.class_names or tuple(str(label) for label in range(1 + int(self._labels(archive, place).max())))
         return ImageInfo(height, width, channels, names)
 
     def count(self, split: Split) -> int:
         place = self._place(split)
-        with _opened(place) as archive:
+        with opened(place) as archive:
             return self._image_shape(archive, place)[0]
 
     def content(self) -> Any:
         found = {}
         for split in self.splits():
             place = self._place(split)
-            with _opened(place) as archive:
-                members = [archive.getinfo(f"{key}.npy") for key in self._keys(archive, place)]
-                found[split] = [[member.filename, member.file_size, member.CRC] for member in members]
+            with opened(place) as archive:
+                found[split] = checksums(archive, self._keys(archive, place))
         return found
 
     def open(self, split: Split) -> ImageReader:
         if split not in self.splits():
             raise DatasetError(f"dataset 'npz' has no {split} split: its settings name no file for one")
         info, place = self.info(), self._place(split)
-        with _opened(place) as archive:
+        with opened(place) as archive:
             shape = self._image_shape(archive, place)
             if shape[1:] != (info.height, info.width, info.channels):
                 raise DatasetError(
@@ -83,7 +81,7 @@ class Npz(Dataset):
                     f"{place} has the label {labels_N.max()}, but the {info.num_classes} classes are 0 to {info.num_classes - 1}. "
                     "Set class_names to the names of all classes, or correct the labels."
                 )
-            images_NHWC = _array(archive, self._keys(archive, place)[0], place)
+            images_NHWC = read_array(archive, self._keys(archive, place)[0], place)
         return _Rows(ImageBlock(images_NHWC, labels_N))
 
     def _place(self, split: Split) -> str:
@@ -105,7 +103,7 @@ class Npz(Dataset):
 
     def _image_shape(self, archive: zipfile.ZipFile, place: str) -> tuple[int, ...]:
         key = self._keys(archive, place)[0]
-        shape, dtype = _header(archive, key, place)
+        shape, dtype = header(archive, key, place)
         if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
             raise DatasetError(
                 f"{place}: array {key} is {dtype} {_times(shape)}; images must be uint8, number × height × width × channels, "
@@ -115,13 +113,13 @@ class Npz(Dataset):
 
     def _labels(self, archive: zipfile.ZipFile, place: str) -> NDArray[np.int64]:
         images, key = self._keys(archive, place)
-        shape, dtype = _header(archive, key, place)
-        count = _header(archive, images, place)[0][0]
+        shape, dtype = header(archive, key, place)
+        count = header(archive, images, place)[0][0]
         if dtype.kind not in "iu" or shape != (count,):
             raise DatasetError(
                 f"{place}: array {key} is {dtype} {_times(shape)}; labels must be whole numbers, one for each of {count:,} images"
             )
-        labels_N = _array(archive, key, place)
+        labels_N = read_array(archive, key, place)
         if labels_N.min() < 0 or labels_N.max() > np.iinfo(np.int64).max:
             raise DatasetError(f"{place}: labels are from {labels_N.min()} to {labels_N.max()}; they must be from 0")
         return labels_N.astype(np.int64)
@@ -139,45 +137,6 @@ class _Rows(ImageReader):
         for first in range(start, stop, rows):
             chosen = slice(first, min(first + rows, stop))
             yield ImageBlock(self._everything.images_NHWC[chosen], self._everything.labels_N[chosen])
-
-
-@contextmanager
-def _opened(place: str) -> Iterator[zipfile.ZipFile]:
-    filesystem, path = filesystem_of(place)
-    with reaching(place), filesystem.open(path, "rb") as file:
-        try:
-            archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
-            raise DatasetError(f"{place} is truncated, damaged or no .npz file ({error}). Fetch it again.") from error
-        with archive:
-            yield archive
-
-
-def _header(archive: zipfile.ZipFile, key: str, place: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array, without reading it."""
-    with _reading(key, place), archive.open(f"{key}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        return shape, dtype
-
-
-def _array(archive: zipfile.ZipFile, key: str, place: str) -> NDArray[Any]:
-    with _reading(key, place), archive.open(f"{key}.npy") as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
-
-
-@contextmanager
-def _reading(key: str, place: str) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # zip files, decompressors and NumPy's headers each have errors of their own
-        raise DatasetError(
-            f"{place}: array {key} is damaged or not an array of numbers ({type(error).__name__}: {error}). Fetch the file again."
-        ) from error
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -19,12 +19,13 @@ from rarkit.errors import UserError
 from rarkit.recipe.sections import SampleSettings
 from rarkit.stages.base import model_grid
 from rarkit.stages.progress import Reporter
+from rarkit.stages.sample import prepared
 from rarkit.stages.threads import sensible_threads
 from rarkit.stages.tokenize import decoded
 from rarkit.workflow import resolve_device
 
 if TYPE_CHECKING:
-    from rarkit.models.transformer import OrderedTransformer
+    from rarkit.sampling.prepared import Prepared
 
 INDICES_PER_CLASS = 100_000
 """Sample k of class c is drawn with the noise of index c · 100,000 + k, so it is the same whatever else is drawn with it."""
@@ -112,7 +113,7 @@ def sample(
         top_k: draw from the k likeliest tokens only.
         top_p: draw from the likeliest tokens that together reach this probability.
         scan_order: the name of a scan order, for a model that was trained on any (by random permutations, say).
-        precision: ``"float32"`` or ``"bfloat16"``; a checkpoint is drawn from in float32 unless told otherwise.
+        precision: ``"float32"``, ``"bfloat16"`` or, on a CPU, ``"int8"``; a checkpoint is drawn from in float32 unless told otherwise.
         batch_size: images drawn at a time.
         device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA where there is any.
         quiet: no progress on stderr.
@@ -156,7 +157,7 @@ def draw(
     indices_N = labels_N * INDICES_PER_CLASS + np.tile(np.arange(per_class), len(labels))
     with sensible_threads(recipe, device):
         # Both before the long part, so that a file that is missing is missed at once.
-        model, tokenizer = source.model(device), source.tokenizer(device)
+        model, tokenizer = prepared(source.model(device), source.settings), source.tokenizer(device)
         tokens_NL = _tokens(model, source, labels_N, indices_N, seed, reporter)
         with reporter.task("decode", len(labels_N), "images") as advance:
             parts = []
@@ -179,7 +180,7 @@ def draw(
 
 
 def _tokens(
-    model: OrderedTransformer,
+    model: Prepared,
     source: Source,
     labels_N: NDArray[np.int64],
     indices_N: NDArray[np.int64],

@@ -17,6 +17,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sections import SampleSettings
 from rarkit.registry.loader import registry
 from rarkit.runs import open_run
+from rarkit.sampling.costs import MODEL_DTYPES
 from rarkit.sampling.guidance import PowerCosine
 from rarkit.stages.base import read_state
 from rarkit.weights import FORMATS
@@ -48,17 +49,17 @@ class Source:
             reason = str(error).strip().splitlines()[0]
             raise CapabilityError(f"device {device!r} cannot be used here ({reason}). Use cpu, cuda or auto.") from error
         for table, part in (("attention", self.recipe.attention), ("tokenizer", self.recipe.tokenizer)):
-            if said := part.capability(device, self.settings.precision):
+            if said := part.capability(device, MODEL_DTYPES[self.settings.precision]):
                 raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {said}")
 
     def model(self, device: str) -> OrderedTransformer:
-        """The transformer, in the settings' precision."""
+        """The transformer, in the type that the settings' precision asks for."""
         import torch
 
         from rarkit.models.checkpoints import load_rar
         from rarkit.stages.train import rar_config, trained_model
 
-        recipe, dtype = self.recipe, getattr(torch, self.settings.precision)
+        recipe, dtype = self.recipe, getattr(torch, MODEL_DTYPES[self.settings.precision])
         if recipe.train is not None:
             return trained_model(self._output("train"), recipe, device).to(dtype)
         assert recipe.model.weights is not None

@@ -37,8 +37,14 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
         broken = int((~np.isfinite(features).all(1)).sum())
         raise UserError(f"features of {broken} of {count} images are not finite. Look at those images and at the extractor.")
     mean_F = features.mean(0)
-    _, factor_RF = np.linalg.qr((features - mean_F) / np.sqrt(count - 1))
+    factor_RF = np.linalg.qr((features - mean_F) / np.sqrt(count - 1), mode="r")
     return Gaussian(mean_F, factor_RF)
+
+
+def gaussian_of(mean_F: NDArray[np.floating[Any]], covariance_FF: NDArray[np.floating[Any]]) -> Gaussian:
+    """The normal distribution with a given mean (F,) and covariance (F, F); what rounding left below 0 of its spectrum is 0."""
+    values_F, vectors_FF = np.linalg.eigh(np.asarray(covariance_FF, np.float64))
+    return Gaussian(np.asarray(mean_F, np.float64), np.sqrt(np.maximum(values_F, 0.0))[:, None] * vectors_FF.T)
 
 
 def frechet_distance(a_NF: NDArray[np.floating[Any]], b_MF: NDArray[np.floating[Any]]) -> float:

@@ -18,7 +18,7 @@ def inception_score(logits_NK: NDArray[np.floating[Any]], split_size: int | None
     """exp of the mean Kullback–Leibler divergence of an image's class distribution from that of all images; from 1 to K.
 
     Salimans et al., "Improved Techniques for Training GANs", 2016. As in OpenAI's ADM evaluator, it is the mean over consecutive
-    splits of 5,000 images (the last may be smaller); shuffle images that are sorted by class first, or pass None for one split.
+    splits of 5,000 images (the last may be smaller); put images that are sorted by class into the order of ``taking_turns`` first.
 
     Args:
         logits_NK: class scores before the softmax. With another classifier than Inception it is comparable only with itself.
@@ -32,6 +32,19 @@ def inception_score(logits_NK: NDArray[np.floating[Any]], split_size: int | None
         log_mean_K = np.logaddexp.reduce(part, axis=0) - np.log(len(part))
         scores.append(np.exp((np.exp(part) * (part - log_mean_K)).sum(1).mean()))
     return float(np.mean(scores))
+
+
+def taking_turns(labels_N: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The rows (N,) in an order in which classes take turns: the first of each class, then the second of each, and so on.
+
+    Images that are stored class by class are put in this order where consecutive images are taken together, as in the splits of
+    the inception score.
+    """
+    by_class_N = np.argsort(labels_N, kind="stable")
+    _, counts = np.unique(labels_N, return_counts=True)
+    turn_N = np.arange(len(labels_N)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: NDArray[np.int64] = by_class_N[np.argsort(turn_N, kind="stable")]
+    return found
 
 
 def _log_softmax(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

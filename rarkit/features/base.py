@@ -16,6 +16,8 @@ from rarkit.registry.component import Component
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rarkit.features.reference_batch import ReferenceBatch
+
 LearnedState = Mapping[str, NDArray[np.generic]]
 """What ``fit`` learned: arrays by name."""
 
@@ -23,10 +25,13 @@ LearnedState = Mapping[str, NDArray[np.generic]]
 @final
 @dataclass(frozen=True)
 class Features:
-    """What an extractor sees in a batch: ``features_BF`` float32, and class scores ``logits_BC`` where it is a classifier."""
+    """What an extractor sees in a batch, all float32."""
 
     features_BF: Tensor
     logits_BC: Tensor | None = None
+    """Class scores, where it is a classifier."""
+    spatial_BS: Tensor | None = None
+    """Features that keep where in the image things are, where it has such."""
 
 
 class FeatureModel(ABC):
@@ -43,8 +48,15 @@ class FeatureExtractor(Component):
     kind: ClassVar[str] = "feature_extractors"
     learns: ClassVar[bool] = False
     """Whether ``fit`` has to be called, on real training images, before ``build``."""
-    distance_name: ClassVar[str] = "frechet_distance"
-    """What the Fréchet distance in these features is called. ``"fid"`` belongs to the Inception network of the FID paper alone."""
+    knows_classes: ClassVar[bool] = True
+    """Whether class scores are those of the dataset's own classes; if not, they serve the inception score alone."""
+
+    def distance_names(self) -> dict[str, str]:
+        """What Fréchet distances in ``features`` and ``spatial`` are called.
+
+        ``"fid"`` and ``"sfid"`` belong to the Inception network of the FID paper alone, with its published weights.
+        """
+        return {"features": "frechet_distance", "spatial": "spatial_frechet_distance"}
 
     def check_images(self, info: ImageInfo) -> None:
         """Raises GridError if such images cannot be looked at."""
@@ -52,6 +64,10 @@ class FeatureExtractor(Component):
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Learns from real training images; only called where ``learns`` is true."""
         raise TypeError(f"feature extractor {self.name!r} has nothing to learn: learns is False")
+
+    def reference_batch(self) -> ReferenceBatch | None:
+        """The real images that a published protocol compares with; None for the dataset's own training images."""
+        return None
 
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> FeatureModel:

@@ -64,7 +64,7 @@ def rehearsal(recipe: Recipe) -> Recipe:
     if recipe.sample is not None:
         changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": tuple(classes), "batch_size": SAMPLES})
     if recipe.evaluate is not None:
-        changes["evaluate"] = recipe.evaluate.model_copy(update={"features": recipe.evaluate.features.rehearsed(), "bootstrap": 2})
+        changes["evaluate"] = recipe.evaluate.model_copy(update={"features": recipe.evaluate.features.rehearsed(), "bootstrap": 0})
     return recipe.model_copy(update=changes).named(
         f"{recipe.recipe_name}-rehearsal", f"{recipe.command} --rehearse", rehearsal=True
     )

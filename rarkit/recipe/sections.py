@@ -15,6 +15,8 @@ from rarkit.weights import checksum
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["float32", "bfloat16"]
+SamplingPrecision = Literal["float32", "bfloat16", "int8"]
+CachePrecision = Literal["same", "float8"]
 PresetName = Literal["rar_b", "rar_l", "rar_xl", "rar_xxl"]
 
 
@@ -118,8 +120,10 @@ class SampleSettings(Settings):
     """Draw from the k likeliest tokens only."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Draw from the likeliest tokens that together reach this probability."""
-    precision: Precision = "float32"
-    """Type of weights and cache while sampling."""
+    precision: SamplingPrecision = "float32"
+    """Type of weights and cache while sampling; int8, on a CPU alone, is of the blocks' projections, and all else bfloat16."""
+    kv_cache: CachePrecision = "same"
+    """Type of the KV cache: the same as the weights', or float8 (e4m3), which takes half the memory of bfloat16."""
     batch_size: Annotated[PositiveInt, NotInFingerprint()] = 64
     """Images drawn at a time; the samples do not depend on it."""
     npz: Annotated[bool, NotInFingerprint()] = False
@@ -131,6 +135,10 @@ class EvaluateSettings(Settings, ABC):
 
     features: SerializeAsAny[FeatureExtractor] = Classifier()
     """The feature extractor; a table with ``name``."""
+    yardsticks: bool = True
+    """Whether held-out images, reconstructions and uniform tokens are measured too, and the model's bits per token on them.
+
+    They need the dataset's images; without, and with an extractor that brings its own reference, no data is needed."""
     bootstrap: Annotated[int, Field(ge=0)] = 100
     """Resamplings behind each interval (5 % to 95 %); 0 for none."""
     batch_size: Annotated[PositiveInt, NotInFingerprint()] = 256

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.reader import RowReader
+from rarkit.evaluation import taking_turns
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.text import to_toml
 from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
@@ -25,6 +27,7 @@ from rarkit.stages.train import training_log
 
 SHOWN_PER_CLASS = 10
 SHOWN_CLASSES = 10
+NPZ_ROWS = 64
 
 
 def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: Path) -> list[str]:
@@ -75,10 +78,11 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         _write(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
-        drawn = outputs["sample"]
-        layout = drawn.layout("images")
-        blocks = (drawn.read_array("images", *layout.block_rows(block)) for block in range(layout.blocks))
-        write_npz(blocks, drawn.read_array("labels"), folder / "samples.npz")
+        images, labels_N = RowReader(outputs["sample"], "images"), outputs["sample"].read_array("labels")
+        # The ADM evaluator takes consecutive images together for the inception score; they are stored class by class.
+        turn_N = taking_turns(labels_N)
+        blocks = (images.rows(turn_N[start : start + NPZ_ROWS]) for start in range(0, len(turn_N), NPZ_ROWS))
+        write_npz(blocks, labels_N[turn_N], folder / "samples.npz")
         files.append("samples.npz")
     _write(folder / "report.html", render(report))
     return [*files, "report.html"]
@@ -131,12 +135,12 @@ def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, Pict
         images = [outputs["sample"].read_array("images", place * per_class, place * per_class + count) for place in shown]
         grids["samples"] = PictureGrid(
             title="Samples",
-            caption=f"{count} samples of each class shown, in the order in which they were drawn: nothing was selected.",
+            caption=f"{count} {'sample' if count == 1 else 'samples'} of each class shown, in the order in which they were drawn: nothing was selected.",
             images_NHWC=np.concatenate(images),
             columns=count,
             row_labels=tuple(names[classes[place]] for place in shown),
         )
-    if "reference" in outputs:
+    if "reference" in outputs and "shown_originals" in outputs["reference"].record()["arrays"]:
         pairs = [outputs["reference"].read_array(f"shown_{which}") for which in ("originals", "reconstructions")]
         grids["reconstructions"] = PictureGrid(
             title="Reconstructions",
@@ -154,9 +158,11 @@ def _training_curves(log: Mapping[str, Any]) -> list[Curve]:
     step, loss = log["step"], log["loss"] / math.log(2)
     window = max(1, len(step) // 50)
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    series = (Series("each step", step, loss, faint=True), Series(f"mean of {window}", step[window - 1 :], smooth))
+    series = [Series("each step", step, loss, faint=window > 1)]
+    if window > 1:
+        series.append(Series(f"mean of {window}", step[window - 1 :], smooth))
     return [
-        Curve("Loss", "step", "bits per token", series),
+        Curve("Loss", "step", "bits per token", tuple(series)),
         Curve("Random ratio", "step", "share of random permutations", (Series("r", step, log["random_ratio"]),)),
         Curve("Learning rate", "step", "learning rate", (Series("learning rate", step, log["learning_rate"]),)),
     ]

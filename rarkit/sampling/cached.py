@@ -15,7 +15,7 @@ from rarkit.models.transformer import PREFIX, OrderedTransformer
 from rarkit.sampling.base import Decoder, guide, guided_steps
 from rarkit.sampling.captured import CapturedSteps
 from rarkit.sampling.prepared import Prepared, prepare
-from rarkit.sampling.steps import SlicedSteps, Steps
+from rarkit.sampling.steps import DenseSteps, SlicedSteps, Steps
 
 
 @final
@@ -54,6 +54,7 @@ class CachedDecoder(Decoder):
 
 
 def steps_for(prepared: Prepared) -> type[Steps]:
-    """On CUDA captured graphs, if the model's attention is PyTorch's; else eager steps, with any attention."""
-    captured = prepared.model.cls_token.is_cuda and prepared.model.attends_with_pytorch
-    return CapturedSteps if captured else SlicedSteps
+    """Kernels chosen for one query, if the model's attention is PyTorch's choice; else the attention that was asked for, eagerly."""
+    if not prepared.model.attends_with_pytorch:
+        return SlicedSteps
+    return CapturedSteps if prepared.model.cls_token.is_cuda else DenseSteps

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from rarkit.sampling.modulations import Modulations
 from rarkit.sampling.prepared import Prepared
-from rarkit.sampling.steps import Steps, cache_shape, one_step
+from rarkit.sampling.steps import Steps, narrowed, new_cache, one_step
 
 BUCKET = 64
 """The part of the cache that is read grows by so many entries at a time: one graph each."""
@@ -36,7 +36,7 @@ class CapturedSteps(Steps):
         self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
         self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
         # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
-        self.kv = model.cls_token.new_zeros(cache_shape(model.config, rows))
+        self.kv = new_cache(prepared, rows)
         self.x_RD = model.cls_token.new_zeros(rows, model.config.hidden_size)
         self.entry_1, self.slot_1 = (torch.zeros(1, dtype=torch.int64, device=self.x_RD.device) for _ in range(2))
         self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
@@ -79,12 +79,14 @@ class CapturedSteps(Steps):
 
         def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
             keys_RNSK, values_RNSK = self.kv[layer, 0, :rows], self.kv[layer, 1, :rows]
-            keys_RNSK.index_copy_(2, self.entry_1, k_RNK[:, :, None])
-            values_RNSK.index_copy_(2, self.entry_1, v_RNK[:, :, None])
+            for cached_RNSK, new_RNK in ((keys_RNSK, k_RNK), (values_RNSK, v_RNK)):
+                # As bytes where it is float8, which PyTorch does not index.
+                plain = cached_RNSK.view(torch.uint8) if cached_RNSK.element_size() == 1 else cached_RNSK
+                plain.index_copy_(2, self.entry_1, narrowed(new_RNK, cached_RNSK.dtype).view(plain.dtype)[:, :, None])
             read_RN1K = functional.scaled_dot_product_attention(
                 q_RNK[:, :, None],
-                keys_RNSK[:, :, :length],
-                values_RNSK[:, :, :length],
+                keys_RNSK[:, :, :length].to(q_RNK.dtype),
+                values_RNSK[:, :, :length].to(q_RNK.dtype),
                 attn_mask=mask_T.expand(rows, self.config.num_heads, 1, length),
             )
             return read_RN1K[:, :, 0]

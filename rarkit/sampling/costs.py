@@ -13,6 +13,8 @@ from rarkit.models.config import RARConfig
 
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 """Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
+MODEL_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
+"""Torch's name of the type that the model is loaded in, by precision."""
 TABLE_BYTES = 2**28
 """How large the decoder's tables of modulations may grow."""
 
@@ -39,7 +41,9 @@ class SamplingBytes:
         return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace + self.laid_out
 
 
-def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str, laid_out: bool = False) -> SamplingBytes:
+def sampling_bytes(
+    config: RARConfig, *, batch: int, guided: bool, dtype: str, laid_out: bool = False, float8_cache: bool = False
+) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
 
     Args:
@@ -48,16 +52,20 @@ def sampling_bytes(config: RARConfig, *, batch: int, guided: bool, dtype: str, l
         guided: whether the unconditional branch is computed too.
         dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
         laid_out: whether the projections are copied into a layout for decoding, as on x86 CPUs.
+        float8_cache: whether the cache has one byte a number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     rows = 2 * batch if guided else batch
     classes = min(batch, config.num_classes) + guided
     at_once = entries_at_once(config, classes, element)
     step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * element
+    cached = 2 * rows * entries * width
+    # A cache in another type is widened block by block.
+    step += cached * element if float8_cache else 0
     filling = at_once * classes * 8 * width * element
     return SamplingBytes(
         weights=config.parameter_count() * element,
-        kv_cache=2 * config.depth * rows * entries * width * element,
+        kv_cache=config.depth * cached * (1 if float8_cache else element),
         modulations=at_once * _entry_bytes(config, classes, element),
         logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
         workspace=max(step, filling),

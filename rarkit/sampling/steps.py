@@ -6,14 +6,16 @@ N heads, K head width, V codebook size; M modulations.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.models.config import RARConfig
 from rarkit.sampling.modulations import Modulations
 from rarkit.sampling.prepared import Prepared, PreparedBlock
 
@@ -21,6 +23,9 @@ ModulationsOf = Callable[[int], Tensor]
 """A block's number (−1: the final norm's) to the folded modulations of this entry, (R, M)."""
 Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
+
+ENTRIES_MORE = 32
+"""How many entries more than are filled the dense cache is laid out for."""
 
 
 class Steps(ABC):
@@ -47,9 +52,19 @@ class Steps(ABC):
         """
 
 
-def cache_shape(config: RARConfig, rows: int) -> tuple[int, ...]:
-    """(depth, 2, R, N, S, K): keys, then values, of each block."""
-    return (config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size)
+def new_cache(prepared: Prepared, rows: int) -> Tensor:
+    """(depth, 2, R, N, S, K), zeros: keys, then values, of each block."""
+    config = prepared.model.config
+    shape = (config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size)
+    return torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
+
+
+def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the cache's type: what lies beyond the range of float8 becomes its largest number, not NaN."""
+    if values.dtype == dtype:
+        return values
+    most = torch.finfo(dtype).max
+    return values.clamp(-most, most).to(dtype)
 
 
 def one_step(prepared: Prepared, x_RD: Tensor, modulations_of: ModulationsOf, read: Read) -> Tensor:
@@ -76,13 +91,12 @@ def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Ten
     return shift_RD.addcmul(functional.layer_norm(x_RD, (config.hidden_size,), eps=config.layer_norm_eps), scale_RD)
 
 
-@final
-class SlicedSteps(Steps):
-    """Tables and cache are read through slices of exactly the filled length, with the model's own attention."""
+class EagerSteps(Steps):
+    """Entries one by one, as they come; ``read`` decides how the cache is laid out and attended to."""
 
     def __init__(self, prepared: Prepared, rows: int) -> None:
         self.prepared, self.model = prepared, prepared.model
-        self.kv = self.model.cls_token.new_empty(cache_shape(self.model.config, rows))
+        self.kv = new_cache(prepared, rows)
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
         self.modulations = Modulations(self.model, len(set(class_ids_R.tolist())))
@@ -90,17 +104,70 @@ class SlicedSteps(Steps):
         self.positions_SD = self.model.positions(order_L)
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
-        rows = len(x_RD)
         self.modulations.reach(entry)
+        rows, x_RD = len(x_RD), x_RD + self.positions_SD[entry]
+        return one_step(self.prepared, x_RD, lambda layer: self.modulations.rows(layer, entry, rows), partial(self.read, entry))
 
-        def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
-            keys_RNSK, values_RNSK = self.kv[layer, 0, :rows], self.kv[layer, 1, :rows]
-            keys_RNSK[:, :, entry] = k_RNK
-            values_RNSK[:, :, entry] = v_RNK
-            filled = slice(0, entry + 1)
-            read_RN1K = self.model.attention(q_RNK[:, :, None], keys_RNSK[:, :, filled], values_RNSK[:, :, filled], causal=False)
-            return read_RN1K[:, :, 0]
+    @abstractmethod
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """``Read`` at an entry."""
 
-        return one_step(
-            self.prepared, x_RD + self.positions_SD[entry], lambda layer: self.modulations.rows(layer, entry, rows), read
-        )
+
+@final
+class SlicedSteps(EagerSteps):
+    """The model's own attention, whatever it is, reads slices of exactly the filled length."""
+
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """Through slices of the cache."""
+        kv_2RNSK = self.kv[layer, :, : len(q_RNK)]
+        kv_2RNSK[0, :, :, entry], kv_2RNSK[1, :, :, entry] = (narrowed(new, self.kv.dtype) for new in (k_RNK, v_RNK))
+        keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1].to(q_RNK.dtype)
+        return self.model.attention(q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)[:, :, 0]
+
+
+@final
+class DenseSteps(EagerSteps):
+    """For CPUs: the filled part of the cache lies together in memory, and plain products read it.
+
+    In a slice, entries that are still empty lie between one head's filled ones and the next head's. A processor that reads ahead
+    stumbles there, at about half its bandwidth. So each block's memory is laid out for a few entries more than are filled, and
+    when these are used up it moves on to the memory of the block before, laid out for more; what is not filled yet is masked.
+    """
+
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        super().__init__(prepared, rows)
+        self.scale = self.model.config.head_size**-0.5
+        self.spare = torch.empty_like(self.kv[0])
+
+    def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
+        super().begin(class_ids_R, order_L)
+        self.laid_out = 0
+        self.memory = [*self.kv]
+
+    def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        if entry == self.laid_out:
+            self._lay_out(min(entry + ENTRIES_MORE, self.model.config.seq_len + 1))
+        return super().advance(x_RD, entry)
+
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """Through products over all that is laid out."""
+        kv_2RNSK = self._dense(self.memory[layer], self.laid_out)[:, : len(q_RNK)]
+        for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
+            cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
+        keys_RNSK, values_RNSK = kv_2RNSK.to(q_RNK.dtype)
+        scores_RN1S = torch.matmul((q_RNK * self.scale)[:, :, None], keys_RNSK.transpose(-2, -1))
+        scores_RN1S[..., entry + 1 :] = float("-inf")
+        return torch.matmul(scores_RN1S.softmax(-1), values_RNSK)[:, :, 0]
+
+    def _lay_out(self, entries: int) -> None:
+        filled, self.laid_out = self.laid_out, entries
+        for layer, memory in enumerate(self.memory if filled else ()):
+            self._dense(self.spare, entries)[:, :, :, :filled] = self._dense(memory, filled)
+            self.memory[layer], self.spare = self.spare, memory
+
+    @staticmethod
+    def _dense(memory_2RNSK: Tensor, entries: int) -> Tensor:
+        """(2, R, N, ``entries``, K) at the beginning of a block's memory."""
+        two, rows, heads, _, width = memory_2RNSK.shape
+        shape = (two, rows, heads, entries, width)
+        return memory_2RNSK.view(-1)[: math.prod(shape)].view(shape)

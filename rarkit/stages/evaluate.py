@@ -17,7 +17,7 @@ METRICS_FILE = "metrics.json"
 
 @final
 class Evaluate(Stage):
-    """Samples and reference → ``metrics.json``, and the samples' ``features`` and ``logits``."""
+    """Samples and reference → ``metrics.json``, and what the extractor sees in the samples."""
 
     name = "evaluate"
 
@@ -25,6 +25,9 @@ class Evaluate(Stage):
         return recipe.evaluate is not None
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...]:
+        assert recipe.evaluate is not None
+        if not recipe.evaluate.yardsticks:
+            return ("sample", "reference")
         return (*(("train",) if recipe.train is not None else ()), "tokenize", "sample", "reference")
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
@@ -32,7 +35,8 @@ class Evaluate(Stage):
         return {"seed": recipe.seed, "evaluate": recipe.evaluate.identity()}
 
     def run(self, work: Work) -> None:
-        from rarkit.stages.measures import bits_per_token, feature_metrics, reconstruction_metrics
+        from rarkit.stages.likeness import feature_metrics
+        from rarkit.stages.measures import bits_per_token, reconstruction_metrics
 
         recipe, output, samples = work.recipe, work.output, work.inputs["sample"]
         assert recipe.evaluate is not None
@@ -43,6 +47,8 @@ class Evaluate(Stage):
             seen = features_of(extractor, blocks, advance)
         for name, values in seen.items():
             output.write_array(name, values, rows=BLOCK_ROWS)
-        metrics = [*feature_metrics(work, seen), bits_per_token(work), *reconstruction_metrics(work)]
+        metrics = feature_metrics(work, seen)
+        if recipe.evaluate.yardsticks:
+            metrics += [bits_per_token(work), *reconstruction_metrics(work)]
         output.write_file(METRICS_FILE, json.dumps({"metrics": metrics, "samples": layout.shape[0]}, indent=2).encode())
         output.finish([METRICS_FILE])

@@ -12,13 +12,14 @@ import numpy as np
 from rarkit.errors import DatasetError
 from rarkit.models.config import RARConfig
 from rarkit.recipe.schema import Recipe
-from rarkit.sampling.costs import SamplingBytes, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.sampling.costs import MODEL_DTYPES, SamplingBytes, sampling_bytes, sampling_flops, sampling_traffic
 from rarkit.stages.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
 from rarkit.stages.obstacles import cure, missing_content, part_obstacles
 from rarkit.stages.pipeline import Plan
+from rarkit.stages.reference import opens_data
 from rarkit.stages.sample import sample_labels
 from rarkit.stages.stretches import sample_rows, stretches
-from rarkit.stages.tokenize import token_dtype
+from rarkit.stages.tokenize import Tokenize, token_dtype
 from rarkit.stages.train import rar_config
 from rarkit.training.costs import TrainingBytes, step_flops, training_bytes
 
@@ -27,8 +28,6 @@ UTILISATION = 0.4
 USABLE = 0.9
 """The share of a GPU's memory that is planned with: the driver, libraries and fragments take the rest."""
 LABEL_BYTES = 4
-FROM_IMAGES = ("fit", "tokenize", "reference")
-"""The stages that open the dataset's images."""
 
 
 @final
@@ -103,7 +102,8 @@ def _missing_content(plan: Plan) -> dict[str, str]:
     if plan.obstacle is None:
         return {}
     found = missing_content(plan.recipe)
-    wanted = any(stage.name in FROM_IMAGES and stage.action == "blocked" for stage in plan.stages)
+    blocked = {stage.name for stage in plan.stages if stage.action == "blocked"}
+    wanted = bool(blocked & {"fit", "tokenize"}) or ("reference" in blocked and opens_data(plan.recipe))
     if not wanted and _shape_known(plan.recipe):
         found.pop("dataset", None)
     return {table: cure(error) for table, error in found.items()}
@@ -119,7 +119,7 @@ def _shape_known(recipe: Recipe) -> bool:
 
 def _images(recipe: Recipe) -> dict[str, int | None]:
     # Stages that open the images are left out where tokens are imported, or weights released.
-    if recipe.evaluate is None and (recipe.train is None or recipe.train.tokens is not None):
+    if not Tokenize().wanted(recipe):
         return {}
     found: dict[str, int | None] = {}
     for split in recipe.dataset.splits():
@@ -193,9 +193,10 @@ def _sample(recipe: Recipe, config: RARConfig, gpu: Gpu) -> SampleNeeds | None:
         work = sampling_flops(config, batch=batch, classes=classes, guided_steps=guided)
         traffic = sampling_traffic(config, batch=batch, guided_steps=guided, dtype=sample.precision)
         flops += count * work
-        seconds += count * max(work / gpu.rates[sample.precision], traffic / gpu.bandwidth)
+        seconds += count * max(work / gpu.rates[MODEL_DTYPES[sample.precision]], traffic / gpu.bandwidth)
     batch = max(size for size, _ in batches)
-    memory = sampling_bytes(config, batch=batch, guided=guided > 0, dtype=sample.precision)
+    float8_cache = sample.kv_cache == "float8"
+    memory = sampling_bytes(config, batch=batch, guided=guided > 0, dtype=sample.precision, float8_cache=float8_cache)
     fits = memory.total <= USABLE * gpu.memory
     return SampleNeeds(len(labels_M), batch, flops, memory, fits, seconds / UTILISATION / 3600)
 

@@ -14,6 +14,10 @@ from rarkit.stages.train import imported
 PUBLISHED = {
     **{f"rar_{size}.bin": f"hf://yucornetto/RAR/rar_{size}.bin" for size in ("b", "l", "xl", "xxl")},
     "maskgit-vqgan-imagenet-f16-256.bin": "hf://fun-research/TiTok/maskgit-vqgan-imagenet-f16-256.bin",
+    "pt_inception-2015-12-05-6726825d.pth": "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth",
+    "VIRTUAL_imagenet256_labeled.npz": "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
+    "VIRTUAL_imagenet256_labeled.npz",
 }
 """Where the released files are to be had, by their names."""
 
@@ -38,6 +42,8 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
             f"[attention] {attention.name!r} cannot drop attention weights, and model.attention_dropout is "
             f"{recipe.model.attention_dropout}: set it to 0, or choose another [attention]"
         )
+    if recipe.sample is not None and recipe.sample.precision == "int8" and device != "cpu":
+        found["sample"] = "sample.precision 'int8' is for CPUs: set it to 'bfloat16', or run with --device cpu"
     dtype = train.precision if train is not None else "float32"
     for table in PART_TABLES:
         part: Any = recipe
@@ -72,8 +78,10 @@ def missing_content(recipe: Recipe) -> dict[str, RarkitError]:
 
 
 def cure(error: RarkitError) -> str:
-    """The message of an error, with the place where a released file is to be had."""
+    """The message of an error, with the places where the released files in it are to be had."""
+    said = str(error)
     for name, place in PUBLISHED.items():
         if name in str(error):
-            return f'{error} It is published as {place}, which may also be named instead (pip install "rarkit[hub]").'
-    return str(error)
+            hub = ', which may also be named instead (pip install "rarkit[hub]")' if place.startswith("hf://") else ""
+            said += f" {name} is published as {place}{hub}."
+    return said

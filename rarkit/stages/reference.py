@@ -5,7 +5,7 @@ Shape letters: N images, L tokens of an image, F features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, final
 
 import numpy as np
@@ -19,17 +19,23 @@ from rarkit.stages.base import Stage, Work, model_grid, read_state, write_state
 from rarkit.stages.progress import Advance
 from rarkit.stages.tokenize import decoded
 
-YARDSTICK_IMAGES = 10_000
+YARDSTICK_IMAGES = 50_000
 SHOWN_IMAGES = 20
 BLOCK_ROWS = 4096
+REAL, LABELS, MEAN, COVARIANCE = "real", "labels", "mean", "covariance"
+Sets = dict[str, tuple[Iterable[NDArray[np.uint8]], int]]
+"""Batches of images, and how many images these are, by name."""
 
 
 @final
 class Reference(Stage):
-    """Images → features of ``train``, ``test``, ``reconstructions``, ``uniform`` (decoded random tokens).
+    """Images → features of ``real`` ones, and with yardsticks of ``test``, ``reconstructions``, ``uniform`` (random tokens).
 
-    Arrays: ``<set>_features`` (N, F) float32, ``<set>_logits`` (N, C) float32, ``<set>_labels`` (N,); ``shown_originals`` and
-    ``shown_reconstructions`` for the report; and what the extractor learned. Sets other than ``train`` hold at most 10,000 images.
+    Real ones are the training images, or the extractor's own reference batch. Arrays, in float32: ``<set>_features`` (N, F), and
+    where the extractor gives them ``<set>_logits`` (N, C) and ``<set>_spatial``; ``<set>_labels`` (N,) unless it is a reference
+    batch; ``real_features_mean`` and ``real_features_covariance`` (and of ``spatial``) where that brings statistics of its own;
+    with yardsticks ``shown_originals`` and ``shown_reconstructions`` for the report; and what the extractor learned. Yardsticks
+    are of at most 50,000 images.
     """
 
     name = "reference"
@@ -38,55 +44,79 @@ class Reference(Stage):
         return recipe.evaluate is not None
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...]:
+        assert recipe.evaluate is not None
+        if not recipe.evaluate.yardsticks:
+            return ()
         return (*(("fit",) if recipe.tokenizer.learns else ()), "tokenize")
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
         assert recipe.evaluate is not None
-        return {
-            "seed": recipe.seed,
-            "dataset": recipe.dataset.identity(),
-            "tokenizer": recipe.tokenizer.identity(),
-            "features": recipe.evaluate.features.identity(),
-        }
+        features, yardsticks = recipe.evaluate.features, recipe.evaluate.yardsticks
+        identity = {"seed": recipe.seed, "features": features.identity(), "yardsticks": yardsticks}
+        if opens_data(recipe):
+            identity["dataset"] = recipe.dataset.identity()
+        if yardsticks:
+            identity["tokenizer"] = recipe.tokenizer.identity()
+        return identity
 
     def run(self, work: Work) -> None:
         recipe, output = work.recipe, work.output
         assert recipe.evaluate is not None
-        extractor, grid = recipe.evaluate.features, model_grid(recipe)
+        extractor, batch = recipe.evaluate.features, recipe.evaluate.batch_size
         extractor.check_images(recipe.dataset.info())
-        train = recipe.dataset.open("train")
         state: LearnedState = {}
         if extractor.learns:
             work.reporter.say(f"reference: training feature extractor {extractor.name!r}")
-            state = extractor.fit(train, derived_seed(recipe.seed, "fit features"))
+            state = extractor.fit(recipe.dataset.open("train"), derived_seed(recipe.seed, "fit features"))
             write_state(output, state)
+        given = extractor.reference_batch()
+        if given is not None:
+            sets: Sets = {REAL: (given.batches(batch), len(given))}
+            for what, statistics in given.statistics().items():
+                for part, values in zip((MEAN, COVARIANCE), statistics, strict=True):
+                    output.write_array(f"{REAL}_{what}_{part}", values)
+        else:
+            train, labels = recipe.dataset.open("train"), list[NDArray[np.int64]]()
+            sets = {REAL: (images_of(train, 0, len(train), batch, labels), len(train))}
+        if recipe.evaluate.yardsticks:
+            sets |= _yardsticks(work)
         model = extractor.build(state, work.device)
-        tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-        batch = recipe.evaluate.batch_size
-        split = held_out_split(recipe)
-        held_out = recipe.dataset.open(split)
-        count = min(len(held_out), YARDSTICK_IMAGES)
-        tokens_NL = work.inputs["tokenize"].read_array(f"{split}_tokens", 0, count).astype(np.int64)
-        labels_N = work.inputs["tokenize"].read_array(f"{split}_labels", 0, count).astype(np.int64)
-        generator = np.random.Generator(np.random.Philox(derived_seed(recipe.seed, "uniform tokens")))
-        uniform_NL = generator.integers(0, recipe.tokenizer.codebook_size(), tokens_NL.shape)
-        sets = {"train": (images_of(train, 0, len(train), batch), len(train))}
-        if split == "test":
-            sets["test"] = images_of(held_out, 0, count, batch), count
-        sets["reconstructions"] = decoded(tokenizer, tokens_NL, grid, batch), count
-        sets["uniform"] = decoded(tokenizer, uniform_NL, grid, batch), count
         with work.reporter.task("reference", sum(size for _, size in sets.values()), "images") as advance:
             for name, (images, _) in sets.items():
                 for key, values in features_of(model, images, advance).items():
                     output.write_array(f"{name}_{key}", values, rows=BLOCK_ROWS)
-        train_labels_N = work.inputs["tokenize"].read_array("train_labels").astype(np.int64)
-        output.write_array("train_labels", train_labels_N)
-        for name in sets.keys() - {"train"}:
-            output.write_array(f"{name}_labels", labels_N)
-        shown = held_out.read(0, min(SHOWN_IMAGES, count)).images_NHWC
-        output.write_array("shown_originals", shown)
-        output.write_array("shown_reconstructions", next(decoded(tokenizer, tokens_NL[: len(shown)], grid, SHOWN_IMAGES)))
+        if given is None:
+            output.write_array(f"{REAL}_{LABELS}", np.concatenate(labels))
         output.finish(sets=list(sets))
+
+
+def opens_data(recipe: Recipe) -> bool:
+    """Whether the reference of a recipe is made from the dataset's own images."""
+    assert recipe.evaluate is not None
+    return recipe.evaluate.yardsticks or recipe.evaluate.features.reference_batch() is None
+
+
+def _yardsticks(work: Work) -> Sets:
+    """The sets beside the samples, whose labels are written already, and the images to show."""
+    recipe, output, tokenized = work.recipe, work.output, work.inputs["tokenize"]
+    assert recipe.evaluate is not None
+    grid, batch, split = model_grid(recipe), recipe.evaluate.batch_size, held_out_split(recipe)
+    tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+    held_out = recipe.dataset.open(split)
+    count = min(len(held_out), YARDSTICK_IMAGES)
+    tokens_NL = tokenized.read_array(f"{split}_tokens", 0, count).astype(np.int64)
+    labels_N = tokenized.read_array(f"{split}_labels", 0, count).astype(np.int64)
+    generator = np.random.Generator(np.random.Philox(derived_seed(recipe.seed, "uniform tokens")))
+    uniform_NL = generator.integers(0, recipe.tokenizer.codebook_size(), tokens_NL.shape)
+    sets: Sets = {"test": (images_of(held_out, 0, count, batch), count)} if split == "test" else {}
+    sets["reconstructions"] = decoded(tokenizer, tokens_NL, grid, batch), count
+    sets["uniform"] = decoded(tokenizer, uniform_NL, grid, batch), count
+    for name in sets:
+        output.write_array(f"{name}_{LABELS}", labels_N)
+    shown = held_out.read(0, min(SHOWN_IMAGES, count)).images_NHWC
+    output.write_array("shown_originals", shown)
+    output.write_array("shown_reconstructions", next(decoded(tokenizer, tokens_NL[: len(shown)], grid, SHOWN_IMAGES)))
+    return sets
 
 
 def held_out_split(recipe: Recipe) -> Split:
@@ -94,22 +124,26 @@ def held_out_split(recipe: Recipe) -> Split:
     return "test" if "test" in recipe.dataset.splits() else "train"
 
 
-def images_of(reader: ImageReader, start: int, stop: int, batch_size: int) -> Iterable[NDArray[np.uint8]]:
-    """The images of a reader, in batches."""
-    return (block.images_NHWC for block in reader.blocks(start, stop, batch_size))
+def images_of(
+    reader: ImageReader, start: int, stop: int, batch_size: int, labels: list[NDArray[np.int64]] | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """The images of a reader, in batches; their labels are appended to ``labels``."""
+    for block in reader.blocks(start, stop, batch_size):
+        if labels is not None:
+            labels.append(block.labels_N)
+        yield block.images_NHWC
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:
-    """``features`` (N, F) of all images, and ``logits`` (N, C) where the extractor is a classifier."""
+    """``features`` (N, F) of all images; ``logits`` (N, C) where the extractor is a classifier, and ``spatial`` where it has such."""
     import torch
 
-    features, logits = [], []
+    found: dict[str, list[NDArray[np.float32]]] = {}
     with torch.inference_mode():
         for images_BHWC in images:
             seen = model(torch.from_numpy(images_BHWC))
-            features.append(seen.features_BF.float().cpu().numpy())
-            if seen.logits_BC is not None:
-                logits.append(seen.logits_BC.float().cpu().numpy())
+            for name, values in (("features", seen.features_BF), ("logits", seen.logits_BC), ("spatial", seen.spatial_BS)):
+                if values is not None:
+                    found.setdefault(name, []).append(values.float().cpu().numpy())
             advance(len(images_BHWC))
-    found = {"features": np.concatenate(features)}
-    return {**found, "logits": np.concatenate(logits)} if logits else found
+    return {name: np.concatenate(parts) for name, parts in found.items()}

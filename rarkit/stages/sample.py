@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rarkit.errors import RecipeError
 from rarkit.recipe.schema import Recipe
+from rarkit.sampling.costs import MODEL_DTYPES
 from rarkit.stages.background import Background
 from rarkit.stages.base import Stage, Work, model_grid, read_state
 from rarkit.stages.progress import Advance
@@ -26,6 +27,8 @@ from rarkit.stages.train import rar_config, trained_model
 
 if TYPE_CHECKING:
     from rarkit.models.transformer import OrderedTransformer
+    from rarkit.recipe.sections import SampleSettings
+    from rarkit.sampling.prepared import Prepared
 
 ARRAYS = ("tokens", "labels", "images")
 Drawn = tuple[int, NDArray[np.int64]]
@@ -98,13 +101,13 @@ def _draw(work: Work, own: list[Stretch], rows: dict[int, tuple[int, int]], adva
     """Generates stretches, and has those of their blocks that are in ``rows`` decoded and stored behind."""
     import torch
 
-    from rarkit.sampling import generate, prepare
+    from rarkit.sampling import generate
 
     recipe, ranks = work.recipe, work.ranks
     assert recipe.sample is not None
     settings, labels_M = recipe.sample, sample_labels(recipe)
     order = torch.from_numpy(recipe.scan_order.order(*model_grid(recipe)))
-    model = prepare(sampling_model(work))
+    model = prepared(sampling_model(work), settings)
     # One batch may wait while another is decoded and a third is generated.
     waiting = max((len(stretch.blocks) for stretch in own), default=1)
     with Background(_storing(work, rows, advance), waiting=waiting, around=_own_stream(work.device)) as behind:
@@ -192,13 +195,20 @@ def sample_labels(recipe: Recipe) -> NDArray[np.int64]:
     return np.repeat(np.array(classes, dtype=np.int64), recipe.sample.per_class)
 
 
+def prepared(model: OrderedTransformer, settings: SampleSettings) -> Prepared:
+    """A model of ``sampling_model`` laid out for decoding as the settings ask."""
+    from rarkit.sampling import prepare
+
+    return prepare(model, int8=settings.precision == "int8", float8_cache=settings.kv_cache == "float8")
+
+
 def sampling_model(work: Work) -> OrderedTransformer:
-    """The trained model, or the one whose weights the recipe names, in the precision that sampling asks for."""
+    """The trained model, or the one whose weights the recipe names, in the type that sampling's precision asks for."""
     import torch
 
     recipe = work.recipe
     assert recipe.sample is not None
-    dtype = getattr(torch, recipe.sample.precision)
+    dtype = getattr(torch, MODEL_DTYPES[recipe.sample.precision])
     if recipe.train is not None:
         return trained_model(work.inputs["train"], recipe, work.device).to(dtype)
     from rarkit.models.checkpoints import load_rar

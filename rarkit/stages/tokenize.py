@@ -28,7 +28,8 @@ class Tokenize(Stage):
     name = "tokenize"
 
     def wanted(self, recipe: Recipe) -> bool:
-        return recipe.evaluate is not None or (recipe.train is not None and recipe.train.tokens is None)
+        measured = recipe.evaluate is not None and recipe.evaluate.yardsticks
+        return measured or (recipe.train is not None and recipe.train.tokens is None)
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...]:
         return ("fit",) if recipe.tokenizer.learns else ()

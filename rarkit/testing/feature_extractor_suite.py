@@ -28,7 +28,7 @@ class FeatureExtractorSuite(ImageSuite, ABC):
             images_BHWC = self._images(6)
             given_BHWC = images_BHWC.clone()
             seen = self._built(part)(images_BHWC)
-            for numbers in (seen.features_BF, seen.logits_BC):
+            for numbers in (seen.features_BF, seen.logits_BC, seen.spatial_BS):
                 if numbers is not None:
                     assert numbers.dtype == torch.float32, f"{part!r} gives {numbers.dtype}"
                     assert numbers.ndim == 2
@@ -42,7 +42,7 @@ class FeatureExtractorSuite(ImageSuite, ABC):
         for part in self.parts:
             model, images_BHWC = self._built(part), self._images(6)
             together, alone = model(images_BHWC), [model(image_BHWC) for image_BHWC in images_BHWC.split_with_sizes([1] * 6)]
-            for name in ("features_BF", "logits_BC"):
+            for name in ("features_BF", "logits_BC", "spatial_BS"):
                 expected = getattr(together, name)
                 if expected is not None:
                     error = (torch.cat([getattr(seen, name) for seen in alone]) - expected).abs().max()
@@ -51,5 +51,8 @@ class FeatureExtractorSuite(ImageSuite, ABC):
 
     def test_only_inception_is_called_fid(self) -> None:
         for part in self.parts:
-            assert part.distance_name.strip(), f"{part!r} must say what the Fréchet distance in its features is called"
-            assert part.distance_name != "fid" or "inception" in part.name, "a distance in other features is never called FID"
+            names = part.distance_names()
+            assert set(names) == {"features", "spatial"}, f"{part!r} must say what Fréchet distances in these are called"
+            for name in names.values():
+                assert name.strip(), f"{part!r} must say what Fréchet distances in its features are called"
+                assert "fid" not in name or "inception" in part.name, "a distance in other features is never called FID"

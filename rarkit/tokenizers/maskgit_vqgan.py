@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveInt
 
-from rarkit.errors import GridError, WeightsError
+from rarkit.errors import GridError
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
-from rarkit.weights import checksum, local_copy, read_tensors
+from rarkit.weights import check_tensors, checksum, local_copy, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rarkit.tokenizers._maskgit_network import MaskGITNetwork
 
 RELEASED = "maskgit-vqgan-imagenet-f16-256.bin"
-SHOWN = 3
 
 
 @final
@@ -88,7 +87,8 @@ class MaskGITVQGAN(Tokenizer):
             network.to_empty(device="cpu").initialise(0)
         else:
             tensors, _ = read_tensors(local_copy(self.weights))
-            _check(self.weights, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, tensors)
+            expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+            check_tensors(self.weights, expected, tensors, f"Is it {RELEASED}? Else set the sizes of the network in [tokenizer].")
             network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
@@ -132,20 +132,3 @@ class MaskGITModel(TokenizerModel):
 
 def _as_bytes(images_BCHW: Tensor) -> Tensor:
     return images_BCHW.clamp(0.0, 1.0).mul_(255.0).round_().byte().permute(0, 2, 3, 1).contiguous()
-
-
-def _check(place: str, expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:
-    missing = [name for name in expected if name not in found]
-    strange = [name for name in found if name not in expected]
-    misshapen = [
-        f"{name} is {tuple(found[name].shape)}, not {shape}"
-        for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != shape
-    ]
-    for what, names in (("lacks", missing), ("has what the network has not:", strange), ("has other shapes:", misshapen)):
-        if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise WeightsError(
-                f"{place} {what} {', '.join(names[:SHOWN])}{more}. Is it {RELEASED}? "
-                "Else set the sizes of the network in [tokenizer]."
-            )

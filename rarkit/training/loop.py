@@ -132,7 +132,7 @@ class Trainer:
         ratio = plan.schedule.random_ratio(step, plan.steps)
         orders_BL = draw_orders(plan.scan_order_L, ratio, seed=plan.seed, step=step, indices=np.arange(plan.batch_size))
         dropped_B = dropped_labels(plan.seed, step, plan.batch_size, self.model.config.class_dropout)
-        arrays = (self.tokens.rows(rows_B), self.labels.rows(rows_B), orders_BL, dropped_B)
+        arrays = (*(rows.rows(rows_B).astype(np.int64) for rows in (self.tokens, self.labels)), orders_BL, dropped_B)
         tokens_BL, labels_B, orders, dropped = (torch.from_numpy(array).to(self.device) for array in arrays)
         return tokens_BL, labels_B, orders, dropped, ratio
 

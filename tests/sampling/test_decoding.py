@@ -185,18 +185,6 @@ def test_progress_shows_the_tokens_so_far():
         assert torch.equal(raster_BL, tokens_BL.where(visited_L, -1))
 
 
-def test_bfloat16_samples_and_stays_close_to_float32():
-    model, order_L = lively(scale=0.05), _order(3)
-    tokens_BL = generate(model, [0, 1, 2], order=order_L)
-    exact, rough = (
-        torch.stack([step.probabilities_BV for step in decode(m, [0, 1, 2], order=order_L, forced_tokens=tokens_BL)])
-        for m in (model, lively(scale=0.05).bfloat16())
-    )
-    assert (exact - rough).abs().max() < 0.02
-    drawn_BL = generate(lively(scale=0.05).bfloat16(), [0, 1, 2], order=order_L, guidance=Constant(scale=2.0))
-    assert ((drawn_BL >= 0) & (drawn_BL < TINY.codebook_size)).all()
-
-
 def test_sampling_neither_drops_out_nor_leaves_a_trace():
     model, order_L = lively().train(), _order(0)
     expected = generate(lively(), [0, 1], order=order_L)

@@ -158,9 +158,8 @@ class Flat(FeatureExtractor):
     def learns(self):
         return self.fault == "fit"
 
-    @property
-    def distance_name(self):
-        return "fid" if self.fault == "fid" else "frechet_distance"
+    def distance_names(self):
+        return super().distance_names() | ({"features": "fid"} if self.fault == "fid" else {})
 
     def check_images(self, info):
         if self.fault == "refuses":

@@ -1,0 +1,124 @@
+"""The Inception network of FID, and the reference statistics of OpenAI's ADM evaluator.
+
+Shape letters: B batch, H, W, C height, width, channels of an image, F features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
+
+from pydantic import PositiveInt
+
+from rarkit.errors import DatasetError, GridError, WeightsError
+from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
+from rarkit.features.reference_batch import ReferenceBatch
+from rarkit.images import ImageInfo
+from rarkit.registry.component import Location, NotInFingerprint
+from rarkit.weights import check_tensors, checksum, local_copy, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rarkit.features._inception_network import InceptionNetwork
+
+RELEASED = "pt_inception-2015-12-05-6726825d.pth"
+COUNTER = "num_batches_tracked"
+"""Entries of batch normalisation that only training uses; the published file may hold them or not."""
+
+
+@final
+class Inception(FeatureExtractor):
+    """The Inception-v3 of 2015 in which FID is defined, with the weights that pytorch-fid converted from TensorFlow's graph.
+
+    What it takes from the graph, and how, is what OpenAI's ADM evaluator takes: images resized to 299 × 299 as TensorFlow 1 does,
+    ``pool_3`` for FID, precision and recall, 7 channels of ``mixed_6/conv`` for sFID, class scores without bias for the inception
+    score. With ``reference``, FID and sFID are against its statistics of all of ImageNet's training images.
+    """
+
+    name: Literal["inception"] = "inception"
+    weights: Annotated[Location | None, NotInFingerprint()]
+    """The published ``pt_inception-2015-12-05-6726825d.pth``; null for random weights, in rehearsals, and then nothing is FID."""
+    reference: Annotated[Location | None, NotInFingerprint()] = None
+    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; left out, the training images are it."""
+    network_batch: Annotated[PositiveInt, NotInFingerprint()] = 32
+    """Images that go through the network at a time; bounds memory."""
+
+    knows_classes: ClassVar[bool] = False
+
+    def distance_names(self) -> dict[str, str]:
+        if self.weights is None:
+            return {"features": "frechet_distance", "spatial": "spatial_frechet_distance"}
+        return {"features": "fid", "spatial": "sfid"}
+
+    def content(self) -> Any:
+        found, missing = {}, []
+        batch = self.reference_batch()
+        for key, known in (("weights", self._checksum), ("reference", batch.content if batch else lambda: None)):
+            try:
+                found[key] = known()
+            except (WeightsError, DatasetError) as error:
+                missing.append(str(error))
+        if missing:
+            raise WeightsError(" ".join(missing))
+        return found
+
+    def _checksum(self) -> str | None:
+        return None if self.weights is None else checksum(self.weights)
+
+    def rehearsed(self) -> Self:
+        return self.model_copy(update={"weights": None, "reference": None})
+
+    def check_images(self, info: ImageInfo) -> None:
+        if info.channels not in (1, 3):
+            raise GridError(f"feature extractor 'inception' takes grey or colour images, not {info.channels} channels")
+
+    def reference_batch(self) -> ReferenceBatch | None:
+        return None if self.reference is None else ReferenceBatch(self.reference)
+
+    def build(self, state: LearnedState, device: str) -> FeatureModel:
+        return InceptionModel(self.network(), device, self.network_batch)
+
+    def network(self) -> InceptionNetwork:
+        """The network with its weights, on the CPU.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or not of this network.
+        """
+        import torch
+
+        from rarkit.features._inception_network import InceptionNetwork
+
+        with torch.device("meta"):
+            network = InceptionNetwork()
+        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if not name.endswith(COUNTER)}
+        network.to_empty(device="cpu").initialise(0)
+        if self.weights is not None:
+            read, _ = read_tensors(local_copy(self.weights))
+            tensors = {name: tensor for name, tensor in read.items() if not name.endswith(COUNTER)}
+            check_tensors(self.weights, expected, tensors, f"Is it {RELEASED}?")
+            network.load_state_dict(tensors, strict=False)
+        return network.eval().requires_grad_(False)
+
+
+@final
+class InceptionModel(FeatureModel):
+    """The network at work, in float32, in bounded batches."""
+
+    def __init__(self, network: InceptionNetwork, device: str, batch_size: int) -> None:
+        import torch
+
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self.batch_size = device, batch_size
+
+    def __call__(self, images_BHWC: Tensor) -> Features:
+        import torch
+
+        # Else a GPU would round what it multiplies to TF32, of ten bits.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            seen = [self.network(self._channels_first(part)) for part in images_BHWC.split(self.batch_size)]
+        features, spatial, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        return Features(features, logits, spatial)
+
+    def _channels_first(self, images_BHWC: Tensor) -> Tensor:
+        images_BCHW = images_BHWC.to(self.device).permute(0, 3, 1, 2).float()
+        return images_BCHW.expand(-1, 3, -1, -1)
