@@ -45,13 +45,14 @@ def test_it_plans_without_data_weights_or_a_gpu(path, tmp_path, monkeypatch):
     assert found.model.parameter_count() == manifest["parameters"]
     assert found.sample.images == 50_000
     assert {stage.fingerprint for stage in planned.stages} == {None}
-    assert set(found.missing) == {"tokenizer", "GPU", "dataset" if found.train else "model"}
+    assert set(found.missing) == {"tokenizer", "GPU", "evaluate.features", "dataset" if found.train else "model"}
     assert all(word not in said for said in found.missing.values() for word in ("/../", "recipes"))
     if found.train:
         # 1,281,167 images ten times, and 50,000: 256 tokens of 2 bytes each, and a label.
         assert found.images == {"train": 12_811_670, "test": 50_000}
         assert found.disk["tokens"] == 12_861_670 * (512 + 4)
-        assert not found.train.fits
+        assert found.train.fits
+        assert found.train.micro_batch <= found.train.largest_micro_batch
         assert found.train.flops == pytest.approx(6 * manifest["parameters"] * 257 * 2048 * 250_000, rel=0.1)
 
 
@@ -87,5 +88,9 @@ def test_rar_recipes_have_the_released_settings(size):
         assert (recipe.sample.top_k, recipe.sample.top_p, recipe.sample.npz) == (None, None, True)
         assert recipe.sample.per_class * recipe.dataset.info().num_classes == 50_000
         assert recipe.tokenizer.grid(recipe.dataset.info()) == (16, 16)
+        features = recipe.evaluate.features
+        assert features.distance_names() == {"features": "fid", "spatial": "sfid"}
+        assert features.reference.endswith("weights/VIRTUAL_imagenet256_labeled.npz")
+    assert (trained.evaluate.yardsticks, released.evaluate.yardsticks) == (True, False)
     assert released.train is None
     assert released.model.weights.endswith(f"weights/rar_{size}.bin")

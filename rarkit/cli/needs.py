@@ -49,14 +49,15 @@ def _rows(needs: Needs) -> list[tuple[str, str]]:
 def _train_rows(needs: Needs, train: TrainNeeds) -> list[tuple[str, str]]:
     memory = train.memory
     work = f"{train.step_flops:.3g} FLOP a step, {train.flops:.3g} in all: {gpu_time(train.gpu_hours)}"
+    largest = train.largest_micro_batch
+    room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
     held = (
-        f"{size(memory.total)} at {train.micro_batch:,} images a pass: weights {size(memory.weights)}, gradients "
+        f"{size(memory.total)} at {train.micro_batch:,} images a pass{room}: weights {size(memory.weights)}, gradients "
         f"{size(memory.gradients)}, AdamW {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
         f"{size(memory.activations)}"
     )
     rows = [("train", work), ("  memory", held)]
     if not train.fits:
-        largest = train.largest_micro_batch
         advice = (
             f"set train.micro_batch_size = {largest}"
             if largest is not None

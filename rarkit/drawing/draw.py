@@ -113,7 +113,7 @@ def sample(
         top_k: draw from the k likeliest tokens only.
         top_p: draw from the likeliest tokens that together reach this probability.
         scan_order: the name of a scan order, for a model that was trained on any (by random permutations, say).
-        precision: ``"float32"``, ``"bfloat16"`` or, on a CPU, ``"int8"``; a checkpoint is drawn from in float32 unless told otherwise.
+        precision: ``"float32"``, ``"bfloat16"`` or, on a CPU, ``"int8"``; unless given, the run's, and for a checkpoint float32.
         batch_size: images drawn at a time.
         device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA where there is any.
         quiet: no progress on stderr.

@@ -37,7 +37,7 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
         broken = int((~np.isfinite(features).all(1)).sum())
         raise UserError(f"features of {broken} of {count} images are not finite. Look at those images and at the extractor.")
     mean_F = features.mean(0)
-    factor_RF = np.linalg.qr((features - mean_F) / np.sqrt(count - 1), mode="r")
+    factor_RF: NDArray[np.float64] = np.linalg.qr((features - mean_F) / np.sqrt(count - 1)).R
     return Gaussian(mean_F, factor_RF)
 
 

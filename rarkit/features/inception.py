@@ -52,8 +52,7 @@ class Inception(FeatureExtractor):
 
     def content(self) -> Any:
         found, missing = {}, []
-        batch = self.reference_batch()
-        for key, known in (("weights", self._checksum), ("reference", batch.content if batch else lambda: None)):
+        for key, known in (("weights", self._checksum), ("reference", self._reference_content)):
             try:
                 found[key] = known()
             except (WeightsError, DatasetError) as error:
@@ -64,6 +63,10 @@ class Inception(FeatureExtractor):
 
     def _checksum(self) -> str | None:
         return None if self.weights is None else checksum(self.weights)
+
+    def _reference_content(self) -> Any:
+        batch = self.reference_batch()
+        return None if batch is None else batch.content()
 
     def rehearsed(self) -> Self:
         return self.model_copy(update={"weights": None, "reference": None})
@@ -115,7 +118,7 @@ class InceptionModel(FeatureModel):
 
         # Else a GPU would round what it multiplies to TF32, of ten bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            seen = [self.network(self._channels_first(part)) for part in images_BHWC.split(self.batch_size)]
+            seen = [self.network(self._channels_first(part)) for part in images_BHWC.split(self.batch_size)]  # type: ignore[no-untyped-call]
         features, spatial, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
         return Features(features, logits, spatial)
 

@@ -23,9 +23,20 @@ def json_schema(parts: Parts) -> dict[str, Any]:
         "type": "string",
         "description": "Another recipe, relative to this one, whose tables this one adds to.",
     }
-    # A recipe that extends another may leave everything to it.
-    schema.pop("required", None)
-    return schema
+    partial: dict[str, Any] = _partial(schema)
+    return partial
+
+
+def _partial(schema: Any) -> Any:
+    """The schema with nothing required: a recipe that extends another may leave anything to it, the name of a part too."""
+    if isinstance(schema, list):
+        return [_partial(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # Without its name, a table may be that of several parts.
+    renamed = {"oneOf": "anyOf"}
+    left_out = {"required", "discriminator"} if "type" in schema or "oneOf" in schema else set()
+    return {renamed.get(key, key): _partial(value) for key, value in schema.items() if key not in left_out}
 
 
 def _without_none(value: Any) -> Any:

@@ -135,7 +135,8 @@ def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, Pict
         images = [outputs["sample"].read_array("images", place * per_class, place * per_class + count) for place in shown]
         grids["samples"] = PictureGrid(
             title="Samples",
-            caption=f"{count} {'sample' if count == 1 else 'samples'} of each class shown, in the order in which they were drawn: nothing was selected.",
+            caption=f"{count} {'sample' if count == 1 else 'samples'} of each class shown, in the order in which they were drawn: "
+            "nothing was selected.",
             images_NHWC=np.concatenate(images),
             columns=count,
             row_labels=tuple(names[classes[place]] for place in shown),

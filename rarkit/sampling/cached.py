@@ -54,7 +54,7 @@ class CachedDecoder(Decoder):
 
 
 def steps_for(prepared: Prepared) -> type[Steps]:
-    """Kernels chosen for one query, if the model's attention is PyTorch's choice; else the attention that was asked for, eagerly."""
+    """Kernels chosen for one query, where the model's attention is PyTorch's choice; else the attention that was asked for."""
     if not prepared.model.attends_with_pytorch:
         return SlicedSteps
     return CapturedSteps if prepared.model.cls_token.is_cuda else DenseSteps

@@ -35,7 +35,6 @@ class CapturedSteps(Steps):
         self.modulations = Modulations(model, min(rows, model.config.num_classes + 1))
         self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
         self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
-        # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
         self.kv = new_cache(prepared, rows)
         self.x_RD = model.cls_token.new_zeros(rows, model.config.hidden_size)
         self.entry_1, self.slot_1 = (torch.zeros(1, dtype=torch.int64, device=self.x_RD.device) for _ in range(2))

@@ -26,7 +26,7 @@ class SamplingBytes:
 
     weights: int
     kv_cache: int
-    """Keys and values of all entries and blocks, allocated once."""
+    """Keys and values of all entries and blocks, allocated once (on a CPU, of one block more)."""
     modulations: int
     """The AdaLN tables, for the distinct classes of the batch and as many entries as the decoder computes at once."""
     logits: int
@@ -42,7 +42,7 @@ class SamplingBytes:
 
 
 def sampling_bytes(
-    config: RARConfig, *, batch: int, guided: bool, dtype: str, laid_out: bool = False, float8_cache: bool = False
+    config: RARConfig, *, batch: int, guided: bool, dtype: str, on_cpu: bool = False, float8_cache: bool = False
 ) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
 
@@ -51,7 +51,7 @@ def sampling_bytes(
         batch: images at a time.
         guided: whether the unconditional branch is computed too.
         dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
-        laid_out: whether the projections are copied into a layout for decoding, as on x86 CPUs.
+        on_cpu: whether it is a CPU that decodes: projections are then copied into a layout for decoding, and the cache moves.
         float8_cache: whether the cache has one byte a number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
@@ -65,11 +65,11 @@ def sampling_bytes(
     filling = at_once * classes * 8 * width * element
     return SamplingBytes(
         weights=config.parameter_count() * element,
-        kv_cache=config.depth * cached * (1 if float8_cache else element),
+        kv_cache=(config.depth + on_cpu) * cached * (1 if float8_cache else element),
         modulations=at_once * _entry_bytes(config, classes, element),
         logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
         workspace=max(step, filling),
-        laid_out=_projection_bytes(config, dtype) if laid_out or dtype == "int8" else 0,
+        laid_out=_projection_bytes(config, dtype) if on_cpu else 0,
     )
 
 

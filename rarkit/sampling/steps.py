@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -52,10 +52,13 @@ class Steps(ABC):
         """
 
 
-def new_cache(prepared: Prepared, rows: int) -> Tensor:
-    """(depth, 2, R, N, S, K), zeros: keys, then values, of each block."""
+def new_cache(prepared: Prepared, rows: int, spare: int = 0) -> Tensor:
+    """(depth + spare, 2, R, N, S, K): keys, then values, of each block.
+
+    Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+    """
     config = prepared.model.config
-    shape = (config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size)
+    shape = (config.depth + spare, 2, rows, config.num_heads, config.seq_len + 1, config.head_size)
     return torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
 
 
@@ -94,9 +97,11 @@ def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Ten
 class EagerSteps(Steps):
     """Entries one by one, as they come; ``read`` decides how the cache is laid out and attended to."""
 
+    spare_blocks: ClassVar[int] = 0
+
     def __init__(self, prepared: Prepared, rows: int) -> None:
         self.prepared, self.model = prepared, prepared.model
-        self.kv = new_cache(prepared, rows)
+        self.kv = new_cache(prepared, rows, self.spare_blocks)
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
         self.modulations = Modulations(self.model, len(set(class_ids_R.tolist())))
@@ -134,15 +139,12 @@ class DenseSteps(EagerSteps):
     when these are used up it moves on to the memory of the block before, laid out for more; what is not filled yet is masked.
     """
 
-    def __init__(self, prepared: Prepared, rows: int) -> None:
-        super().__init__(prepared, rows)
-        self.scale = self.model.config.head_size**-0.5
-        self.spare = torch.empty_like(self.kv[0])
+    spare_blocks = 1
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
         super().begin(class_ids_R, order_L)
         self.laid_out = 0
-        self.memory = [*self.kv]
+        *self.memory, self.spare = self.kv
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         if entry == self.laid_out:
@@ -155,7 +157,7 @@ class DenseSteps(EagerSteps):
         for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
             cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
         keys_RNSK, values_RNSK = kv_2RNSK.to(q_RNK.dtype)
-        scores_RN1S = torch.matmul((q_RNK * self.scale)[:, :, None], keys_RNSK.transpose(-2, -1))
+        scores_RN1S = torch.matmul((q_RNK * q_RNK.shape[-1] ** -0.5)[:, :, None], keys_RNSK.transpose(-2, -1))
         scores_RN1S[..., entry + 1 :] = float("-inf")
         return torch.matmul(scores_RN1S.softmax(-1), values_RNSK)[:, :, 0]
 

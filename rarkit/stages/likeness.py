@@ -66,8 +66,8 @@ def feature_metrics(work: Work, seen: Mapping[str, NDArray[np.float32]]) -> list
     ]
     if "logits" in seen and extractor.knows_classes:
         said = "How often the classifier sees the class that was asked for."
-        own = seen["logits"], labels_M
-        found.append(measured(work, "class_agreement", agreement, own, labelled("logits"), better="higher", explanation=said))
+        asked = seen["logits"], labels_M
+        found.append(measured(work, "class_agreement", agreement, asked, labelled("logits"), better="higher", explanation=said))
     if "logits" in seen and not extractor.knows_classes:
         said = "How sure the classifier is of each sample, and how many classes it sees in all; splits of 5,000, classes in turn."
         own = (seen["logits"][taking_turns(labels_M)],)

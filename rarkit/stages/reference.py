@@ -72,9 +72,9 @@ class Reference(Stage):
         given = extractor.reference_batch()
         if given is not None:
             sets: Sets = {REAL: (given.batches(batch), len(given))}
-            for what, statistics in given.statistics().items():
-                for part, values in zip((MEAN, COVARIANCE), statistics, strict=True):
-                    output.write_array(f"{REAL}_{what}_{part}", values)
+            for what, (mean_F, covariance_FF) in given.statistics().items():
+                output.write_array(f"{REAL}_{what}_{MEAN}", mean_F)
+                output.write_array(f"{REAL}_{what}_{COVARIANCE}", covariance_FF)
         else:
             train, labels = recipe.dataset.open("train"), list[NDArray[np.int64]]()
             sets = {REAL: (images_of(train, 0, len(train), batch, labels), len(train))}
@@ -135,13 +135,14 @@ def images_of(
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:
-    """``features`` (N, F) of all images; ``logits`` (N, C) where the extractor is a classifier, and ``spatial`` where it has such."""
+    """``features`` (N, F) of all images; ``logits`` (N, C) and ``spatial`` (N, S) where the extractor gives such."""
     import torch
 
     found: dict[str, list[NDArray[np.float32]]] = {}
     with torch.inference_mode():
         for images_BHWC in images:
-            seen = model(torch.from_numpy(images_BHWC))
+            # A copy where they may not be written to, as those of a mapped store: torch knows no such tensors.
+            seen = model(torch.from_numpy(np.require(images_BHWC, requirements="W")))
             for name, values in (("features", seen.features_BF), ("logits", seen.logits_BC), ("spatial", seen.spatial_BS)):
                 if values is not None:
                     found.setdefault(name, []).append(values.float().cpu().numpy())

@@ -52,7 +52,7 @@ def images(count, side=40, channels=3):
 
 
 def test_it_has_the_tensors_of_the_published_file(network):
-    """torchvision's Inception without its auxiliary classifier has 21,785,568 parameters below the last layer, in 94 convolutions."""
+    """torchvision's Inception, auxiliary classifier left out: 21,785,568 parameters below the last layer, 94 convolutions."""
     shapes = {name: tuple(values.shape) for name, values in network.state_dict().items() if "num_batches" not in name}
     below = sum(values.numel() for name, values in network.named_parameters() if not name.startswith("fc."))
     assert below == 21_785_568
@@ -255,7 +255,7 @@ def test_a_truncated_reference_batch_is_refused(network, tmp_path):
     path = tmp_path / "batch.npz"
     write_reference(path, images(3), network)
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DatasetError, match="truncated, damaged or no .npz"):
+    with pytest.raises(DatasetError, match=r"truncated, damaged or no \.npz"):
         ReferenceBatch(str(path)).content()
 
 
@@ -289,7 +289,7 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     planned = plan(recipe, str(tmp_path / "store"))
     assert {stage.name: stage.action for stage in planned.stages} == dict.fromkeys(["sample", "reference", "evaluate"], "run")
     done = run(recipe, store=str(tmp_path / "store"), device="cpu", runs=str(tmp_path / "runs"), quiet=True)
-    found = {metric.name: metric.value for metric in done.metrics}
+    found = {metric["name"]: metric["value"] for metric in done.metrics}
     assert set(found) == {"fid", "sfid", "inception_score", "precision", "recall"}
     samples = done.plan.outputs()["sample"].read_array("images")
     with torch.inference_mode():

@@ -56,7 +56,7 @@ def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dty
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
     held = sum(size for place, size in found.items() if place not in weights)
-    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype)
+    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True)
     assert said.kv_cache + said.modulations == pytest.approx(held, rel=0.03)
     assert said.weights == sum(weight.nbytes for weight in model.parameters())
     assert said.modulations <= TABLE_BYTES

@@ -81,7 +81,9 @@ def test_accumulating_and_checkpointing_take_less_memory(digits_recipe):
 def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
     recipe = load_recipe(RELEASED, [f"tokenizer.weights={tmp_path}/vqgan.bin"])
     planned = plan(recipe, str(tmp_path / "store"))
-    assert [(stage.name, stage.action, stage.fingerprint) for stage in planned.stages] == [("sample", "blocked", None)]
+    assert [(stage.name, stage.action, stage.fingerprint) for stage in planned.stages] == [
+        (name, "blocked", None) for name in ("sample", "reference", "evaluate")
+    ]
     missing = needs(planned).missing
     assert missing["tokenizer"].startswith(f"there is no file {tmp_path}/vqgan.bin.")
     assert "published as hf://yucornetto/RAR/rar_b.bin" in missing["model"]
@@ -90,10 +92,17 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def measures(folder):
+    """What a recipe measures with: files that are there."""
+    (folder / "inception.pth").write_bytes(b"as far as planning looks")
+    np.savez(folder / "reference.npz", arr_0=np.zeros((1, 8, 8, 3), np.uint8))
+    return [f"evaluate.features.weights={folder}/inception.pth", f"evaluate.features.reference={folder}/reference.npz"]
+
+
 def test_released_weights_are_sampled_without_the_data(tmp_path):
     for name in ("rar.bin", "vqgan.bin"):
         (tmp_path / name).write_bytes(b"as far as planning looks")
-    chosen = [f"model.weights={tmp_path}/rar.bin", f"tokenizer.weights={tmp_path}/vqgan.bin"]
+    chosen = [f"model.weights={tmp_path}/rar.bin", f"tokenizer.weights={tmp_path}/vqgan.bin", *measures(tmp_path)]
     planned = plan(load_recipe(RELEASED, chosen), str(tmp_path / "store"))
     assert planned["sample"].action == "run"
     assert set(needs(planned).missing) == {"GPU"}
@@ -112,6 +121,7 @@ def test_data_that_tells_the_shape_of_all_may_be_missing_too(digits_recipe, tmp_
 
 def test_once_the_data_is_there_it_plans(tmp_path):
     overrides = [f"dataset.path={tmp_path}/photographs", "dataset.class_list=imagenet", f"tokenizer.weights={tmp_path}/vqgan.bin"]
+    overrides += measures(tmp_path)
     (tmp_path / "vqgan.bin").write_bytes(b"weights")
     recipe = load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides)
     assert set(needs(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "GPU"}
@@ -163,7 +173,7 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
 
     lines = said().splitlines()
     assert lines[-1] == "False"
-    for word in ("461,668,352 parameters", "GPU-hours", "micro_batch_size", "KV cache", "✗ dataset", "✗ tokenizer", "blocked"):
+    for word in ("461,668,352 parameters", "GPU-hours", "at 64 images a pass", "KV cache", "✗ dataset", "✗ tokenizer", "blocked"):
         assert any(word in line for line in lines), word
     text = said("--json", "--gpu", "h200")
     found = json.loads(text[: text.rindex("}") + 1])
