@@ -18,6 +18,9 @@ Project = Callable[[Tensor], Tensor]
 ROWS_HINT = 64
 """How many rows oneDNN is told to lay weights out for; what it chooses then served 2 to 64 rows best."""
 
+INT8_INPUTS = 32
+"""PyTorch's int8 kernel reads whole registers, past the end of rows of other lengths: these are filled up with zeros."""
+
 
 def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
     """The layer with its weights laid out for this machine, in their own precision: the same result up to the order of sums.
@@ -80,8 +83,11 @@ def int8_projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
     """The layer with int8 weights (``quantised``), multiplied with bfloat16 rows by PyTorch's own kernel. On a CPU alone."""
     weight_OI, scale_O = quantised(linear.weight.detach())
     scale_O, bias_O = scale_O.bfloat16(), linear.bias.detach().bfloat16()
+    missing = -weight_OI.shape[1] % INT8_INPUTS
+    weight_OI = functional.pad(weight_OI, (0, missing))
 
     def project(x_RI: Tensor) -> Tensor:
+        x_RI = functional.pad(x_RI, (0, missing)) if missing else x_RI
         out_RO: Tensor = torch._weight_int8pack_mm(x_RI, weight_OI, scale_O)
         out_RO = out_RO.add_(bias_O)
         return functional.gelu(out_RO) if gelu else out_RO
