@@ -19,6 +19,7 @@ from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.base import guided_steps
 from rarkit.stages.machine import GPUS
 from rarkit.stages.needs import needs
+from rarkit.stages.obstacles import part_obstacles
 
 ROOT = Path(__file__).parents[2]
 RELEASED = str(ROOT / "recipes/rar_b_released.toml")
@@ -142,6 +143,20 @@ def test_parts_that_cannot_work_here_are_missing(digits_recipe):
     assert "cannot drop attention weights" in needs(plan(recipe, "memory://needs")).missing["attention"]
     recipe = load_recipe(digits_recipe, ["attention.name=flex", "model.attention_dropout=0"])
     assert "no backward pass on cpu" in needs(plan(recipe, "memory://needs")).missing["attention"]
+
+
+def test_int8_is_for_processors_and_the_plan_says_so(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["sample.precision=int8"])
+    assert part_obstacles(recipe, "cpu") == {}
+    assert "'int8' is for CPUs: set it to 'bfloat16'" in part_obstacles(recipe, "cuda")["sample"]
+
+
+def test_what_the_cache_takes_depends_on_its_type():
+    def cache(**chosen):
+        overrides = [f"sample.{key}={value}" for key, value in chosen.items()]
+        return needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml"), overrides), "memory://needs")).sample.memory.kv_cache
+
+    assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
 
 
 def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):

@@ -52,15 +52,36 @@ def cut(monkeypatch):
 def draw(finished, digits_recipe, short_overrides, tmp_path):
     """Runs the sample stage in a store where it has not run."""
 
-    def draw(name="store"):
+    def draw(name="store", *overrides):
         store = tmp_path / name
         if not store.exists():
             shutil.copytree(finished.plan.store.root, store)
             shutil.rmtree(store / "sample")
-        recipe = load_recipe(digits_recipe, [*short_overrides, "sample.batch_size=40"])
+        recipe = load_recipe(digits_recipe, [*short_overrides, "sample.batch_size=40", *overrides])
         return run(recipe, str(store), until="sample", device="cpu", runs=tmp_path, quiet=True).plan["sample"].output
 
     return draw
+
+
+@pytest.mark.parametrize(
+    ("precision", "kv_cache"), [("bfloat16", "same"), ("int8", "same"), ("float32", "float8"), ("int8", "float8")]
+)
+def test_recipes_choose_precision_and_cache(draw, monkeypatch, precision, kv_cache):
+    from rarkit.sampling import prepared
+
+    asked, prepare = [], prepared.prepare
+
+    def spy(model, **kwargs):
+        asked.append((str(model.cls_token.dtype), kwargs))
+        return prepare(model, **kwargs)
+
+    monkeypatch.setattr("rarkit.sampling.prepare", spy, raising=False)
+    output = draw("store", f"sample.precision={precision}", f"sample.kv_cache={kv_cache}")
+    dtype = "torch.float32" if precision == "float32" else "torch.bfloat16"
+    assert asked == [(dtype, {"int8": precision == "int8", "float8_cache": kv_cache == "float8"})]
+    tokens_ML = output.read_array("tokens")
+    assert tokens_ML.shape == (300, 16)
+    assert len(np.unique(tokens_ML)) > 8
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""Is what decoding takes what `rarkit plan` says? Random weights of the released widths, on the CPU.
+
+    python benchmarks/sampling_memory.py [--cases rar_xl:24:256:bfloat16 …]
+
+Each case, PRESET:DEPTH:BATCH:PRECISION, decodes whole images with guidance in a fresh process: one process lays the weights out, and
+its peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with the sum that
+`rarkit plan` prints (`sampling_bytes`), of a CPU: there the projections stand once more in a layout for decoding. A row of weights
+alone tells what the layers cost; RAR-XL at batch 256 takes 22 GiB in all, hence fewer of its layers here, of the full width.
+Writes benchmarks/results/sampling_memory.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import machine
+
+from rarkit.models import PRESETS, RAR, RARConfig
+from rarkit.sampling import PowerCosine, generate, prepare
+from rarkit.sampling.costs import MODEL_DTYPES, sampling_bytes
+
+RESULTS = Path(__file__).parent / "results"
+CASES = ["rar_b:24:64:bfloat16", "rar_b:24:16:float32", "rar_xl:32:32:bfloat16", "rar_xl:4:256:bfloat16", "rar_xl:32:8:int8"]
+BOUND = 0.1
+"""How far from the measured peak the plan may be."""
+
+
+def parts(case: str) -> tuple[RARConfig, int, str]:
+    """Sizes, batch, precision."""
+    preset, depth, batch, precision = case.split(":")
+    return PRESETS[preset].model_copy(update={"depth": int(depth)}), int(batch), precision
+
+
+def resident(line: str) -> int:
+    """Bytes, by a line of the process's status; what was freed goes back to the system first."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    status = dict(entry.split(":", 1) for entry in Path("/proc/self/status").read_text().splitlines())
+    return int(status[line].split()[0]) * 1024
+
+
+@torch.inference_mode()
+def child(case: str) -> None:
+    """Decodes, and prints what that took, as JSON."""
+    config, batch, precision = parts(case)
+    tiny = RARConfig(hidden_size=64, depth=1, num_heads=2, mlp_hidden_size=64, seq_len=4, codebook_size=8, num_classes=2)
+    guidance = PowerCosine(scale=4.0, power=1.5)
+    dtype = getattr(torch, MODEL_DTYPES[precision])
+    # What libraries set up on first use is nobody's batch.
+    generate(prepare(RAR(tiny).to(dtype), int8=precision == "int8"), [0], order=torch.arange(4), guidance=guidance)
+    before = resident("VmRSS")
+    torch.set_default_dtype(dtype)
+    model = RAR(config, seed=None)
+    for weight in model.parameters():
+        weight.data.normal_(0.0, 0.02)
+    torch.set_default_dtype(torch.float32)
+    ready = prepare(model.eval(), int8=precision == "int8")
+    weights = resident("VmRSS") - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    began = time.perf_counter()
+    generate(ready, [*range(batch)], order=torch.arange(config.seq_len), guidance=guidance, seed=1)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "weights": weights, "peak": resident("VmHWM") - before}))
+
+
+def measured(case: str) -> dict[str, Any]:
+    """One row: what the fresh process said, and what the plan says."""
+    config, batch, precision = parts(case)
+    command = [sys.executable, __file__, "--child", case]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    said = sampling_bytes(config, batch=batch, guided=True, dtype=precision, on_cpu=True)
+    row = {"case": case, **found, "said": said.total, "said_weights": said.weights + said.laid_out}
+    row["ratio"] = row["said"] / row["peak"]
+    print(
+        f"{case:24} peak {row['peak'] / 2**30:6.2f} GiB, the plan says {row['said'] / 2**30:6.2f} GiB: {row['ratio']:.3f} × "
+        f"(weights {row['weights'] / 2**30:.2f} and {row['said_weights'] / 2**30:.2f} GiB; {row['seconds']:.0f} s)",
+        flush=True,
+    )
+    return row
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--cases", nargs="+", default=CASES, metavar="PRESET:DEPTH:BATCH:PRECISION")
+    arguments.add_argument("--child", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.child:
+        child(options.child)
+        return
+    rows = [measured(case) for case in options.cases]
+    RESULTS.mkdir(exist_ok=True)
+    result = {"machine": machine(), "options": {"cases": options.cases, "bound": BOUND}, "rows": rows}
+    (RESULTS / "sampling_memory.json").write_text(json.dumps(result, indent=2) + "\n")
+    sys.exit(0 if all(abs(row["ratio"] - 1) <= BOUND for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
