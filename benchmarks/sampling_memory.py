@@ -2,10 +2,10 @@
 
     python benchmarks/sampling_memory.py [--cases rar_xl:24:256:bfloat16 …]
 
-Each case, PRESET:DEPTH:BATCH:PRECISION, decodes whole images with guidance in a fresh process: one process lays the weights out, and
-its peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with the sum that
-`rarkit plan` prints (`sampling_bytes`), of a CPU: there the projections stand once more in a layout for decoding. A row of weights
-alone tells what the layers cost; RAR-XL at batch 256 takes 22 GiB in all, hence fewer of its layers here, of the full width.
+Each case, PRESET:DEPTH:BATCH:PRECISION, decodes whole images with guidance in a fresh process, once the weights are laid out. Its
+peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with the sum that
+`rarkit plan` reckons (`sampling_bytes`), of a CPU: there the projections stand once more in a layout for decoding. RAR-XL at batch
+256 takes 22 GiB in all, hence fewer of its layers here, of the full width.
 Writes benchmarks/results/sampling_memory.json.
 """
 

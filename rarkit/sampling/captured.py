@@ -1,7 +1,6 @@
 """The same computation with shapes and addresses that never change within a bucket of cache lengths, so that CUDA can replay it.
 
-Shape letters: R rows of the batch, S = L + 1 entries of the sequence, T length of a bucket, D width, N heads, K head width,
-V codebook size; M modulations.
+Shape letters: R rows of the batch, S = L + 1 entries of the sequence, D width, V codebook size.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from rarkit.sampling.fixed_reads import fixed_reads_for
 from rarkit.sampling.modulations import Modulations
 from rarkit.sampling.prepared import Prepared
-from rarkit.sampling.steps import Steps, narrowed, new_cache, one_step
+from rarkit.sampling.steps import Steps, one_step
 
 BUCKET = 64
 """The part of the cache that is read grows by so many entries at a time: one graph each."""
@@ -35,7 +34,7 @@ class CapturedSteps(Steps):
         self.modulations = Modulations(model, min(rows, model.config.num_classes + 1))
         self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
         self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
-        self.kv = new_cache(prepared, rows)
+        self.reads = fixed_reads_for(prepared)(prepared, rows)
         self.x_RD = model.cls_token.new_zeros(rows, model.config.hidden_size)
         self.entry_1, self.slot_1 = (torch.zeros(1, dtype=torch.int64, device=self.x_RD.device) for _ in range(2))
         self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
@@ -69,26 +68,9 @@ class CapturedSteps(Steps):
         return logits_RV
 
     def _step(self, rows: int, length: int) -> Tensor:
-        hidden_T = torch.arange(length, device=self.x_RD.device) > self.entry_1
-        mask_T = torch.zeros(length, dtype=self.x_RD.dtype, device=self.x_RD.device).masked_fill(hidden_T, float("-inf"))
         row_R = self.row_R[:rows]
 
-        def modulations_of(layer: int) -> Tensor:
-            return self.modulations.tables_EUM[layer].index_select(0, self.slot_1)[0].index_select(0, row_R)
-
-        def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
-            keys_RNSK, values_RNSK = self.kv[layer, 0, :rows], self.kv[layer, 1, :rows]
-            for cached_RNSK, new_RNK in ((keys_RNSK, k_RNK), (values_RNSK, v_RNK)):
-                # As bytes where it is float8, which PyTorch does not index.
-                plain = cached_RNSK.view(torch.uint8) if cached_RNSK.element_size() == 1 else cached_RNSK
-                plain.index_copy_(2, self.entry_1, narrowed(new_RNK, cached_RNSK.dtype).view(plain.dtype)[:, :, None])
-            read_RN1K = functional.scaled_dot_product_attention(
-                q_RNK[:, :, None],
-                keys_RNSK[:, :, :length].to(q_RNK.dtype),
-                values_RNSK[:, :, :length].to(q_RNK.dtype),
-                attn_mask=mask_T.expand(rows, self.config.num_heads, 1, length),
-            )
-            return read_RN1K[:, :, 0]
-
+        modulations = self.modulations.at(self.modulations.table_EUM.index_select(0, self.slot_1)[0], row_R)
         position_1D = self.positions_SD.index_select(0, self.entry_1)
-        return one_step(self.prepared, self.x_RD[:rows] + position_1D, modulations_of, read)
+        read = self.reads.at(self.entry_1, rows, length)
+        return one_step(self.prepared, self.x_RD[:rows] + position_1D, modulations, read)

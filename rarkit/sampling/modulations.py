@@ -1,11 +1,12 @@
 """The AdaLN modulations, a third of a RAR's weights: they depend on class and step alone, and are computed apart from the tokens.
 
 Shape letters: R rows of the batch, U distinct classes, E entries of the sequence, D width; M modulations: 6·D of a block, 2·D of
-the final norm.
+the final norm, or those of all together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast, final
 
 import torch
@@ -19,21 +20,20 @@ from rarkit.sampling.projections import product
 
 @final
 class Modulations:
-    """Tables for the distinct classes of a batch, computed for many entries at once in large matrix products.
+    """A table for the distinct classes of a batch, computed for many entries at once in large matrix products.
 
     The norms' own weights are folded in: what stands for a scale is ``weight · (1 + scale)``, for a shift
-    ``bias · (1 + scale) + shift``.
+    ``bias · (1 + scale) + shift``. The table never moves in memory.
     """
 
     def __init__(self, model: OrderedTransformer, classes: int) -> None:
-        """Tables for at most that many distinct classes, "no class" counted."""
+        """A table for at most that many distinct classes, "no class" counted."""
         self.model = model
         config = model.config
         self.last = config.seq_len + 1
         self.entries = entries_at_once(config, classes, model.cls_token.element_size())
-        self.tables_EUM: list[Tensor] = [
-            model.cls_token.new_empty(self.entries, classes, width * config.hidden_size) for width in [6] * config.depth + [2]
-        ]
+        self.widths = [6 * config.hidden_size] * config.depth + [2 * config.hidden_size]
+        self.table_EUM = model.cls_token.new_empty(self.entries, classes, sum(self.widths))
 
     def begin(self, class_ids_R: Tensor) -> None:
         """A new batch: (R,) int64 rows of the embedding table."""
@@ -41,23 +41,24 @@ class Modulations:
         self.start = self.stop = 0
 
     def reach(self, entry: int) -> None:
-        """Makes sure that the tables hold this entry. Entries are asked for in rising order."""
+        """Makes sure that the table holds this entry. Entries are asked for in rising order."""
         if entry < self.stop:
             return
         self.start, self.stop = entry, min(entry + self.entries, self.last)
         activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1)
         entries, classes = activated_EUD.shape[:2]
-        for block, table_EUM in zip(self.model.layers, self.tables_EUM, strict=False):
-            filled_EUM = table_EUM[:entries, :classes].copy_(_modulations(block, activated_EUD))
+        *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
+        for block, table_EUM in zip(self.model.layers, tables, strict=True):
+            filled_EUM = _modulations(block, activated_EUD)
             _fold(filled_EUM, block)
-        final = self.model.adaln_before_head
-        scale_EUD = self.tables_EUM[-1][:entries, :classes].copy_(_modulations(final, activated_EUD)).chunk(2, dim=-1)[0]
-        scale_EUD.add_(1)
+            table_EUM.copy_(filled_EUM)
+        filled_EUM = _modulations(self.model.adaln_before_head, activated_EUD)
+        filled_EUM.chunk(2, dim=-1)[0].add_(1)
+        final_EUM.copy_(filled_EUM)
 
-    def rows(self, layer: int, entry: int, rows: int) -> Tensor:
-        """(R, M): the modulations of an entry within reach, for the first rows of the batch; ``layer`` −1 is the final norm."""
-        table_UM = self.tables_EUM[layer][entry - self.start]
-        return table_UM.index_select(0, self.row_R[:rows])
+    def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
+        """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
+        return table_UM.index_select(0, row_R).split_with_sizes(self.widths, dim=-1)
 
 
 def _modulations(layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, final
 
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rarkit.models.config import RARConfig
 from rarkit.sampling.modulations import Modulations
 from rarkit.sampling.prepared import Prepared, PreparedBlock
 
-ModulationsOf = Callable[[int], Tensor]
-"""A block's number (−1: the final norm's) to the folded modulations of this entry, (R, M)."""
 Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
 
@@ -52,14 +51,9 @@ class Steps(ABC):
         """
 
 
-def new_cache(prepared: Prepared, rows: int, spare: int = 0) -> Tensor:
-    """(depth + spare, 2, R, N, S, K): keys, then values, of each block.
-
-    Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
-    """
-    config = prepared.model.config
-    shape = (config.depth + spare, 2, rows, config.num_heads, config.seq_len + 1, config.head_size)
-    return torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
+def cache_shape(config: RARConfig, rows: int) -> tuple[int, ...]:
+    """(depth, 2, R, N, S, K): keys, then values, of each block."""
+    return config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size
 
 
 def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -70,11 +64,11 @@ def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.clamp(-most, most).to(dtype)
 
 
-def one_step(prepared: Prepared, x_RD: Tensor, modulations_of: ModulationsOf, read: Read) -> Tensor:
-    """(R, D) of one entry, positions added, to the logits (R, V) after it."""
+def one_step(prepared: Prepared, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
+    """(R, D) of one entry, positions added, to the logits (R, V) after it; ``modulations`` of the blocks, then the final norm."""
     for layer, block in enumerate(prepared.blocks):
-        x_RD = _block(prepared, layer, block, x_RD, modulations_of(layer), read)
-    scale_RD, shift_RD = modulations_of(-1).chunk(2, dim=-1)
+        x_RD = _block(prepared, layer, block, x_RD, modulations[layer], read)
+    scale_RD, shift_RD = modulations[-1].chunk(2, dim=-1)
     return prepared.head(_modulated(prepared, x_RD, shift_RD, scale_RD))
 
 
@@ -82,7 +76,8 @@ def _block(prepared: Prepared, layer: int, block: PreparedBlock, x_RD: Tensor, m
     shift1, scale1, gate1, shift2, scale2, gate2 = modulations_RM.chunk(6, dim=-1)
     config = prepared.model.config
     qkv_R3NK = block.qkv(_modulated(prepared, x_RD, shift1, scale1)).view(-1, 3, config.num_heads, config.head_size)
-    normed_R2NK = functional.layer_norm(qkv_R3NK[:, :2], (config.head_size,), eps=config.layer_norm_eps)
+    # Values too, for nothing: less than it takes to copy queries and keys out of between them.
+    normed_R2NK = functional.layer_norm(qkv_R3NK, (config.head_size,), eps=config.layer_norm_eps)[:, :2]
     q_RNK, k_RNK = block.qk_bias_2NK.addcmul(normed_R2NK, block.qk_weight_2NK).unbind(1)
     x_RD = x_RD.addcmul(gate1, block.proj(read(layer, q_RNK, k_RNK, qkv_R3NK[:, 2]).flatten(1)))
     return x_RD.addcmul(gate2, block.fc2(block.fc1_gelu(_modulated(prepared, x_RD, shift2, scale2))))
@@ -101,17 +96,26 @@ class EagerSteps(Steps):
 
     def __init__(self, prepared: Prepared, rows: int) -> None:
         self.prepared, self.model = prepared, prepared.model
-        self.kv = new_cache(prepared, rows, self.spare_blocks)
+        self.modulations: Modulations | None = None
+        depth, *block = cache_shape(self.model.config, rows)
+        # Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        shape = (depth + self.spare_blocks, *block)
+        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=self.model.cls_token.device)
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
-        self.modulations = Modulations(self.model, len(set(class_ids_R.tolist())))
+        classes = len(set(class_ids_R.tolist()))
+        # The memory of the batch before, where it fits: new memory costs time until all of it has been touched once.
+        if self.modulations is None or self.modulations.table_EUM.shape[1] != classes:
+            self.modulations = Modulations(self.model, classes)
         self.modulations.begin(class_ids_R)
         self.positions_SD = self.model.positions(order_L)
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        assert self.modulations is not None
         self.modulations.reach(entry)
-        rows, x_RD = len(x_RD), x_RD + self.positions_SD[entry]
-        return one_step(self.prepared, x_RD, lambda layer: self.modulations.rows(layer, entry, rows), partial(self.read, entry))
+        table_UM = self.modulations.table_EUM[entry - self.modulations.start]
+        modulations = self.modulations.at(table_UM, self.modulations.row_R[: len(x_RD)])
+        return one_step(self.prepared, x_RD + self.positions_SD[entry], modulations, partial(self.read, entry))
 
     @abstractmethod
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
@@ -149,6 +153,8 @@ class DenseSteps(EagerSteps):
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         if entry == self.laid_out:
             self._lay_out(min(entry + ENTRIES_MORE, self.model.config.seq_len + 1))
+            self.mask_11S = x_RD.new_full((1, 1, self.laid_out), float("-inf"))
+        self.mask_11S[..., : entry + 1] = 0
         return super().advance(x_RD, entry)
 
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
@@ -157,9 +163,9 @@ class DenseSteps(EagerSteps):
         for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
             cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
         keys_RNSK, values_RNSK = kv_2RNSK.to(q_RNK.dtype)
-        scores_RN1S = torch.matmul((q_RNK * q_RNK.shape[-1] ** -0.5)[:, :, None], keys_RNSK.transpose(-2, -1))
-        scores_RN1S[..., entry + 1 :] = float("-inf")
-        return torch.matmul(scores_RN1S.softmax(-1), values_RNSK)[:, :, 0]
+        queries, keys, values = q_RNK.flatten(0, 1)[:, None], keys_RNSK.flatten(0, 1), values_RNSK.flatten(0, 1)
+        scores = torch.baddbmm(self.mask_11S, queries, keys.transpose(1, 2), alpha=q_RNK.shape[-1] ** -0.5)
+        return torch.bmm(scores.softmax(-1), values).view_as(q_RNK)
 
     def _lay_out(self, entries: int) -> None:
         filled, self.laid_out = self.laid_out, entries

@@ -26,6 +26,7 @@ from rarkit.sampling import (
     decode,
     distribution,
     draw,
+    fixed_reads,
     generate,
     noise,
     prepare,
@@ -78,6 +79,23 @@ def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, 
     torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
+def flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
+    """What PyTorch documents of ``varlen_attn``, row by row: the kernel is for GPUs alone."""
+    assert query.is_contiguous()
+    assert {tensor.dtype for tensor in (cu_seq_q, cu_seq_k, seqused_k)} == {torch.int32}
+    assert torch.equal(cu_seq_q, torch.arange(len(query) + 1))
+    assert key.shape == value.shape == (int(cu_seq_k[-1]), *query.shape[1:])
+    assert max_q == 1
+    assert max_k >= int(seqused_k.max())
+    rows = []
+    for row, used in enumerate(seqused_k.tolist()):
+        start = int(cu_seq_k[row])
+        scores_NT = torch.einsum("nk,tnk->nt", query[row], key[start : start + used]) * query.shape[-1] ** -0.5
+        rows.append(torch.einsum("nt,tnk->nk", scores_NT.softmax(-1), value[start : start + used]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("reads", [fixed_reads.MaskedReads, fixed_reads.FlashReads])
 @pytest.mark.parametrize("bucket", [1, 5, 64])
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
 @given(
@@ -86,9 +104,11 @@ def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, 
     guidance=st.sampled_from(GUIDANCE),
 )
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_fixed_shapes_equal_plain(monkeypatch, bucket, budget, seed, labels, guidance):
+def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labels, guidance):
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
     monkeypatch.setattr(cached, "steps_for", lambda prepared: captured.CapturedSteps)
+    monkeypatch.setattr(captured, "fixed_reads_for", lambda prepared: reads)
+    monkeypatch.setattr(fixed_reads, "varlen_attn", flash)
     monkeypatch.setattr(captured, "BUCKET", bucket)
     monkeypatch.setattr(costs, "TABLE_BYTES", budget)
     prepared = prepare(lively())
