@@ -15,7 +15,7 @@ ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 """Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
 MODEL_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 """Torch's name of the type that the model is loaded in, by precision."""
-TABLE_BYTES = 2**28
+TABLE_BYTES = 2**29
 """How large the decoder's tables of modulations may grow."""
 
 
