@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from rarkit.errors import RecipeError, StoreError
+from rarkit.errors import CapabilityError, RecipeError, StoreError
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Settings
@@ -50,12 +50,17 @@ class Run:
 
 
 def resolve_device(device: str) -> str:
-    """``"auto"`` is CUDA where there is any, else the CPU; anything else is itself."""
-    if device != "auto":
-        return device
+    """``"auto"`` is CUDA where there is any, else the CPU; anything else is itself. Raises CapabilityError if it cannot be used."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CapabilityError(f"device {device!r} cannot be used here ({reason}). Use cpu, cuda or auto.") from error
+    return device
 
 
 def run(

@@ -7,6 +7,7 @@ known beforehand: a truncated one is seen by its size, a damaged one by its chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ import numpy as np
 from fsspec import AbstractFileSystem
 from numpy.typing import DTypeLike, NDArray
 
+from rarkit.cache.groups import open_group
 from rarkit.cache.layout import Layout
 from rarkit.cache.lock import lock
+from rarkit.cache.seal import seal
 from rarkit.errors import IncompleteError, StoreError
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class StageOutput:
         return bool(self.filesystem.exists(f"{self.path}/zarr.json"))
 
     def defect(self) -> str | None:
-        """Why this complete output cannot be used, or None. Counts and sizes every chunk and file, in one listing.
+        """Why this output cannot be used, or None. Counts and sizes every chunk and file, in one listing.
 
         Raises:
             StoreError: the store cannot be read.
@@ -71,6 +74,8 @@ class StageOutput:
             return "it was never finished"
         sizes = self._sizes()
         for name, layout in record["arrays"].items():
+            if f"{name}/zarr.json" not in sizes:
+                return f"array {name!r} has lost its zarr.json"
             defect = Layout.read(layout).defect(name, sizes)
             if defect is not None:
                 return defect
@@ -85,6 +90,8 @@ class StageOutput:
         Raises:
             IncompleteError: it is not complete, or has lost chunks; the message says which stage to force.
         """
+        if not self.exists():
+            raise IncompleteError(f"there is no output of a {self.stage} stage at {self.path}")
         defect = self.defect()
         if defect is not None:
             raise IncompleteError(self._damage(defect))
@@ -218,11 +225,11 @@ class StageOutput:
         record, sizes = self.record(), self._sizes()
         listed = {name: sizes.get(f"files/{name}") for name in files}
         lost = [name for name, size in listed.items() if size is None]
-        lost += [name for name in record["arrays"] if self.missing_blocks([name])]
-        if lost:
+        if lost := lost + [name for name in record["arrays"] if self.missing_blocks([name])]:
             raise IncompleteError(self._damage(f"{', '.join(lost)} not written in full"))
-        group = self._group(mode="r+")
-        group.attrs[ATTRIBUTE] = {**record, **facts, "files": listed, "complete": True, "finished": time.time()}
+        seals = {name: seal(self.filesystem, f"{self.path}/files/{name}") for name in files}
+        done = {**record, **facts, "files": listed, "sha256": seals, "complete": True, "finished": time.time()}
+        self._group(mode="r+").attrs[ATTRIBUTE] = done
 
     def remove(self) -> None:
         """Deletes the output.
@@ -249,15 +256,19 @@ class StageOutput:
         """Rows of an array, checked against their checksums."""
         try:
             return np.asarray(self._group(mode="r")[name][start:stop])  # type: ignore[index]
-        except ValueError as error:
-            raise IncompleteError(self._damage(f"array {name!r} does not match its checksum ({error})")) from error
+        except (ValueError, KeyError) as error:
+            raise IncompleteError(self._damage(f"array {name!r} or its checksum is not what was written")) from error
 
     def read_file(self, name: str) -> bytes:
-        """The bytes of a file."""
-        return bytes(self.filesystem.cat_file(f"{self.path}/files/{name}"))
+        """The bytes of a file, checked against its checksum once the output is complete."""
+        data = bytes(self.filesystem.cat_file(f"{self.path}/files/{name}"))
+        expected = self.record().get("sha256", {}).get(name)
+        if expected not in (None, hashlib.sha256(data).hexdigest()):
+            raise IncompleteError(self._damage(f"file {name!r} is not what was written"))
+        return data
 
     def verify(self, on_block: Callable[[], None] = lambda: None) -> str | None:
-        """Like ``defect``, but reads every chunk and compares its checksum."""
+        """Like ``defect``, but reads every chunk and file and compares its checksum."""
         defect = self.defect()
         if defect is not None:
             return defect
@@ -269,20 +280,14 @@ class StageOutput:
                 except IncompleteError as error:
                     return f"chunk {block} of array {name!r}: {error.__cause__}"
                 on_block()
+        for name, expected in self.record().get("sha256", {}).items():
+            if seal(self.filesystem, f"{self.path}/files/{name}") != expected:
+                return f"file {name!r} is not what was written"
         return None
 
     def _group(self, mode: Any) -> zarr.Group:
-        import zarr
-        from zarr.storage import FsspecStore, LocalStore
-
-        store: LocalStore | FsspecStore
-        if self.is_local:
-            store = LocalStore(self.path, read_only=mode == "r")
-        else:
-            url = self.filesystem.unstrip_protocol(self.path)
-            store = FsspecStore.from_url(url, storage_options={"use_listings_cache": False}, read_only=mode == "r")
         with self._writing_errors():
-            return zarr.open_group(store=store, mode=mode, zarr_format=3)
+            return open_group(self.filesystem, self.path, mode, local=self.is_local)
 
     @contextmanager
     def _writing_errors(self) -> Iterator[None]:

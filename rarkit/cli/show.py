@@ -14,7 +14,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 from rarkit.cli.needs import needs_as_json, print_needs
 from rarkit.cli.units import size
-from rarkit.errors import RecipeError, StoreError
+from rarkit.errors import IncompleteError, RecipeError, StoreError
 from rarkit.registry.loader import Loaded, registry
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.progress import Reporter
@@ -172,9 +172,12 @@ def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
     """The outputs that are named (all, if none are).
 
     Raises:
-        StoreError: a name matches nothing.
+        StoreError: there is no store, or a name matches nothing.
     """
-    found = list(Store(store).outputs())
+    place = Store(store)
+    if not place.filesystem.exists(place.root):
+        raise StoreError(f"there is no store {store!r}. Name the one that rarkit run was given with --store.")
+    found = list(place.outputs())
     if not names:
         return found
     chosen: list[StageOutput] = []
@@ -216,9 +219,12 @@ def print_outputs(found: list[StageOutput]) -> None:
 
 def verified(output: StageOutput) -> str | None:
     """What is wrong with an output, every byte read; None if nothing is."""
-    blocks = sum(output.layout(name).blocks for name in output.record().get("arrays", {}))
-    with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
-        return output.verify(advance)
+    try:
+        blocks = sum(output.layout(name).blocks for name in output.record().get("arrays", {}))
+        with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
+            return output.verify(advance)
+    except IncompleteError as error:
+        return str(error.__cause__ or error)
 
 
 def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:

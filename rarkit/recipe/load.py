@@ -20,6 +20,9 @@ from rarkit.registry.component import Placed
 from rarkit.registry.loader import registry
 from rarkit.registry.registry import Parts
 
+OPTION = "--set"
+"""How messages name a setting that came from no file."""
+
 
 def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: bool = False) -> Recipe:
     """Reads, merges and validates a recipe.
@@ -37,6 +40,8 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: boo
     tables, texts = _read(path, ())
     for assignment in overrides:
         override(tables, assignment)
+        table, _, key = assignment.partition("=")[0].strip().rpartition(".")
+        texts = {f"{OPTION} {assignment}": f"[{table}]\n{key} ="} | texts
     recipe = parse_recipe(tables, registry(strict=strict_plugins), path, texts)
     return recipe.named(PurePosixPath(path).stem, shlex.join(["rarkit", "run", path, *(f"--set={one}" for one in overrides)]))
 
@@ -234,7 +239,8 @@ def _refuse(problems: Mapping[str, str], path: str, texts: Mapping[str, str]) ->
     lines = []
     for dotted, said in problems.items():
         file, line = _place_of(dotted, path, texts)
-        lines.append(f"{file}{f':{line}' if line else ''}: {f'{dotted}: ' if dotted else ''}{said}")
+        where = f"{file}:{line}" if line and not file.startswith(OPTION) else file
+        lines.append(f"{where}: {f'{dotted}: ' if dotted else ''}{said}")
     raise RecipeError("\n".join(lines))
 
 

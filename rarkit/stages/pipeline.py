@@ -155,8 +155,8 @@ def _planned(
         if record.get("complete"):
             defect = output.defect()
             return found("cached", "") if defect is None else found("damaged", f"{defect}; make it again with --force {stage.name}")
-    except IncompleteError as error:
-        return found("damaged", str(error))
+    except IncompleteError:
+        return found("damaged", f"its zarr.json is not readable; make it again with --force {stage.name}")
     if record:
         return found("run", "goes on where an earlier run stopped")
     return found("run", _why_new(stage, recipe, store, identity, upstream))

@@ -44,7 +44,7 @@ def check_ready(plan: Plan, device: str) -> None:
         raise plan.obstacle
     for stage in plan.stages:
         if stage.action == "damaged":
-            raise IncompleteError(f"stage {stage.name!r} ({stage.output.path}) is damaged: {stage.reason}.")
+            raise IncompleteError(f"the output of stage {stage.name!r} at {stage.output.path} is damaged: {stage.reason}.")
     if plan.nothing_to_do:
         return
     for reason in part_obstacles(plan.recipe, device).values():

@@ -143,6 +143,50 @@ def test_a_damaged_record(rarkit, digits_recipe, sets, store):
     assert "--force train" in err
 
 
+def test_damage_of_any_file_is_seen(rarkit, digits_recipe, sets, store, finished, tmp_path):
+    """One byte of the model, metadata of an array, a record: each is found by verify, and by whoever reads it."""
+    model = next(store.glob("train/*/files/model.safetensors"))
+    data = bytearray(model.read_bytes())
+    data[-3] ^= 1
+    model.write_bytes(data)
+    code, out, _ = rarkit("cache", "verify", "--store", store)
+    assert code == 1
+    assert "file 'model.safetensors' is not what was written" in out
+    colder = ("--set", "sample.temperature=0.5")
+    code, _, err = rarkit("run", digits_recipe, "--store", store, *sets, *colder)
+    assert (code, "--force train" in err, "Traceback" in err) == (2, True, False)
+    next(store.glob("train/*/log_step/zarr.json")).unlink()
+    code, _, err = rarkit("run", digits_recipe, "--store", store, *sets, *colder)
+    assert (code, "array 'log_step' has lost its zarr.json" in err) == (2, True)
+    next(store.glob("train/*/zarr.json")).write_text("{")
+    code, out, _ = rarkit("cache", "verify", "train", "tokenize", "--store", store)
+    assert code == 1
+    assert [line.split(": ")[1] for line in out.splitlines()] == ["damaged", "whole"]
+
+
+def test_no_store_is_not_an_empty_store(rarkit, tmp_path):
+    code, out, err = rarkit("cache", "ls", "--store", tmp_path / "nowhere")
+    assert (code, out, "there is no store" in err) == (2, "", True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tpu"])
+def test_a_device_that_is_not_there_costs_nothing(rarkit, digits_recipe, sets, store, device):
+    if device == "cuda" and pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("it is there")
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
+    code, _, err = rarkit("run", digits_recipe, "--store", store, *sets, "--force", "sample", "--device", device)
+    assert code == 2
+    assert f"error: device '{device}' cannot be used here" in err
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
+
+
+def test_mistakes_in_overrides_name_the_option(rarkit, digits_recipe):
+    code, _, err = rarkit("validate", digits_recipe, "--set", "train.steps=abc", "--set", "title=5")
+    assert code == 2
+    assert "--set train.steps=abc: train.steps: found 'abc'" in err
+    assert "--set title=5: title: found 5" in err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_a_store_without_permission(rarkit, digits_recipe, sets, tmp_path):
     locked = tmp_path / "locked"
@@ -294,6 +338,7 @@ def test_cache_is_listed_verified_and_removed(rarkit, store):
     assert "--force sample" in out
     assert rarkit("cache", "rm", "sample", "--store", store, "--yes")[0] == 0
     assert rarkit("cache", "rm", "sample", "--store", store, "--yes")[0] == 2
+    (store / "empty").mkdir()
     assert rarkit("cache", "ls", "--store", store / "empty")[1].strip() == "The store is empty."
 
 
