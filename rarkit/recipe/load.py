@@ -184,7 +184,8 @@ def _at(tables: Any, keys: Sequence[str]) -> Any:
 def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> dict[str, str]:
     """A message for each mistake that pydantic found, by dotted path."""
     problems: dict[str, str] = {}
-    for mistake in error.errors(include_url=False):
+    # A key that is missing may be one that is misspelt: that first.
+    for mistake in sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] == "missing"):
         location, allowed = _spelled(mistake["loc"], parts)
         path = ".".join(str(key) for key in location)
         if any(path == known or known == f"{path}.name" for known in already):

@@ -83,5 +83,5 @@ def cure(error: RarkitError) -> str:
     for name, place in PUBLISHED.items():
         if name in str(error):
             hub = ', which may also be named instead (pip install "rarkit[hub]")' if place.startswith("hf://") else ""
-            said += f" {name} is published as {place}{hub}."
+            said += f" Published: {place}{hub}."
     return said

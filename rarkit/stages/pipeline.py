@@ -15,7 +15,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
-from rarkit.stages.obstacles import no_shape
+from rarkit.stages.obstacles import cure, no_shape
 from rarkit.stages.reference import Reference
 from rarkit.stages.sample import Sample
 from rarkit.stages.tokenize import Tokenize
@@ -73,7 +73,8 @@ class Plan:
     @property
     def obstacle(self) -> RarkitError | None:
         """What the first blocked stage lacks; None where nothing is missing."""
-        return next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
+        found = next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
+        return None if found is None else type(found)(f"{cure(found)} rarkit plan lists all that is missing.")
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)

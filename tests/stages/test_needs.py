@@ -87,7 +87,7 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
     ]
     missing = needs(planned).missing
     assert missing["tokenizer"].startswith(f"there is no file {tmp_path}/vqgan.bin.")
-    assert "published as hf://yucornetto/RAR/rar_b.bin" in missing["model"]
+    assert "Published: hf://yucornetto/RAR/rar_b.bin" in missing["model"]
     with pytest.raises(WeightsError, match=r"there is no file .*weights/\w+\.bin"):
         run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
     assert list(tmp_path.iterdir()) == []
