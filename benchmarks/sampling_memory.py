@@ -29,7 +29,7 @@ from rarkit.sampling import PowerCosine, generate, prepare
 from rarkit.sampling.costs import MODEL_DTYPES, sampling_bytes
 
 RESULTS = Path(__file__).parent / "results"
-CASES = ["rar_b:24:64:bfloat16", "rar_b:24:16:float32", "rar_xl:32:32:bfloat16", "rar_xl:4:256:bfloat16", "rar_xl:32:8:int8"]
+CASES = ["rar_b:24:16:bfloat16", "rar_b:24:4:int8", "rar_xl:4:64:bfloat16", "rar_xl:4:256:bfloat16"]
 BOUND = 0.1
 """How far from the measured peak the plan may be."""
 
