@@ -91,9 +91,9 @@ class StageOutput:
             IncompleteError: it is not complete, or has lost chunks; the message says which stage to force.
         """
         if not self.exists():
-            raise IncompleteError(f"there is no output of a {self.stage} stage at {self.path}")
-        defect = self.defect()
-        if defect is not None:
+            lost = f"there is no output of stage {self.stage!r} at {self.path}"
+            raise IncompleteError(f"{lost}. Check the place. Make it again with --force {self.stage}.")
+        if (defect := self.defect()) is not None:
             raise IncompleteError(self._damage(defect))
         return self.record()
 
