@@ -31,7 +31,7 @@ class CapturedSteps(Steps):
     def __init__(self, prepared: Prepared, rows: int) -> None:
         model = prepared.model
         self.prepared, self.config = prepared, model.config
-        self.modulations = Modulations(model, min(rows, model.config.num_classes + 1))
+        self.modulations = Modulations(prepared, min(rows, model.config.num_classes + 1))
         self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
         self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
         self.reads = fixed_reads_for(prepared)(prepared, rows)

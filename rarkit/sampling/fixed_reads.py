@@ -48,7 +48,7 @@ class MaskedReads(FixedReads):
         # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
         shape = cache_shape(prepared.model.config, rows)
         self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
-        self.dtype, self.heads = prepared.model.cls_token.dtype, prepared.model.config.num_heads
+        self.dtype, self.heads = prepared.rows_dtype, prepared.model.config.num_heads
 
     def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
         hidden_T = torch.arange(length, device=entry_1.device) > entry_1

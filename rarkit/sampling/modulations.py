@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rarkit.models.layers import Block, FinalNorm
-from rarkit.models.transformer import OrderedTransformer
 from rarkit.sampling.costs import entries_at_once
+from rarkit.sampling.prepared import Prepared
 from rarkit.sampling.projections import product
 
 
@@ -26,9 +26,10 @@ class Modulations:
     ``bias · (1 + scale) + shift``. The table never moves in memory.
     """
 
-    def __init__(self, model: OrderedTransformer, classes: int) -> None:
+    def __init__(self, prepared: Prepared, classes: int) -> None:
         """A table for at most that many distinct classes, "no class" counted."""
-        self.model = model
+        self.model, self.dtype = prepared.model, prepared.rows_dtype
+        model = self.model
         config = model.config
         self.last = config.seq_len + 1
         self.entries = entries_at_once(config, classes, model.cls_token.element_size())
@@ -45,7 +46,7 @@ class Modulations:
         if entry < self.stop:
             return
         self.start, self.stop = entry, min(entry + self.entries, self.last)
-        activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1)
+        activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1).to(self.dtype)
         entries, classes = activated_EUD.shape[:2]
         *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
         for block, table_EUM in zip(self.model.layers, tables, strict=True):
@@ -58,7 +59,7 @@ class Modulations:
 
     def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
         """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
-        return table_UM.index_select(0, row_R).split_with_sizes(self.widths, dim=-1)
+        return table_UM.index_select(0, row_R).to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
 
 def _modulations(layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from rarkit.errors import UserError
 from rarkit.models.layers import Block
 from rarkit.models.transformer import OrderedTransformer
-from rarkit.sampling.projections import Project, int8_projection, projection
+from rarkit.sampling.projections import Project, int8_projection, projection, rows_dtype
 
 
 @final
@@ -40,6 +40,8 @@ class Prepared:
     model: OrderedTransformer
     blocks: Sequence[PreparedBlock]
     head: Project
+    rows_dtype: torch.dtype
+    """What entries are computed in: the model's dtype, or a wider one where this machine has no instructions for it."""
     cache_dtype: torch.dtype
     spare: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
     """The last batch's memory (and, on CUDA, its graphs), by its rows: the next batch of that size takes it over."""
@@ -66,7 +68,7 @@ def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool
         )
     blocks = tuple(_prepared_block(block, int8) for block in model.layers)
     cache_dtype = torch.float8_e4m3fn if float8_cache else model.cls_token.dtype
-    return Prepared(model, blocks, projection(model.lm_head), cache_dtype)
+    return Prepared(model, blocks, projection(model.lm_head), rows_dtype(model.cls_token), cache_dtype)
 
 
 def _prepared_block(block: Block, int8: bool) -> PreparedBlock:
@@ -78,6 +80,6 @@ def _prepared_block(block: Block, int8: bool) -> PreparedBlock:
         lay_out(attention.proj),
         lay_out(mlp.fc1, gelu=True),
         lay_out(mlp.fc2),
-        torch.stack([norm.weight.detach() for norm in norms])[:, None],
-        torch.stack([norm.bias.detach() for norm in norms])[:, None],
+        torch.stack([norm.weight.detach() for norm in norms])[:, None].to(rows_dtype(attention.qkv.weight)),
+        torch.stack([norm.bias.detach() for norm in norms])[:, None].to(rows_dtype(attention.qkv.weight)),
     )

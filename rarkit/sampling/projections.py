@@ -22,34 +22,38 @@ INT8_INPUTS = 32
 """PyTorch's int8 kernel reads whole registers, past the end of rows of other lengths: these are filled up with zeros."""
 
 
+def rows_dtype(weight: Tensor) -> torch.dtype:
+    """The type in which rows meet such weights: their own, but float32 for bfloat16 on x86 processors without AVX-512.
+
+    PyTorch's products of two bfloat16 matrices are plain loops there, hundreds of times slower than those of float32.
+    """
+    return torch.float32 if weight.dtype == torch.bfloat16 and _is_widened(weight) else weight.dtype
+
+
 def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
     """The layer with its weights laid out for this machine, in their own precision: the same result up to the order of sums.
 
-    With ``gelu``, the exact GELU after it.
+    With ``gelu``, the exact GELU after it. Rows are in ``rows_dtype``.
 
-    On x86 processors that is oneDNN's blocked layout (a copy of the weights), which PyTorch's own compiler uses too; elsewhere the
-    layer as it is.
+    On x86 processors that is oneDNN's blocked layout (a copy of the weights), which PyTorch's own compiler uses too; for bfloat16
+    weights that meet float32 rows, FBGEMM's of float16, which holds any bfloat16 number from 2⁻¹⁴ to 65504 exactly, and smaller
+    ones to 2⁻²⁵. Elsewhere it is the layer as it is.
     """
     weight_OI, bias_O = linear.weight.detach(), linear.bias.detach()
-    if not packs(weight_OI):
-        activate = functional.gelu if gelu else _as_it_is
-        return lambda x_RI: activate(functional.linear(x_RI, weight_OI, bias_O))
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI, ROWS_HINT)
-
-    def project(x_RI: Tensor) -> Tensor:
-        return _onednn(x_RI, packed, bias_O, gelu)
-
-    return project
+    activate = functional.gelu if gelu else _as_it_is
+    if packs(weight_OI):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI, ROWS_HINT)
+        return lambda x_RI: _onednn(x_RI, packed, bias_O, gelu)
+    if rows_dtype(weight_OI) != weight_OI.dtype:
+        halves = torch.ops.quantized.linear_prepack_fp16(weight_OI.float(), bias_O.float())
+        return lambda x_RI: activate(torch.ops.quantized.linear_dynamic_fp16(x_RI, halves))
+    return lambda x_RI: activate(functional.linear(x_RI, weight_OI, bias_O))
 
 
 def product(linear: nn.Linear, x_RI: Tensor) -> Tensor:
-    """The layer's output (R, O) for many rows, without a copy of its weights."""
-    weight_OI = linear.weight.detach()
-    return (
-        _onednn(x_RI, weight_OI, linear.bias.detach(), False)
-        if packs(weight_OI)
-        else functional.linear(x_RI, weight_OI, linear.bias)
-    )
+    """The layer's output (R, O) for many rows, without a lasting copy of its weights."""
+    weight_OI, bias_O = (weight.detach().to(x_RI.dtype) for weight in linear.parameters())
+    return _onednn(x_RI, weight_OI, bias_O, False) if packs(weight_OI) else functional.linear(x_RI, weight_OI, bias_O)
 
 
 def _onednn(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor, gelu: bool) -> Tensor:
@@ -63,13 +67,23 @@ def _as_it_is(x_RO: Tensor) -> Tensor:
 
 
 def packs(weight_OI: Tensor) -> bool:
-    """Whether ``projection`` copies these weights into a layout of their own."""
+    """Whether oneDNN has a layout and a product for these weights here."""
+    known = weight_OI.dtype == torch.float32 or (weight_OI.dtype == torch.bfloat16 and not _is_widened(weight_OI))
+    return known and _is_x86(weight_OI) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _is_widened(weight: Tensor) -> bool:
+    """Whether bfloat16 has no instructions here, but FBGEMM's product of float32 rows and float16 weights is there."""
     return (
-        weight_OI.device.type == "cpu"
-        and weight_OI.dtype in (torch.float32, torch.bfloat16)
+        _is_x86(weight) and not torch.ops.mkldnn._is_mkldnn_bf16_supported() and "fbgemm" in torch.backends.quantized.supported_engines
+    )
+
+
+def _is_x86(weight: Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
         and platform.machine().lower() in ("x86_64", "amd64")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 
 
@@ -80,16 +94,17 @@ def quantised(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def int8_projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
-    """The layer with int8 weights (``quantised``), multiplied with bfloat16 rows by PyTorch's own kernel. On a CPU alone."""
+    """The layer with int8 weights (``quantised``), multiplied in bfloat16 by PyTorch's own kernel. On a CPU alone."""
     weight_OI, scale_O = quantised(linear.weight.detach())
     scale_O, bias_O = scale_O.bfloat16(), linear.bias.detach().bfloat16()
     missing = -weight_OI.shape[1] % INT8_INPUTS
     weight_OI = functional.pad(weight_OI, (0, missing))
 
     def project(x_RI: Tensor) -> Tensor:
-        x_RI = functional.pad(x_RI, (0, missing)) if missing else x_RI
-        out_RO: Tensor = torch._weight_int8pack_mm(x_RI, weight_OI, scale_O)
-        out_RO = out_RO.add_(bias_O)
+        rows_RI = x_RI.bfloat16()
+        rows_RI = functional.pad(rows_RI, (0, missing)) if missing else rows_RI
+        out_RO: Tensor = torch._weight_int8pack_mm(rows_RI, weight_OI, scale_O)
+        out_RO = out_RO.add_(bias_O).to(x_RI.dtype)
         return functional.gelu(out_RO) if gelu else out_RO
 
     return project

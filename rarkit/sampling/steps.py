@@ -26,6 +26,9 @@ Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 ENTRIES_MORE = 32
 """How many entries more than are filled the dense cache is laid out for."""
 
+WIDENED_BYTES = 2**22
+"""How much of a cache in another type than the rows' is widened at once: what stays in a processor's own cache."""
+
 
 class Steps(ABC):
     """The entries of a batch, one after the other."""
@@ -66,6 +69,7 @@ def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 def one_step(prepared: Prepared, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
     """(R, D) of one entry, positions added, to the logits (R, V) after it; ``modulations`` of the blocks, then the final norm."""
+    x_RD = x_RD.to(prepared.rows_dtype)
     for layer, block in enumerate(prepared.blocks):
         x_RD = _block(prepared, layer, block, x_RD, modulations[layer], read)
     scale_RD, shift_RD = modulations[-1].chunk(2, dim=-1)
@@ -106,7 +110,7 @@ class EagerSteps(Steps):
         classes = len(set(class_ids_R.tolist()))
         # The memory of the batch before, where it fits: new memory costs time until all of it has been touched once.
         if self.modulations is None or self.modulations.table_EUM.shape[1] != classes:
-            self.modulations = Modulations(self.model, classes)
+            self.modulations = Modulations(self.prepared, classes)
         self.modulations.begin(class_ids_R)
         self.positions_SD = self.model.positions(order_L)
 
@@ -153,7 +157,7 @@ class DenseSteps(EagerSteps):
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         if entry == self.laid_out:
             self._lay_out(min(entry + ENTRIES_MORE, self.model.config.seq_len + 1))
-            self.mask_11S = x_RD.new_full((1, 1, self.laid_out), float("-inf"))
+            self.mask_11S = torch.full((1, 1, self.laid_out), float("-inf"), dtype=self.prepared.rows_dtype)
         self.mask_11S[..., : entry + 1] = 0
         return super().advance(x_RD, entry)
 
@@ -162,7 +166,14 @@ class DenseSteps(EagerSteps):
         kv_2RNSK = self._dense(self.memory[layer], self.laid_out)[:, : len(q_RNK)]
         for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
             cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
-        keys_RNSK, values_RNSK = kv_2RNSK.to(q_RNK.dtype)
+        at_once = len(q_RNK)
+        if self.kv.dtype != q_RNK.dtype:
+            at_once = max(1, WIDENED_BYTES * at_once // (kv_2RNSK.numel() * q_RNK.element_size()))
+        parts = zip(q_RNK.split(at_once), kv_2RNSK.split(at_once, dim=1), strict=True)
+        return torch.cat([self._attend(q_RNK, kv_2RNSK.to(q_RNK.dtype)) for q_RNK, kv_2RNSK in parts])
+
+    def _attend(self, q_RNK: Tensor, kv_2RNSK: Tensor) -> Tensor:
+        keys_RNSK, values_RNSK = kv_2RNSK
         queries, keys, values = q_RNK.flatten(0, 1)[:, None], keys_RNSK.flatten(0, 1), values_RNSK.flatten(0, 1)
         scores = torch.baddbmm(self.mask_11S, queries, keys.transpose(1, 2), alpha=q_RNK.shape[-1] ** -0.5)
         return torch.bmm(scores.softmax(-1), values).view_as(q_RNK)
