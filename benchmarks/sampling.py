@@ -6,9 +6,10 @@ Random weights of the released shapes, guidance as released, one image a label, 
 Each case is timed in turn with the baseline (``published_sampler.py``) in float32 and in the case's own dtype; the figures are
 medians, the ratios medians of the pairs. Before, the machine's read bandwidth and matrix rate are measured; a case's floor is the
 larger of the bytes that it must read (weights and filled cache at each entry) over the one, and its operations over the other.
+Where a processor has no instructions for bfloat16, its rate of float32 stands for both, and so does the baseline in float32.
 
 On the CPU the cases are batch 1, 8 and 32 of RAR-B; on a GPU 1, 64 and 256 of RAR-B and RAR-XL in bfloat16. Prints a table and
-writes benchmarks/results/sampling_<cpu or gpu>.json with the machine's description.
+writes benchmarks/results/sampling_<gpu, or the processor's kind>.json with the machine's description.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from machine import machine
 from published_sampler import published_sampler
 
 from rarkit.models import RAR
+from rarkit.models.processors import lacks_bfloat16
 from rarkit.models.sizes import PRESETS
 from rarkit.recipe.released import RELEASED
 from rarkit.sampling import PowerCosine, Prepared, generate, prepare
@@ -64,10 +66,11 @@ def hardware(device: str) -> Hardware:
     bandwidth = block.nbytes / min(seconds(block.sum) for _ in range(9))
     rates = {}
     side = 2048 if device == "cpu" else 8192
-    for name in ("float32", "bfloat16"):
+    for name in ("float32",) if lacks_bfloat16(block.device) else ("float32", "bfloat16"):
         square = torch.randn(side, side, device=device, dtype=DTYPES[name])
         rates[name] = 2 * side**3 / min(seconds(lambda square=square: square @ square) for _ in range(9))
-    return Hardware(bandwidth, rates | {"int8": rates["bfloat16"]})
+    best = max(rates.values())
+    return Hardware(bandwidth, {"float32": rates["float32"], "bfloat16": best, "int8": best})
 
 
 def random_model(size: str, device: str) -> RAR:
@@ -96,7 +99,8 @@ def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> di
     scales = [guidance.scale_at(step, config.seq_len) for step in range(config.seq_len)]
     labels_B, order_L = torch.arange(batch, device=device), torch.arange(config.seq_len, device=device)
     prepared = ready(model, dtype)
-    same = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
+    alike = dtype == "float32" or lacks_bfloat16(device)
+    same = model if alike else copy.deepcopy(model).to(DTYPES[dtype])
 
     def ours() -> None:
         generate(prepared, labels_B, order=order_L, guidance=guidance, temperature=temperature, seed=1)
@@ -120,6 +124,7 @@ def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> di
         "batch": batch,
         "dtype": dtype,
         "baseline_float32_seconds": statistics.median(row[0] for row in rows),
+        "baseline_dtype": "float32" if alike else "bfloat16",
         "baseline_same_dtype_seconds": statistics.median(row[2] for row in rows),
         "seconds": mine,
         "images_per_second": batch / mine,
@@ -162,7 +167,8 @@ def keep(device: str, options: dict[str, Any], found: Hardware, rows: list[dict[
     """Writes what is known so far: the last case may take long."""
     RESULTS.mkdir(exist_ok=True)
     result = {"machine": machine(), "options": options, **asdict(found), "rows": rows}
-    (RESULTS / f"sampling_{'gpu' if device == 'cuda' else 'cpu'}.json").write_text(json.dumps(result, indent=2) + "\n")
+    kind = "gpu" if device == "cuda" else torch.backends.cpu.get_cpu_capability().lower()
+    (RESULTS / f"sampling_{kind}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

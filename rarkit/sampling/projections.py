@@ -5,12 +5,13 @@ Shape letters: R rows, I inputs, O outputs.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from rarkit.models.processors import is_x86, lacks_bfloat16
 
 Project = Callable[[Tensor], Tensor]
 """(R, I) to (R, O)."""
@@ -25,9 +26,10 @@ INT8_INPUTS = 32
 def rows_dtype(weight: Tensor) -> torch.dtype:
     """The type in which rows meet such weights: their own, but float32 for bfloat16 on x86 processors without AVX-512.
 
-    PyTorch's products of two bfloat16 matrices are plain loops there, hundreds of times slower than those of float32.
+    FBGEMM's product of float32 rows and float16 weights takes the place of PyTorch's plain loops there.
     """
-    return torch.float32 if weight.dtype == torch.bfloat16 and _is_widened(weight) else weight.dtype
+    widened = weight.dtype == torch.bfloat16 and lacks_bfloat16(weight.device)
+    return torch.float32 if widened and "fbgemm" in torch.backends.quantized.supported_engines else weight.dtype
 
 
 def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
@@ -68,23 +70,8 @@ def _as_it_is(x_RO: Tensor) -> Tensor:
 
 def packs(weight_OI: Tensor) -> bool:
     """Whether oneDNN has a layout and a product for these weights here."""
-    known = weight_OI.dtype == torch.float32 or (weight_OI.dtype == torch.bfloat16 and not _is_widened(weight_OI))
-    return known and _is_x86(weight_OI) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _is_widened(weight: Tensor) -> bool:
-    """Whether bfloat16 has no instructions here, but FBGEMM's product of float32 rows and float16 weights is there."""
-    return (
-        _is_x86(weight) and not torch.ops.mkldnn._is_mkldnn_bf16_supported() and "fbgemm" in torch.backends.quantized.supported_engines
-    )
-
-
-def _is_x86(weight: Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and platform.machine().lower() in ("x86_64", "amd64")
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )
+    known = weight_OI.dtype == torch.float32 or (weight_OI.dtype == torch.bfloat16 and not lacks_bfloat16(weight_OI.device))
+    return known and is_x86(weight_OI.device) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def quantised(weight_OI: Tensor) -> tuple[Tensor, Tensor]:

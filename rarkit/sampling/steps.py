@@ -169,7 +169,7 @@ class DenseSteps(EagerSteps):
         at_once = len(q_RNK)
         if self.kv.dtype != q_RNK.dtype:
             at_once = max(1, WIDENED_BYTES * at_once // (kv_2RNSK.numel() * q_RNK.element_size()))
-        parts = zip(q_RNK.split(at_once), kv_2RNSK.split(at_once, dim=1), strict=True)
+        parts = zip(torch.split(q_RNK, at_once), torch.split(kv_2RNSK, at_once, dim=1), strict=True)
         return torch.cat([self._attend(q_RNK, kv_2RNSK.to(q_RNK.dtype)) for q_RNK, kv_2RNSK in parts])
 
     def _attend(self, q_RNK: Tensor, kv_2RNSK: Tensor) -> Tensor:

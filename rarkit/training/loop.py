@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, final
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.errors import RarkitError
+from rarkit.errors import RarkitError, RarkitWarning
+from rarkit.models.processors import lacks_bfloat16
 from rarkit.models.rar import RAR
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
@@ -80,6 +82,13 @@ class Trainer:
         self.tokens, self.labels, self.plan, self.device = tokens, labels, plan, device
         self.optimizer = make_optimizer(model, betas=plan.betas, weight_decay=plan.weight_decay)
         self.step = 0
+        if plan.precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
+            warnings.warn(
+                "this processor has no instructions for bfloat16 (AVX-512): training in it takes some ten times as long as in "
+                "float32 here. Set train.precision = 'float32', or train on a GPU.",
+                RarkitWarning,
+                stacklevel=2,
+            )
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if plan.compile else self.model
 
     def advance(self) -> StepRecord:

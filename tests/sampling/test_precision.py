@@ -12,8 +12,20 @@ from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
 from rarkit.errors import UserError
-from rarkit.sampling import CachedDecoder, Constant, PlainDecoder, PowerCosine, cached, captured, generate, prepare, steps
-from rarkit.sampling.projections import int8_projection, quantised
+from rarkit.models.processors import is_x86, lacks_bfloat16
+from rarkit.sampling import (
+    CachedDecoder,
+    Constant,
+    PlainDecoder,
+    PowerCosine,
+    cached,
+    captured,
+    generate,
+    prepare,
+    projections,
+    steps,
+)
+from rarkit.sampling.projections import int8_projection, projection, quantised, rows_dtype
 from tests.models.small import TINY, lively
 
 LENGTH = TINY.seq_len
@@ -41,9 +53,10 @@ def logits(decoder, model, order_L, guidance, tokens_BL, labels_B):
     merged=st.booleans(),
     precision=st.sampled_from(sorted(PRECISIONS)),
     layout=st.sampled_from([steps.DenseSteps, steps.SlicedSteps, captured.CapturedSteps]),
+    widened=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precision, layout):
+def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precision, layout, widened):
     asked, tolerance = PRECISIONS[precision]
     order_L = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(seed))
     exact, rough = lively(scale=0.05), lively(scale=0.05).bfloat16()
@@ -53,6 +66,8 @@ def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precis
     labels_B = torch.tensor(labels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cached, "steps_for", lambda prepared: layout)
+        if widened:
+            patch.setattr(projections, "lacks_bfloat16", is_x86)
         found = logits(CachedDecoder, prepare(rough, **asked), order_L, guidance, tokens_BL, labels_B)
     expected = logits(PlainDecoder, exact, order_L, guidance, tokens_BL, labels_B)
     scale = max(1.0, *(abs(guidance.scale_at(step, LENGTH)) for step in range(LENGTH)))
@@ -86,6 +101,37 @@ def test_int8_weights_are_within_half_a_step_and_multiply_as_such(outputs, input
     # Eight bits of bfloat16 in sums of that many products, and in scale and bias.
     bound = (x_RI.float().abs() @ restored_OI.abs().T + linear.bias.abs()) * 2**-6
     assert ((int8_projection(linear, gelu=gelu)(x_RI).float() - expected_RO).abs() <= bound + 1e-3).all()
+
+
+@pytest.mark.skipif(not is_x86(torch.device("cpu")), reason="needs an x86 processor")
+@given(outputs=st.integers(1, 70), inputs=st.integers(1, 70), rows=st.integers(1, 9), seed=st.integers(0, 99), gelu=st.booleans())
+@settings(deadline=None)
+def test_bfloat16_weights_meet_float32_rows_where_there_are_no_instructions_for_bfloat16(outputs, inputs, rows, seed, gelu):
+    generator = torch.Generator().manual_seed(seed)
+    linear = torch.nn.Linear(inputs, outputs).requires_grad_(False)
+    for weight in linear.parameters():
+        # From far below the smallest normal number of float16 to large ones.
+        powers = torch.randint(-40, 12, weight.shape, generator=generator)
+        weight.copy_(torch.randn(weight.shape, generator=generator) * 2.0**powers)
+    linear = linear.bfloat16()
+    x_RI = torch.randn(rows, inputs, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projections, "lacks_bfloat16", is_x86)
+        assert rows_dtype(linear.weight) == torch.float32
+        found_RO = projection(linear, gelu=gelu)(x_RI)
+        product_RO = projections.product(linear, x_RI)
+    x_RI, linear = x_RI.double(), linear.double()
+    # Float32's own error in sums of that many products; and weights to 2⁻²⁵.
+    bound_RO = (x_RI.abs() @ linear.weight.abs().T + linear.bias.abs()) * 2**-20
+    assert ((product_RO - linear(x_RI)).abs() <= bound_RO).all()
+    expected_RO = torch.nn.functional.gelu(linear(x_RI)) if gelu else linear(x_RI)
+    assert ((found_RO - expected_RO).abs() <= 1.2 * (bound_RO + x_RI.abs().sum(1, keepdim=True) * 2**-25) + 1e-7).all()
+
+
+def test_rows_are_in_the_weights_own_type_elsewhere():
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        assert rows_dtype(torch.zeros(1, dtype=dtype)) == dtype
+    assert (rows_dtype(torch.zeros(1, dtype=torch.bfloat16)) == torch.float32) == lacks_bfloat16(torch.device("cpu"))
 
 
 def test_a_layer_of_zeros_has_int8_weights_too():

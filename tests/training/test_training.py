@@ -170,3 +170,12 @@ def test_likelihood_sums_to_one_over_all_images():
     for order in ([0, 1, 2], [2, 0, 1]):
         nats = nats_per_image(model.eval(), tokens, np.ones(64, dtype=np.int64), np.array(order), batch_size=10, device="cpu")
         assert np.exp(-3 * nats).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_bfloat16_without_instructions_for_it_is_told(monkeypatch, recwarn, lacks, precision):
+    monkeypatch.setattr("rarkit.training.loop.lacks_bfloat16", lambda device: lacks)
+    trainer(precision=precision)
+    said = [str(warning.message) for warning in recwarn if "Set train.precision = 'float32'" in str(warning.message)]
+    assert len(said) == (lacks and precision == "bfloat16")
