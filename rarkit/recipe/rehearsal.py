@@ -11,7 +11,7 @@ from rarkit.models.sizes import PRESETS
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sections import ModelSettings
 
-STEPS, BATCH, SAMPLES = 4, 4, 8
+STEPS, BATCH, SAMPLES = 4, 2, 8
 IMAGES, LARGE_IMAGES = 64, 4
 """Images to train on: few of large ones, but enough of small ones for a tokenizer to learn from."""
 HEAD_SIZE, DEPTH = 16, 2
