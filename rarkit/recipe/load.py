@@ -96,6 +96,8 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
         beside = _beside(path)
         hint = f" Did you mean {beside}?" if beside else ""
         raise RecipeError(f"there is no recipe {path}{wanted_by}.{hint}") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}{wanted_by} is a folder: name one of the recipes in it, {path.rstrip('/')}/….toml") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not UTF-8 text ({error}): is it a recipe?") from None
     except (OSError, ValueError, ImportError) as error:

@@ -105,6 +105,11 @@ def test_a_binary_file_is_no_recipe(tmp_path):
         load_recipe(str(tmp_path / "x.toml"))
 
 
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="is a folder: name one of the recipes in it"):
+        load_recipe(str(tmp_path))
+
+
 @pytest.mark.parametrize("bad", ["train.steps", "=3", "a b=1", "title.x=1"])
 def test_malformed_overrides_are_refused(write, bad):
     with pytest.raises(RecipeError, match="--set"):
