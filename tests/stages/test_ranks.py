@@ -39,6 +39,8 @@ def write_block(self, block, **rows):
 
 StageOutput.write_block = write_block
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has it ignored, and so has what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[1:] = sys.argv[4:]
     main()
 """
