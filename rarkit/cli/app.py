@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -24,7 +25,7 @@ from rarkit.cli.options import (
 )
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
-from rarkit.errors import RankError, RarkitError
+from rarkit.errors import RankError, RarkitError, RarkitWarning
 
 if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """The ``rarkit`` command. Ends with 0, with 2 for a mistake in what was asked for, with 1 for what went wrong on the way."""
+    warnings.formatwarning = _told
     try:
         app(prog_name="rarkit")
     except RarkitError as error:
@@ -49,6 +51,16 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(0)
+
+
+_CODE_AND_ALL = warnings.formatwarning
+
+
+def _told(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """What users ought to know, without the line of code that noticed it."""
+    return (
+        f"warning: {message}\n" if issubclass(category, RarkitWarning) else _CODE_AND_ALL(message, category, filename, lineno, line)
+    )
 
 
 def _load(path: str, overrides: list[str] | None, strict: bool) -> Recipe:

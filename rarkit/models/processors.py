@@ -9,9 +9,8 @@ import torch
 
 def is_x86(device: torch.device) -> bool:
     """Whether that is an x86 processor, on which this PyTorch has oneDNN."""
-    return (
-        device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64") and has_onednn
 
 
 def lacks_bfloat16(device: torch.device) -> bool:

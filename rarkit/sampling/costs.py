@@ -17,6 +17,8 @@ MODEL_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"
 """Torch's name of the type that the model is loaded in, by precision."""
 TABLE_BYTES = 2**29
 """How large the decoder's tables of modulations may grow."""
+WIDENED_BYTES = 2**22
+"""How much of a cache in another type than the rows' a CPU widens at once: what stays in its own cache; one row at the least."""
 
 
 @final
@@ -60,8 +62,9 @@ def sampling_bytes(
     at_once = entries_at_once(config, classes, element)
     step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * element
     cached = 2 * rows * entries * width
-    # A cache in another type is widened block by block.
-    step += cached * element if float8_cache else 0
+    if float8_cache:
+        # Widened block by block; on a CPU, some rows at a time.
+        step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
     filling = at_once * classes * 8 * width * element
     return SamplingBytes(
         weights=config.parameter_count() * element,

@@ -28,8 +28,8 @@ class Modulations:
 
     def __init__(self, prepared: Prepared, classes: int) -> None:
         """A table for at most that many distinct classes, "no class" counted."""
-        self.model, self.dtype = prepared.model, prepared.rows_dtype
-        model = self.model
+        model = self.model = prepared.model
+        self.dtype = prepared.rows_dtype
         config = model.config
         self.last = config.seq_len + 1
         self.entries = entries_at_once(config, classes, model.cls_token.element_size())

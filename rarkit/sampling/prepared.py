@@ -74,12 +74,12 @@ def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool
 def _prepared_block(block: Block, int8: bool) -> PreparedBlock:
     lay_out = int8_projection if int8 else projection
     attention, mlp = block.attn, block.mlp
-    norms = attention.q_norm, attention.k_norm
+    norms, dtype = (attention.q_norm, attention.k_norm), rows_dtype(attention.qkv.weight)
     return PreparedBlock(
         lay_out(attention.qkv),
         lay_out(attention.proj),
         lay_out(mlp.fc1, gelu=True),
         lay_out(mlp.fc2),
-        torch.stack([norm.weight.detach() for norm in norms])[:, None].to(rows_dtype(attention.qkv.weight)),
-        torch.stack([norm.bias.detach() for norm in norms])[:, None].to(rows_dtype(attention.qkv.weight)),
+        torch.stack([norm.weight.detach() for norm in norms])[:, None].to(dtype),
+        torch.stack([norm.bias.detach() for norm in norms])[:, None].to(dtype),
     )

@@ -39,7 +39,7 @@ def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
 
     On x86 processors that is oneDNN's blocked layout (a copy of the weights), which PyTorch's own compiler uses too; for bfloat16
     weights that meet float32 rows, FBGEMM's of float16, which holds any bfloat16 number from 2⁻¹⁴ to 65504 exactly, and smaller
-    ones to 2⁻²⁵. Elsewhere it is the layer as it is.
+    ones to 2⁻²⁵ (larger ones it cuts off, and PyTorch warns). Elsewhere it is the layer as it is.
     """
     weight_OI, bias_O = linear.weight.detach(), linear.bias.detach()
     activate = functional.gelu if gelu else _as_it_is
@@ -54,7 +54,7 @@ def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
 
 def product(linear: nn.Linear, x_RI: Tensor) -> Tensor:
     """The layer's output (R, O) for many rows, without a lasting copy of its weights."""
-    weight_OI, bias_O = (weight.detach().to(x_RI.dtype) for weight in linear.parameters())
+    weight_OI, bias_O = linear.weight.detach().to(x_RI.dtype), linear.bias.detach().to(x_RI.dtype)
     return _onednn(x_RI, weight_OI, bias_O, False) if packs(weight_OI) else functional.linear(x_RI, weight_OI, bias_O)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.models.config import RARConfig
+from rarkit.sampling.costs import WIDENED_BYTES
 from rarkit.sampling.modulations import Modulations
 from rarkit.sampling.prepared import Prepared, PreparedBlock
 
@@ -25,9 +26,6 @@ Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 ENTRIES_MORE = 32
 """How many entries more than are filled the dense cache is laid out for."""
-
-WIDENED_BYTES = 2**22
-"""How much of a cache in another type than the rows' is widened at once: what stays in a processor's own cache."""
 
 
 class Steps(ABC):
@@ -170,7 +168,7 @@ class DenseSteps(EagerSteps):
         if self.kv.dtype != q_RNK.dtype:
             at_once = max(1, WIDENED_BYTES * at_once // (kv_2RNSK.numel() * q_RNK.element_size()))
         parts = zip(torch.split(q_RNK, at_once), torch.split(kv_2RNSK, at_once, dim=1), strict=True)
-        return torch.cat([self._attend(q_RNK, kv_2RNSK.to(q_RNK.dtype)) for q_RNK, kv_2RNSK in parts])
+        return torch.cat([self._attend(queries, cached.to(queries.dtype)) for queries, cached in parts])
 
     def _attend(self, q_RNK: Tensor, kv_2RNSK: Tensor) -> Tensor:
         keys_RNSK, values_RNSK = kv_2RNSK

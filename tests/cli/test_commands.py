@@ -49,6 +49,24 @@ def test_planning_what_is_finished_needs_no_torch(finished, digits_recipe, sets)
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"
 
 
+def test_a_warning_is_told_without_the_code_that_noticed_it():
+    code = """
+import warnings
+from rarkit.cli import app, main
+from rarkit.errors import RarkitWarning
+
+@app.command()
+def warn():
+    warnings.warn("look at this", RarkitWarning)
+    warnings.warn("a library's own")
+
+main()
+"""
+    said = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True).stderr.splitlines()
+    assert said[0] == "warning: look at this"
+    assert said[1].endswith("UserWarning: a library's own")
+
+
 def test_version(rarkit):
     assert rarkit("--version")[:2] == (0, "rarkit 0.1.0\n")
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
 from rarkit.sampling import CachedDecoder, Constant, Interval, generate
-from rarkit.sampling.costs import TABLE_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.sampling.costs import TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
 WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
@@ -90,3 +90,11 @@ def test_traffic_is_weights_at_every_entry_and_the_filled_cache():
 
 def _met_by_every_row(name: str) -> bool:
     return name.endswith("weight") and "adaLN" not in name and "embed" not in name and "adaln" not in name
+
+
+def test_a_cpu_widens_a_narrow_cache_a_few_rows_at_a_time():
+    asked = {"batch": 200, "guided": True, "dtype": "float32"}
+    step = sampling_bytes(SMALL, **asked).workspace
+    # Keys and values of one block: 400 rows, 64 entries of 64 numbers.
+    assert sampling_bytes(SMALL, **asked, float8_cache=True).workspace - step == 2 * 400 * 64 * 64 * 4 > WIDENED_BYTES
+    assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True).workspace - step == WIDENED_BYTES

@@ -54,9 +54,10 @@ def logits(decoder, model, order_L, guidance, tokens_BL, labels_B):
     precision=st.sampled_from(sorted(PRECISIONS)),
     layout=st.sampled_from([steps.DenseSteps, steps.SlicedSteps, captured.CapturedSteps]),
     widened=st.booleans(),
+    widened_bytes=st.sampled_from([1, 2**12, 2**22]),
 )
 @settings(max_examples=60, deadline=None)
-def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precision, layout, widened):
+def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precision, layout, widened, widened_bytes):
     asked, tolerance = PRECISIONS[precision]
     order_L = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(seed))
     exact, rough = lively(scale=0.05), lively(scale=0.05).bfloat16()
@@ -66,6 +67,7 @@ def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precis
     labels_B = torch.tensor(labels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cached, "steps_for", lambda prepared: layout)
+        patch.setattr(steps, "WIDENED_BYTES", widened_bytes)
         if widened:
             patch.setattr(projections, "lacks_bfloat16", is_x86)
         found = logits(CachedDecoder, prepare(rough, **asked), order_L, guidance, tokens_BL, labels_B)
