@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -52,3 +54,24 @@ def within(place: str, folder: str) -> str:
 def in_this_process_alone(place: str) -> bool:
     """Whether other processes of this machine see something else there."""
     return "memory://" in place
+
+
+def cache_folder(of: str) -> Path:
+    """The user's folder for what rarkit fetched or built and can fetch or build again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarkit" / of
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file beside ``target`` that takes its place if all goes well, and is gone if not."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import WeightsError
+from rarkit.places import cache_folder, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,10 +53,10 @@ def local_copy(location: str | Path) -> Path:
             return Path(path)
         # The key covers what the file system says of the file (size, time, tag): a file that changes is fetched again.
         key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
-        target: Path = _cache_folder() / key / path.rsplit("/", 1)[-1]
+        target: Path = cache_folder("weights") / key / path.rsplit("/", 1)[-1]
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(target) as partial:
+            with replacing(target) as partial:
                 filesystem.get_file(path, str(partial))
                 size = filesystem.size(path)
                 if size is not None and partial.stat().st_size != size:
@@ -150,7 +151,7 @@ def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata:
         filesystem, path = fsspec.core.url_to_fs(str(location))
         if isinstance(filesystem, LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(Path(path)) as partial:
+            with replacing(Path(path)) as partial:
                 _write(plain, partial, suffix, metadata)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -218,10 +219,6 @@ def _first_line(error: Exception) -> str:
     return f"{lines[0].rstrip('.')}." if lines else "it ends too early."
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarkit" / "weights"
-
-
 @contextmanager
 def _reaching(location: str | Path) -> Iterator[None]:
     """Turns whatever a file system raises into a WeightsError that names the place; each has errors of its own."""
@@ -237,19 +234,3 @@ def _reaching(location: str | Path) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise WeightsError(f"{location} cannot be reached ({reason}). Check the place, and that you may use it.") from error
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A file beside ``target`` that takes its place if all goes well, and is gone if not."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

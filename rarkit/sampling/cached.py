@@ -14,6 +14,7 @@ from torch import Tensor
 from rarkit.models.transformer import PREFIX, OrderedTransformer
 from rarkit.sampling.base import Decoder, guide, guided_steps
 from rarkit.sampling.captured import CapturedSteps
+from rarkit.sampling.compiled_steps import CompiledSteps
 from rarkit.sampling.prepared import Prepared, prepare
 from rarkit.sampling.steps import DenseSteps, SlicedSteps, Steps
 
@@ -57,4 +58,6 @@ def steps_for(prepared: Prepared) -> type[Steps]:
     """Kernels chosen for one query, where the model's attention is PyTorch's choice; else the attention that was asked for."""
     if not prepared.model.attends_with_pytorch:
         return SlicedSteps
+    if prepared.kernels is not None:
+        return CompiledSteps
     return CapturedSteps if prepared.model.cls_token.is_cuda else DenseSteps

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rarkit.models.layers import Block, FinalNorm
 from rarkit.sampling.costs import entries_at_once
 from rarkit.sampling.prepared import Prepared
-from rarkit.sampling.projections import product
+from rarkit.sampling.projections import compiled_projection, product, rows_dtype
 
 
 @final
@@ -29,7 +29,8 @@ class Modulations:
     def __init__(self, prepared: Prepared, classes: int) -> None:
         """A table for at most that many distinct classes, "no class" counted."""
         model = self.model = prepared.model
-        self.dtype = prepared.rows_dtype
+        self.dtype, self.filled_dtype = prepared.rows_dtype, rows_dtype(model.cls_token)
+        self.kernels = prepared.kernels
         config = model.config
         self.last = config.seq_len + 1
         self.entries = entries_at_once(config, classes, model.cls_token.element_size())
@@ -46,25 +47,32 @@ class Modulations:
         if entry < self.stop:
             return
         self.start, self.stop = entry, min(entry + self.entries, self.last)
-        activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1).to(self.dtype)
+        activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1).to(self.filled_dtype)
         entries, classes = activated_EUD.shape[:2]
         *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
         for block, table_EUM in zip(self.model.layers, tables, strict=True):
-            filled_EUM = _modulations(block, activated_EUD)
+            filled_EUM = self._modulations(block, activated_EUD)
             _fold(filled_EUM, block)
             table_EUM.copy_(filled_EUM)
-        filled_EUM = _modulations(self.model.adaln_before_head, activated_EUD)
+        filled_EUM = self._modulations(self.model.adaln_before_head, activated_EUD)
         filled_EUM.chunk(2, dim=-1)[0].add_(1)
         final_EUM.copy_(filled_EUM)
+
+    def of(self, entry: int) -> Sequence[Tensor]:
+        """An entry's modulations (U, M), as ``at`` has them for rows: ``row_R`` says which row of the table is whose."""
+        return self.table_EUM[entry - self.start].to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
     def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
         """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
         return table_UM.index_select(0, row_R).to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
-
-def _modulations(layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:
-    modulations_RM = product(cast(nn.Linear, layer.adaLN_modulation[1]), activated_EUD.flatten(0, 1))
-    return modulations_RM.view(*activated_EUD.shape[:2], -1)
+    def _modulations(self, layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:
+        linear, x_RD = cast(nn.Linear, layer.adaLN_modulation[1]), activated_EUD.flatten(0, 1)
+        if self.kernels is not None and x_RD.dtype == torch.float32:
+            modulations_RM = compiled_projection(self.kernels, linear)(x_RD)
+        else:
+            modulations_RM = product(linear, x_RD)
+        return modulations_RM.view(*activated_EUD.shape[:2], -1)
 
 
 def _fold(modulations_EUM: Tensor, block: Block) -> None:

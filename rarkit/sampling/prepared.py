@@ -5,17 +5,22 @@ Shape letters: N heads, K head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from rarkit.errors import UserError
+from rarkit.errors import CapabilityError, RarkitWarning, UserError
 from rarkit.models.layers import Block
+from rarkit.models.processors import is_x86, lacks_bfloat16
 from rarkit.models.transformer import OrderedTransformer
-from rarkit.sampling.projections import Project, int8_projection, projection, rows_dtype
+from rarkit.sampling.compiled import Kernels, kernels
+from rarkit.sampling.projections import Project, compiled_projection, int8_projection, projection, rows_dtype
 
 
 @final
@@ -43,12 +48,14 @@ class Prepared:
     rows_dtype: torch.dtype
     """What entries are computed in: the model's dtype, or a wider one where this machine has no instructions for it."""
     cache_dtype: torch.dtype
+    kernels: Kernels | None = None
+    """What multiplies and attends, on processors that it was compiled for; PyTorch's own where None."""
     spare: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
     """The last batch's memory (and, on CUDA, its graphs), by its rows: the next batch of that size takes it over."""
 
 
 @torch.inference_mode()
-def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool = False) -> Prepared:
+def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
     """Lays a model's weights out for decoding, once for any number of batches.
 
     Args:
@@ -57,24 +64,51 @@ def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool
             (embeddings, modulations, head, cache) stays in bfloat16.
         float8_cache: keep keys and values in float8 (e4m3, to ±448), and widen them where they are read: half the memory of a
             bfloat16 cache, for a relative error of up to 1/16 in each number.
+        compiled: whether rarkit's own compiled kernels decode, in float32 from weights and cache of any type; where None, if they
+            are faster than PyTorch's here (with a warning where they cannot be compiled).
 
     Raises:
         UserError: int8 was asked for elsewhere than on the CPU, or of a model in another dtype.
+        CapabilityError: compiled kernels were asked for where there are none; it says why.
     """
     if int8 and (model.cls_token.device.type != "cpu" or model.cls_token.dtype != torch.bfloat16):
         raise UserError(
             f"int8 weights are for a bfloat16 model on the CPU; this one is {model.cls_token.dtype} on {model.cls_token.device}. "
             "Move it there with model.to('cpu', torch.bfloat16), or decode in bfloat16 where it is."
         )
-    blocks = tuple(_prepared_block(block, int8) for block in model.layers)
-    cache_dtype = torch.float8_e4m3fn if float8_cache else model.cls_token.dtype
-    return Prepared(model, blocks, projection(model.lm_head), rows_dtype(model.cls_token), cache_dtype)
-
-
-def _prepared_block(block: Block, int8: bool) -> PreparedBlock:
+    found = _kernels(model, int8, compiled)
     lay_out = int8_projection if int8 else projection
+    if found is not None:
+        lay_out = partial(compiled_projection, found, int8=int8)
+    head = projection(model.lm_head) if found is None else compiled_projection(found, model.lm_head)
+    dtype = rows_dtype(model.cls_token) if found is None else torch.float32
+    cache_dtype = torch.float8_e4m3fn if float8_cache else model.cls_token.dtype
+    return Prepared(model, [_prepared_block(block, lay_out, dtype) for block in model.layers], head, dtype, cache_dtype, found)
+
+
+def _kernels(model: OrderedTransformer, int8: bool, compiled: bool | None) -> Kernels | None:
+    device, dtype = model.cls_token.device, model.cls_token.dtype
+    serve = is_x86(device) and sys.platform.startswith("linux") and dtype in (torch.float32, torch.bfloat16)
+    if not serve and compiled:
+        raise CapabilityError(
+            f"compiled kernels are for float32 and bfloat16, on Linux and x86 processors; this is {dtype} on {device}"
+        )
+    # Where processors multiply bfloat16 itself, PyTorch's products are faster than these in float32.
+    prefer = serve and (dtype == torch.float32 or int8 or lacks_bfloat16(device))
+    if not (prefer if compiled is None else compiled):
+        return None
+    try:
+        return kernels()
+    except CapabilityError as error:
+        if compiled:
+            raise
+        warnings.warn(f"decoding with PyTorch's own products, which are slower here: {error}", RarkitWarning, stacklevel=3)
+        return None
+
+
+def _prepared_block(block: Block, lay_out: Callable[..., Project], dtype: torch.dtype) -> PreparedBlock:
     attention, mlp = block.attn, block.mlp
-    norms, dtype = (attention.q_norm, attention.k_norm), rows_dtype(attention.qkv.weight)
+    norms = attention.q_norm, attention.k_norm
     return PreparedBlock(
         lay_out(attention.qkv),
         lay_out(attention.proj),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rarkit.models.processors import is_x86, lacks_bfloat16
+from rarkit.sampling.compiled import CompiledLinear, Kernels
 
 Project = Callable[[Tensor], Tensor]
 """(R, I) to (R, O)."""
@@ -95,3 +96,9 @@ def int8_projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
         return functional.gelu(out_RO) if gelu else out_RO
 
     return project
+
+
+def compiled_projection(kernels: Kernels, linear: nn.Linear, *, int8: bool = False, gelu: bool = False) -> Project:
+    """The layer for float32 rows, with its weights in their own precision (float32 or bfloat16), or as int8 (``quantised``)."""
+    weight_OI, scale_O = quantised(linear.weight.detach()) if int8 else (linear.weight.detach(), None)
+    return CompiledLinear(kernels, weight_OI, scale_O, linear.bias.detach(), gelu=gelu)

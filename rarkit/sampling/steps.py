@@ -92,7 +92,7 @@ def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Ten
 
 
 class EagerSteps(Steps):
-    """Entries one by one, as they come; ``read`` decides how the cache is laid out and attended to."""
+    """Entries one by one, as they come."""
 
     spare_blocks: ClassVar[int] = 0
 
@@ -112,6 +112,10 @@ class EagerSteps(Steps):
         self.modulations.begin(class_ids_R)
         self.positions_SD = self.model.positions(order_L)
 
+
+class PyTorchSteps(EagerSteps):
+    """PyTorch's own operations; ``read`` decides how the cache is laid out and attended to."""
+
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         assert self.modulations is not None
         self.modulations.reach(entry)
@@ -125,7 +129,7 @@ class EagerSteps(Steps):
 
 
 @final
-class SlicedSteps(EagerSteps):
+class SlicedSteps(PyTorchSteps):
     """The model's own attention, whatever it is, reads slices of exactly the filled length."""
 
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
@@ -137,7 +141,7 @@ class SlicedSteps(EagerSteps):
 
 
 @final
-class DenseSteps(EagerSteps):
+class DenseSteps(PyTorchSteps):
     """For CPUs: the filled part of the cache lies together in memory, and plain products read it.
 
     In a slice, entries that are still empty lie between one head's filled ones and the next head's. A processor that reads ahead
