@@ -68,8 +68,8 @@ def child(case: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     began = time.perf_counter()
     generate(ready, [*range(batch)], order=torch.arange(config.seq_len), guidance=guidance, seed=1)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "weights": weights, "peak": resident("VmHWM") - before}))
+    seconds, peak = time.perf_counter() - began, resident("VmHWM") - before
+    print(json.dumps({"seconds": seconds, "weights": weights, "peak": peak, "compiled": ready.kernels is not None}))
 
 
 def measured(case: str) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def measured(case: str) -> dict[str, Any]:
     config, batch, precision = parts(case)
     command = [sys.executable, __file__, "--child", case]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    said = sampling_bytes(config, batch=batch, guided=True, dtype=precision, on_cpu=True)
+    said = sampling_bytes(config, batch=batch, guided=True, dtype=precision, on_cpu=True, compiled=found["compiled"])
     row = {"case": case, **found, "said": said.total, "said_weights": said.weights + said.laid_out}
     row["ratio"] = row["said"] / row["peak"]
     print(

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **{room: {"errors"} for room in BASE - {"errors"}},
     "arrays": {"errors", "places"},
+    "weights": {"errors", "places"},
     "registry": BASE,
     **dict.fromkeys(PARTS, GROUND),
     "builtin": GROUND | PARTS,

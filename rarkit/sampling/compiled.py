@@ -151,6 +151,7 @@ class CompiledLinear:
         return out_RO
 
 
+@final
 class Modulation(NamedTuple):
     """Of a layer's inputs: tables (U, I) float32 with one stride, the row of each input (R,) int64, and the norm's ε."""
 
@@ -160,6 +161,7 @@ class Modulation(NamedTuple):
     eps: float
 
 
+@final
 class Residual(NamedTuple):
     """What a layer's outputs are added to, (R, O) float32, by a gate: a table (U, O) float32, and the row of each output (R,)."""
 

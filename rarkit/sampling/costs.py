@@ -28,7 +28,7 @@ class SamplingBytes:
 
     weights: int
     kv_cache: int
-    """Keys and values of all entries and blocks, allocated once (on a CPU, of one block more)."""
+    """Keys and values of all entries and blocks, allocated once (of one block more where a CPU decodes with PyTorch's products)."""
     modulations: int
     """The AdaLN tables, for the distinct classes of the batch and as many entries as the decoder computes at once."""
     logits: int
@@ -44,7 +44,14 @@ class SamplingBytes:
 
 
 def sampling_bytes(
-    config: RARConfig, *, batch: int, guided: bool, dtype: str, on_cpu: bool = False, float8_cache: bool = False
+    config: RARConfig,
+    *,
+    batch: int,
+    guided: bool,
+    dtype: str,
+    on_cpu: bool = False,
+    compiled: bool = False,
+    float8_cache: bool = False,
 ) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
 
@@ -53,22 +60,24 @@ def sampling_bytes(
         batch: images at a time.
         guided: whether the unconditional branch is computed too.
         dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
-        on_cpu: whether it is a CPU that decodes: projections are then copied into a layout for decoding, and the cache moves.
+        on_cpu: whether it is a CPU that decodes: projections are then copied into a layout for decoding.
+        compiled: whether the compiled kernels decode there, in float32; if not, the cache moves as it fills.
         float8_cache: whether the cache has one byte a number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
+    computed = 4 if compiled else element
     rows = 2 * batch if guided else batch
     classes = min(batch, config.num_classes) + guided
     at_once = entries_at_once(config, classes, element)
-    step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * element
+    step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * computed
     cached = 2 * rows * entries * width
-    if float8_cache:
+    if float8_cache and not compiled:
         # Widened block by block; on a CPU, some rows at a time.
         step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
-    filling = at_once * classes * 8 * width * element
+    filling = at_once * classes * 8 * width * computed
     return SamplingBytes(
         weights=config.parameter_count() * element,
-        kv_cache=(config.depth + on_cpu) * cached * (1 if float8_cache else element),
+        kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
         modulations=at_once * _entry_bytes(config, classes, element),
         logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
         workspace=max(step, filling),

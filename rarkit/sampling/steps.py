@@ -91,7 +91,7 @@ def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Ten
     return shift_RD.addcmul(functional.layer_norm(x_RD, (config.hidden_size,), eps=config.layer_norm_eps), scale_RD)
 
 
-class EagerSteps(Steps):
+class EagerSteps(Steps, ABC):
     """Entries one by one, as they come."""
 
     spare_blocks: ClassVar[int] = 0

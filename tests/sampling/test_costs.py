@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
-from rarkit.sampling import CachedDecoder, Constant, Interval, generate
+from rarkit.sampling import CachedDecoder, Constant, Interval, generate, prepare
 from rarkit.sampling.costs import TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from tests.sampling.kernels import needs_kernels
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
 WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
@@ -45,18 +46,19 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
 @pytest.mark.parametrize(("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide"])
 @torch.inference_mode()
-def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype):
+def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype, compiled):
     model = RAR(config).to(getattr(torch, dtype)).eval()
     labels_B, order_L = torch.tensor([*labels]), torch.arange(config.seq_len)
-    decoder = CachedDecoder(model, labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
+    decoder = CachedDecoder(prepare(model, compiled=compiled), labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
     # One step fills the tables.
     decoder.logits(0, None)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
     held = sum(size for place, size in found.items() if place not in weights)
-    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True)
+    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True, compiled=compiled)
     assert said.kv_cache + said.modulations == pytest.approx(held, rel=0.03)
     assert said.weights == sum(weight.nbytes for weight in model.parameters())
     assert said.modulations <= TABLE_BYTES
@@ -98,3 +100,4 @@ def test_a_cpu_widens_a_narrow_cache_a_few_rows_at_a_time():
     # Keys and values of one block: 400 rows, 64 entries of 64 numbers.
     assert sampling_bytes(SMALL, **asked, float8_cache=True).workspace - step == 2 * 400 * 64 * 64 * 4 > WIDENED_BYTES
     assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True).workspace - step == WIDENED_BYTES
+    assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True, compiled=True).workspace == step

@@ -33,6 +33,7 @@ from rarkit.sampling import (
     steps,
 )
 from tests.models.small import TINY, lively, parity
+from tests.sampling.kernels import needs_kernels
 
 GUIDANCE = [
     None,
@@ -58,7 +59,7 @@ def _logits(decoder, model, labels_B, order_L, guidance, tokens_BL):
         return torch.stack([decoding.logits(step, tokens_B) for step, tokens_B in enumerate(previous)], dim=1)
 
 
-@pytest.mark.parametrize("entries_more", [1, 5, 32])
+@pytest.mark.parametrize("entries_more", [1, 5, 32, pytest.param(None, marks=needs_kernels, id="compiled")])
 @given(
     seed=st.integers(0, 2**16),
     labels=st.lists(st.integers(0, TINY.num_classes - 1), min_size=1, max_size=5),
@@ -68,14 +69,15 @@ def _logits(decoder, model, labels_B, order_L, guidance, tokens_BL):
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, merged):
     """Logits of both decoders, float32, within 2e-5 of the largest (absolute where that is below 1)."""
-    monkeypatch.setattr(steps, "ENTRIES_MORE", entries_more)
+    if entries_more is not None:
+        monkeypatch.setattr(steps, "ENTRIES_MORE", entries_more)
     order_L, model = _order(seed), lively()
     if merged:
         model = model.merge_positions(order_L)
     tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
-    fast, plain = (
-        _logits(decoder, model, torch.tensor(labels), order_L, guidance, tokens_BL) for decoder in (CachedDecoder, PlainDecoder)
-    )
+    prepared = prepare(model, compiled=entries_more is None)
+    fast = _logits(CachedDecoder, prepared, torch.tensor(labels), order_L, guidance, tokens_BL)
+    plain = _logits(PlainDecoder, model, torch.tensor(labels), order_L, guidance, tokens_BL)
     torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
@@ -121,10 +123,13 @@ def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labe
         torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
+@pytest.mark.parametrize("entries_more", [32, pytest.param(None, marks=needs_kernels, id="compiled")])
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
-def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget):
+def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget, entries_more):
     monkeypatch.setattr(costs, "TABLE_BYTES", budget)
-    test_cached_equals_plain.hypothesis.inner_test(monkeypatch, 32, 5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False)
+    test_cached_equals_plain.hypothesis.inner_test(
+        monkeypatch, entries_more, 5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False
+    )
 
 
 @pytest.mark.parametrize("attention", [None, Plain().build(), Flex().build()])

@@ -25,8 +25,10 @@ from rarkit.sampling import (
     projections,
     steps,
 )
+from rarkit.sampling.compiled_steps import CompiledSteps
 from rarkit.sampling.projections import int8_projection, projection, quantised, rows_dtype
 from tests.models.small import TINY, lively
+from tests.sampling.kernels import NONE, needs_kernels
 
 LENGTH = TINY.seq_len
 PRECISIONS = {
@@ -52,7 +54,7 @@ def logits(decoder, model, order_L, guidance, tokens_BL, labels_B):
     guidance=st.sampled_from([Constant(), Constant(scale=2.0), PowerCosine(scale=3.0, power=1.5)]),
     merged=st.booleans(),
     precision=st.sampled_from(sorted(PRECISIONS)),
-    layout=st.sampled_from([steps.DenseSteps, steps.SlicedSteps, captured.CapturedSteps]),
+    layout=st.sampled_from([steps.DenseSteps, steps.SlicedSteps, captured.CapturedSteps, *([] if NONE else [CompiledSteps])]),
     widened=st.booleans(),
     widened_bytes=st.sampled_from([1, 2**12, 2**22]),
 )
@@ -70,7 +72,8 @@ def test_fewer_bits_stay_close_to_float32(seed, labels, guidance, merged, precis
         patch.setattr(steps, "WIDENED_BYTES", widened_bytes)
         if widened:
             patch.setattr(projections, "lacks_bfloat16", is_x86)
-        found = logits(CachedDecoder, prepare(rough, **asked), order_L, guidance, tokens_BL, labels_B)
+        ready = prepare(rough, **asked, compiled=layout is CompiledSteps)
+        found = logits(CachedDecoder, ready, order_L, guidance, tokens_BL, labels_B)
     expected = logits(PlainDecoder, exact, order_L, guidance, tokens_BL, labels_B)
     scale = max(1.0, *(abs(guidance.scale_at(step, LENGTH)) for step in range(LENGTH)))
     assert (found - expected).abs().max() <= tolerance * scale * expected.abs().max()
@@ -166,4 +169,13 @@ def test_another_attention_than_torchs_reads_the_cache_itself(dtype):
     model = lively(scale=0.05).to(dtype)
     model.attention = Plain().build()
     assert cached.steps_for(prepare(model)) is steps.SlicedSteps
-    assert cached.steps_for(prepare(lively())) is steps.DenseSteps
+    assert cached.steps_for(prepare(lively(), compiled=False)) is steps.DenseSteps
+
+
+@needs_kernels
+def test_the_compiled_kernels_decode_where_they_are_faster():
+    assert cached.steps_for(prepare(lively())) is CompiledSteps
+    rough = lively().bfloat16()
+    assert cached.steps_for(prepare(rough, int8=True)) is CompiledSteps
+    assert cached.steps_for(prepare(rough, compiled=True)) is CompiledSteps
+    assert (cached.steps_for(prepare(rough)) is CompiledSteps) == lacks_bfloat16(torch.device("cpu"))
