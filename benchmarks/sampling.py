@@ -6,7 +6,8 @@ Random weights of the released shapes, guidance as released, one image a label, 
 Each case is timed in turn with the baseline (``published_sampler.py``) in float32 and in the case's own dtype; the figures are
 medians, the ratios medians of the pairs. Before, the machine's read bandwidth and matrix rate are measured; a case's floor is the
 larger of the bytes that it must read (weights and filled cache at each entry) over the one, and its operations over the other.
-Where a processor has no instructions for bfloat16, its rate of float32 stands for both, and so does the baseline in float32.
+Where a processor has no instructions for bfloat16, its rate of float32 stands for both, and so does the baseline in float32. The
+rows say whether rarkit's compiled kernels decoded (on x86 processors with GCC), or PyTorch's products.
 
 On the CPU the cases are batch 1, 8 and 32 of RAR-B; on a GPU 1, 64 and 256 of RAR-B and RAR-XL in bfloat16. Prints a table and
 writes benchmarks/results/sampling_<gpu, or the processor's kind>.json with the machine's description.
@@ -123,6 +124,7 @@ def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> di
         "model": size,
         "batch": batch,
         "dtype": dtype,
+        "compiled_kernels": prepared.kernels is not None,
         "baseline_float32_seconds": statistics.median(row[0] for row in rows),
         "baseline_dtype": "float32" if alike else "bfloat16",
         "baseline_same_dtype_seconds": statistics.median(row[2] for row in rows),

@@ -59,7 +59,8 @@ def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dty
     found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
     held = sum(size for place, size in found.items() if place not in weights)
     said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True, compiled=compiled)
-    assert said.kv_cache + said.modulations == pytest.approx(held, rel=0.03)
+    # PyTorch's own layouts of the projections are no tensors that can be found.
+    assert said.kv_cache + said.modulations + (said.laid_out if compiled else 0) == pytest.approx(held, rel=0.03)
     assert said.weights == sum(weight.nbytes for weight in model.parameters())
     assert said.modulations <= TABLE_BYTES
 
