@@ -1,4 +1,4 @@
-"""Kernels of rarkit's own for decoding on x86 processors, compiled where they are used: ``kernels.cpp`` beside this file.
+"""Kernels of rarkit's own for decoding on x86 processors, compiled where they are used: the folder ``kernels``.
 
 Shape letters: R rows, I inputs, O outputs, U rows of a table of modulations; N heads, K head width, S entries of the cache.
 """
@@ -23,7 +23,7 @@ from torch.nn import functional
 from rarkit.errors import CapabilityError
 from rarkit.places import cache_folder, replacing
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp")
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.int8: "int8", torch.float8_e4m3fn: "float8_e4m3fn"}
 WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
@@ -127,6 +127,7 @@ class CompiledLinear:
             assert table is None or (table.dtype == torch.float32 and table.shape[1] == width and table.stride(1) == 1)
         assert to is None or (to.shape == out_RO.shape and to.is_contiguous())
         assert around is None or (around.row_R.dtype == torch.int64 and len(around.row_R) >= rows and around.row_R.is_contiguous())
+        assert modulation is None or residual is None or modulation.row_R is residual.row_R
         tables = [table for table in (shift, scale, gate) if table is not None]
         assert len({table.stride(0) for table in tables}) < 2
         self._run(
@@ -195,17 +196,20 @@ def _found() -> Kernels | str:
         return f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name one in CXX"
     try:
         # All that the result depends on: the compiler's version, and what it takes this processor for, are among its macros.
+        texts = [path.read_text() for path in sorted(SOURCES.iterdir())]
         macros = _ran([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-        key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, macros]).encode()).hexdigest()[:20]
+        key = hashlib.sha256("\0".join([*texts, *FLAGS, macros]).encode()).hexdigest()[:20]
         try:
             return Kernels(_compiled(compiler, cache_folder("kernels") / f"{key}.so"))
-        except OSError:
-            # No place to keep them, or one from which nothing may be run.
+        except (OSError, RuntimeError):
+            # No home, no place to keep them in it, or one from which nothing may be run.
             with tempfile.TemporaryDirectory() as folder:
                 return Kernels(_compiled(compiler, Path(folder) / "kernels.so"))
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", "").strip()
-        return f"{asked} cannot compile kernels ({error}); another compiler can be named in CXX" + (f"\n{said}" if said else "")
+    except OSError as error:
+        return f"{asked} cannot compile kernels ({error}); another compiler can be named in CXX"
+    except subprocess.CalledProcessError as error:
+        said = [line for line in error.stderr.splitlines() if "error" in line][:1] or [f"it ended with {error.returncode}"]
+        return f"{asked} cannot compile kernels ({said[0]}); another compiler can be named in CXX"
 
 
 def _compiled(compiler: str, library: Path) -> Path:
@@ -213,7 +217,7 @@ def _compiled(compiler: str, library: Path) -> Path:
         library.parent.mkdir(parents=True, exist_ok=True)
         # Under another name until it is whole: others may be compiling it too.
         with replacing(library) as begun:
-            _ran([compiler, *FLAGS, "-shared", "-fPIC", str(SOURCE), "-o", str(begun)])
+            _ran([compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), "-o", str(begun)])
     return library
 
 

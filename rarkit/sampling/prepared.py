@@ -102,7 +102,7 @@ def _kernels(model: OrderedTransformer, int8: bool, compiled: bool | None) -> Ke
     except CapabilityError as error:
         if compiled:
             raise
-        warnings.warn(f"decoding with PyTorch's own products, which are slower here: {error}", RarkitWarning, stacklevel=3)
+        warnings.warn(f"decoding with PyTorch's own products, which are slower here: {error}", RarkitWarning, stacklevel=4)
         return None
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from rarkit.errors import CapabilityError, RarkitWarning
-from rarkit.sampling import compiled, generate, prepare, prepared
+from rarkit.sampling import compiled, generate, prepare
 from rarkit.sampling.compiled import CACHES, WEIGHTS, CompiledLinear, Modulation, Residual, kernels
 from rarkit.sampling.projections import quantised
 from rarkit.sampling.steps import narrowed
@@ -203,7 +203,7 @@ def anew(monkeypatch, tmp_path):
     ("compiler", "said"),
     [
         ("no-such-compiler", r"there is no C\+\+ compiler 'no-such-compiler'.*install g\+\+"),
-        ("false", "false cannot compile kernels"),
+        ("false", r"false cannot compile kernels \(it ended with 1\); another"),
     ],
 )
 def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkeypatch, compiler, said):
@@ -218,10 +218,11 @@ def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkey
 
 
 def test_what_the_compiler_says_is_told(anew, monkeypatch, tmp_path):
-    source = tmp_path / "kernels.cpp"
-    source.write_text("this is no C++")
-    monkeypatch.setattr(compiled, "SOURCE", source)
-    with pytest.raises(CapabilityError, match=r"g\+\+ cannot compile kernels (?s:.*)error:"):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "kernels.cpp").write_text("this is no C++")
+    monkeypatch.setattr(compiled, "SOURCES", sources)
+    with pytest.raises(CapabilityError, match=r"g\+\+ cannot compile kernels \(.*kernels\.cpp:1.*error: "):
         kernels()
     assert list(anew.glob("*")) == []
 
@@ -241,10 +242,19 @@ def test_they_are_compiled_once_and_kept(anew, monkeypatch):
     assert len(list(anew.iterdir())) == 2
 
 
-def test_without_a_place_to_keep_them_they_are_compiled_for_this_process(anew):
-    anew.parent.parent.mkdir()
-    anew.parent.write_text("a file where the folder should be")
+@pytest.mark.parametrize("home", [True, False])
+def test_without_a_place_to_keep_them_they_are_compiled_for_this_process(anew, monkeypatch, home):
+    if home:
+        anew.parent.parent.mkdir()
+        anew.parent.write_text("a file where the folder should be")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(compiled.Path, "home", homeless)
     assert kernels().panel % 8 == 0
+
+
+def homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_a_damaged_library_is_not_taken_for_whole(anew):
@@ -276,7 +286,3 @@ def test_torchs_own_threads_run_them():
         for one in (code, plain)
     ]
     assert threads[0] == threads[1]
-
-
-def test_the_source_is_part_of_the_package():
-    assert Path(prepared.__file__).with_name("kernels.cpp") == compiled.SOURCE
