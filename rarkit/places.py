@@ -63,15 +63,8 @@ def cache_folder(of: str) -> Path:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A file beside ``target`` that takes its place if all goes well, and is gone if not."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
+    """A file beside ``target``, for the caller to create, that takes its place if all goes well, and is gone if not."""
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        partial = Path(folder) / target.name
         yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
         partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +29,7 @@ SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp")
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.int8: "int8", torch.float8_e4m3fn: "float8_e4m3fn"}
 WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
+DIGEST_BYTES = 32
 CACHES = (torch.float32, torch.bfloat16, torch.float8_e4m3fn)
 
 
@@ -63,6 +66,8 @@ class Kernels:
         assert {qkv_R3NK.dtype, weight.dtype, bias.dtype} == {torch.float32}
         assert qkv_R3NK.is_contiguous()
         assert kv_2RNSK.is_contiguous()
+        assert weight.is_contiguous()
+        assert bias.is_contiguous()
         assert weight.numel() == bias.numel() == 2 * width
         assert kv_2RNSK.shape[2::2] == (heads, width)
         assert kv_2RNSK.shape[1] >= rows
@@ -104,9 +109,9 @@ class CompiledLinear:
         self._outputs, self._inputs = weight_OI.shape
         missing = -self._outputs % kernels.panel
         filled_OI = functional.pad(weight_OI, (0, 0, 0, missing)) if missing else weight_OI
-        self._panels = filled_OI.view(-1, kernels.panel, self._inputs).transpose(1, 2).contiguous()
-        self._scale_O = None if scale_O is None else scale_O.float().contiguous()
-        self._bias_O = bias_O.float().contiguous()
+        self._panels = filled_OI.view(-1, kernels.panel, self._inputs).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        self._scale_O = None if scale_O is None else scale_O.to(torch.float32, copy=True)
+        self._bias_O = bias_O.to(torch.float32, copy=True)
 
     def __call__(self, x_RI: Tensor, modulation: Modulation | None = None, residual: Residual | None = None) -> Tensor:
         """(R, I) float32 to (R, O) float32.
@@ -125,7 +130,7 @@ class CompiledLinear:
         gate, to = (residual.gate, residual.to) if residual else (None, None)
         for table, width in ((shift, self._inputs), (scale, self._inputs), (gate, self._outputs)):
             assert table is None or (table.dtype == torch.float32 and table.shape[1] == width and table.stride(1) == 1)
-        assert to is None or (to.shape == out_RO.shape and to.is_contiguous())
+        assert to is None or (to.dtype == torch.float32 and to.shape == out_RO.shape and to.is_contiguous())
         assert around is None or (around.row_R.dtype == torch.int64 and len(around.row_R) >= rows and around.row_R.is_contiguous())
         assert modulation is None or residual is None or modulation.row_R is residual.row_R
         tables = [table for table in (shift, scale, gate) if table is not None]
@@ -179,7 +184,7 @@ def kernels() -> Kernels:
     """The kernels, compiled for this processor once and kept in the user's cache folder.
 
     Raises:
-        CapabilityError: there is no GCC to compile them with; for Linux on x86 alone.
+        CapabilityError: there is no GCC (9 or later) to compile them with; for Linux on x86 alone.
     """
     found = _found()
     if isinstance(found, str):
@@ -190,36 +195,53 @@ def kernels() -> Kernels:
 @functools.cache
 def _found() -> Kernels | str:
     """Once a process: the kernels, or why there are none."""
-    asked = os.environ.get("CXX") or "g++"
-    compiler = shutil.which(asked)
-    if compiler is None:
-        return f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name one in CXX"
-    try:
-        # All that the result depends on: the compiler's version, and what it takes this processor for, are among its macros.
-        texts = [path.read_text() for path in sorted(SOURCES.iterdir())]
-        macros = _ran([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-        key = hashlib.sha256("\0".join([*texts, *FLAGS, macros]).encode()).hexdigest()[:20]
+    reasons = []
+    for asked in dict.fromkeys([os.environ.get("CXX") or "g++", "g++"]):
+        command = shlex.split(asked)
+        if not command or shutil.which(command[0]) is None:
+            reasons.append(f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name another GCC in CXX")
+            continue
         try:
-            return Kernels(_compiled(compiler, cache_folder("kernels") / f"{key}.so"))
-        except (OSError, RuntimeError):
-            # No home, no place to keep them in it, or one from which nothing may be run.
-            with tempfile.TemporaryDirectory() as folder:
-                return Kernels(_compiled(compiler, Path(folder) / "kernels.so"))
-    except OSError as error:
-        return f"{asked} cannot compile kernels ({error}); another compiler can be named in CXX"
-    except subprocess.CalledProcessError as error:
-        said = [line for line in error.stderr.splitlines() if "error" in line][:1] or [f"it ended with {error.returncode}"]
-        return f"{asked} cannot compile kernels ({said[0]}); another compiler can be named in CXX"
+            return _compiled(command)
+        except OSError as error:
+            reasons.append(f"compiled kernels cannot be loaded ({error})")
+        except subprocess.CalledProcessError as error:
+            told = [line for line in error.stderr.splitlines() if re.search("error|cannot|No space", line)]
+            reasons.append(
+                f"{asked} cannot compile kernels ({(told or [f'it ended with {error.returncode}'])[0]}); GCC 9 or later can"
+            )
+    return "; ".join(reasons)
 
 
-def _compiled(compiler: str, library: Path) -> Path:
-    if not library.exists():
+def _compiled(compiler: list[str]) -> Kernels:
+    """From the cache folder, or compiled into it."""
+    # All that the result depends on: the compiler's version, and what it takes this processor for, are among its macros.
+    macros = _ran([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    texts = [path.read_bytes() for path in sorted(SOURCES.glob("*.h")) + sorted(SOURCES.glob("*.cpp"))]
+    # Torch's own OpenMP, where it comes with one of another name: threads of two would wait for each other's work.
+    openmp = [str(path) for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))]
+    key = hashlib.sha256("\0".join([*map(repr, texts), *FLAGS, *openmp, macros]).encode()).hexdigest()[:20]
+    command = [*compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), *openmp]
+    try:
+        return _loaded(command, cache_folder("kernels") / f"{key}.so")
+    except (OSError, RuntimeError, subprocess.CalledProcessError):
+        # No home, no place to keep them in it, or one from which nothing may be run. Or it is the compiler: it says so again.
+        with tempfile.TemporaryDirectory() as folder:
+            return _loaded(command, Path(folder) / "kernels.so")
+
+
+def _loaded(command: list[str], library: Path) -> Kernels:
+    # A library that was cut off would kill the process: what is whole ends with the digest of all before, which the loader ignores.
+    content = library.read_bytes() if library.exists() else b""
+    if content[-DIGEST_BYTES:] != hashlib.sha256(content[:-DIGEST_BYTES]).digest():
         library.parent.mkdir(parents=True, exist_ok=True)
         # Under another name until it is whole: others may be compiling it too.
         with replacing(library) as begun:
-            _ran([compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), "-o", str(begun)])
-    return library
+            _ran([*command, "-o", str(begun)])
+            begun.write_bytes(begun.read_bytes() + hashlib.sha256(begun.read_bytes()).digest())
+    return Kernels(library)
 
 
 def _ran(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=True).stdout

@@ -75,11 +75,15 @@ def sampling_bytes(
         # Widened block by block; on a CPU, some rows at a time.
         step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
     filling = at_once * classes * 8 * width * computed
+    if compiled:
+        # An entry's modulations widened; a layer's weights in panels.
+        step += _entry_bytes(config, classes, 4) if element != 4 else 0
+        filling += 6 * width**2 * element
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
         modulations=at_once * _entry_bytes(config, classes, element),
-        logits=config.codebook_size * (rows * (element + 4) + batch * (4 + 3 * 8)),
+        logits=config.codebook_size * (rows * (computed + 4) + batch * (4 + 3 * 8)),
         workspace=max(step, filling),
         laid_out=_projection_bytes(config, dtype) if on_cpu else 0,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rarkit.errors import CapabilityError, RarkitWarning, UserError
 from rarkit.models.layers import Block
-from rarkit.models.processors import is_x86, lacks_bfloat16
+from rarkit.models.processors import is_x86
 from rarkit.models.transformer import OrderedTransformer
 from rarkit.sampling.compiled import Kernels, kernels
 from rarkit.sampling.projections import Project, compiled_projection, int8_projection, projection, rows_dtype
@@ -88,13 +88,14 @@ def prepare(model: OrderedTransformer, *, int8: bool = False, float8_cache: bool
 
 def _kernels(model: OrderedTransformer, int8: bool, compiled: bool | None) -> Kernels | None:
     device, dtype = model.cls_token.device, model.cls_token.dtype
-    serve = is_x86(device) and sys.platform.startswith("linux") and dtype in (torch.float32, torch.bfloat16)
+    capable = is_x86(device) and sys.platform.startswith("linux") and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+    serve = capable and dtype in (torch.float32, torch.bfloat16)
     if not serve and compiled:
         raise CapabilityError(
-            f"compiled kernels are for float32 and bfloat16, on Linux and x86 processors; this is {dtype} on {device}"
+            f"compiled kernels are for float32 and bfloat16, on Linux and x86 processors with AVX2; this is {dtype} on {device}"
         )
-    # Where processors multiply bfloat16 itself, PyTorch's products are faster than these in float32.
-    prefer = serve and (dtype == torch.float32 or int8 or lacks_bfloat16(device))
+    # Processors that multiply bfloat16 itself do that at twice the rate of float32.
+    prefer = serve and (dtype == torch.float32 or int8 or not torch.cpu._is_avx512_bf16_supported())
     if not (prefer if compiled is None else compiled):
         return None
     try:

@@ -202,12 +202,14 @@ def anew(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("compiler", "said"),
     [
-        ("no-such-compiler", r"there is no C\+\+ compiler 'no-such-compiler'.*install g\+\+"),
-        ("false", r"false cannot compile kernels \(it ended with 1\); another"),
+        ("no-such-compiler -m64", r"there is no C\+\+ compiler 'no-such-compiler -m64'.*install g\+\+"),
+        (" ", r"there is no C\+\+ compiler ' '"),
+        ("/bin/false", r"/bin/false cannot compile kernels \(it ended with 1\); GCC 9 or later can"),
     ],
 )
 def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkeypatch, compiler, said):
     monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("PATH", "")
     with pytest.warns(RarkitWarning, match=f"decoding with PyTorch's own products, which are slower here: {said}"):
         ready = prepare(lively())
     assert ready.kernels is None
@@ -215,6 +217,12 @@ def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkey
         prepare(lively(), compiled=True)
     assert prepare(lively(), compiled=False).kernels is None
     assert list(anew.glob("*")) == []
+
+
+@pytest.mark.parametrize("compiler", ["env g++", "/bin/false"])
+def test_a_compiler_may_have_arguments_and_gxx_takes_the_place_of_one_that_cannot(anew, monkeypatch, compiler):
+    monkeypatch.setenv("CXX", compiler)
+    assert kernels().panel % 8 == 0
 
 
 def test_what_the_compiler_says_is_told(anew, monkeypatch, tmp_path):
@@ -257,13 +265,26 @@ def homeless() -> Path:
     raise RuntimeError("Could not determine home directory.")
 
 
-def test_a_damaged_library_is_not_taken_for_whole(anew):
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.9999])
+def test_a_library_that_was_cut_off_is_compiled_anew(anew, share):
+    """Loading it would end the process with a bus error."""
     kernels()
     (library,) = anew.iterdir()
+    whole = library.read_bytes()
     library.unlink()  # never in place: it is mapped
-    library.write_bytes(b"half a library")
+    library.write_bytes(whole[: int(len(whole) * share)])
     compiled._found.cache_clear()
     assert kernels().panel % 8 == 0
+    assert list(anew.iterdir()) == [library]
+    assert library.stat().st_size == len(whole)
+
+
+def test_weights_are_a_copy():
+    weight_OI, bias_O = torch.ones(16, 1), torch.zeros(16)
+    linear = CompiledLinear(kernels(), weight_OI, None, bias_O)
+    weight_OI.add_(5)
+    bias_O.add_(5)
+    assert linear(torch.ones(1, 1)).tolist() == [[1.0] * 16]
 
 
 def test_processes_that_compile_at_once_do_not_meet(anew):

@@ -11,12 +11,12 @@
 namespace {
 
 #ifdef __AVX512F__
-constexpr int LANES = 16, TILE = 12, FEW = 4;
+constexpr int LANES = 16, TILE = 12, FEW = 4, DEPTH = 128;
 #else
-constexpr int LANES = 8, TILE = 6, FEW = 2;
+constexpr int LANES = 8, TILE = 6, FEW = 2, DEPTH = 256;
 #endif
-constexpr int PANEL = 2 * LANES;   // outputs at a time: two registers
-constexpr int DEPTH = 256;         // inputs at a time: PANEL · DEPTH weights stay in the first cache
+// TILE rows and PANEL outputs at a time have their sums in registers; DEPTH inputs: their weights, 16 KiB, stay in the first cache.
+constexpr int PANEL = 2 * LANES;
 constexpr int MOST_ROWS = 96;      // rows at a time: their sums stay in the second
 constexpr int LINE = 64;           // bytes of a cache line
 constexpr int BYTES_AHEAD = 2048;  // what is asked for before it is needed
