@@ -29,8 +29,9 @@ SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp")
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.int8: "int8", torch.float8_e4m3fn: "float8_e4m3fn"}
 WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
-DIGEST_BYTES = 32
 CACHES = (torch.float32, torch.bfloat16, torch.float8_e4m3fn)
+DIGEST_BYTES = 32
+"""Of SHA-256, at the end of each library that is kept."""
 
 
 @final

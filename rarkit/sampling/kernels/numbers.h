@@ -85,7 +85,6 @@ inline float widened(BFloat16 value) {
     std::memcpy(&wide, &bits, 4);
     return wide;
 }
-inline float widened(int8_t value) { return value; }
 inline float widened(Float8 value) {
     const Float8 eight[EIGHT] = {value};
     return load<EIGHT>(eight)[0];
