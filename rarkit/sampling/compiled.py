@@ -198,7 +198,10 @@ def _found() -> Kernels | str:
     """Once a process: the kernels, or why there are none."""
     reasons = []
     for asked in dict.fromkeys([os.environ.get("CXX") or "g++", "g++"]):
-        command = shlex.split(asked)
+        try:
+            command = shlex.split(asked)
+        except ValueError:  # a quote that does not end
+            command = []
         if not command or shutil.which(command[0]) is None:
             reasons.append(f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name another GCC in CXX")
             continue

@@ -204,6 +204,7 @@ def anew(monkeypatch, tmp_path):
     [
         ("no-such-compiler -m64", r"there is no C\+\+ compiler 'no-such-compiler -m64'.*install g\+\+"),
         (" ", r"there is no C\+\+ compiler ' '"),
+        ('"g++', r"there is no C\+\+ compiler '\"g\+\+'"),
         ("/bin/false", r"/bin/false cannot compile kernels \(it ended with 1\); GCC 9 or later can"),
     ],
 )
