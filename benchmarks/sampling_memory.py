@@ -3,9 +3,9 @@
     python benchmarks/sampling_memory.py [--cases rar_xl:24:256:bfloat16 …]
 
 Each case, PRESET:DEPTH:BATCH:PRECISION, decodes whole images with guidance in a fresh process, once the weights are laid out. Its
-peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with the sum that
-`rarkit plan` reckons (`sampling_bytes`), of a CPU: there the projections stand once more in a layout for decoding. RAR-XL at batch
-256 takes 22 GiB in all, hence fewer of its layers here, of the full width.
+peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with what the plan of the
+preset's recipe, with that depth, batch and precision, says of a CPU. RAR-XL at batch 256 takes 24 GiB in all, hence fewer of its
+layers here, of the full width.
 Writes benchmarks/results/sampling_memory.json.
 """
 
@@ -18,17 +18,21 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import machine
 
+from rarkit import load_recipe, plan
 from rarkit.models import PRESETS, RAR, RARConfig
 from rarkit.sampling import PowerCosine, generate, prepare
-from rarkit.sampling.costs import MODEL_DTYPES, sampling_bytes
+from rarkit.sampling.costs import MODEL_DTYPES, SamplingBytes
+from rarkit.stages.needs import needs
 
 RESULTS = Path(__file__).parent / "results"
+RECIPES = Path(__file__).parents[1] / "recipes"
 CASES = ["rar_b:24:16:bfloat16", "rar_b:24:4:int8", "rar_xl:4:64:bfloat16", "rar_xl:4:256:bfloat16"]
 BOUND = 0.1
 """How far from the measured peak the plan may be."""
@@ -38,6 +42,19 @@ def parts(case: str) -> tuple[RARConfig, int, str]:
     """Sizes, batch, precision."""
     preset, depth, batch, precision = case.split(":")
     return PRESETS[preset].model_copy(update={"depth": int(depth)}), int(batch), precision
+
+
+def planned(case: str) -> SamplingBytes:
+    """What `rarkit plan` says of a CPU."""
+    config, batch, precision = parts(case)
+    sizes = ", ".join(f"{name} = {getattr(config, name)}" for name in ("hidden_size", "depth", "num_heads", "mlp_hidden_size"))
+    overrides = [f"model={{ {sizes} }}", f"sample.batch_size={batch}", f"sample.precision={precision}"]
+    recipe = load_recipe(str(RECIPES / f"{case.split(':')[0]}.toml"), overrides)
+    found = needs(plan(recipe, "memory://plan"))
+    assert found.model == config
+    assert found.sample is not None
+    assert found.sample.batch == batch
+    return found.sample.cpu_memory
 
 
 def resident(line: str) -> int:
@@ -55,29 +72,30 @@ def child(case: str) -> None:
     tiny = RARConfig(hidden_size=64, depth=1, num_heads=2, mlp_hidden_size=64, seq_len=4, codebook_size=8, num_classes=2)
     guidance = PowerCosine(scale=4.0, power=1.5)
     dtype = getattr(torch, MODEL_DTYPES[precision])
+    # With the compiled kernels, as the plan assumes.
+    laid_out = partial(prepare, int8=precision == "int8", compiled=True)
     # What libraries set up on first use is nobody's batch.
-    generate(prepare(RAR(tiny).to(dtype), int8=precision == "int8"), [0], order=torch.arange(4), guidance=guidance)
+    generate(laid_out(RAR(tiny).to(dtype)), [0], order=torch.arange(4), guidance=guidance)
     before = resident("VmRSS")
     torch.set_default_dtype(dtype)
     model = RAR(config, seed=None)
     for weight in model.parameters():
         weight.data.normal_(0.0, 0.02)
     torch.set_default_dtype(torch.float32)
-    ready = prepare(model.eval(), int8=precision == "int8")
+    ready = laid_out(model.eval())
     weights = resident("VmRSS") - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     began = time.perf_counter()
     generate(ready, [*range(batch)], order=torch.arange(config.seq_len), guidance=guidance, seed=1)
     seconds, peak = time.perf_counter() - began, resident("VmHWM") - before
-    print(json.dumps({"seconds": seconds, "weights": weights, "peak": peak, "compiled": ready.kernels is not None}))
+    print(json.dumps({"seconds": seconds, "weights": weights, "peak": peak}))
 
 
 def measured(case: str) -> dict[str, Any]:
     """One row: what the fresh process said, and what the plan says."""
-    config, batch, precision = parts(case)
     command = [sys.executable, __file__, "--child", case]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    said = sampling_bytes(config, batch=batch, guided=True, dtype=precision, on_cpu=True, compiled=found["compiled"])
+    said = planned(case)
     row = {"case": case, **found, "said": said.total, "said_weights": said.weights + said.laid_out}
     row["ratio"] = row["said"] / row["peak"]
     print(

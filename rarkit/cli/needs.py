@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rarkit.cli.units import gpu_time, size
+from rarkit.sampling.costs import SamplingBytes
 from rarkit.stages.needs import USABLE, UTILISATION, Needs, SampleNeeds, TrainNeeds
 
 
@@ -68,17 +69,21 @@ def _train_rows(needs: Needs, train: TrainNeeds) -> list[tuple[str, str]]:
 
 
 def _sample_rows(needs: Needs, sample: SampleNeeds) -> list[tuple[str, str]]:
-    memory = sample.memory
     work = f"{sample.images:,} images, {sample.flops:.3g} FLOP in all: {gpu_time(sample.gpu_hours)}"
-    held = (
-        f"{size(memory.total)} at {sample.batch:,} images a batch: weights {size(memory.weights)}, KV cache "
-        f"{size(memory.kv_cache)}, modulations {size(memory.modulations)}, logits {size(memory.logits)}, "
-        f"workspace {size(memory.workspace)}"
-    )
+    held = f"{size(sample.memory.total)} at {sample.batch:,} images a batch: {_decoding(sample.memory)}"
+    on_cpu = f"{size(sample.cpu_memory.total)}: {_decoding(sample.cpu_memory)}"
     rows = [("sample", work), ("  memory", held)]
     if not sample.fits:
         rows.append(("", f"{_too_much(needs)}: lower sample.batch_size"))
-    return rows
+    return [*rows, ("  on a CPU", on_cpu)]
+
+
+def _decoding(memory: SamplingBytes) -> str:
+    laid_out = f", a copy of the projections {size(memory.laid_out)}" if memory.laid_out else ""
+    return (
+        f"weights {size(memory.weights)}{laid_out}, KV cache {size(memory.kv_cache)}, modulations {size(memory.modulations)}, "
+        f"logits {size(memory.logits)}, workspace {size(memory.workspace)}"
+    )
 
 
 def _too_much(needs: Needs) -> str:
@@ -97,4 +102,6 @@ def needs_as_json(needs: Needs) -> dict[str, Any]:
         if part is not None:
             found[name]["flops"] = part.flops
             found[name]["memory"]["total"] = part.memory.total
+    if needs.sample is not None:
+        found["sample"]["cpu_memory"]["total"] = needs.sample.cpu_memory.total
     return found

@@ -51,6 +51,7 @@ def sampling_bytes(
     dtype: str,
     on_cpu: bool = False,
     compiled: bool = False,
+    float32_rows: bool = False,
     float8_cache: bool = False,
 ) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
@@ -62,10 +63,12 @@ def sampling_bytes(
         dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
         on_cpu: whether it is a CPU that decodes: projections are then copied into a layout for decoding.
         compiled: whether the compiled kernels decode there, in float32; if not, the cache moves as it fills.
+        float32_rows: whether entries are computed in float32, whatever the weights are: with the compiled kernels, and on x86
+            processors without AVX-512.
         float8_cache: whether the cache has one byte a number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
-    computed = 4 if compiled else element
+    computed = 4 if compiled or float32_rows else element
     rows = 2 * batch if guided else batch
     classes = min(batch, config.num_classes) + guided
     at_once = entries_at_once(config, classes, element)
@@ -79,6 +82,9 @@ def sampling_bytes(
         # An entry's modulations widened; a layer's weights in panels.
         step += _entry_bytes(config, classes, 4) if element != 4 else 0
         filling += 6 * width**2 * element
+    elif computed != element:
+        # A layer's weights widened.
+        filling += 6 * width**2 * computed
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),

@@ -51,9 +51,8 @@ class Modulations:
         entries, classes = activated_EUD.shape[:2]
         *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
         for block, table_EUM in zip(self.model.layers, tables, strict=True):
-            filled_EUM = self._modulations(block, activated_EUD)
-            _fold(filled_EUM, block)
-            table_EUM.copy_(filled_EUM)
+            # No name for what is filled: it would stand beside the next block's, each as large as a block's table or twice.
+            table_EUM.copy_(_folded(self._modulations(block, activated_EUD), block))
         filled_EUM = self._modulations(self.model.adaln_before_head, activated_EUD)
         filled_EUM.chunk(2, dim=-1)[0].add_(1)
         final_EUM.copy_(filled_EUM)
@@ -75,9 +74,10 @@ class Modulations:
         return modulations_RM.view(*activated_EUD.shape[:2], -1)
 
 
-def _fold(modulations_EUM: Tensor, block: Block) -> None:
+def _folded(modulations_EUM: Tensor, block: Block) -> Tensor:
     shift1, scale1, _, shift2, scale2, _ = modulations_EUM.chunk(6, dim=-1)
     for shift_EUD, scale_EUD, norm in ((shift1, scale1, block.norm1), (shift2, scale2, block.norm2)):
         scale_EUD.add_(1)
         shift_EUD.addcmul_(scale_EUD, norm.bias)
         scale_EUD.mul_(norm.weight)
+    return modulations_EUM

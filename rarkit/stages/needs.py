@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -59,7 +60,10 @@ class SampleNeeds:
     batch: int
     flops: int
     memory: SamplingBytes
+    cpu_memory: SamplingBytes
+    """The same batch on a CPU, decoded with the compiled kernels."""
     fits: bool
+    """Whether the memory is enough on the GPU that is assumed."""
     gpu_hours: float
 
 
@@ -195,10 +199,19 @@ def _sample(recipe: Recipe, config: RARConfig, gpu: Gpu) -> SampleNeeds | None:
         flops += count * work
         seconds += count * max(work / gpu.rates[MODEL_DTYPES[sample.precision]], traffic / gpu.bandwidth)
     batch = max(size for size, _ in batches)
-    float8_cache = sample.kv_cache == "float8"
-    memory = sampling_bytes(config, batch=batch, guided=guided > 0, dtype=sample.precision, float8_cache=float8_cache)
-    fits = memory.total <= USABLE * gpu.memory
-    return SampleNeeds(len(labels_M), batch, flops, memory, fits, seconds / UTILISATION / 3600)
+    held = partial(
+        sampling_bytes, config, batch=batch, guided=guided > 0, dtype=sample.precision, float8_cache=sample.kv_cache == "float8"
+    )
+    memory = held()
+    return SampleNeeds(
+        images=len(labels_M),
+        batch=batch,
+        flops=flops,
+        memory=memory,
+        cpu_memory=held(on_cpu=True, compiled=True),
+        fits=memory.total <= USABLE * gpu.memory,
+        gpu_hours=seconds / UTILISATION / 3600,
+    )
 
 
 def _batches(recipe: Recipe, labels_M: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Counter[tuple[int, int]]:

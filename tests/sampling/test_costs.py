@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
 from rarkit.sampling import CachedDecoder, Constant, Interval, generate, prepare
-from rarkit.sampling.costs import TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.sampling.costs import MODEL_DTYPES, TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
 from tests.sampling.kernels import needs_kernels
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
@@ -63,6 +66,40 @@ def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dty
     assert said.kv_cache + said.modulations + (said.laid_out if compiled else 0) == pytest.approx(held, rel=0.03)
     assert said.weights == sum(weight.nbytes for weight in model.parameters())
     assert said.modulations <= TABLE_BYTES
+
+
+PEAKS = [
+    (SMALL, [0, 1, 2, 3], True, "float32"),
+    (SMALL, [0, 1, 2], False, "bfloat16"),
+    (SMALL, [0, 1, 2, 3], True, "int8"),
+    (WIDE, range(64), True, "float32"),
+    (WIDE, range(64), True, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), PEAKS, ids=["small", "unguided", "int8", "wide", "wide-bfloat16"])
+@torch.inference_mode()
+def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compiled):
+    """From a model that is laid out to a batch that is done, by the allocator's own account."""
+    model = RAR(config).to(getattr(torch, MODEL_DTYPES[dtype])).eval()
+    ready = prepare(model, int8=dtype == "int8", compiled=compiled)
+    guidance = Constant(scale=2.0) if guided else Constant()
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        generate(ready, [*labels], order=torch.arange(config.seq_len), guidance=guidance)
+    changes = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    peak = max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
+    said = sampling_bytes(
+        config,
+        batch=len(labels),
+        guided=guided,
+        dtype=dtype,
+        on_cpu=True,
+        compiled=compiled,
+        float32_rows=ready.rows_dtype == torch.float32,
+    )
+    assert said.total - said.weights - said.laid_out == pytest.approx(peak, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from PIL import Image
 
 from rarkit import load_recipe, plan, run
 from rarkit.cli import options
+from rarkit.cli.needs import needs_as_json
 from rarkit.datasets.digits import Digits
 from rarkit.errors import DatasetError, WeightsError
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.base import guided_steps
+from rarkit.sampling.costs import sampling_bytes
 from rarkit.stages.machine import GPUS
 from rarkit.stages.needs import needs
 from rarkit.stages.obstacles import part_obstacles
@@ -159,6 +161,15 @@ def test_what_the_cache_takes_depends_on_its_type():
     assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
 
 
+def test_a_cpu_holds_the_projections_twice():
+    found = needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
+    sample = found.sample
+    expected = sampling_bytes(found.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
+    assert sample.cpu_memory == expected
+    assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
+    assert needs_as_json(found)["sample"]["cpu_memory"]["total"] == expected.total
+
+
 def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):
     recipe = load_recipe(digits_recipe, [f"train.tokens={tmp_path}/nowhere"])
     planned = plan(recipe, str(tmp_path / "store"))
@@ -188,7 +199,17 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
 
     lines = said().splitlines()
     assert lines[-1] == "False"
-    for word in ("461,668,352 parameters", "GPU-hours", "at 64 images a pass", "KV cache", "✗ dataset", "✗ tokenizer", "blocked"):
+    shown = (
+        "461,668,352 parameters",
+        "GPU-hours",
+        "at 64 images a pass",
+        "KV cache",
+        "on a CPU",
+        "✗ dataset",
+        "✗ tokenizer",
+        "blocked",
+    )
+    for word in shown:
         assert any(word in line for line in lines), word
     text = said("--json", "--gpu", "h200")
     found = json.loads(text[: text.rindex("}") + 1])
