@@ -70,11 +70,9 @@ def sample(
         print_json({"source": source, **_about(drawing), "written": written})
         return
     places = output if gif is None else f"{output} and {gif}"
-    typer.echo(f"{len(drawing.images_NHWC):,} images of {_count(drawing)}, seed {drawing.seed}: {places}")
-
-
-def _count(drawing: Drawing) -> str:
-    return drawing.class_names[0] if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
+    count = len(drawing.images_NHWC)
+    classes = f"class {drawing.class_names[0]!r}" if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
+    typer.echo(f"{count:,} image{'s' if count != 1 else ''} of {classes}, seed {drawing.seed}: {places}")
 
 
 def _about(drawing: Drawing) -> dict[str, Any]:

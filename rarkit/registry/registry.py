@@ -84,8 +84,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         what = self.kind.replace("_", " ").removesuffix("s")
         said = f"no {what} is called {name!r}"
         close = difflib.get_close_matches(name, self._parts, n=1)
-        if close:
-            said += f"; did you mean {close[0]!r}?"
+        said += f"; did you mean {close[0]!r}?" if close else "."
         said += f" Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind, name) in KNOWN_PLUGINS:
             said += f" It comes with {KNOWN_PLUGINS[self.kind, name]}: pip install {KNOWN_PLUGINS[self.kind, name]}."

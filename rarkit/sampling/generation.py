@@ -63,7 +63,7 @@ def generate(
         top_k: draw from the k likeliest tokens only.
         top_p: draw from the likeliest tokens that together reach this probability only.
         seed: any integer.
-        indices: (B,) the samples' indices; 0 … B − 1 where None.
+        indices: (B,) the samples' indices, integers from 0 on; 0 … B − 1 where None.
         on_step: for progress and previews.
         decoder: how logits are computed; ``PlainDecoder`` is the slow reference.
 
@@ -166,4 +166,6 @@ def _uniforms(model: OrderedTransformer, batch: int, seed: int, indices: ArrayLi
     indices_B = np.arange(batch) if indices is None else np.asarray(indices)
     if indices_B.shape != (batch,):
         raise UserError(f"{batch} labels, but sample indices of shape {indices_B.shape}; give one index a label")
+    if not np.issubdtype(indices_B.dtype, np.integer) or indices_B.min(initial=0) < 0:
+        raise UserError(f"sample indices {indices_B.tolist()}; they are integers from 0 on, and choose the samples' noise")
     return torch.from_numpy(noise(seed, indices_B, model.config.seq_len)).to(model.cls_token.device)

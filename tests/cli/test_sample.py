@@ -49,6 +49,18 @@ def test_a_run_is_drawn_from_with_its_own_settings(rarkit, finished, tmp_path):
     assert picture.height > 10 * 48
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (("--class", 3, "-n", 1), "1 image of class '3', seed 5: samples.png\n"),
+        (("--class", 3, "-n", 2), "2 images of class '3', seed 5: samples.png\n"),
+        (("--class", 3, "--class", 4, "-n", 1), "2 images of 2 classes, seed 5: samples.png\n"),
+    ],
+)
+def test_it_says_what_it_drew(rarkit, finished, chosen, said):
+    assert rarkit("sample", finished.folder, *chosen, "--seed", 5, *QUIET)[:2] == (0, said)
+
+
 def test_the_samples_are_those_of_the_decoder(rarkit, finished):
     from rarkit.sampling import generate
     from rarkit.stages.base import read_state

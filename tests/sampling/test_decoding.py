@@ -232,6 +232,8 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
         ({"labels": [-1]}, UserError, "label -1"),
         ({"labels": [0.5]}, UserError, "give one class id a sample"),
         ({"indices": [1, 2, 3]}, UserError, "2 labels, but sample indices of shape \\(3,\\)"),
+        ({"indices": [0.5, 1.5]}, UserError, "they are integers from 0 on"),
+        ({"indices": [0, -1]}, UserError, "they are integers from 0 on"),
         ({"temperature": 0.0}, UserError, "temperature is 0.0"),
         ({"top_k": 0}, UserError, "top_k is 0"),
         ({"top_p": 0.0}, UserError, "top_p is 0.0"),
