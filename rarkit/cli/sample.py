@@ -71,8 +71,8 @@ def sample(
         return
     places = output if gif is None else f"{output} and {gif}"
     count = len(drawing.images_NHWC)
-    classes = f"class {drawing.class_names[0]!r}" if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
-    typer.echo(f"{count:,} image{'s' if count != 1 else ''} of {classes}, seed {drawing.seed}: {places}")
+    drawn = f"class {drawing.class_names[0]!r}" if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
+    typer.echo(f"{count:,} image{'s' if count != 1 else ''} of {drawn}, seed {drawing.seed}: {places}")
 
 
 def _about(drawing: Drawing) -> dict[str, Any]:
