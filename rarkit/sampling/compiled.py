@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast, final
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.errors import CapabilityError
+from rarkit.errors import CapabilityError, RarkitWarning
 from rarkit.places import cache_folder, replacing
 
 SOURCES = Path(__file__).with_name("kernels")
@@ -206,7 +207,7 @@ def _found() -> Kernels | str:
             reasons.append(f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name another GCC in CXX")
             continue
         try:
-            return _compiled(command)
+            found = _compiled(command)
         except OSError as error:
             reasons.append(f"compiled kernels cannot be loaded ({error})")
         except subprocess.CalledProcessError as error:
@@ -214,6 +215,10 @@ def _found() -> Kernels | str:
             reasons.append(
                 f"{asked} cannot compile kernels ({(told or [f'it ended with {error.returncode}'])[0]}); GCC 9 or later can"
             )
+        else:
+            if reasons:
+                warnings.warn(f"kernels are those of g++: {reasons[0]}", RarkitWarning, stacklevel=2)
+            return found
     return "; ".join(reasons)
 
 

@@ -220,10 +220,18 @@ def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkey
     assert list(anew.glob("*")) == []
 
 
-@pytest.mark.parametrize("compiler", ["env g++", "/bin/false"])
-def test_a_compiler_may_have_arguments_and_gxx_takes_the_place_of_one_that_cannot(anew, monkeypatch, compiler):
-    monkeypatch.setenv("CXX", compiler)
+def test_a_compiler_may_have_arguments(anew, monkeypatch):
+    monkeypatch.setenv("CXX", "env g++")
     assert kernels().panel % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("/bin/false", "/bin/false cannot compile kernels"), ("not-here", "there is no C.. compiler 'not-here'")]
+)
+def test_gxx_takes_the_place_of_one_that_cannot_and_it_is_said(anew, monkeypatch, compiler, said):
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.warns(RarkitWarning, match=rf"kernels are those of g\+\+: {said}"):
+        assert kernels().panel % 8 == 0
 
 
 def test_what_the_compiler_says_is_told(anew, monkeypatch, tmp_path):
