@@ -6,7 +6,7 @@ Writes random tokens as rarkit's store (uint16 chunks, as tokenizing leaves them
 Reads the same random batches with each reader in turn, 20 batches at a time, in one process, and checks that they give the same
 tokens:
 
-- rarkit: `rarkit.cache.reader.RowReader`, memory maps of the chunks;
+- rarkit: `rarkit.cache.row_reader.RowReader`, memory maps of the chunks;
 - indexed lines: the best that JSON lines allow, an index of where each line begins, the file mapped, `json.loads` of each line;
 - lines in memory: `linecache` keeps the whole file in each process; samples are parsed one by one and stacked, as published;
 - scanned lines: without an index, the file is read from its start for each batch until the last line asked for (fewer batches).
@@ -34,10 +34,10 @@ from machine import machine
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.reader import RowReader
+from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import opened
 from rarkit.stages.tokenize import rows_per_block
-from rarkit.token_files import LABELS, TOKENS, export_tokens
+from rarkit.cache.token_lines import LABELS, TOKENS, export_tokens
 
 RESULTS = Path(__file__).parent / "results"
 CODES, CLASSES, SCANS = 1024, 1000, 2

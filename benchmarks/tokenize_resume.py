@@ -28,7 +28,7 @@ from PIL import Image
 from rarkit import load_recipe, plan
 from rarkit.cache.output import StageOutput
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
-from rarkit.weights import write_tensors
+from rarkit.files.weights import write_tensors
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10

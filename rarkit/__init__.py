@@ -5,101 +5,65 @@ These are the names for users and plugin authors. Importing them loads neither t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rarkit.lazy import lazy_names
+from rarkit.registry.kinds import KINDS
 
 if TYPE_CHECKING:
-    from rarkit.attention.base import AttentionBackend, AttentionFunction
-    from rarkit.datasets.base import Dataset
-    from rarkit.drawing.draw import Drawing, sample
-    from rarkit.errors import RarkitError
-    from rarkit.features.base import FeatureExtractor, FeatureModel, Features
-    from rarkit.images import ImageBlock, ImageInfo, ImageReader
-    from rarkit.permutation_schedules.base import PermutationSchedule
-    from rarkit.recipe.load import load_recipe
-    from rarkit.recipe.schema import Recipe
-    from rarkit.registry.component import Component, Location, NotInFingerprint, Settings
-    from rarkit.registry.hookspecs import hookimpl
-    from rarkit.registry.registry import Parts, Registry
-    from rarkit.scan_orders.base import ScanOrder
-    from rarkit.stages.pipeline import Plan, plan
-    from rarkit.tokenizers.base import Tokenizer, TokenizerModel
-    from rarkit.workflow import Run, run
+    from rarkit.attention.base import AttentionBackend as AttentionBackend
+    from rarkit.attention.base import AttentionFunction as AttentionFunction
+    from rarkit.attention.base import Dropout as Dropout
+    from rarkit.datasets.base import Dataset as Dataset
+    from rarkit.errors import RarkitError as RarkitError
+    from rarkit.features.base import FeatureExtractor as FeatureExtractor
+    from rarkit.features.base import FeatureModel as FeatureModel
+    from rarkit.features.base import Features as Features
+    from rarkit.images import ImageBlock as ImageBlock
+    from rarkit.images import ImageInfo as ImageInfo
+    from rarkit.images import ImageReader as ImageReader
+    from rarkit.inference.drawing import Drawing as Drawing
+    from rarkit.inference.sample import sample as sample
+    from rarkit.models.base import ModelConfig as ModelConfig
+    from rarkit.models.base import ModelFamily as ModelFamily
+    from rarkit.permutation_schedules.base import PermutationSchedule as PermutationSchedule
+    from rarkit.pipeline.plan import Plan as Plan
+    from rarkit.pipeline.plan import plan as plan
+    from rarkit.pipeline.run import Run as Run
+    from rarkit.pipeline.run import run as run
+    from rarkit.recipe.load import load_recipe as load_recipe
+    from rarkit.recipe.schema import Recipe as Recipe
+    from rarkit.registry.component import Component as Component
+    from rarkit.registry.component import Location as Location
+    from rarkit.registry.component import NotInFingerprint as NotInFingerprint
+    from rarkit.registry.component import Settings as Settings
+    from rarkit.registry.hookspecs import hookimpl as hookimpl
+    from rarkit.registry.kinds import Parts as Parts
+    from rarkit.registry.loader import parts as parts
+    from rarkit.registry.registry import Registry as Registry
+    from rarkit.scan_orders.base import ScanOrder as ScanOrder
+    from rarkit.tokenizers.base import Tokenizer as Tokenizer
+    from rarkit.tokenizers.base import TokenizerModel as TokenizerModel
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "load_recipe",
-    "plan",
-    "run",
-    "sample",
-    "registry",
-    "Recipe",
-    "Plan",
-    "Run",
-    "Drawing",
-    "Parts",
-    "Registry",
-    "Component",
-    "Settings",
-    "Location",
-    "NotInFingerprint",
-    "hookimpl",
-    "ScanOrder",
-    "PermutationSchedule",
-    "Tokenizer",
-    "TokenizerModel",
-    "AttentionBackend",
-    "AttentionFunction",
-    "Dataset",
-    "ImageInfo",
-    "ImageBlock",
-    "ImageReader",
-    "FeatureExtractor",
-    "FeatureModel",
-    "Features",
-    "RarkitError",
-    "__version__",
-]
-
-_HOMES = {
-    "rarkit.attention.base": ("AttentionBackend", "AttentionFunction"),
-    "rarkit.datasets.base": ("Dataset",),
-    "rarkit.drawing.draw": ("Drawing", "sample"),
-    "rarkit.errors": ("RarkitError",),
-    "rarkit.features.base": ("FeatureExtractor", "FeatureModel", "Features"),
-    "rarkit.images": ("ImageBlock", "ImageInfo", "ImageReader"),
-    "rarkit.permutation_schedules.base": ("PermutationSchedule",),
-    "rarkit.recipe.load": ("load_recipe",),
-    "rarkit.recipe.schema": ("Recipe",),
-    "rarkit.registry.component": ("Component", "Location", "NotInFingerprint", "Settings"),
-    "rarkit.registry.hookspecs": ("hookimpl",),
-    "rarkit.registry.registry": ("Parts", "Registry"),
-    "rarkit.scan_orders.base": ("ScanOrder",),
-    "rarkit.stages.pipeline": ("Plan", "plan"),
-    "rarkit.tokenizers.base": ("Tokenizer", "TokenizerModel"),
-    "rarkit.workflow": ("Run", "run"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-
-# A function with the name of a subpackage: importing the subpackage sets the name, so it is imported (it is empty) before.
-import_module("rarkit.registry")
-
-
-def registry(*, strict: bool = False) -> Parts:
-    """The parts that are installed, in one typed registry for each kind.
-
-    Raises:
-        PluginError: two parts claim one name, or (``strict``) a plugin failed to load.
-    """
-    from rarkit.registry import loader
-
-    return loader.registry(strict=strict)
-
-
-def __getattr__(name: str) -> Any:
-    # On first use: `rarkit --help` needs none of this, and a plugin that imports its base class must not load the pipeline.
-    if name not in _HOME:
-        raise AttributeError(f"module 'rarkit' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, _names = lazy_names(
+    __name__,
+    {
+        "rarkit.errors": ["RarkitError"],
+        "rarkit.images": ["ImageBlock", "ImageInfo", "ImageReader"],
+        "rarkit.inference.drawing": ["Drawing"],
+        "rarkit.inference.sample": ["sample"],
+        "rarkit.pipeline.plan": ["Plan", "plan"],
+        "rarkit.pipeline.run": ["Run", "run"],
+        "rarkit.recipe.load": ["load_recipe"],
+        "rarkit.recipe.schema": ["Recipe"],
+        "rarkit.registry.component": ["Component", "Location", "NotInFingerprint", "Settings"],
+        "rarkit.registry.hookspecs": ["hookimpl"],
+        "rarkit.registry.kinds": ["Parts"],
+        "rarkit.registry.loader": ["parts"],
+        "rarkit.registry.registry": ["Registry"],
+        **{kind.home: kind.public for kind in KINDS.values()},
+    },
+)
+__all__ = [*_names, "__version__"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -74,3 +75,16 @@ class RankError(RarkitError):
 
 class LockedError(StoreError):
     """Somebody else is writing the same stage output."""
+
+
+def closest(wanted: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names that resemble the wanted one, the closest first; none where nothing is close."""
+    from difflib import get_close_matches
+
+    return get_close_matches(wanted, list(known), n=most)
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: ``; did you mean 'spiral'?``, or a full stop where nothing is close."""
+    close = closest(wanted, known)
+    return f"; did you mean {close[0]!r}?" if close else "."

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rarkit import load_recipe, plan
-from rarkit.stages.needs import needs
-from rarkit.workflow import rehearse
+from rarkit.estimate.estimate import needs
+from rarkit.pipeline.run import rehearse
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(ROOT.glob("recipes/*.toml"))
@@ -32,7 +32,7 @@ def test_it_rehearses(path, tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_it_plans_without_data_weights_or_a_gpu(path, tmp_path, monkeypatch):
-    monkeypatch.setattr("rarkit.stages.machine.has_cuda", lambda: False)
+    monkeypatch.setattr("rarkit.runtime.machine.has_cuda", lambda: False)
     planned = plan(load_recipe(str(path)), str(tmp_path / "store"))
     found = needs(planned)
     assert (found.train is None, found.sample is None) == (planned.recipe.train is None, False)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rarkit.cache.layout import CHECKSUM_BYTES
+from rarkit.cache.chunk_layout import CHECKSUM_BYTES
 from rarkit.cache.output import StageOutput
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from fsspec import AbstractFileSystem
 from numpy.typing import DTypeLike, NDArray
 
-from rarkit.cache.groups import open_group
-from rarkit.cache.layout import Layout
+from rarkit.cache.zarr_groups import open_group
+from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.lock import lock
-from rarkit.cache.seal import seal
+from rarkit.cache.checksums import seal
 from rarkit.errors import IncompleteError, StoreError
 
 if TYPE_CHECKING:

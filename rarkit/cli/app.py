@@ -100,15 +100,15 @@ def run(
 ) -> None:
     """Run a recipe: whatever is not in the store yet, then a report in runs/RECIPE/."""
     from rarkit.cli import show
-    from rarkit.stages.needs import needs
-    from rarkit.stages.pipeline import plan as make_plan
-    from rarkit.stages.ranks import together
+    from rarkit.estimate.estimate import needs
+    from rarkit.pipeline.plan import plan as make_plan
+    from rarkit.runtime.ranks import together
 
     with together() as ranks:
         loaded = _load(recipe, overrides, strict_plugins)
         if rehearse:
-            from rarkit.workflow import as_json as rehearsal_as_json
-            from rarkit.workflow import rehearse as run_rehearsal
+            from rarkit.pipeline.run import as_json as rehearsal_as_json
+            from rarkit.pipeline.run import rehearse as run_rehearsal
 
             rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
             print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
@@ -121,8 +121,8 @@ def run(
             return
         if planned.obstacle is not None:
             raise planned.obstacle
-        from rarkit.workflow import as_json as run_as_json
-        from rarkit.workflow import carry_out
+        from rarkit.pipeline.run import as_json as run_as_json
+        from rarkit.pipeline.run import carry_out
 
         if ranks.first and not quiet and not as_json:
             show.print_plan(planned)
@@ -145,8 +145,8 @@ def plan(
 ) -> None:
     """Say what a run would do and why, what it needs and what is missing here, and start nothing."""
     from rarkit.cli import show
-    from rarkit.stages.needs import needs
-    from rarkit.stages.pipeline import plan as make_plan
+    from rarkit.estimate.estimate import needs
+    from rarkit.pipeline.plan import plan as make_plan
 
     planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
     needed = needs(planned, gpu.value)
@@ -184,7 +184,7 @@ def export(
     merged: Annotated[bool, typer.Option("--merged", help="Fold both positional tables into one for the scan order.")] = False,
 ) -> None:
     """Write the model of a run as one file, which load_rar reads (and the original code, if not merged)."""
-    from rarkit.runs import export_model
+    from rarkit.inference.finished_run import export_model
 
     typer.echo(export_model(run, output, merged=merged))
 

@@ -24,7 +24,7 @@ Strict = Annotated[bool, typer.Option("--strict-plugins", help="Refuse to go on 
 
 @final
 class GpuName(StrEnum):
-    """The keys of ``rarkit.stages.machine.GPUS``."""
+    """The keys of ``rarkit.runtime.machine.GPUS``."""
 
     a100 = "a100"
     h100 = "h100"

@@ -9,7 +9,7 @@ import typer
 from rarkit.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
-    from rarkit.drawing.draw import Drawing
+    from rarkit.inference.drawing import Drawing
 
 DRAWN = 8
 """Images of each class, unless -n says otherwise."""
@@ -41,8 +41,8 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw images of some classes, from a run or a released checkpoint."""
-    from rarkit.drawing.draw import sample as draw
-    from rarkit.drawing.files import check_place
+    from rarkit.inference.drawing import sample as draw
+    from rarkit.inference.files import check_place
 
     check_place(output)
     if gif is not None:

@@ -12,17 +12,17 @@ from rich.table import Table
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
-from rarkit.cli.needs import needs_as_json, print_needs
+from rarkit.cli.estimate import needs_as_json, print_needs
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, RecipeError, StoreError
 from rarkit.registry.loader import Loaded, registry
 from rarkit.scan_orders.base import ScanOrder
-from rarkit.stages.progress import Reporter
+from rarkit.runtime.progress import Reporter
 
 if TYPE_CHECKING:
-    from rarkit.stages.needs import Needs
-    from rarkit.stages.pipeline import Plan
-    from rarkit.workflow import Run
+    from rarkit.estimate.estimate import Needs
+    from rarkit.pipeline.plan import Plan
+    from rarkit.pipeline.run import Run
 
 MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?"}
 
@@ -163,7 +163,7 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
 
 def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:
     """The path of a scan order as a PNG."""
-    from rarkit.report.pictures import scan_order_image, write_png
+    from rarkit.rendering.pictures import scan_order_image, write_png
 
     write_png(scan_order_image(order.order(height, width), height, width), path)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.arrays import checksums, header, opened, read_array
+from rarkit.files.npz import checksums, header, opened, read_array
 from rarkit.datasets.base import Dataset
 from rarkit.errors import DatasetError
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split

@@ -20,7 +20,7 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.errors import DatasetError
 from rarkit.images import Split
-from rarkit.places import filesystem_of, reaching
+from rarkit.files.locations import filesystem_of, reaching
 from rarkit.registry.component import Location, NotInFingerprint
 
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.arrays import checksums, header, opened, read_array, streamed
+from rarkit.files.npz import checksums, header, opened, read_array, streamed
 from rarkit.errors import DatasetError
 
 IMAGES = "arr_0"

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rarkit.models.config import RARConfig
-from rarkit.models.sizes import PRESETS
+from rarkit.models.rar.config import RARConfig
+from rarkit.models.rar.sizes import PRESETS
 
 if TYPE_CHECKING:
-    from rarkit.models.checkpoints import load_rar, save_rar
-    from rarkit.models.merged import MergedRAR
-    from rarkit.models.rar import RAR
-    from rarkit.models.transformer import OrderedTransformer
-    from rarkit.weights import checksum
+    from rarkit.models.rar.checkpoints import load_rar, save_rar
+    from rarkit.models.rar.merged import MergedRAR
+    from rarkit.models.rar.rar import RAR
+    from rarkit.models.rar.transformer import OrderedTransformer
+    from rarkit.files.weights import checksum
 
 __all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer", "load_rar", "save_rar", "checksum"]
 
 _ON_USE = {
-    "RAR": "rarkit.models.rar",
-    "MergedRAR": "rarkit.models.merged",
-    "OrderedTransformer": "rarkit.models.transformer",
-    "load_rar": "rarkit.models.checkpoints",
-    "save_rar": "rarkit.models.checkpoints",
-    "checksum": "rarkit.weights",
+    "RAR": "rarkit.models.rar.rar",
+    "MergedRAR": "rarkit.models.rar.merged",
+    "OrderedTransformer": "rarkit.models.rar.transformer",
+    "load_rar": "rarkit.models.rar.checkpoints",
+    "save_rar": "rarkit.models.rar.checkpoints",
+    "checksum": "rarkit.files.weights",
 }
 
 

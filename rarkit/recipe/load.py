@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 import tomllib
@@ -14,7 +13,7 @@ from typing import Any, NoReturn, get_args
 import fsspec
 from pydantic import BaseModel, ValidationError
 
-from rarkit.errors import RecipeError
+from rarkit.errors import RecipeError, closest, did_you_mean
 from rarkit.recipe.schema import PART_TABLES, Recipe, recipe_model
 from rarkit.registry.component import Placed
 from rarkit.registry.loader import registry
@@ -108,7 +107,7 @@ def _beside(path: str) -> str | None:
     """A recipe in the same folder with a name like this."""
     filesystem, plain = fsspec.core.url_to_fs(path)
     names: list[str] = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
-    close = difflib.get_close_matches(plain, names, n=1)
+    close = closest(plain, names)
     return str(PurePosixPath(path).with_name(PurePosixPath(close[0]).name)) if close else None
 
 
@@ -233,9 +232,8 @@ def _tables_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-    said = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{said} Allowed: {', '.join(allowed)}." if allowed else said
+    hint = did_you_mean(str(location[-1]), allowed)
+    return f"{hint} Allowed: {', '.join(allowed)}." if allowed else hint
 
 
 def _refuse(problems: Mapping[str, str], path: str, texts: Mapping[str, str]) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rarkit.datasets.generated import Generated
-from rarkit.models.sizes import PRESETS
+from rarkit.models.rar.sizes import PRESETS
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sections import ModelSettings
 

@@ -11,7 +11,7 @@ from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.registry.component import Location, NotInFingerprint, Settings
 from rarkit.sampling.guidance import Constant, Guidance
-from rarkit.weights import checksum
+from rarkit.files.weights import checksum
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["float32", "bfloat16"]

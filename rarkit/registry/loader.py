@@ -15,7 +15,8 @@ import pluggy
 from rarkit.errors import PluginError
 from rarkit.registry import hookspecs
 from rarkit.registry.component import Component
-from rarkit.registry.registry import KINDS, Parts, Registry, Source
+from rarkit.registry.kinds import KINDS, Parts
+from rarkit.registry.registry import Registry, Source
 
 GROUP = "rarkit"
 ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
@@ -63,11 +64,11 @@ class Loaded:
         problems = self.conflicts + (self.broken() if strict else ())
         if problems:
             raise PluginError("\n".join(problems))
-        found: dict[str, dict[str, tuple[Any, Source]]] = {kind: {} for kind in KINDS}
+        by_kind: dict[str, dict[str, tuple[Any, Source]]] = {kind: {} for kind in KINDS}
         for record in self.records:
             for kind, part in record.parts:
-                found[kind][part.part_name()] = part, record.source
-        return Parts(**{kind: Registry(kind, parts, self.broken()) for kind, parts in found.items()})
+                by_kind[kind][part.part_name()] = part, record.source
+        return Parts(**{kind: Registry(kind, parts, self.broken()) for kind, parts in by_kind.items()})
 
 
 @cache
@@ -77,7 +78,7 @@ def installed() -> Loaded:
 
 
 @cache
-def registry(*, strict: bool = False) -> Parts:
+def parts(*, strict: bool = False) -> Parts:
     """The parts that are installed, in one typed registry for each kind.
 
     Raises:
@@ -135,16 +136,16 @@ def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
         manager.register(point.load(), source.plugin)
         manager.check_pending()
         parts = [
-            (kind, _checked(part, kind)) for kind in KINDS for parts in getattr(manager.hook, f"rarkit_{kind}")() for part in parts
+            (kind, _checked(part, kind)) for kind in KINDS for parts in getattr(manager.hook, KINDS[kind].hook)() for part in parts
         ]
     except Exception as error:
-        said = " ".join(str(error).split())
-        return PluginRecord(source, "broken", cause=f"{type(error).__name__}: {said}".removesuffix("."))
+        message = " ".join(str(error).split())
+        return PluginRecord(source, "broken", cause=f"{type(error).__name__}: {message}".removesuffix("."))
     return PluginRecord(source, "loaded", tuple(parts))
 
 
 def _checked(part: object, kind: str) -> type[Component]:
-    hook = f"rarkit_{kind}"
+    hook = KINDS[kind].hook
     if not isinstance(part, type) or not issubclass(part, Component):
         raise PluginError(f"{hook} must return a list of classes derived from rarkit's bases, not {part!r}")
     if getattr(part, "kind", None) != kind:

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
-from rarkit.errors import UnknownPartError
+from rarkit.errors import UnknownPartError, did_you_mean
 from rarkit.registry.component import Component
-
-if TYPE_CHECKING:
-    from rarkit.attention.base import AttentionBackend
-    from rarkit.datasets.base import Dataset
-    from rarkit.features.base import FeatureExtractor
-    from rarkit.permutation_schedules.base import PermutationSchedule
-    from rarkit.scan_orders.base import ScanOrder
-    from rarkit.tokenizers.base import Tokenizer
+from rarkit.registry.kinds import KINDS
 
 T = TypeVar("T", bound=Component)
-
-KINDS = (
-    "tokenizers",
-    "scan_orders",
-    "permutation_schedules",
-    "attention_backends",
-    "datasets",
-    "feature_extractors",
-)
 
 KNOWN_PLUGINS = {("scan_orders", "hilbert"): "rarkit-hilbert", ("attention_backends", "xformers"): "rarkit-xformers"}
 """Parts that are known to live in a distribution of their own: where one is missing, the error says what to install."""
@@ -81,30 +64,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def unknown(self, name: str) -> str:
         """What to tell somebody who asked for a name that is not here: what is, what it resembles, what to install."""
-        what = self.kind.replace("_", " ").removesuffix("s")
-        said = f"no {what} is called {name!r}"
-        close = difflib.get_close_matches(name, self._parts, n=1)
-        said += f"; did you mean {close[0]!r}?" if close else "."
-        said += f" Installed: {', '.join(self._parts) or 'none'}."
+        message = f"no {KINDS[self.kind].singular} is called {name!r}{did_you_mean(name, self._parts)}"
+        message += f" Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind, name) in KNOWN_PLUGINS:
-            said += f" It comes with {KNOWN_PLUGINS[self.kind, name]}: pip install {KNOWN_PLUGINS[self.kind, name]}."
-        return " ".join([said, *self._problems])
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Everything that is installed: one registry for each kind."""
-
-    tokenizers: Registry[Tokenizer]
-    scan_orders: Registry[ScanOrder]
-    permutation_schedules: Registry[PermutationSchedule]
-    attention_backends: Registry[AttentionBackend]
-    datasets: Registry[Dataset]
-    feature_extractors: Registry[FeatureExtractor]
-
-    def of_kind(self, kind: str) -> Registry[Component]:
-        """The registry of one of ``KINDS``."""
-        assert kind in KINDS, kind
-        found: Registry[Component] = getattr(self, kind)
-        return found
+            message += f" It comes with {KNOWN_PLUGINS[self.kind, name]}: pip install {KNOWN_PLUGINS[self.kind, name]}."
+        return " ".join([message, *self._problems])

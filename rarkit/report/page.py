@@ -6,11 +6,11 @@ import base64
 from dataclasses import dataclass
 from typing import final
 
-from rarkit.report.charts import HUES, line_chart, scan_chart
+from rarkit.rendering.charts import HUES, line_chart, scan_chart
 from rarkit.report.data import PictureGrid, RunReport
-from rarkit.report.numbers import duration, number
-from rarkit.report.pictures import check_labels, layout, mosaic, png_bytes
-from rarkit.report.standing import places
+from rarkit.rendering.numbers import duration, number
+from rarkit.rendering.pictures import check_labels, layout, mosaic, png_bytes
+from rarkit.report.yardstick_scale import places
 
 WIDEST = 1600
 """Pixels of the widest picture inside the page."""

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.reader import RowReader
+from rarkit.cache.row_reader import RowReader
 from rarkit.evaluation import taking_turns
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.text import to_toml
 from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
 from rarkit.stages.base import model_grid
 from rarkit.stages.evaluate import METRICS_FILE
-from rarkit.stages.pipeline import Plan
-from rarkit.stages.running import StageResult
+from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.execution import StageResult
 from rarkit.stages.train import training_log
 
 SHOWN_PER_CLASS = 10
@@ -42,9 +42,9 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
     Returns:
         The names of the files.
     """
-    from rarkit.report.npz import write_npz
+    from rarkit.files.npz_images import write_npz
     from rarkit.report.page import render
-    from rarkit.report.pictures import labelled, write_png
+    from rarkit.rendering.pictures import labelled, write_png
 
     outputs, recipe = plan.outputs(), plan.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}

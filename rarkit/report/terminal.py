@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from rarkit.report.colours import along, css
+from rarkit.rendering.colours import along, css
 from rarkit.report.data import Metric
-from rarkit.report.numbers import number
+from rarkit.rendering.numbers import number
 
 ARROWS = {
     (0, 1): "→", (0, -1): "←", (1, 0): "↓", (-1, 0): "↑", (1, 1): "↘", (1, -1): "↙", (-1, 1): "↗", (-1, -1): "↖",

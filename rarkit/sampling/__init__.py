@@ -8,12 +8,12 @@ from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule, Inter
 from rarkit.sampling.noise import noise
 
 if TYPE_CHECKING:
-    from rarkit.sampling.base import Decoder
-    from rarkit.sampling.cached import CachedDecoder
+    from rarkit.sampling.decoder import Decoder
+    from rarkit.models.rar.decoding.decoder import CachedDecoder
     from rarkit.sampling.choice import distribution, draw, pick
     from rarkit.sampling.generation import Step, decode, generate
     from rarkit.sampling.plain import PlainDecoder
-    from rarkit.sampling.prepared import Prepared, prepare
+    from rarkit.models.rar.decoding.prepared import Prepared, prepare
 
 __all__ = [
     "generate",
@@ -39,14 +39,14 @@ __all__ = [
 _ON_USE = {
     "generate": "rarkit.sampling.generation",
     "decode": "rarkit.sampling.generation",
-    "prepare": "rarkit.sampling.prepared",
-    "Prepared": "rarkit.sampling.prepared",
+    "prepare": "rarkit.models.rar.decoding.prepared",
+    "Prepared": "rarkit.models.rar.decoding.prepared",
     "Step": "rarkit.sampling.generation",
     "distribution": "rarkit.sampling.choice",
     "draw": "rarkit.sampling.choice",
     "pick": "rarkit.sampling.choice",
-    "Decoder": "rarkit.sampling.base",
-    "CachedDecoder": "rarkit.sampling.cached",
+    "Decoder": "rarkit.sampling.decoder",
+    "CachedDecoder": "rarkit.models.rar.decoding.decoder",
     "PlainDecoder": "rarkit.sampling.plain",
 }
 

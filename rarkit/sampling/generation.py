@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rarkit.errors import GridError, UserError
-from rarkit.models.transformer import OrderedTransformer
-from rarkit.sampling.base import Decoder
-from rarkit.sampling.cached import CachedDecoder
+from rarkit.models.rar.transformer import OrderedTransformer
+from rarkit.sampling.decoder import Decoder
+from rarkit.models.rar.decoding.decoder import CachedDecoder
 from rarkit.sampling.choice import check_choice, distribution, draw
 from rarkit.sampling.guidance import Constant, GuidanceSchedule
 from rarkit.sampling.noise import noise
-from rarkit.sampling.prepared import Prepared
+from rarkit.models.rar.decoding.prepared import Prepared
 
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with its number and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""

@@ -11,9 +11,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rarkit.models.transformer import OrderedTransformer
-from rarkit.sampling.base import Decoder, guide
-from rarkit.sampling.prepared import Prepared
+from rarkit.models.rar.transformer import OrderedTransformer
+from rarkit.sampling.decoder import Decoder, guide
+from rarkit.models.rar.decoding.prepared import Prepared
 
 
 @final

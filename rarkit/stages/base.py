@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.progress import Reporter
-from rarkit.stages.ranks import ALONE, Ranks
+from rarkit.runtime.progress import Reporter
+from rarkit.runtime.ranks import ALONE, Ranks
 
 STATE = "state_"
 """Before the names of arrays that hold what a part has learned."""

@@ -16,7 +16,7 @@ from rarkit.images import ImageReader, Split
 from rarkit.randomness import derived_seed
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, Work, model_grid, read_state, write_state
-from rarkit.stages.progress import Advance
+from rarkit.runtime.progress import Advance
 from rarkit.stages.tokenize import decoded
 
 YARDSTICK_IMAGES = 50_000

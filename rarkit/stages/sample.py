@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from rarkit.errors import RecipeError
 from rarkit.recipe.schema import Recipe
-from rarkit.sampling.costs import MODEL_DTYPES
-from rarkit.stages.background import Background
+from rarkit.models.rar.sampling_costs import MODEL_DTYPES
+from rarkit.runtime.background import Background
 from rarkit.stages.base import Stage, Work, model_grid, read_state
-from rarkit.stages.progress import Advance
+from rarkit.runtime.progress import Advance
 from rarkit.stages.stretches import Stretch, sample_rows, stretches
 from rarkit.stages.tokenize import decoded, token_dtype
 from rarkit.stages.train import rar_config, trained_model
 
 if TYPE_CHECKING:
-    from rarkit.models.transformer import OrderedTransformer
+    from rarkit.models.rar.transformer import OrderedTransformer
     from rarkit.recipe.sections import SampleSettings
-    from rarkit.sampling.prepared import Prepared
+    from rarkit.models.rar.decoding.prepared import Prepared
 
 ARRAYS = ("tokens", "labels", "images")
 Drawn = tuple[int, NDArray[np.int64]]
@@ -211,7 +211,7 @@ def sampling_model(work: Work) -> OrderedTransformer:
     dtype = getattr(torch, MODEL_DTYPES[recipe.sample.precision])
     if recipe.train is not None:
         return trained_model(work.inputs["train"], recipe, work.device).to(dtype)
-    from rarkit.models.checkpoints import load_rar
+    from rarkit.models.rar.checkpoints import load_rar
 
     assert recipe.model.weights is not None
     return load_rar(recipe.model.weights, rar_config(recipe), device=work.device, dtype=dtype).eval()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rarkit.images import ImageReader
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, Work, model_grid, read_state
-from rarkit.stages.progress import Advance
+from rarkit.runtime.progress import Advance
 from rarkit.tokenizers.base import TokenizerModel
 
 BATCH_ROWS = 256

@@ -12,17 +12,17 @@ import numpy as np
 
 from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
-from rarkit.cache.reader import RowReader
+from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import opened
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
-from rarkit.models.config import RARConfig
-from rarkit.models.sizes import PRESETS
+from rarkit.models.rar.config import RARConfig
+from rarkit.models.rar.sizes import PRESETS
 from rarkit.randomness import derived_seed
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, Work, model_grid
 
 if TYPE_CHECKING:
-    from rarkit.models.rar import RAR
+    from rarkit.models.rar.rar import RAR
     from rarkit.training.loop import StepRecord, TrainingPlan
 
 MODEL_FILE = "model.safetensors"
@@ -56,7 +56,7 @@ class Train(Stage):
         }
 
     def run(self, work: Work) -> None:
-        from rarkit.models.rar import RAR
+        from rarkit.models.rar.rar import RAR
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
         recipe, output = work.recipe, work.output
@@ -179,7 +179,7 @@ def trained_model(output: StageOutput, recipe: Recipe, device: str) -> RAR:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from rarkit.models.rar import RAR
+    from rarkit.models.rar.rar import RAR
 
     model = RAR(rar_config(recipe), recipe.attention.build(), seed=None)
     try:

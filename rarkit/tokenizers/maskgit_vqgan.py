@@ -14,7 +14,7 @@ from rarkit.errors import GridError
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
-from rarkit.weights import check_tensors, checksum, local_copy, read_tensors
+from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from rarkit.models.transformer import OrderedTransformer
+from rarkit.models.rar.transformer import OrderedTransformer
 
 
 @torch.inference_mode()

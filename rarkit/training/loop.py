@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.errors import RarkitError, RarkitWarning
-from rarkit.models.processors import lacks_bfloat16
-from rarkit.models.rar import RAR
+from rarkit.runtime.processors import lacks_bfloat16
+from rarkit.models.rar.rar import RAR
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import derived_seed

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarkit.cache.fingerprint import differences, fingerprint
-from rarkit.cache.reader import RowReader
+from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError, LockedError, StoreError
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from rarkit.datasets import slots as module
 from rarkit.datasets.decoding import BATCHES_AHEAD, EncodedImage, Workers
-from rarkit.datasets.slots import MOST_BYTES, Packed, Slot, Slots, packed, shared
+from rarkit.datasets.shared_memory import MOST_BYTES, Packed, Slot, Slots, packed, shared
 
 ROW = np.dtype(np.int64).itemsize
 

@@ -19,8 +19,8 @@ from rarkit.features._inception_network import InceptionNetwork, resized
 from rarkit.features.inception import Inception
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.images import ImageInfo
-from rarkit.models.checkpoints import save_rar
-from rarkit.models.rar import RAR
+from rarkit.models.rar.checkpoints import save_rar
+from rarkit.models.rar.rar import RAR
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.stages.train import rar_config
 

@@ -18,7 +18,7 @@ from PIL import Image
 from rarkit.errors import GridError
 from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
 from rarkit.report.page import render
-from rarkit.report.pictures import layout, mosaic
+from rarkit.rendering.pictures import layout, mosaic
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 RUNS_SCRIPTS = {"script", "iframe", "object", "embed", "link", "base", "form", "foreignobject", "use", "image"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from rarkit.sampling import Constant, Guidance, Interval, Linear, PowerCosine, noise
-from tests.models.small import PARITY
+from tests.models.rar.small import PARITY
 
 SCHEDULES = json.loads((PARITY / "schedules.json").read_text())["guidance"]
 

@@ -1,0 +1,140 @@
+"""Published pre-tokenized data: JSON lines ``{"class_id": int, "tokens": [ints]}`` in and out of the store's format.
+
+Shape letters: N images, L tokens of an image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.cache.store import opened
+from rarkit.errors import DatasetError
+from rarkit.runtime.progress import Reporter
+from rarkit.stages.tokenize import rows_per_block, token_dtype
+
+TOKENS, LABELS = "train_tokens", "train_labels"
+
+
+def import_tokens(
+    lines: str, target: str, *, grid: tuple[int, int], codebook_size: int, num_classes: int, reporter: Reporter | None = None
+) -> int:
+    """Reads JSON lines into a token store, which ``train.tokens`` of a recipe may name. Memory is bounded by one chunk.
+
+    Interrupted, it goes on at the first chunk that is missing.
+
+    Args:
+        lines: the file, a path or any fsspec URL; a name that ends in ``.gz``, ``.xz`` or ``.zst`` is decompressed.
+        target: where the store goes, a path or any fsspec URL.
+        grid: height and width of each image's grid of tokens.
+        codebook_size: V; tokens are in [0, V).
+        num_classes: C; class ids are in [0, C).
+        reporter: shows progress.
+
+    Returns:
+        How many images there are.
+
+    Raises:
+        DatasetError: the file is missing, or a line is not what it must be; the message names the line by number.
+        StoreError: the target cannot be written.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    count = _count(lines, reporter)
+    if count == 0:
+        raise DatasetError(f"{lines} is empty: it should hold a line for each image")
+    length = grid[0] * grid[1]
+    output = opened(target, "tokenize")
+    about = {"identity": {"imported": Path(lines).name, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
+    with output.writing(about):
+        if output.record()["complete"]:
+            raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
+        dtype = token_dtype(codebook_size)
+        rows = rows_per_block(count, length * dtype.itemsize)
+        output.create(TOKENS, (count, length), dtype, rows)
+        output.create(LABELS, (count,), np.int32, rows)
+        missing = set(output.missing_blocks([TOKENS, LABELS]))
+        with _open(lines) as file, reporter.task("import tokens", count, "images") as advance:
+            for block in range(output.layout(TOKENS).blocks):
+                start, stop = output.block_rows(TOKENS, block)
+                raw = list(islice(file, stop - start))
+                if block in missing:
+                    tokens_NL, labels_N = _parsed(raw, start, lines, length, codebook_size, num_classes)
+                    output.write_block(block, **{TOKENS: tokens_NL.astype(dtype), LABELS: labels_N.astype(np.int32)})
+                advance(stop - start)
+        output.finish(grid=list(grid))
+    return count
+
+
+def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Reporter | None = None) -> int:
+    """Writes a split of a token store as JSON lines. Arguments and errors are those of ``import_tokens``, the other way round."""
+    reporter = reporter or Reporter(quiet=True)
+    output = opened(source, "tokenize")
+    arrays = output.require_complete()["arrays"]
+    if f"{split}_tokens" not in arrays:
+        known = ", ".join(sorted(name.removesuffix("_tokens") for name in arrays if name.endswith("_tokens")))
+        raise DatasetError(f"{source} has no {split} tokens. It has: {known or 'none'}.")
+    layout = output.layout(f"{split}_tokens")
+    with fsspec.open(lines, "wt", compression="infer") as file, reporter.task("export", layout.shape[0], "images") as advance:
+        for block in range(layout.blocks):
+            rows = layout.block_rows(block)
+            labels_N, tokens_NL = (output.read_array(f"{split}_{what}", *rows).tolist() for what in ("labels", "tokens"))
+            for label, tokens in zip(labels_N, tokens_NL, strict=True):
+                file.write(json.dumps({"class_id": label, "tokens": tokens}) + "\n")
+            advance(len(labels_N))
+    return layout.shape[0]
+
+
+def _open(lines: str) -> Any:
+    try:
+        return fsspec.open(lines, "rb", compression="infer").open()
+    except (OSError, ValueError, ImportError) as error:
+        raise DatasetError(f"{lines} cannot be read: {error}") from error
+
+
+def _count(lines: str, reporter: Reporter) -> int:
+    with _open(lines) as file:
+        reporter.say(f"counting the lines of {lines}")
+        return sum(part.count(b"\n") + (not part.endswith(b"\n") and last) for part, last in _parts(file))
+
+
+def _parts(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """The file in pieces, each with whether it is the last."""
+    part = file.read(2**22)
+    while part:
+        following = file.read(2**22)
+        yield part, not following
+        part = following
+
+
+def _parsed(
+    raw: list[bytes], first: int, lines: str, length: int, codebook_size: int, num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def refuse(row: int, said: str) -> NoReturn:
+        wanted = f'{{"class_id": 0 … {num_classes - 1}, "tokens": [{length} numbers, each 0 … {codebook_size - 1}]}}'
+        raise DatasetError(f"{lines}:{first + row + 1}: {said}. Each line must be {wanted}.")
+
+    tokens_NL = np.empty((len(raw), length), dtype=np.int64)
+    labels_N = np.empty(len(raw), dtype=np.int64)
+    for row, line in enumerate(raw):
+        try:
+            record = json.loads(line)
+            label, tokens = record["class_id"], record["tokens"]
+            if type(label) is not int or not all(type(token) is int for token in tokens):
+                refuse(row, "class_id and tokens must be whole numbers")
+            if len(tokens) != length:
+                refuse(row, f"it has {len(tokens)} tokens, and a grid of this size has {length}")
+            if not 0 <= label < num_classes:
+                refuse(row, f"class_id {label} is not in 0 … {num_classes - 1}")
+            if min(tokens) < 0 or max(tokens) >= codebook_size:
+                refuse(row, f"tokens run from {min(tokens)} to {max(tokens)}")
+        except (ValueError, KeyError, TypeError) as error:
+            refuse(row, f"not a record ({type(error).__name__}: {error})")
+        tokens_NL[row], labels_N[row] = tokens, label
+    return tokens_NL, labels_N

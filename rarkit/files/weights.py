@@ -1,0 +1,236 @@
+"""Files of named tensors: fetching, reading and writing them, and never running what is in them.
+
+Imports torch only to read and write tensors, so that planning can take checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from rarkit.errors import WeightsError
+from rarkit.files.locations import cache_folder, replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PICKLED = (".bin", ".pt", ".pth")
+FORMATS = (*PICKLED, ".safetensors")
+PORTIONS = 8
+SHOWN = 3
+_EXTRAS = {"hf": "hub", "s3": "s3", "s3a": "s3"}
+
+
+def local_copy(location: str | Path) -> Path:
+    """The file itself where it is local; else a copy that is fetched once for each version of the remote file.
+
+    Args:
+        location: a path or any fsspec URL; a folder stands for the ``model.safetensors`` in it.
+
+    Raises:
+        WeightsError: there is no such file, or no way to it.
+    """
+    with _reaching(location):
+        filesystem, path = fsspec.core.url_to_fs(str(location))
+        # Over http, asking whether a file is a folder begins to download it.
+        if os.path.splitext(path)[1] not in FORMATS and filesystem.isdir(path):
+            path = f"{path.rstrip('/')}/model.safetensors"
+        if isinstance(filesystem, LocalFileSystem):
+            if not os.path.isfile(path):
+                raise WeightsError(f"there is no file {location}. Check the place, or fetch the weights there.")
+            return Path(path)
+        # The key covers what the file system says of the file (size, time, tag): a file that changes is fetched again.
+        key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
+        target: Path = cache_folder("weights") / key / path.rsplit("/", 1)[-1]
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as partial:
+                filesystem.get_file(path, str(partial))
+                size = filesystem.size(path)
+                if size is not None and partial.stat().st_size != size:
+                    raise OSError(f"{partial.stat().st_size:,} of {size:,} bytes came over")
+        return target
+
+
+def checksum(location: str | Path) -> str:
+    """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it. Raises WeightsError as ``local_copy`` does."""
+    path = local_copy(location)
+    about = path.stat()
+    return _sha256(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+# Several stages name the same file, and reading gigabytes takes seconds.
+@lru_cache(maxsize=64)
+def _sha256(path: Path, *version: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the metadata of a safetensors file (empty for a pickled one).
+
+    The tensors are the file's own pages, mapped into memory copy-on-write: read when touched, and writing to them leaves the file
+    as it is. Only files older than PyTorch 1.6, which cannot be mapped, are read into memory.
+
+    Raises:
+        WeightsError: the file is damaged, wants to run code, or holds something else than named tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLED:
+        return _read_pickled(path), {}
+    raise WeightsError(
+        f"{path}: weights are read from {', '.join(FORMATS)} files; {path.suffix or 'a file without suffix'} is none"
+    )
+
+
+def check_tensors(place: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], cure: str) -> None:
+    """Raises WeightsError, ending with ``cure``, unless ``found`` has just the names and shapes that a network expects."""
+    missing = [name for name in expected if name not in found]
+    strange = [name for name in found if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    for what, names in (("lacks", missing), ("has what the network has not:", strange), ("has other shapes:", misshapen)):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise WeightsError(f"{place} {what} {', '.join(names[:SHOWN])}{more}. {cure}")
+
+
+def portions(path: Path) -> Iterator[dict[str, Tensor]]:
+    """The tensors of a file in some eight portions, to be copied and let go. Raises WeightsError as ``read_tensors`` does.
+
+    Pages of a mapped file count as memory from when they are read until they are unmapped, so each portion is mapped anew.
+    """
+    tensors, _ = read_tensors(path)
+    if path.suffix in PICKLED and not zipfile.is_zipfile(path):
+        yield tensors
+        return
+    sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+    del tensors
+    most, taken = sum(sizes.values()) // PORTIONS, 0
+    groups: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if groups[-1] and taken + size > most:
+            groups.append([])
+            taken = 0
+        groups[-1].append(name)
+        taken += size
+    for group in groups:
+        again, _ = read_tensors(path)
+        portion = {name: again[name] for name in group}
+        del again
+        yield portion
+
+
+def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata: Mapping[str, str]) -> None:
+    """Writes a file whole or not at all, in the format that its suffix names; ``metadata`` goes into safetensors files only.
+
+    Raises:
+        WeightsError: the suffix names no format, or the place cannot be written.
+    """
+    suffix = os.path.splitext(str(location))[1]
+    if suffix not in FORMATS:
+        raise WeightsError(f"{location}: weights are written to {', '.join(FORMATS)} files; give the file one of these suffixes")
+    plain = {name: _compact(tensor) for name, tensor in tensors.items()}
+    with _reaching(location):
+        filesystem, path = fsspec.core.url_to_fs(str(location))
+        if isinstance(filesystem, LocalFileSystem):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(Path(path)) as partial:
+                _write(plain, partial, suffix, metadata)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            partial = Path(folder) / f"weights{suffix}"
+            _write(plain, partial, suffix, metadata)
+            filesystem.put_file(str(partial), path)
+
+
+def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mapping[str, str]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    if suffix == ".safetensors":
+        save_file(tensors, path, metadata=dict(metadata))
+        return
+    # Given a path, torch would write the file's name into the file: the same weights would give other bytes.
+    with path.open("wb") as file:
+        torch.save(tensors, file)
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """On the CPU and alone in its storage: torch.save writes whole storages."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}. Fetch it again.") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        forbidden = re.search(r"GLOBAL (\S+)", str(error))
+        if forbidden is None:
+            raise WeightsError(f"{path} is damaged or no PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+        raise WeightsError(
+            f"{path} wants to run {forbidden[1]} when it is read, which weights have no need of: refused. "
+            "Do not use it; get the weights from their authors, if possible as .safetensors."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name (a state dict); save that alone")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise WeightsError(
+                f"{path} is no plain state dict: its entry {name!r} is a {type(tensor).__name__}, not a tensor; "
+                "save the model's state dict alone"
+            )
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0].rstrip('.')}." if lines else "it ends too early."
+
+
+@contextmanager
+def _reaching(location: str | Path) -> Iterator[None]:
+    """Turns whatever a file system raises into a WeightsError that names the place; each has errors of its own."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except ImportError as error:
+        protocol = str(location).split("://")[0].rsplit("::", 1)[-1]
+        extra = _EXTRAS.get(protocol)
+        cure = f'pip install "rarkit[{extra}]"' if extra else str(error)
+        raise WeightsError(f"{location} needs a library that is not installed: {cure}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise WeightsError(f"{location} cannot be reached ({reason}). Check the place, and that you may use it.") from error

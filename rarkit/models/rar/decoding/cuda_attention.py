@@ -1,0 +1,116 @@
+"""Reading a KV cache whose filled length stands in a tensor, so that one CUDA graph serves many lengths.
+
+Shape letters: R rows of the batch, S = L + 1 entries of the sequence, T length of a bucket, N heads, K head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.models.rar.decoding.steps import Read, cache_shape, narrowed
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # PyTorch before 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
+
+class FixedReads(ABC):
+    """The cache of a batch and the attention over its filled part."""
+
+    @abstractmethod
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        """Allocates the cache for that many rows."""
+
+    @abstractmethod
+    def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
+        """How blocks write and read at an entry.
+
+        Args:
+            entry_1: (1,) int64, below ``length``; no one waits for its value.
+            rows: the first so many rows are computed.
+            length: of the bucket; what lies beyond is not read.
+        """
+
+
+@final
+class MaskedReads(FixedReads):
+    """Scaled dot product attention over a whole bucket, with a mask; for any device, dtype and cache."""
+
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        shape = cache_shape(prepared.model.config, rows)
+        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
+        self.dtype, self.heads = prepared.rows_dtype, prepared.model.config.num_heads
+
+    def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
+        hidden_T = torch.arange(length, device=entry_1.device) > entry_1
+        mask_T = torch.zeros(length, dtype=self.dtype, device=entry_1.device).masked_fill(hidden_T, float("-inf"))
+        mask_RN1T = mask_T.expand(rows, self.heads, 1, length)
+
+        def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+            keys_RNSK, values_RNSK = self.kv[layer, :, :rows]
+            for cached_RNSK, new_RNK in ((keys_RNSK, k_RNK), (values_RNSK, v_RNK)):
+                # As bytes where it is float8, which PyTorch does not index.
+                plain = cached_RNSK.view(torch.uint8) if cached_RNSK.element_size() == 1 else cached_RNSK
+                plain.index_copy_(2, entry_1, narrowed(new_RNK, cached_RNSK.dtype).view(plain.dtype)[:, :, None])
+            read_RN1K = functional.scaled_dot_product_attention(
+                q_RNK[:, :, None],
+                keys_RNSK[:, :, :length].to(q_RNK.dtype),
+                values_RNSK[:, :, :length].to(q_RNK.dtype),
+                attn_mask=mask_RN1T,
+            )
+            return read_RN1K[:, :, 0]
+
+        return read
+
+
+@final
+class FlashReads(FixedReads):
+    """Flash-decoding: PyTorch's flash kernel splits the keys of one query among processors, and reads just the filled entries."""
+
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        config, device = prepared.model.config, prepared.model.cls_token.device
+        self.entries = config.seq_len + 1
+        shape = (config.depth, 2, rows, self.entries, config.num_heads, config.head_size)
+        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=device)
+        self.row_starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
+
+    def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
+        filled_R = (entry_1 + 1).to(torch.int32).repeat(rows)
+        query_starts = self.row_starts[: rows + 1]
+        key_starts = query_starts * self.entries
+        attend: Callable[..., Tensor] = varlen_attn  # type: ignore[assignment]
+
+        def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+            keys_RSNK, values_RSNK = self.kv[layer, :, :rows]
+            keys_RSNK.index_copy_(1, entry_1, k_RNK[:, None])
+            values_RSNK.index_copy_(1, entry_1, v_RNK[:, None])
+            keys, values = keys_RSNK.flatten(0, 1), values_RSNK.flatten(0, 1)
+            return attend(q_RNK.contiguous(), keys, values, query_starts, key_starts, 1, length, seqused_k=filled_R)
+
+        return read
+
+
+def fixed_reads_for(prepared: Prepared) -> type[FixedReads]:
+    """Flash-decoding where this PyTorch has it for such a GPU, dtype and cache; else masked attention."""
+    model = prepared.model
+    dtype, device = model.cls_token.dtype, model.cls_token.device
+    serves = (
+        varlen_attn is not None
+        and "seqused_k" in (varlen_attn.__kwdefaults__ or {})
+        and dtype in (torch.bfloat16, torch.float16)
+        and prepared.cache_dtype == dtype
+        and model.config.head_size % 8 == 0
+        and device.type == "cuda"
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+    return FlashReads if serves else MaskedReads

@@ -1,0 +1,83 @@
+"""The AdaLN modulations, a third of a RAR's weights: they depend on class and step alone, and are computed apart from the tokens.
+
+Shape letters: R rows of the batch, U distinct classes, E entries of the sequence, D width; M modulations: 6·D of a block, 2·D of
+the final norm, or those of all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+
+from rarkit.models.rar.layers import Block, FinalNorm
+from rarkit.models.rar.sampling_costs import entries_at_once
+from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.models.rar.decoding.projections import compiled_projection, product, rows_dtype
+
+
+@final
+class Modulations:
+    """A table for the distinct classes of a batch, computed for many entries at once in large matrix products.
+
+    The norms' own weights are folded in: what stands for a scale is ``weight · (1 + scale)``, for a shift
+    ``bias · (1 + scale) + shift``. The table never moves in memory.
+    """
+
+    def __init__(self, prepared: Prepared, classes: int) -> None:
+        """A table for at most that many distinct classes, "no class" counted."""
+        model = self.model = prepared.model
+        self.dtype, self.filled_dtype = prepared.rows_dtype, rows_dtype(model.cls_token)
+        self.kernels = prepared.kernels
+        config = model.config
+        self.last = config.seq_len + 1
+        self.entries = entries_at_once(config, classes, model.cls_token.element_size())
+        self.widths = [6 * config.hidden_size] * config.depth + [2 * config.hidden_size]
+        self.table_EUM = model.cls_token.new_empty(self.entries, classes, sum(self.widths))
+
+    def begin(self, class_ids_R: Tensor) -> None:
+        """A new batch: (R,) int64 rows of the embedding table."""
+        self.distinct_U, self.row_R = torch.unique(class_ids_R, return_inverse=True)
+        self.start = self.stop = 0
+
+    def reach(self, entry: int) -> None:
+        """Makes sure that the table holds this entry. Entries are asked for in rising order."""
+        if entry < self.stop:
+            return
+        self.start, self.stop = entry, min(entry + self.entries, self.last)
+        activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1).to(self.filled_dtype)
+        entries, classes = activated_EUD.shape[:2]
+        *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
+        for block, table_EUM in zip(self.model.layers, tables, strict=True):
+            # No name for what is filled: it would stand beside the next block's, each as large as a block's table or twice.
+            table_EUM.copy_(_folded(self._modulations(block, activated_EUD), block))
+        filled_EUM = self._modulations(self.model.adaln_before_head, activated_EUD)
+        filled_EUM.chunk(2, dim=-1)[0].add_(1)
+        final_EUM.copy_(filled_EUM)
+
+    def of(self, entry: int) -> Sequence[Tensor]:
+        """An entry's modulations (U, M), as ``at`` has them for rows: ``row_R`` says which row of the table is whose."""
+        return self.table_EUM[entry - self.start].to(self.dtype).split_with_sizes(self.widths, dim=-1)
+
+    def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
+        """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
+        return table_UM.index_select(0, row_R).to(self.dtype).split_with_sizes(self.widths, dim=-1)
+
+    def _modulations(self, layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:
+        linear, x_RD = cast(nn.Linear, layer.adaLN_modulation[1]), activated_EUD.flatten(0, 1)
+        if self.kernels is not None and x_RD.dtype == torch.float32:
+            modulations_RM = compiled_projection(self.kernels, linear)(x_RD)
+        else:
+            modulations_RM = product(linear, x_RD)
+        return modulations_RM.view(*activated_EUD.shape[:2], -1)
+
+
+def _folded(modulations_EUM: Tensor, block: Block) -> Tensor:
+    shift1, scale1, _, shift2, scale2, _ = modulations_EUM.chunk(6, dim=-1)
+    for shift_EUD, scale_EUD, norm in ((shift1, scale1, block.norm1), (shift2, scale2, block.norm2)):
+        scale_EUD.add_(1)
+        shift_EUD.addcmul_(scale_EUD, norm.bias)
+        scale_EUD.mul_(norm.weight)
+    return modulations_EUM

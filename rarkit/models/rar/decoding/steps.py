@@ -1,0 +1,194 @@
+"""One entry of the sequence through the whole model, with a KV cache allocated once.
+
+Shape letters: R rows of the batch, S = L + 1 entries of the sequence (cls, class, x_1 … x_{L−1}), T of them in the cache, D width,
+N heads, K head width, V codebook size; M modulations.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rarkit.models.rar.config import RARConfig
+from rarkit.models.rar.sampling_costs import WIDENED_BYTES
+from rarkit.models.rar.decoding.modulations import Modulations
+from rarkit.models.rar.decoding.prepared import Prepared, PreparedBlock
+
+Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
+
+ENTRIES_MORE = 32
+"""How many entries more than are filled the dense cache is laid out for."""
+
+
+class Steps(ABC):
+    """The entries of a batch, one after the other."""
+
+    @abstractmethod
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        """Allocates what batches of that many rows need."""
+
+    @abstractmethod
+    def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
+        """A new batch.
+
+        Args:
+            class_ids_R: (R,) int64, rows of the embedding table.
+            order_L: (L,) int64, the raster index visited at each step.
+        """
+
+    @abstractmethod
+    def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        """Logits (R, V) after this entry, whose embeddings are ``x_RD`` (positions not added); the first R rows, where R shrinks.
+
+        Entries come in turn: 0 (cls), 1 (class), 2 (x_1), … The result may be overwritten by the next call.
+        """
+
+
+def cache_shape(config: RARConfig, rows: int) -> tuple[int, ...]:
+    """(depth, 2, R, N, S, K): keys, then values, of each block."""
+    return config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size
+
+
+def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the cache's type: what lies beyond the range of float8 becomes its largest number, not NaN."""
+    if values.dtype == dtype:
+        return values
+    most = torch.finfo(dtype).max
+    return values.clamp(-most, most).to(dtype)
+
+
+def one_step(prepared: Prepared, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
+    """(R, D) of one entry, positions added, to the logits (R, V) after it; ``modulations`` of the blocks, then the final norm."""
+    x_RD = x_RD.to(prepared.rows_dtype)
+    for layer, block in enumerate(prepared.blocks):
+        x_RD = _block(prepared, layer, block, x_RD, modulations[layer], read)
+    scale_RD, shift_RD = modulations[-1].chunk(2, dim=-1)
+    return prepared.head(_modulated(prepared, x_RD, shift_RD, scale_RD))
+
+
+def _block(prepared: Prepared, layer: int, block: PreparedBlock, x_RD: Tensor, modulations_RM: Tensor, read: Read) -> Tensor:
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulations_RM.chunk(6, dim=-1)
+    config = prepared.model.config
+    qkv_R3NK = block.qkv(_modulated(prepared, x_RD, shift1, scale1)).view(-1, 3, config.num_heads, config.head_size)
+    # Values too, for nothing: less than it takes to copy queries and keys out of between them.
+    normed_R2NK = functional.layer_norm(qkv_R3NK, (config.head_size,), eps=config.layer_norm_eps)[:, :2]
+    q_RNK, k_RNK = block.qk_bias_2NK.addcmul(normed_R2NK, block.qk_weight_2NK).unbind(1)
+    x_RD = x_RD.addcmul(gate1, block.proj(read(layer, q_RNK, k_RNK, qkv_R3NK[:, 2]).flatten(1)))
+    return x_RD.addcmul(gate2, block.fc2(block.fc1_gelu(_modulated(prepared, x_RD, shift2, scale2))))
+
+
+def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Tensor) -> Tensor:
+    config = prepared.model.config
+    # The norm's own weights are folded into shift and scale.
+    return shift_RD.addcmul(functional.layer_norm(x_RD, (config.hidden_size,), eps=config.layer_norm_eps), scale_RD)
+
+
+class EagerSteps(Steps, ABC):
+    """Entries one by one, as they come."""
+
+    spare_blocks: ClassVar[int] = 0
+
+    def __init__(self, prepared: Prepared, rows: int) -> None:
+        self.prepared, self.model = prepared, prepared.model
+        self.modulations: Modulations | None = None
+        depth, *block = cache_shape(self.model.config, rows)
+        # Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        shape = (depth + self.spare_blocks, *block)
+        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=self.model.cls_token.device)
+
+    def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
+        classes = len(set(class_ids_R.tolist()))
+        # The memory of the batch before, where it fits: new memory costs time until all of it has been touched once.
+        if self.modulations is None or self.modulations.table_EUM.shape[1] != classes:
+            self.modulations = Modulations(self.prepared, classes)
+        self.modulations.begin(class_ids_R)
+        self.positions_SD = self.model.positions(order_L)
+
+
+class PyTorchSteps(EagerSteps):
+    """PyTorch's own operations; ``read`` decides how the cache is laid out and attended to."""
+
+    def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        assert self.modulations is not None
+        self.modulations.reach(entry)
+        table_UM = self.modulations.table_EUM[entry - self.modulations.start]
+        modulations = self.modulations.at(table_UM, self.modulations.row_R[: len(x_RD)])
+        return one_step(self.prepared, x_RD + self.positions_SD[entry], modulations, partial(self.read, entry))
+
+    @abstractmethod
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """``Read`` at an entry."""
+
+
+@final
+class SlicedSteps(PyTorchSteps):
+    """The model's own attention, whatever it is, reads slices of exactly the filled length."""
+
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """Through slices of the cache."""
+        kv_2RNSK = self.kv[layer, :, : len(q_RNK)]
+        kv_2RNSK[0, :, :, entry], kv_2RNSK[1, :, :, entry] = (narrowed(new, self.kv.dtype) for new in (k_RNK, v_RNK))
+        keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1].to(q_RNK.dtype)
+        return self.model.attention(q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)[:, :, 0]
+
+
+@final
+class DenseSteps(PyTorchSteps):
+    """For CPUs: the filled part of the cache lies together in memory, and plain products read it.
+
+    In a slice, entries that are still empty lie between one head's filled ones and the next head's. A processor that reads ahead
+    stumbles there, at about half its bandwidth. So each block's memory is laid out for a few entries more than are filled, and
+    when these are used up it moves on to the memory of the block before, laid out for more; what is not filled yet is masked.
+    """
+
+    spare_blocks = 1
+
+    def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
+        super().begin(class_ids_R, order_L)
+        self.laid_out = 0
+        *self.memory, self.spare = self.kv
+
+    def advance(self, x_RD: Tensor, entry: int) -> Tensor:
+        if entry == self.laid_out:
+            self._lay_out(min(entry + ENTRIES_MORE, self.model.config.seq_len + 1))
+            self.mask_11S = torch.full((1, 1, self.laid_out), float("-inf"), dtype=self.prepared.rows_dtype)
+        self.mask_11S[..., : entry + 1] = 0
+        return super().advance(x_RD, entry)
+
+    def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
+        """Through products over all that is laid out."""
+        kv_2RNSK = self._dense(self.memory[layer], self.laid_out)[:, : len(q_RNK)]
+        for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
+            cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
+        at_once = len(q_RNK)
+        if self.kv.dtype != q_RNK.dtype:
+            at_once = max(1, WIDENED_BYTES * at_once // (kv_2RNSK.numel() * q_RNK.element_size()))
+        parts = zip(torch.split(q_RNK, at_once), torch.split(kv_2RNSK, at_once, dim=1), strict=True)
+        return torch.cat([self._attend(queries, cached.to(queries.dtype)) for queries, cached in parts])
+
+    def _attend(self, q_RNK: Tensor, kv_2RNSK: Tensor) -> Tensor:
+        keys_RNSK, values_RNSK = kv_2RNSK
+        queries, keys, values = q_RNK.flatten(0, 1)[:, None], keys_RNSK.flatten(0, 1), values_RNSK.flatten(0, 1)
+        scores = torch.baddbmm(self.mask_11S, queries, keys.transpose(1, 2), alpha=q_RNK.shape[-1] ** -0.5)
+        return torch.bmm(scores.softmax(-1), values).view_as(q_RNK)
+
+    def _lay_out(self, entries: int) -> None:
+        filled, self.laid_out = self.laid_out, entries
+        for layer, memory in enumerate(self.memory if filled else ()):
+            self._dense(self.spare, entries)[:, :, :, :filled] = self._dense(memory, filled)
+            self.memory[layer], self.spare = self.spare, memory
+
+    @staticmethod
+    def _dense(memory_2RNSK: Tensor, entries: int) -> Tensor:
+        """(2, R, N, ``entries``, K) at the beginning of a block's memory."""
+        two, rows, heads, _, width = memory_2RNSK.shape
+        shape = (two, rows, heads, entries, width)
+        return memory_2RNSK.view(-1)[: math.prod(shape)].view(shape)

@@ -1,0 +1,90 @@
+"""RAR (arXiv 2411.00776).
+
+Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rarkit.attention.base import AttentionFunction
+from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
+from rarkit.models.rar.merged import MergedRAR
+from rarkit.models.rar.transformer import PREFIX, OrderedTransformer
+
+TABLES = ("pos_embed", "target_aware_pos_embed")
+"""The weights that merging replaces."""
+
+
+@final
+class RAR(OrderedTransformer):
+    """The randomized autoregressive model. Its state dict has the names and shapes of the released checkpoints.
+
+    Where we depart from the released code: orders are an argument, the useless last position is not computed, and the conditioning
+    is activated once for all blocks instead of in each.
+    """
+
+    pos_embed: nn.Parameter
+    target_aware_pos_embed: nn.Parameter
+
+    def __init__(self, config: RARConfig, attention: AttentionFunction | None = None, *, seed: int | None = 0) -> None:
+        """A new model on torch's default device.
+
+        Args:
+            config: its sizes.
+            attention: the kernel; fused attention where None.
+            seed: what the initial weights are drawn from (the same on every device); None leaves them undefined, to be loaded.
+        """
+        super().__init__(config, attention, dict.fromkeys(TABLES, config.seq_len + SPARE_POSITIONS))
+        if seed is not None and not self.pos_embed.is_meta:
+            self.initialise(seed)
+
+    def positions(self, orders_BL: Tensor) -> Tensor:
+        """Own place plus the place to be predicted next (RAR, section 3.3); nothing is to be predicted at cls."""
+        prefix_shape = (*orders_BL.shape[:-1], PREFIX)
+        prefix_B2 = torch.arange(PREFIX, device=orders_BL.device).expand(prefix_shape)
+        places_BS = torch.cat([prefix_B2, orders_BL[..., :-1] + PREFIX], dim=-1)
+        own_BSD = functional.embedding(places_BS, self.pos_embed[0])
+        target_BLD = functional.embedding(orders_BL + PREFIX, self.target_aware_pos_embed[0])
+        return own_BSD + functional.pad(target_BLD, (0, 0, 1, 0))
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draws the weights anew, as the released training does: σ = 0.02, zero for biases, AdaLN modulations and ``cls_token``.
+
+        Drawn on the CPU in the order of the state dict, so a seed means the same model on every device.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            module = self.get_submodule(name.rpartition(".")[0])
+            if isinstance(module, nn.LayerNorm):
+                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.endswith("bias") or name == "cls_token" or "adaLN_modulation" in name:
+                weight.zero_()
+            else:
+                # The released truncation at ±2 is one at 100 σ. Inverting the CDF, as torch's trunc_normal_ did for long, turns a
+                # uniform draw of exactly 0 into a weight of −2 there; drawing and clamping does not.
+                drawn = torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator)
+                weight.copy_(drawn.clamp_(-2.0, 2.0))
+
+    @torch.no_grad()
+    def merge_positions(self, order_L: Tensor) -> MergedRAR:
+        """Folds both positional tables into one, for a model that serves this scan order alone (RAR, section 3.3).
+
+        Args:
+            order_L: (L,) int64, the raster index visited at each step.
+
+        Returns:
+            a model with the same logits along ``order_L``; it shares all weights but the tables with this one.
+        """
+        state = {name: tensor for name, tensor in self.state_dict().items() if name not in TABLES}
+        order_L = order_L.to(self.pos_embed.device)
+        state |= {"scan_pos_embed": self.positions(order_L)[None], "scan_order": order_L.clone()}
+        with torch.device("meta"):
+            merged = MergedRAR(self.config, self.attention)
+        merged.load_state_dict(state, assign=True)
+        return merged.train(self.training)

@@ -1,0 +1,145 @@
+"""What decoding takes, by arithmetic alone: no torch, since planning asks. A test holds it to the decoder's real tensors.
+
+Shape letters: R rows of the batch (once more without classes, where guided), U distinct classes, S = L + 1 entries of the sequence,
+E entries whose modulations are computed at once, D width, H width of the MLP, V codebook size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from rarkit.models.rar.config import RARConfig
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
+"""Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
+MODEL_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
+"""Torch's name of the type that the model is loaded in, by precision."""
+TABLE_BYTES = 2**29
+"""How large the decoder's tables of modulations may grow."""
+WIDENED_BYTES = 2**22
+"""How much of a cache in another type than the rows' a CPU widens at once: what stays in its own cache; one row at the least."""
+
+
+@final
+@dataclass(frozen=True)
+class SamplingBytes:
+    """Memory of decoding one batch, by what takes it."""
+
+    weights: int
+    kv_cache: int
+    """Keys and values of all entries and blocks, allocated once (of one block more where a CPU decodes with PyTorch's products)."""
+    modulations: int
+    """The AdaLN tables, for the distinct classes of the batch and as many entries as the decoder computes at once."""
+    logits: int
+    """Logits, and the distribution drawn from, in float64."""
+    workspace: int
+    """What one step (or, if larger, one block's share in filling the tables) needs besides."""
+    laid_out: int
+    """Copies of the projections in the layout that decoding reads, beside the model: on a CPU alone."""
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace + self.laid_out
+
+
+def sampling_bytes(
+    config: RARConfig,
+    *,
+    batch: int,
+    guided: bool,
+    dtype: str,
+    on_cpu: bool = False,
+    compiled: bool = False,
+    float32_rows: bool = False,
+    float8_cache: bool = False,
+) -> SamplingBytes:
+    """Memory of decoding, as ``CachedDecoder`` allocates it.
+
+    Args:
+        config: the model's sizes.
+        batch: images at a time.
+        guided: whether the unconditional branch is computed too.
+        dtype: of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (weights of the blocks' projections alone).
+        on_cpu: whether it is a CPU that decodes: projections are then copied into a layout for decoding.
+        compiled: whether the compiled kernels decode there, in float32; if not, the cache moves as it fills.
+        float32_rows: whether entries are computed in float32, whatever the weights are: with the compiled kernels, and on x86
+            processors without AVX-512.
+        float8_cache: whether the cache has one byte a number.
+    """
+    element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
+    computed = 4 if compiled or float32_rows else element
+    rows = 2 * batch if guided else batch
+    classes = min(batch, config.num_classes) + guided
+    at_once = entries_at_once(config, classes, element)
+    step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * computed
+    cached = 2 * rows * entries * width
+    if float8_cache and not compiled:
+        # Widened block by block; on a CPU, some rows at a time.
+        step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
+    filling = at_once * classes * 8 * width * computed
+    if compiled:
+        # An entry's modulations widened; a layer's weights in panels.
+        step += _entry_bytes(config, classes, 4) if element != 4 else 0
+        filling += 6 * width**2 * element
+    elif computed != element:
+        # A layer's weights widened.
+        filling += 6 * width**2 * computed
+    return SamplingBytes(
+        weights=config.parameter_count() * element,
+        kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
+        modulations=at_once * _entry_bytes(config, classes, element),
+        logits=config.codebook_size * (rows * (computed + 4) + batch * (4 + 3 * 8)),
+        workspace=max(step, filling),
+        laid_out=_projection_bytes(config, dtype) if on_cpu else 0,
+    )
+
+
+def entries_at_once(config: RARConfig, classes: int, element: int) -> int:
+    """For how many entries the tables hold so many classes' modulations ("no class" counted), at ``element`` bytes a number."""
+    return min(config.seq_len + 1, max(1, TABLE_BYTES // _entry_bytes(config, classes, element)))
+
+
+def _entry_bytes(config: RARConfig, classes: int, element: int) -> int:
+    return (6 * config.depth + 2) * config.hidden_size * element * classes
+
+
+def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps: int) -> int:
+    """Multiplications and additions of decoding one batch: 2 for each weight of a matrix and row that it meets, and attention.
+
+    The modulations are computed once for each distinct class and entry, not for each row.
+
+    Args:
+        config: the model's sizes.
+        batch: images.
+        classes: how many distinct classes they have.
+        guided_steps: the steps, from the first, that need the unconditional branch.
+    """
+    width, hidden, entries = config.hidden_size, config.mlp_hidden_size, config.seq_len + 1
+    # cls goes through in the first step.
+    guided = guided_steps + 1 if guided_steps else 0
+    row_entries = batch * (entries + guided)
+    keys_read = batch * (_triangle(entries) + _triangle(guided))
+    projections = row_entries * (config.depth * (4 * width**2 + 2 * width * hidden) + width * config.codebook_size)
+    attention = 2 * config.depth * keys_read * width
+    modulations = (classes + bool(guided)) * entries * (6 * config.depth + 2) * width**2
+    return 2 * (projections + attention + modulations)
+
+
+def sampling_traffic(config: RARConfig, *, batch: int, guided_steps: int, dtype: str) -> int:
+    """Bytes that decoding one batch reads at the least: weights but the modulations' at each entry, and the filled cache."""
+    element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
+    guided = guided_steps + 1 if guided_steps else 0
+    cache = 2 * config.depth * width * batch * (_triangle(entries) + _triangle(guided))
+    return entries * _projection_bytes(config, dtype) + element * cache
+
+
+def _projection_bytes(config: RARConfig, dtype: str) -> int:
+    """The matrices that every entry meets: the blocks' projections, and the head."""
+    block = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.mlp_hidden_size
+    head = config.hidden_size * config.codebook_size
+    return config.depth * block * (1 if dtype == "int8" else ELEMENT_BYTES[dtype]) + head * ELEMENT_BYTES[dtype]
+
+
+def _triangle(count: int) -> int:
+    return count * (count + 1) // 2

@@ -1,0 +1,119 @@
+"""What training takes, by arithmetic alone: no torch, since planning asks.
+
+Shape letters: B micro-batch, S = L + 1 entries fed to the blocks, L tokens of an image, D width, H width of the MLP, N heads, V
+codebook size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from rarkit.models.rar.config import RARConfig
+
+
+@final
+@dataclass(frozen=True)
+class TrainingBytes:
+    """Memory of training on one GPU, by what takes it."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """AdamW's two moments."""
+    casts: int
+    """The matrices once more, in autocast's type."""
+    activations: int
+    """What the forward pass keeps for the backward pass of one micro-batch."""
+
+    @property
+    def persistent(self) -> int:
+        """What does not depend on the micro-batch."""
+        return self.weights + self.gradients + self.optimizer + self.casts
+
+    @property
+    def total(self) -> int:
+        return self.persistent + self.activations
+
+
+def forward_flops(config: RARConfig) -> int:
+    """Multiplications and additions of the forward pass of one image, teacher-forced.
+
+    2 for each weight of a matrix and entry that it meets (the modulations' among them: in training they are computed for every
+    image and entry), and 4·S²·D for each block's attention, counted without regard to causality, which kernels may use.
+    """
+    width, entries = config.hidden_size, config.seq_len + 1
+    matrices = 4 * width**2 + 2 * width * config.mlp_hidden_size + 6 * width**2
+    head = config.seq_len * (2 * width**2 + width * config.codebook_size)
+    return 2 * (config.depth * entries * matrices + head) + config.depth * 4 * entries**2 * width
+
+
+def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> int:
+    """FLOPs of one optimizer step: forward, twice that backward, and the blocks once more where they are recomputed."""
+    head = 2 * config.seq_len * (2 * config.hidden_size**2 + config.hidden_size * config.codebook_size)
+    forward = forward_flops(config)
+    return batch_size * (3 * forward + (forward - head if checkpointing else 0))
+
+
+def training_bytes(
+    config: RARConfig, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool = False
+) -> TrainingBytes:
+    """Memory of training: eager, with fused AdamW, weights in float32. ``torch.compile`` keeps less.
+
+    Args:
+        config: the model's sizes, and whether there is dropout.
+        micro_batch: images for each forward and backward pass.
+        precision: autocast's type, or ``"float32"``.
+        checkpointing: whether only the blocks' inputs are kept.
+        keeps_weights: whether the attention keeps all S × S weights.
+    """
+    count, low = config.parameter_count(), precision != "float32"
+    entries = micro_batch * (config.seq_len + 1)
+    block = entries * _block_bytes(config, low) + (micro_batch * _attention_bytes(config, low) if keeps_weights else 0)
+    inputs = 4 * config.hidden_size * entries
+    # Of the blocks' backward passes one at a time has its activations back.
+    blocks = config.depth * inputs + block if checkpointing else config.depth * block
+    return TrainingBytes(
+        weights=4 * count,
+        gradients=4 * count,
+        optimizer=8 * count,
+        casts=2 * _matrix_weights(config) if low else 0,
+        activations=blocks + 2 * inputs + entries * _head_bytes(config, low),
+    )
+
+
+def _matrix_weights(config: RARConfig) -> int:
+    width = config.hidden_size
+    block = 10 * width**2 + 2 * width * config.mlp_hidden_size
+    return config.depth * block + 2 * width**2 + width * config.codebook_size
+
+
+def _block_bytes(config: RARConfig, low: bool) -> int:
+    """What a block keeps of one entry."""
+    width, hidden, dropped = config.hidden_size, config.mlp_hidden_size, int(config.dropout > 0)
+    size = 2 if low else 4
+    # Of each of the two branches: the norm's input and output, 1 + scale, the modulated, what the gate meets, and dropout's mask.
+    branches = 2 * width * (4 + 4 + size + size + size + dropped)
+    # q, k, v as they come; q and k normed; what was read. Autocast norms float32 copies, and casts the result back.
+    attention = width * (3 * size + 2 * size + size + (2 * 4 if low else 0))
+    # Means and deviations of the norms, those of q and k for each head, and the logarithms of attention's sums.
+    sums = 4 * (2 * 2 + 4 * config.num_heads + config.num_heads)
+    mlp = hidden * (2 * size + dropped)
+    # Autocast casts the conditioning for each block; in float32 all share it.
+    modulations = width * (6 * size + (size if low else 0))
+    return branches + attention + sums + mlp + modulations
+
+
+def _attention_bytes(config: RARConfig, low: bool) -> int:
+    """What attention that keeps its weights keeps of one image: the softmax, and what it multiplies the values with."""
+    dropped = int(config.attention_dropout > 0)
+    element = 4 + (2 if low else 4 * dropped) + dropped
+    return int(config.num_heads * (config.seq_len + 1) ** 2 * element)
+
+
+def _head_bytes(config: RARConfig, low: bool) -> int:
+    """What the final norm, the head and the loss hold of one entry as the backward pass begins."""
+    size = 2 if low else 4
+    norm = config.hidden_size * (4 + 4 + 3 * size)
+    # Logits, their logarithmic softmax, and the gradients of both.
+    return norm + config.codebook_size * (size + 4 + 4 + 4)

@@ -1,0 +1,136 @@
+"""What RAR and its merged form share: embeddings, conditioning, blocks, head.
+
+Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks (cls, class, x_1 … x_{L−1}: the last token
+predicts nothing), D width, V codebook size; M modulations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from rarkit.attention.base import AttentionFunction
+from rarkit.attention.sdpa import SDPA, fused_attention
+from rarkit.models.rar.config import SPARE_STEPS, RARConfig
+from rarkit.models.rar.layers import Attend, Block, FinalNorm
+
+PREFIX = 2
+"""Entries before the first token: cls and class."""
+
+
+class OrderedTransformer(nn.Module, ABC):
+    """A class-conditional transformer over image tokens in visiting order. Subclasses say what positions contribute."""
+
+    def __init__(self, config: RARConfig, attention: AttentionFunction | None, tables: Mapping[str, int]) -> None:
+        """Weights on torch's default device, of undefined content; ``tables`` names the positional tables and their rows."""
+        # Built without memory first: torch's own initialisation would take time and draw from the global generator.
+        device = torch.get_default_device()
+        with torch.device("meta"):
+            super().__init__()
+            self.config = config
+            self.attention: AttentionFunction = SDPA().build() if attention is None else attention
+            width = config.hidden_size
+            self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+            for name, rows in tables.items():
+                self.register_parameter(name, nn.Parameter(torch.empty(1, rows, width)))
+            self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
+            self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+            self.embeddings = nn.Embedding(config.vocabulary_size, width)
+            self.adaln_before_head = FinalNorm(config)
+            self.lm_head = nn.Linear(width, config.codebook_size)
+        if device.type != "meta":
+            self.to_empty(device=device)
+
+    @abstractmethod
+    def positions(self, orders_BL: Tensor) -> Tensor:
+        """What is added to the S entries for their places: (B, S, D), or (S, D) for an order (L,).
+
+        Args:
+            orders_BL: (B, L) or (L,) int64; the raster index visited at each step.
+        """
+
+    @final
+    def class_ids(self, labels_B: Tensor, dropped_B: Tensor | None = None) -> Tensor:
+        """Rows of the embedding table for classes 0 … C−1; "no class" where ``dropped_B`` is true. (B,) int64."""
+        ids_B = labels_B + self.config.codebook_size + 1
+        return ids_B if dropped_B is None else ids_B.masked_fill(dropped_B, self.no_class_id)
+
+    @property
+    @final
+    def layers(self) -> Sequence[Block]:
+        """The blocks, typed."""
+        return cast(Sequence[Block], self.blocks)
+
+    @property
+    @final
+    def attends_with_pytorch(self) -> bool:
+        """Whether its attention is PyTorch's own, which may be called in other ways with the same result."""
+        return self.attention is fused_attention
+
+    @property
+    @final
+    def no_class_id(self) -> int:
+        """The row of the embedding table that stands for "no class"."""
+        return self.config.vocabulary_size - 1
+
+    @final
+    def conditioning(self, class_ids_B: Tensor, start: int, stop: int) -> Tensor:
+        """SiLU of the conditioning vectors of sequence entries ``start`` … ``stop − 1`` (cls is entry 0): (B, stop − start, D).
+
+        All that the modulations depend on: the same for every token, position and order.
+        """
+        class_B1D = self.embeddings(class_ids_B)[:, None]
+        return functional.silu(class_B1D + self.timesteps_embeddings[:, start:stop])
+
+    def forward(
+        self,
+        tokens_BL: Tensor,
+        labels_B: Tensor,
+        orders_BL: Tensor,
+        *,
+        dropped_B: Tensor | None = None,
+        checkpointing: bool = False,
+    ) -> Tensor:
+        """Teacher forcing: what the model expects at every step, given the true tokens of the steps before.
+
+        Args:
+            tokens_BL: (B, L) int64 in [0, V), a raster grid of codes.
+            labels_B: (B,) int64 in [0, C).
+            orders_BL: (B, L), or (L,) for all alike; int64, the raster index visited at each step.
+            dropped_B: (B,) bool; true where the sample is to be seen as having no class.
+            checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again.
+
+        Returns:
+            logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
+        """
+        class_ids_B = self.class_ids(labels_B, dropped_B)
+        visited_BL = tokens_BL.gather(1, orders_BL.expand_as(tokens_BL))
+        ids_BL = torch.cat([class_ids_B[:, None], visited_BL[:, :-1]], dim=1)
+        cls_B1D = self.cls_token.expand(len(ids_BL), -1, -1)
+        x_BSD = torch.cat([cls_B1D, self.embeddings(ids_BL)], dim=1) + self.positions(orders_BL)
+        activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1])
+        attend = partial(self.attention, causal=True, dropout=self.config.attention_dropout if self.training else 0.0)
+        for block in self.layers:
+            if checkpointing:
+                x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, attend, use_reentrant=False)
+            else:
+                x_BSD = _run_block(block, x_BSD, activated_BSD, attend)
+        return self.head(x_BSD[:, 1:], self.adaln_before_head.modulations(activated_BSD[:, 1:]))
+
+    @final
+    def head(self, x_BSD: Tensor, modulations_BSM: Tensor) -> Tensor:
+        """Logits (B, S, V) of entries that came out of the last block."""
+        logits_BSV: Tensor = self.lm_head(self.adaln_before_head(x_BSD, modulations_BSM))
+        return logits_BSV
+
+
+def _run_block(block: Block, x_BSD: Tensor, activated_BSD: Tensor, attend: Attend) -> Tensor:
+    out_BSD: Tensor = block(x_BSD, block.modulations(activated_BSD), attend)
+    return out_BSD

@@ -1,0 +1,225 @@
+"""Plans say what a run needs, and what is missing, without failing on it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rarkit import load_recipe, plan, run
+from rarkit.cli import options
+from rarkit.cli.estimate import needs_as_json
+from rarkit.datasets.digits import Digits
+from rarkit.errors import DatasetError, WeightsError
+from rarkit.sampling import Constant, Interval, Linear, PowerCosine
+from rarkit.sampling.decoder import guided_steps
+from rarkit.models.rar.sampling_costs import sampling_bytes
+from rarkit.runtime.machine import GPUS
+from rarkit.estimate.estimate import needs
+from rarkit.pipeline.preflight import part_obstacles
+
+ROOT = Path(__file__).parents[2]
+RELEASED = str(ROOT / "recipes/rar_b_released.toml")
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch):
+    monkeypatch.setattr("rarkit.runtime.machine.has_cuda", lambda: False)
+
+
+def test_what_is_said_of_disk_is_what_lies_in_the_store(finished):
+    said = needs(finished.plan).disk
+    tokenize, sample, train = (finished.plan[name].output for name in ("tokenize", "sample", "train"))
+    for output, name in ((tokenize, "tokens"), (sample, "samples")):
+        arrays = [output.layout(array) for array in output.record()["arrays"]]
+        rows = sum(np.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
+        assert said[name] == rows
+    # Beside the weights the file has its names and sizes.
+    assert 0 < train.record()["files"]["model.safetensors"] - said["model"] < 20_000
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.999])
+def test_digits_are_counted_without_opening_them(fraction):
+    dataset = Digits(test_fraction=fraction)
+    assert [dataset.count(split) for split in ("train", "test")] == [len(dataset.open(split)) for split in ("train", "test")]
+
+
+@pytest.mark.parametrize(
+    "guidance", [Constant(), Constant(scale=2), Linear(scale=1, start=3), PowerCosine(scale=4, power=2), Interval(scale=2, end=0.3)]
+)
+def test_guided_steps_are_those_of_the_decoder(guidance):
+    assert guidance.guided_steps(16) == guided_steps([guidance.scale_at(step, 16) for step in range(16)])
+
+
+def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):
+    big = ["model.hidden_size=2048", "model.depth=48", "train.batch_size=6000"]
+    found = needs(plan(load_recipe(digits_recipe, big), "memory://needs")).train
+    assert not found.fits
+    largest = found.largest_micro_batch
+    fits = [size for size in range(1, 6001) if 6000 % size == 0 and _fits(digits_recipe, big, size)]
+    assert fits
+    assert largest == max(fits) < 6000
+
+
+def _fits(recipe, overrides, micro_batch):
+    planned = plan(load_recipe(recipe, [*overrides, f"train.micro_batch_size={micro_batch}"]), "memory://needs")
+    return needs(planned).train.fits
+
+
+def test_accumulating_and_checkpointing_take_less_memory(digits_recipe):
+    def memory(*overrides):
+        return needs(plan(load_recipe(digits_recipe, overrides), "memory://needs")).train.memory
+
+    whole, part, recomputed = memory(), memory("train.micro_batch_size=16"), memory("train.activation_checkpointing=true")
+    assert part.activations * 4 == whole.activations
+    assert part.persistent == recomputed.persistent == whole.persistent
+    assert recomputed.activations < whole.activations
+
+
+def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
+    recipe = load_recipe(RELEASED, [f"tokenizer.weights={tmp_path}/vqgan.bin"])
+    planned = plan(recipe, str(tmp_path / "store"))
+    assert [(stage.name, stage.action, stage.fingerprint) for stage in planned.stages] == [
+        (name, "blocked", None) for name in ("sample", "reference", "evaluate")
+    ]
+    missing = needs(planned).missing
+    assert missing["tokenizer"].startswith(f"there is no file {tmp_path}/vqgan.bin.")
+    assert "Published: hf://yucornetto/RAR/rar_b.bin" in missing["model"]
+    with pytest.raises(WeightsError, match=r"there is no file .*weights/\w+\.bin"):
+        run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def measures(folder):
+    """What a recipe measures with: files that are there."""
+    (folder / "inception.pth").write_bytes(b"as far as planning looks")
+    np.savez(folder / "reference.npz", arr_0=np.zeros((1, 8, 8, 3), np.uint8))
+    return [f"evaluate.features.weights={folder}/inception.pth", f"evaluate.features.reference={folder}/reference.npz"]
+
+
+def test_released_weights_are_sampled_without_the_data(tmp_path):
+    for name in ("rar.bin", "vqgan.bin"):
+        (tmp_path / name).write_bytes(b"as far as planning looks")
+    chosen = [f"model.weights={tmp_path}/rar.bin", f"tokenizer.weights={tmp_path}/vqgan.bin", *measures(tmp_path)]
+    planned = plan(load_recipe(RELEASED, chosen), str(tmp_path / "store"))
+    assert planned["sample"].action == "run"
+    assert set(needs(planned).missing) == {"GPU"}
+
+
+def test_data_that_tells_the_shape_of_all_may_be_missing_too(digits_recipe, tmp_path):
+    recipe = load_recipe(digits_recipe, ["dataset.name=npz", f"dataset.path={tmp_path}/nowhere.npz"])
+    planned = plan(recipe, str(tmp_path / "store"))
+    assert {stage.action for stage in planned.stages} == {"blocked"}
+    found = needs(planned)
+    assert (found.model, found.train, found.sample) == (None, None, None)
+    assert "nowhere.npz" in found.missing["dataset"]
+    with pytest.raises(DatasetError, match=r"nowhere\.npz"):
+        run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+
+
+def test_once_the_data_is_there_it_plans(tmp_path):
+    overrides = [f"dataset.path={tmp_path}/photographs", "dataset.class_list=imagenet", f"tokenizer.weights={tmp_path}/vqgan.bin"]
+    overrides += measures(tmp_path)
+    (tmp_path / "vqgan.bin").write_bytes(b"weights")
+    recipe = load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides)
+    assert set(needs(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "GPU"}
+    for split in ("train", "val"):
+        for label in range(1000):
+            (tmp_path / f"photographs/{split}/n{label:04}").mkdir(parents=True)
+    Image.new("RGB", (300, 300)).save(tmp_path / "photographs/train/n0007/a.png")
+    Image.new("RGB", (300, 300)).save(tmp_path / "photographs/val/n0007/b.png")
+    planned = plan(load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides), str(tmp_path / "store"))
+    assert {stage.action for stage in planned.stages} == {"run"}
+    found = needs(planned)
+    assert set(found.missing) == {"GPU"}
+    assert found.images == {"train": 10, "test": 1}
+
+
+def test_parts_that_cannot_work_here_are_missing(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["attention.name=flex"])
+    assert "cannot drop attention weights" in needs(plan(recipe, "memory://needs")).missing["attention"]
+    recipe = load_recipe(digits_recipe, ["attention.name=flex", "model.attention_dropout=0"])
+    assert "no backward pass on cpu" in needs(plan(recipe, "memory://needs")).missing["attention"]
+
+
+def test_int8_is_for_processors_and_the_plan_says_so(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["sample.precision=int8"])
+    assert part_obstacles(recipe, "cpu") == {}
+    assert "'int8' is for CPUs: set it to 'bfloat16'" in part_obstacles(recipe, "cuda")["sample"]
+
+
+def test_what_the_cache_takes_depends_on_its_type():
+    def cache(**chosen):
+        overrides = [f"sample.{key}={value}" for key, value in chosen.items()]
+        return needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml"), overrides), "memory://needs")).sample.memory.kv_cache
+
+    assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
+
+
+def test_a_cpu_holds_the_projections_twice():
+    found = needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
+    sample = found.sample
+    expected = sampling_bytes(found.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
+    assert sample.cpu_memory == expected
+    assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
+    assert needs_as_json(found)["sample"]["cpu_memory"]["total"] == expected.total
+
+
+def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):
+    recipe = load_recipe(digits_recipe, [f"train.tokens={tmp_path}/nowhere"])
+    planned = plan(recipe, str(tmp_path / "store"))
+    assert planned["train"].action == planned["sample"].action == "blocked"
+    assert planned["tokenize"].action == "run"
+    assert "rarkit tokens import" in needs(planned).missing["train.tokens"]
+
+
+def test_a_better_gpu_takes_less_time_and_holds_more():
+    planned = plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs")
+    by_gpu = {name: needs(planned, name) for name in GPUS}
+    assert set(by_gpu) == {name.value for name in options.GpuName}
+    assert by_gpu["a100"].train.gpu_hours / by_gpu["h100"].train.gpu_hours == pytest.approx(989 / 312)
+    assert by_gpu["h200"].train.largest_micro_batch > by_gpu["h100"].train.largest_micro_batch
+    assert by_gpu["h200"].sample.gpu_hours < by_gpu["h100"].sample.gpu_hours
+    train = by_gpu["h100"].train
+    assert train.gpu_hours * 3600 * 0.4 * 989e12 == pytest.approx(train.flops)
+
+
+def test_the_command_is_quick_and_ends_well(tmp_path):
+    recipe = str(ROOT / "recipes/rar_l.toml")
+    code = "import sys; from rarkit.cli import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
+
+    def said(*options):
+        command = [sys.executable, "-c", code, "plan", recipe, "--store", str(tmp_path / "store"), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    lines = said().splitlines()
+    assert lines[-1] == "False"
+    shown = (
+        "461,668,352 parameters",
+        "GPU-hours",
+        "at 64 images a pass",
+        "KV cache",
+        "on a CPU",
+        "✗ dataset",
+        "✗ tokenizer",
+        "blocked",
+    )
+    for word in shown:
+        assert any(word in line for line in lines), word
+    text = said("--json", "--gpu", "h200")
+    found = json.loads(text[: text.rindex("}") + 1])
+    assert found["needs"]["gpu"]["title"] == "H200 141 GB"
+    assert found["needs"]["model"]["parameters"] == 461_668_352
+    assert found["needs"]["train"]["memory"]["total"] > found["needs"]["train"]["memory"]["activations"] > 0
+    assert {stage["fingerprint"] for stage in found["stages"]} == {None}
+    rarkit = Path(sys.executable).with_name("rarkit")
+    refused = subprocess.run([rarkit, "run", recipe], capture_output=True, text=True, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: there is no ")
+    assert len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,141 @@
+"""What sampling is said to take, against the decoder's real tensors and what torch counts."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from rarkit.attention.plain import Plain
+from rarkit.models import RAR, RARConfig
+from rarkit.sampling import CachedDecoder, Constant, Interval, generate, prepare
+from rarkit.models.rar.sampling_costs import MODEL_DTYPES, TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from tests.models.rar.decoding.kernels import needs_kernels
+
+SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
+WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
+"""With all its classes in one batch, tables of all entries would be larger than they may grow."""
+
+
+def tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an object holds, through attributes and containers, modules left out."""
+    if id(value) in seen or isinstance(value, nn.Module):
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors(item, seen)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors(item, seen)
+    elif type(value).__module__.startswith("rarkit."):
+        yield from tensors(vars(value), seen)
+
+
+CASES = [
+    (SMALL, [0, 1, 2, 3], True, "float32"),
+    (SMALL, [0, 1, 2, 3], True, "bfloat16"),
+    (SMALL, [0, 1, 2], False, "float32"),
+    (WIDE, range(1000), True, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide"])
+@torch.inference_mode()
+def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype, compiled):
+    model = RAR(config).to(getattr(torch, dtype)).eval()
+    labels_B, order_L = torch.tensor([*labels]), torch.arange(config.seq_len)
+    decoder = CachedDecoder(prepare(model, compiled=compiled), labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
+    # One step fills the tables.
+    decoder.logits(0, None)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
+    held = sum(size for place, size in found.items() if place not in weights)
+    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True, compiled=compiled)
+    # PyTorch's own layouts of the projections are no tensors that can be found.
+    assert said.kv_cache + said.modulations + (said.laid_out if compiled else 0) == pytest.approx(held, rel=0.03)
+    assert said.weights == sum(weight.nbytes for weight in model.parameters())
+    assert said.modulations <= TABLE_BYTES
+
+
+PEAKS = [
+    (SMALL, [0, 1, 2, 3], True, "float32"),
+    (SMALL, [0, 1, 2], False, "bfloat16"),
+    (SMALL, [0, 1, 2, 3], True, "int8"),
+    (WIDE, range(64), True, "float32"),
+    (WIDE, range(64), True, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), PEAKS, ids=["small", "unguided", "int8", "wide", "wide-bfloat16"])
+@torch.inference_mode()
+def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compiled):
+    """From a model that is laid out to a batch that is done, by the allocator's own account."""
+    model = RAR(config).to(getattr(torch, MODEL_DTYPES[dtype])).eval()
+    ready = prepare(model, int8=dtype == "int8", compiled=compiled)
+    guidance = Constant(scale=2.0) if guided else Constant()
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        generate(ready, [*labels], order=torch.arange(config.seq_len), guidance=guidance)
+    changes = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    peak = max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
+    said = sampling_bytes(
+        config,
+        batch=len(labels),
+        guided=guided,
+        dtype=dtype,
+        on_cpu=True,
+        compiled=compiled,
+        float32_rows=ready.rows_dtype == torch.float32,
+    )
+    assert said.total - said.weights - said.laid_out == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "guided_steps"),
+    [(Constant(), 0), (Constant(scale=3.0), SMALL.seq_len), (Interval(scale=3.0, end=20 / 63), 20)],
+    ids=["none", "all", "some"],
+)
+def test_flops_are_those_that_torch_counts(guidance, guided_steps):
+    # In float64 the decoder's matrices are not laid out anew, and torch sees all products.
+    model = RAR(SMALL, Plain().build()).double().eval()
+    labels = [0, 1, 2, 2, 5]
+    with FlopCounterMode(display=False) as counted:
+        generate(model, labels, order=torch.arange(SMALL.seq_len), guidance=guidance)
+    said = sampling_flops(SMALL, batch=5, classes=4, guided_steps=guided_steps)
+    assert said == pytest.approx(counted.get_total_flops(), rel=0.02)
+
+
+def test_traffic_is_weights_at_every_entry_and_the_filled_cache():
+    """Against a sum over all entries, written out."""
+    batch, guided_steps = 3, 20
+    matrices = sum(weight.numel() for name, weight in RAR(SMALL).named_parameters() if weight.ndim == 2 and _met_by_every_row(name))
+    plain = 0
+    for entry in range(SMALL.seq_len + 1):
+        rows = batch * (2 if entry <= guided_steps else 1)
+        plain += matrices + rows * (entry + 1) * 2 * SMALL.depth * SMALL.hidden_size
+    assert sampling_traffic(SMALL, batch=batch, guided_steps=guided_steps, dtype="bfloat16") == 2 * plain
+
+
+def _met_by_every_row(name: str) -> bool:
+    return name.endswith("weight") and "adaLN" not in name and "embed" not in name and "adaln" not in name
+
+
+def test_a_cpu_widens_a_narrow_cache_a_few_rows_at_a_time():
+    asked = {"batch": 200, "guided": True, "dtype": "float32"}
+    step = sampling_bytes(SMALL, **asked).workspace
+    # Keys and values of one block: 400 rows, 64 entries of 64 numbers.
+    assert sampling_bytes(SMALL, **asked, float8_cache=True).workspace - step == 2 * 400 * 64 * 64 * 4 > WIDENED_BYTES
+    assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True).workspace - step == WIDENED_BYTES
+    assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True, compiled=True).workspace == step

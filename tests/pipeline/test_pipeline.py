@@ -1,0 +1,203 @@
+"""Plans say what runs and why; runs leave pictures and numbers; the second run does nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rarkit import load_recipe, plan, run
+from rarkit.cache.store import Store
+from rarkit.errors import CapabilityError, IncompleteError, RecipeError
+from rarkit.pipeline.plan import STAGE_NAMES
+from rarkit.pipeline.execution import check_ready
+from rarkit.pipeline.run import carry_out
+
+
+@pytest.fixture
+def store(finished, tmp_path):
+    """A copy of the undisturbed store, to spoil."""
+    shutil.copytree(finished.plan.store.root, tmp_path / "store")
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def load(digits_recipe, short_overrides):
+    return lambda *overrides: load_recipe(digits_recipe, [*short_overrides, *overrides])
+
+
+def actions(planned):
+    return {stage.name: stage.action for stage in planned.stages}
+
+
+RERUN_AFTER = {
+    "sample.temperature=0.77": {"sample", "evaluate"},
+    "sample.guidance.scale=2.77": {"sample", "evaluate"},
+    "scan_order.name=spiral": {"train", "sample", "evaluate"},
+    "permutation_schedule.name=cosine": {"train", "sample", "evaluate"},
+    "attention.name=plain": {"train", "sample", "evaluate"},
+    "train.steps=7": {"train", "sample", "evaluate"},
+    "model.depth=2": {"train", "sample", "evaluate"},
+    "evaluate.bootstrap=3": {"evaluate"},
+    "evaluate.features.width=8": {"reference", "evaluate"},
+    "tokenizer.codes=17": set(STAGE_NAMES),
+    "dataset.test_fraction=0.3": set(STAGE_NAMES),
+    "seed=5": {"fit", "tokenize", "train", "sample", "reference", "evaluate"},
+    "sample.batch_size=7": set(),
+    "train.checkpoint_every=3": set(),
+    "title=another": set(),
+}
+
+
+@pytest.mark.parametrize(("override", "rerun"), RERUN_AFTER.items())
+def test_a_change_reruns_what_depends_on_it(load, store, override, rerun):
+    planned = plan(load(override), store)
+    assert {name for name, action in actions(planned).items() if action == "run"} == rerun
+    for stage in planned.stages:
+        if stage.action == "run":
+            assert stage.reason.startswith(("settings changed: ", "upstream changed: ")), stage.reason
+    key = override.partition("=")[0].rpartition(".")[2]
+    assert not rerun or any(key in stage.reason for stage in planned.stages)
+
+
+def test_an_empty_store_runs_everything_in_order(load, tmp_path):
+    planned = plan(load(), str(tmp_path / "new"))
+    assert list(actions(planned).items()) == [(name, "run") for name in STAGE_NAMES]
+    assert {stage.reason for stage in planned.stages} == {"not in the store yet"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_from_until_and_force_do_what_they_say(load, store):
+    assert actions(plan(load(), store, start="sample")) == {
+        **dict.fromkeys(["fit", "tokenize", "train"], "cached"),
+        **dict.fromkeys(["sample", "reference", "evaluate"], "run"),
+    }
+    until = actions(plan(load("tokenizer.codes=17"), store, until="train"))
+    assert [name for name, action in until.items() if action == "run"] == ["fit", "tokenize", "train"]
+    assert until["evaluate"] == "left out"
+    forced = actions(plan(load(), store, force=("train",)))
+    assert [name for name, action in forced.items() if action == "run"] == ["train"]
+    with pytest.raises(RecipeError, match=r"--force nonsense: this recipe has no such stage\. It has: fit, tokenize"):
+        plan(load(), store, force=("nonsense",))
+    with pytest.raises(RecipeError, match="stage 'train' before it is not in the store"):
+        plan(load("train.steps=9"), store, start="sample")
+
+
+def test_what_nobody_needs_is_not_made_again(load, store):
+    found = plan(load(), store)
+    found["tokenize"].output.remove()
+    found["train"].output.remove()
+    again = plan(load(), store)
+    assert actions(again)["tokenize"] == actions(again)["train"] == "not needed"
+    assert again.nothing_to_do
+
+
+def test_a_run_leaves_what_people_look_at(finished):
+    files = {path.name for path in finished.folder.iterdir()}
+    assert files == {"samples.png", "report.html", "metrics.json", "receipt.json", "log.jsonl"}
+    assert Image.open(finished.folder / "samples.png").size[0] > 400
+    log = [json.loads(line) for line in (finished.folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == list(range(6))
+    assert log[0]["random_ratio"] == 1
+    assert log[-1]["random_ratio"] == 0
+    receipt = json.loads((finished.folder / "receipt.json").read_text())
+    assert [stage["name"] for stage in receipt["stages"]] == list(STAGE_NAMES)
+    assert receipt["versions"]["torch"]
+    names = {metric["name"] for metric in json.loads((finished.folder / "metrics.json").read_text())["metrics"]}
+    assert {"frechet_distance", "class_agreement", "diversity", "bits_per_token", "precision", "recall"} <= names
+    assert not any("fid" in name for name in names)
+    for metric in finished.metrics:
+        if metric["name"] in ("frechet_distance", "class_agreement", "diversity"):
+            assert metric["yardsticks"].keys() == {"real test images", "reconstructions", "uniform tokens"}
+    page = (finished.folder / "report.html").read_text()
+    for word in ("Samples", "Reconstructions", "Loss", "Random ratio", "Guidance", "Scan order", "How to make it again"):
+        assert word in page
+
+
+def test_samples_lie_in_the_store_with_their_labels(finished):
+    samples = finished.plan["sample"].output
+    labels, images = samples.read_array("labels"), samples.read_array("images")
+    np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 30))
+    assert images.shape == (300, 8, 8, 1)
+
+
+def test_samples_of_some_classes_are_drawn_as_asked(load, store, tmp_path):
+    recipe = load("sample.classes=[7, 2]", "sample.per_class=3")
+    done = run(recipe, store, device="cpu", until="sample", runs=tmp_path / "runs", quiet=True)
+    assert done.plan["sample"].output.read_array("labels").tolist() == [7, 7, 7, 2, 2, 2]
+    for wrong, message in [
+        ("[10]", "there is no class 10; dataset 'digits' has classes 0 to 9"),
+        ("[1, 1]", "names a class twice"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            plan(load(f"sample.classes={wrong}"), store)
+
+
+def test_the_second_run_does_nothing(load, store, finished):
+    began = time.monotonic()
+    again = run(load(), store, runs=finished.folder.parent, quiet=True)
+    assert again.did_nothing
+    assert time.monotonic() - began < 3
+    assert again.metrics == finished.metrics
+
+
+def test_results_that_were_removed_come_back_without_running_anything(load, store, tmp_path, finished):
+    again = run(load(), store, runs=tmp_path / "elsewhere", quiet=True)
+    assert again.did_nothing
+    for name in ("samples.png", "metrics.json", "log.jsonl"):
+        assert (again.folder / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+def test_samples_do_not_depend_on_the_batch(load, store, finished, tmp_path):
+    planned = plan(load("sample.batch_size=7"), store, force=("sample",), until="sample")
+    carry_out(planned, device="cpu", runs=tmp_path / "runs", quiet=True)
+    np.testing.assert_array_equal(
+        planned["sample"].output.read_array("tokens"), finished.plan["sample"].output.read_array("tokens")
+    )
+
+
+def test_damage_is_refused_until_the_stage_is_forced(load, store, tmp_path):
+    output = plan(load(), store)["tokenize"].output
+    Path(output.chunk_path("train_tokens", 1)).unlink()
+    damaged = plan(load(), store)
+    assert damaged["tokenize"].action == "damaged"
+    with pytest.raises(IncompleteError, match=r"'tokenize'.*chunk 1 of array 'train_tokens' is missing.*--force tokenize"):
+        check_ready(damaged, "cpu")
+    carry_out(plan(load(), store, force=("tokenize",)), device="cpu", runs=tmp_path / "runs", quiet=True)
+    assert plan(load(), store).nothing_to_do
+
+
+def test_a_part_that_cannot_work_here_is_told_before_anything_runs(load, tmp_path):
+    reasons = {0.0: r"\[attention\] 'flex' cannot work here: ", 0.1: r"model\.attention_dropout is 0\.1: set it to 0"}
+    for dropout, message in reasons.items():
+        planned = plan(load("attention.name=flex", f"model.attention_dropout={dropout}"), str(tmp_path / "store"))
+        with pytest.raises(CapabilityError, match=message):
+            check_ready(planned, "cpu")
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_pixel_tokenizer_runs_too(load, tmp_path):
+    recipe = load("tokenizer.name=pixel", "sample.per_class=2", "evaluate.bootstrap=0")
+    done = run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+    assert "fit" not in [stage.name for stage in done.plan.stages]
+    assert done.plan["sample"].output.read_array("tokens").shape == (20, 64)
+
+
+@pytest.mark.parametrize("url", ["memory", "s3"])
+def test_any_store_gives_the_same_bits(url, request, load, finished, tmp_path):
+    bucket = request.getfixturevalue("s3_bucket") if url == "s3" else f"bits-{time.monotonic_ns()}"
+    done = run(load(), f"{url}://{bucket}/store", device="cpu", runs=tmp_path / "runs", quiet=True)
+    for stage in finished.plan.stages:
+        other = done.plan[stage.name].output
+        assert other.fingerprint == stage.output.fingerprint
+        for name in stage.output.record()["arrays"]:
+            np.testing.assert_array_equal(other.read_array(name), stage.output.read_array(name))
+        for name in stage.output.record()["files"]:
+            assert other.read_file(name) == stage.output.read_file(name)
+    assert plan(load(), f"{url}://{bucket}/store").nothing_to_do
+    assert len(list(Store(f"{url}://{bucket}/store").outputs())) == len(STAGE_NAMES)
