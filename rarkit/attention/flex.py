@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
-from rarkit.attention.base import AttentionBackend, AttentionFunction
+from rarkit.attention.base import AttentionBackend, AttentionFunction, Dropout
 from rarkit.errors import CapabilityError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Flex(AttentionBackend):
         return flex
 
 
-def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: float = 0.0) -> Tensor:
+def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None) -> Tensor:
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``.
 
     Raises:
@@ -45,9 +45,10 @@ def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropou
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    if dropout > 0:
+    if dropout is not None:
         raise CapabilityError(
-            f"flex attention cannot drop attention weights, and attention_dropout is {dropout}: set it to 0, or choose sdpa"
+            f"flex attention cannot drop attention weights, and attention_dropout is {dropout.probability}: set it to 0, or choose "
+            "sdpa"
         )
     inputs = (q_BNSK, k_BNTK, v_BNTK)
     on_cuda = q_BNSK.is_cuda

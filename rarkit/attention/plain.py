@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
-from rarkit.attention.base import AttentionBackend, AttentionFunction
+from rarkit.attention.base import AttentionBackend, AttentionFunction, Dropout
+from rarkit.randomness import derived_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,19 +19,34 @@ class Plain(AttentionBackend):
     """Softmax attention in three lines of tensor algebra. Keeps all S × T weights in memory; works everywhere."""
 
     name: Literal["plain"] = "plain"
+    has_seeded_dropout: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
 
     def build(self) -> AttentionFunction:
         return plain_attention
 
 
-def plain_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: float = 0.0) -> Tensor:
+def plain_attention(
+    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
+) -> Tensor:
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``."""
-    from torch.nn import functional
-
     scores_BNST = q_BNSK @ k_BNTK.transpose(-2, -1) * q_BNSK.shape[-1] ** -0.5
     if causal:
         future_ST = scores_BNST.new_ones(scores_BNST.shape[-2:]).triu(1).bool()
         scores_BNST = scores_BNST.masked_fill(future_ST, float("-inf"))
-    weights_BNST = functional.dropout(scores_BNST.softmax(-1), dropout, training=dropout > 0)
+    weights_BNST = scores_BNST.softmax(-1)
+    if dropout is not None:
+        weights_BNST = weights_BNST * _mask(dropout, weights_BNST)
     return weights_BNST @ v_BNTK
+
+
+def _mask(dropout: Dropout, weights_BNST: Tensor) -> Tensor:
+    """0 where a weight is dropped, else 1 / (1 − p); drawn on the CPU, so the same on every device."""
+    import torch
+
+    masks = []
+    for seed in dropout.seeds_B.tolist():
+        generator = torch.Generator().manual_seed(derived_seed(seed, "attention dropout", dropout.layer))
+        kept_NST = torch.rand(weights_BNST.shape[1:], generator=generator) >= dropout.probability
+        masks.append(kept_NST)
+    return torch.stack(masks).to(weights_BNST) / (1 - dropout.probability)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, final
 
-from rarkit.attention.base import AttentionBackend, AttentionFunction
+from rarkit.attention.base import AttentionBackend, AttentionFunction, Dropout
 from rarkit.attention.plain import plain_attention
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class SDPA(AttentionBackend):
         return fused_attention
 
 
-def fused_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: float = 0.0) -> Tensor:
+def fused_attention(
+    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
+) -> Tensor:
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``."""
     from torch import float32
     from torch.nn import functional
@@ -32,4 +34,6 @@ def fused_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: b
     if q_BNSK.device.type == "cpu" and q_BNSK.dtype != float32 and q_BNSK.shape[2] == 1:
         # One query in half precision, as in decoding: PyTorch's CPU kernel takes about three times as long as the plain products.
         return plain_attention(q_BNSK, k_BNTK, v_BNTK, causal=causal, dropout=dropout)
-    return functional.scaled_dot_product_attention(q_BNSK, k_BNTK, v_BNTK, is_causal=causal, dropout_p=dropout)
+    # The fused kernels draw from torch's global generator: they take no seeds.
+    probability = 0.0 if dropout is None else dropout.probability
+    return functional.scaled_dot_product_attention(q_BNSK, k_BNTK, v_BNTK, is_causal=causal, dropout_p=probability)

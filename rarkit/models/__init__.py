@@ -1,34 +1,33 @@
-"""The RAR model, its sizes and its checkpoints. Importing this loads no torch."""
+"""Model families, one folder each, and what they have in common. Importing this loads no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rarkit.models.rar.config import RARConfig
-from rarkit.models.rar.sizes import PRESETS
+from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from rarkit.models.rar.checkpoints import load_rar, save_rar
-    from rarkit.models.rar.merged import MergedRAR
-    from rarkit.models.rar.rar import RAR
-    from rarkit.models.rar.transformer import OrderedTransformer
-    from rarkit.files.weights import checksum
+    from rarkit.files.weights import checksum as checksum
+    from rarkit.models.base import ModelConfig as ModelConfig
+    from rarkit.models.base import ModelFamily as ModelFamily
+    from rarkit.models.image_model import ImageModel as ImageModel
+    from rarkit.models.rar.checkpoints import load_rar as load_rar
+    from rarkit.models.rar.checkpoints import save_rar as save_rar
+    from rarkit.models.rar.config import RARConfig as RARConfig
+    from rarkit.models.rar.merged import MergedRAR as MergedRAR
+    from rarkit.models.rar.rar import RAR as RAR
+    from rarkit.models.rar.sizes import PRESETS as PRESETS
 
-__all__ = ["RARConfig", "PRESETS", "RAR", "MergedRAR", "OrderedTransformer", "load_rar", "save_rar", "checksum"]
-
-_ON_USE = {
-    "RAR": "rarkit.models.rar.rar",
-    "MergedRAR": "rarkit.models.rar.merged",
-    "OrderedTransformer": "rarkit.models.rar.transformer",
-    "load_rar": "rarkit.models.rar.checkpoints",
-    "save_rar": "rarkit.models.rar.checkpoints",
-    "checksum": "rarkit.files.weights",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ON_USE:
-        from importlib import import_module
-
-        return getattr(import_module(_ON_USE[name]), name)
-    raise AttributeError(f"module 'rarkit.models' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "rarkit.files.weights": ["checksum"],
+        "rarkit.models.base": ["ModelConfig", "ModelFamily"],
+        "rarkit.models.image_model": ["ImageModel"],
+        "rarkit.models.rar.checkpoints": ["load_rar", "save_rar"],
+        "rarkit.models.rar.config": ["RARConfig"],
+        "rarkit.models.rar.merged": ["MergedRAR"],
+        "rarkit.models.rar.rar": ["RAR"],
+        "rarkit.models.rar.sizes": ["PRESETS"],
+    },
+)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from abc import ABC
-from typing import Annotated, Any, ClassVar, Self, final
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, final, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 @final
+@dataclass(frozen=True)
 class NotInFingerprint:
     """Marks a field that changes how a result is computed but not what it is: ``Annotated[int, NotInFingerprint()]``."""
+
+    tolerance: float = 0.0
+    """How far numbers may move, relative to the largest of their array; 0: not a bit. Tests hold each field to its mark."""
 
 
 @final
@@ -59,30 +67,51 @@ class Settings(BaseModel, ABC):
 
     @final
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, as plain JSON data: the settings without those marked ``NotInFingerprint``."""
-        known: dict[str, Any] = {}
+        """All that decides the result, as plain JSON data.
+
+        Left out are fields marked ``NotInFingerprint`` and fields at their default: a setting that is added later leaves the
+        fingerprints of what was made before it as they are. Names of parts are always in.
+        """
+        identity: dict[str, Any] = {}
         if isinstance(self, Component):
-            known["version"] = type(self).version
-        for field, info in type(self).model_fields.items():
-            if any(isinstance(mark, NotInFingerprint) for mark in info.metadata):
+            identity["version"] = type(self).version
+        for name, field in type(self).model_fields.items():
+            if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
                 continue
-            value = getattr(self, field)
-            known[field] = value.identity() if isinstance(value, Settings) else _plain(value)
+            value = _plain(getattr(self, name))
+            if _is_literal_constant(field) or not _same(value, _default(field)):
+                identity[name] = value
         content = self.content()
         if content is not None:
-            known["content"] = content
-        return known
+            identity["content"] = content
+        return identity
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and models nested in containers, as JSON data."""
+    """Settings, dataclasses and containers of them as JSON data."""
     if isinstance(value, Settings):
         return value.identity()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
+
+
+def _is_literal_constant(field: FieldInfo) -> bool:
+    """Whether the field can have one value only, as ``name: Literal["spiral"]``: it tells one class from another."""
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+
+
+def _default(field: FieldInfo) -> Any:
+    return ... if field.is_required() else _plain(field.get_default(call_default_factory=True))
+
+
+def _same(value: Any, default: Any) -> bool:
+    # As JSON: to a permutation schedule 1 is a step and 1.0 the end of training, though 1 == 1.0.
+    return default is not ... and json.dumps(value, sort_keys=True) == json.dumps(default, sort_keys=True)
 
 
 class Component(Settings, ABC):
@@ -108,7 +137,7 @@ class Component(Settings, ABC):
         return None
 
     def rehearsed(self) -> Self:
-        """The same part made quick and in need of nothing, for a rehearsal: random weights, few steps. Itself unless overridden."""
+        """The part as a rehearsal uses it: quick, and without files (random weights, few steps). Itself unless overridden."""
         return self
 
     @classmethod

@@ -1,59 +1,40 @@
-"""Sampling: guidance schedules, noise, decoders. Importing this loads no torch."""
+"""Sampling, for any model family: guidance, noise, the choice of tokens, ``generate``. Importing this loads no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule, Interval, Linear, PowerCosine
-from rarkit.sampling.noise import noise
+from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from rarkit.sampling.decoder import Decoder
-    from rarkit.models.rar.decoding.decoder import CachedDecoder
-    from rarkit.sampling.choice import distribution, draw, pick
-    from rarkit.sampling.generation import Step, decode, generate
-    from rarkit.sampling.plain import PlainDecoder
-    from rarkit.models.rar.decoding.prepared import Prepared, prepare
+    from rarkit.sampling.choice import distribution as distribution
+    from rarkit.sampling.choice import draw as draw
+    from rarkit.sampling.choice import pick as pick
+    from rarkit.sampling.decoder import Decodable as Decodable
+    from rarkit.sampling.decoder import Decoder as Decoder
+    from rarkit.sampling.generation import Step as Step
+    from rarkit.sampling.generation import decode as decode
+    from rarkit.sampling.generation import generate as generate
+    from rarkit.sampling.guidance import Constant as Constant
+    from rarkit.sampling.guidance import Guidance as Guidance
+    from rarkit.sampling.guidance import GuidanceSchedule as GuidanceSchedule
+    from rarkit.sampling.guidance import Interval as Interval
+    from rarkit.sampling.guidance import Linear as Linear
+    from rarkit.sampling.guidance import PowerCosine as PowerCosine
+    from rarkit.sampling.noise import noise as noise
+    from rarkit.sampling.plain import PlainDecoder as PlainDecoder
+    from rarkit.sampling.settings import Choice as Choice
+    from rarkit.sampling.settings import TokenChoice as TokenChoice
 
-__all__ = [
-    "generate",
-    "decode",
-    "prepare",
-    "Prepared",
-    "Step",
-    "Guidance",
-    "GuidanceSchedule",
-    "Constant",
-    "Linear",
-    "PowerCosine",
-    "Interval",
-    "noise",
-    "distribution",
-    "draw",
-    "pick",
-    "Decoder",
-    "CachedDecoder",
-    "PlainDecoder",
-]
-
-_ON_USE = {
-    "generate": "rarkit.sampling.generation",
-    "decode": "rarkit.sampling.generation",
-    "prepare": "rarkit.models.rar.decoding.prepared",
-    "Prepared": "rarkit.models.rar.decoding.prepared",
-    "Step": "rarkit.sampling.generation",
-    "distribution": "rarkit.sampling.choice",
-    "draw": "rarkit.sampling.choice",
-    "pick": "rarkit.sampling.choice",
-    "Decoder": "rarkit.sampling.decoder",
-    "CachedDecoder": "rarkit.models.rar.decoding.decoder",
-    "PlainDecoder": "rarkit.sampling.plain",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ON_USE:
-        from importlib import import_module
-
-        return getattr(import_module(_ON_USE[name]), name)
-    raise AttributeError(f"module 'rarkit.sampling' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "rarkit.sampling.choice": ["distribution", "draw", "pick"],
+        "rarkit.sampling.decoder": ["Decodable", "Decoder"],
+        "rarkit.sampling.generation": ["Step", "decode", "generate"],
+        "rarkit.sampling.guidance": ["Constant", "Guidance", "GuidanceSchedule", "Interval", "Linear", "PowerCosine"],
+        "rarkit.sampling.noise": ["noise"],
+        "rarkit.sampling.plain": ["PlainDecoder"],
+        "rarkit.sampling.settings": ["Choice", "TokenChoice"],
+    },
+)

@@ -8,28 +8,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rarkit.errors import UserError
+from rarkit.sampling.settings import Choice, TokenChoice
+
+PLAIN = TokenChoice()
 
 
-def check_choice(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raises UserError unless these can shape a distribution."""
-    if not temperature > 0:
-        raise UserError(f"temperature is {temperature}; it must be above 0 (top_k = 1 takes the likeliest token)")
-    if top_k is not None and top_k < 1:
-        raise UserError(f"top_k is {top_k}; at least one token must be left to choose from (leave it out to keep all)")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"top_p is {top_p}; it is a probability above 0, at most 1 (leave it out to keep all tokens)")
-
-
-def distribution(logits_BV: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
     """The probabilities that tokens are drawn with: (B, V) float64, each row sums to 1.
 
+    Logits are divided by the temperature. Then ``top_k`` keeps the k likeliest tokens, among equals the lower ids; of those,
+    renormalised, ``top_p`` keeps the likeliest until their probabilities reach that sum, the first always.
+
     Args:
-        logits_BV: (B, V), any floating dtype.
-        temperature: logits are divided by it first.
-        top_k: keep the k likeliest tokens; among equals the lower ids.
-        top_p: of those, renormalised, keep the likeliest until their probabilities reach this sum; the first always stays.
+        logits_BV: (B, V), any floating dtype; guided already.
+        choice: temperature, ``top_k`` and ``top_p``.
     """
+    temperature, top_k, top_p = choice.temperature, choice.top_k, choice.top_p
     scaled_BV = logits_BV.double() / temperature
     if top_k is None and top_p is None:
         return scaled_BV.softmax(-1)
@@ -65,12 +59,6 @@ def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
     return torch.minimum(first_B, last_B)
 
 
-def pick(
-    logits_BV: Tensor,
-    uniform_B: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Tensor:
+def pick(logits_BV: Tensor, uniform_B: Tensor, choice: Choice = PLAIN) -> Tensor:
     """One token a row, (B,) int64: ``draw`` from ``distribution``."""
-    return draw(distribution(logits_BV, temperature, top_k, top_p), uniform_B)
+    return draw(distribution(logits_BV, choice), uniform_B)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -15,13 +15,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rarkit.errors import GridError, UserError
-from rarkit.models.rar.transformer import OrderedTransformer
-from rarkit.sampling.decoder import Decoder
-from rarkit.models.rar.decoding.decoder import CachedDecoder
-from rarkit.sampling.choice import check_choice, distribution, draw
-from rarkit.sampling.guidance import Constant, GuidanceSchedule
+from rarkit.sampling.choice import distribution, draw
+from rarkit.sampling.decoder import Decodable, DecoderFactory
 from rarkit.sampling.noise import noise
-from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.sampling.settings import Choice, TokenChoice
 
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with its number and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""
@@ -38,34 +35,31 @@ class Step:
 
 
 def generate(
-    model: OrderedTransformer | Prepared,
+    model: Decodable,
     labels: ArrayLike | Tensor,
     *,
     order: ArrayLike | Tensor,
-    guidance: GuidanceSchedule | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    choice: Choice | None = None,
     seed: int = 0,
     indices: ArrayLike | None = None,
     on_step: OnStep | None = None,
-    decoder: type[Decoder] = CachedDecoder,
+    decoder: DecoderFactory | None = None,
+    **settings: Any,
 ) -> Tensor:
     """Samples token grids. A sample depends on its label, the seed and its index, not on the batch it is computed in.
 
     Args:
-        model: any RAR, merged or not; works on its device, in its dtype, with its attention. What ``prepare`` makes of it
-            saves laying out the weights anew for each batch.
+        model: of any family; works on its device, in its dtype, with its attention. What its ``prepare`` returns saves laying out
+            the weights anew for each batch.
         labels: (B,) classes in [0, C).
         order: (L,) int64, the raster index visited at each step.
-        guidance: none where None.
-        temperature: logits are divided by it, after guidance.
-        top_k: draw from the k likeliest tokens only.
-        top_p: draw from the likeliest tokens that together reach this probability only.
+        choice: how tokens are chosen, in one object; or give its fields by name instead: ``guidance``, ``temperature``,
+            ``top_k``, ``top_p``.
         seed: any integer.
         indices: (B,) the samples' indices, integers from 0 on; 0 … B − 1 where None.
         on_step: for progress and previews.
-        decoder: how logits are computed; ``PlainDecoder`` is the slow reference.
+        decoder: another decoder than the model's own; ``PlainDecoder`` is the slow reference.
+        **settings: fields of ``TokenChoice``.
 
     Returns:
         (B, L) int64 in [0, V), a raster grid on the model's device.
@@ -75,22 +69,11 @@ def generate(
         UserError: a label or a setting is out of range.
         WeightsError: a merged model was asked for another order than its own.
     """
-    base = model.model if isinstance(model, Prepared) else model
-    order_L = _order(base, order)
-    raster_BL = torch.full((len(_labels(base, labels)), len(order_L)), -1, device=order_L.device)
+    order_L = _order(model, order)
+    raster_BL = torch.full((len(_labels(model, labels)), len(order_L)), -1, device=order_L.device)
     cells = order_L.tolist()
-    for step in decode(
-        model,
-        labels,
-        order=order,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        indices=indices,
-        decoder=decoder,
-    ):
+    steps = decode(model, labels, order=order, choice=choice, seed=seed, indices=indices, decoder=decoder, **settings)
+    for step in steps:
         raster_BL[:, cells[step.step]] = step.tokens_B
         if on_step is not None:
             on_step(step.step, raster_BL)
@@ -99,48 +82,52 @@ def generate(
 
 @torch.inference_mode()
 def decode(
-    model: OrderedTransformer | Prepared,
+    model: Decodable,
     labels: ArrayLike | Tensor,
     *,
     order: ArrayLike | Tensor,
-    guidance: GuidanceSchedule | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    choice: Choice | None = None,
     seed: int = 0,
     indices: ArrayLike | None = None,
     forced_tokens: Tensor | None = None,
-    decoder: type[Decoder] = CachedDecoder,
+    decoder: DecoderFactory | None = None,
+    **settings: Any,
 ) -> Iterator[Step]:
     """``generate``, step by step, with the probabilities; the arguments are the same, and
 
     Args:
         forced_tokens: (B, L) int64, a raster grid; its tokens are taken at every step in place of drawn ones.
     """
-    check_choice(temperature, top_k, top_p)
-    base = model.model if isinstance(model, Prepared) else model
-    order_L, labels_B = _order(base, order), _labels(base, labels)
-    guidance = Constant() if guidance is None else guidance
-    scales = [guidance.scale_at(step, len(order_L)) for step in range(len(order_L))]
-    uniforms_BL = _uniforms(base, len(labels_B), seed, indices)
+    if choice is not None and settings:
+        raise UserError(f"give either choice or its fields by name, not both: {', '.join(settings)}")
+    choice = TokenChoice.of(settings) if choice is None else choice
+    order_L, labels_B = _order(model, order), _labels(model, labels)
+    scales = [choice.guidance.scale_at(step, len(order_L)) for step in range(len(order_L))]
+    uniforms_BL = _uniforms(model, len(labels_B), seed, indices)
     forced_BL = None if forced_tokens is None else forced_tokens.to(order_L.device)[:, order_L]
-    training = base.training
-    base.eval()
+    network = model.network
+    training = network.training
+    network.eval()
     try:
-        decoding = decoder(model, labels_B, order_L, scales)
+        arguments = labels_B, order_L, scales
+        decoding = model.decoder(*arguments) if decoder is None else decoder(model, *arguments)
         tokens_B: Tensor | None = None
         for step in range(len(order_L)):
             logits_BV = decoding.logits(step, tokens_B)
-            probabilities_BV = distribution(logits_BV, temperature, top_k, top_p)
+            probabilities_BV = distribution(logits_BV, choice)
             tokens_B = draw(probabilities_BV, uniforms_BL[:, step]) if forced_BL is None else forced_BL[:, step]
             yield Step(step, probabilities_BV, tokens_B)
     finally:
-        base.train(training)
+        network.train(training)
 
 
-def _order(model: OrderedTransformer, order: ArrayLike | Tensor) -> Tensor:
-    length = model.config.seq_len
-    order_L = torch.as_tensor(order, device=model.cls_token.device)
+def _device(model: Decodable) -> torch.device:
+    return next(model.network.parameters()).device
+
+
+def _order(model: Decodable, order: ArrayLike | Tensor) -> Tensor:
+    length = model.sizes.seq_len
+    order_L = torch.as_tensor(order, device=_device(model))
     if order_L.shape != (length,) or order_L.is_floating_point():
         raise GridError(
             f"the model has {length} tokens an image; the order is of shape {tuple(order_L.shape)}, {order_L.dtype}. Give the "
@@ -152,20 +139,20 @@ def _order(model: OrderedTransformer, order: ArrayLike | Tensor) -> Tensor:
     return order_L
 
 
-def _labels(model: OrderedTransformer, labels: ArrayLike | Tensor) -> Tensor:
-    labels_B = torch.as_tensor(labels, device=model.cls_token.device)
+def _labels(model: Decodable, labels: ArrayLike | Tensor) -> Tensor:
+    labels_B = torch.as_tensor(labels, device=_device(model))
     if labels_B.ndim != 1 or labels_B.is_floating_point():
         raise UserError(f"labels are of shape {tuple(labels_B.shape)}, {labels_B.dtype}; give one class id a sample, (B,) int64")
-    wrong = [label for label in labels_B.tolist() if not 0 <= label < model.config.num_classes]
+    wrong = [label for label in labels_B.tolist() if not 0 <= label < model.sizes.num_classes]
     if wrong:
-        raise UserError(f"label {wrong[0]} is none of the model's classes, 0 … {model.config.num_classes - 1}")
+        raise UserError(f"label {wrong[0]} is none of the model's classes, 0 … {model.sizes.num_classes - 1}")
     return labels_B.long()
 
 
-def _uniforms(model: OrderedTransformer, batch: int, seed: int, indices: ArrayLike | None) -> Tensor:
+def _uniforms(model: Decodable, batch: int, seed: int, indices: ArrayLike | None) -> Tensor:
     indices_B = np.arange(batch) if indices is None else np.asarray(indices)
     if indices_B.shape != (batch,):
         raise UserError(f"{batch} labels, but sample indices of shape {indices_B.shape}; give one index a label")
     if not np.issubdtype(indices_B.dtype, np.integer) or indices_B.min(initial=0) < 0:
         raise UserError(f"sample indices {indices_B.tolist()}; they are integers from 0 on, and choose the samples' noise")
-    return torch.from_numpy(noise(seed, indices_B, model.config.seq_len)).to(model.cls_token.device)
+    return torch.from_numpy(noise(seed, indices_B, model.sizes.seq_len)).to(_device(model))

@@ -1,4 +1,4 @@
-"""Decoding without a cache: the whole forward pass at every step. The reference for the fast decoder.
+"""Decoding without a cache: the whole forward pass at every step. The reference for the families' own decoders.
 
 Shape letters: B batch, L tokens of an image, V codebook size.
 """
@@ -11,17 +11,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rarkit.models.rar.transformer import OrderedTransformer
-from rarkit.sampling.decoder import Decoder, guide
-from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.sampling.decoder import Decodable, Decoder, guide
 
 
 @final
 class PlainDecoder(Decoder):
     """Calls the model's ``forward`` on all tokens so far, once with the class and once without."""
 
-    def __init__(self, model: OrderedTransformer | Prepared, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
-        self.model = model.model if isinstance(model, Prepared) else model
+    def __init__(self, model: Decodable, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
+        self.network = model.network
         self.labels_B, self.order_L, self.scales = labels_B, order_L, scales
         # What stands in cells not yet visited is without effect: attention is causal along the order.
         self.tokens_BL = torch.zeros(len(labels_B), len(order_L), dtype=torch.int64, device=labels_B.device)
@@ -31,7 +29,7 @@ class PlainDecoder(Decoder):
             self.tokens_BL[:, self.order_L[step - 1]] = previous_B
         nobody_B = torch.zeros_like(self.labels_B, dtype=torch.bool)
         conditional_BV, unconditional_BV = (
-            self.model(self.tokens_BL, self.labels_B, self.order_L, dropped_B=dropped_B)[:, step].float()
+            self.network(self.tokens_BL, self.labels_B, self.order_L, dropped_B=dropped_B)[:, step].float()
             for dropped_B in (nobody_B, ~nobody_B)
         )
         return guide(conditional_BV, unconditional_BV, self.scales[step])

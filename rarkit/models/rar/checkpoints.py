@@ -68,8 +68,7 @@ def save_rar(model: OrderedTransformer, path: str | Path) -> None:
     Raises:
         WeightsError: another suffix, or a place that cannot be written.
     """
-    # One entry alone: safetensors writes several in any order, and the same model would give other bytes each time.
-    write_tensors(model.state_dict(), path, {"config": model.config.model_dump_json()})
+    write_tensors(model.state_dict(), path, model.metadata())
 
 
 def _moved(place: Path, device: str | torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:

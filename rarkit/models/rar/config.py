@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 from pydantic import Field, model_validator
 
-from rarkit.registry.component import Settings
+from rarkit.models.base import ModelConfig
 
 SPARE_POSITIONS = 1024
 """Rows that the released positional tables have beyond the tokens; 2 of them serve (cls and class), the rest are unused."""
@@ -15,7 +15,7 @@ SPARE_STEPS = 100
 
 
 @final
-class RARConfig(Settings):
+class RARConfig(ModelConfig):
     """Everything that decides the tensors of a RAR model, and its dropout in training."""
 
     hidden_size: int = Field(gt=0)
@@ -26,20 +26,16 @@ class RARConfig(Settings):
     """N: attention heads in a block."""
     mlp_hidden_size: int = Field(gt=0)
     """Width of the hidden layer of each block's MLP."""
-    seq_len: int = Field(gt=0)
-    """L: tokens of an image."""
-    codebook_size: int = Field(gt=0)
-    """V: how many codes a token can take."""
-    num_classes: int = Field(gt=0)
-    """How many classes there are, "no class" not counted."""
     layer_norm_eps: float = Field(default=1e-6, gt=0)
     """Added to the variance in every layer norm."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Training only: dropout after the attention's projection, after the MLP's activation and after the MLP."""
     attention_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Training only: dropout of attention weights."""
-    class_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Training only: how often a sample's class is replaced by "no class" (whoever calls the model draws which)."""
+    target_aware: bool = True
+    """Whether there is a second positional table, indexed by the position to be predicted next (RAR, section 3.3)."""
+    conditioning: Literal["adaln", "prefix"] = "adaln"
+    """How the class reaches the blocks: by adaptive layer norms and as a token, or as a token alone."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> RARConfig:
@@ -62,11 +58,18 @@ class RARConfig(Settings):
     def parameter_count(self) -> int:
         """How many numbers the released layout of such a model holds, the unused rows of its tables included."""
         width, hidden = self.hidden_size, self.mlp_hidden_size
-        tables = self.vocabulary_size + 2 * (self.seq_len + SPARE_POSITIONS) + self.seq_len + SPARE_STEPS + 1
+        tables = self.vocabulary_size + (1 + self.target_aware) * (self.seq_len + SPARE_POSITIONS) + 1
         attention = _linear(width, 3 * width) + _linear(width, width) + 4 * self.head_size
         mlp = _linear(width, hidden) + _linear(hidden, width)
-        block = attention + mlp + 4 * width + _linear(width, 6 * width)
-        return tables * width + self.depth * block + _linear(width, 2 * width) + _linear(width, self.codebook_size)
+        block = attention + mlp + 4 * width
+        head = _linear(width, self.codebook_size)
+        if self.conditioning == "adaln":
+            tables += self.seq_len + SPARE_STEPS
+            block += _linear(width, 6 * width)
+            head += _linear(width, 2 * width)
+        else:
+            head += 2 * width
+        return tables * width + self.depth * block + head
 
 
 def _linear(inputs: int, outputs: int) -> int:

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from rarkit.models.rar.config import RARConfig
 
+PREFIX = 2
+"""Entries before the first token: cls and class."""
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q_BNSK, k_BNSK, v_BNSK) of new positions to what they read from all that they may see, (B, N, S, K)."""
 
@@ -57,7 +59,7 @@ class MLP(nn.Module):
 
 @final
 class Block(nn.Module):
-    """A transformer block with adaptive layer norm (AdaLN-zero)."""
+    """A transformer block, with adaptive layer norm (AdaLN-zero) or with plain norms."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -65,7 +67,8 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
-        self.adaLN_modulation = _modulation(config.hidden_size, 6)
+        if config.conditioning == "adaln":
+            self.adaLN_modulation = _modulation(config.hidden_size, 6)
 
     def modulations(self, activated_BSD: Tensor) -> Tensor:
         """(B, S, 6·D): shift, scale, gate of the attention, then of the MLP, from the SiLU of the conditioning vectors.
@@ -75,7 +78,10 @@ class Block(nn.Module):
         out_BSM: Tensor = self.adaLN_modulation[1](activated_BSD)
         return out_BSM
 
-    def forward(self, x_BSD: Tensor, modulations_BSM: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x_BSD: Tensor, modulations_BSM: Tensor | None, attend: Attend) -> Tensor:
+        if modulations_BSM is None:
+            x_BSD = x_BSD + self.attn(self.norm1(x_BSD), attend)
+            return x_BSD + self.mlp(self.norm2(x_BSD))
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations_BSM.chunk(6, dim=-1)
         x_BSD = x_BSD + gate1 * self.attn(_modulate(self.norm1(x_BSD), shift1, scale1), attend)
         x_BSD = x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2))
@@ -84,21 +90,25 @@ class Block(nn.Module):
 
 @final
 class FinalNorm(nn.Module):
-    """The adaptive layer norm before the head; its norm has no weights of its own."""
+    """The layer norm before the head; an adaptive one has no weights of its own."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
-        self.norm_final = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, elementwise_affine=False)
-        self.adaLN_modulation = _modulation(config.hidden_size, 2)
+        adaptive = config.conditioning == "adaln"
+        self.norm_final = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, elementwise_affine=not adaptive)
+        if adaptive:
+            self.adaLN_modulation = _modulation(config.hidden_size, 2)
 
     def modulations(self, activated_BSD: Tensor) -> Tensor:
         """(B, S, 2·D): scale, then shift (the other way round than in the blocks), from the SiLU of the conditioning vectors."""
         out_BSM: Tensor = self.adaLN_modulation[1](activated_BSD)
         return out_BSM
 
-    def forward(self, x_BSD: Tensor, modulations_BSM: Tensor) -> Tensor:
-        scale_BSD, shift_BSD = modulations_BSM.chunk(2, dim=-1)
+    def forward(self, x_BSD: Tensor, modulations_BSM: Tensor | None) -> Tensor:
         normed_BSD: Tensor = self.norm_final(x_BSD)
+        if modulations_BSM is None:
+            return normed_BSD
+        scale_BSD, shift_BSD = modulations_BSM.chunk(2, dim=-1)
         return _modulate(normed_BSD, shift_BSD, scale_BSD)
 
 

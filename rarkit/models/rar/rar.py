@@ -14,7 +14,8 @@ from torch.nn import functional
 from rarkit.attention.base import AttentionFunction
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
 from rarkit.models.rar.merged import MergedRAR
-from rarkit.models.rar.transformer import PREFIX, OrderedTransformer
+from rarkit.models.rar.layers import PREFIX
+from rarkit.models.rar.transformer import OrderedTransformer
 
 TABLES = ("pos_embed", "target_aware_pos_embed")
 """The weights that merging replaces."""
@@ -39,16 +40,19 @@ class RAR(OrderedTransformer):
             attention: the kernel; fused attention where None.
             seed: what the initial weights are drawn from (the same on every device); None leaves them undefined, to be loaded.
         """
-        super().__init__(config, attention, dict.fromkeys(TABLES, config.seq_len + SPARE_POSITIONS))
+        tables = TABLES if config.target_aware else TABLES[:1]
+        super().__init__(config, attention, dict.fromkeys(tables, config.seq_len + SPARE_POSITIONS))
         if seed is not None and not self.pos_embed.is_meta:
             self.initialise(seed)
 
     def positions(self, orders_BL: Tensor) -> Tensor:
-        """Own place plus the place to be predicted next (RAR, section 3.3); nothing is to be predicted at cls."""
+        """Own place plus, where target-aware, the place to be predicted next (RAR, section 3.3); cls predicts nothing."""
         prefix_shape = (*orders_BL.shape[:-1], PREFIX)
         prefix_B2 = torch.arange(PREFIX, device=orders_BL.device).expand(prefix_shape)
         places_BS = torch.cat([prefix_B2, orders_BL[..., :-1] + PREFIX], dim=-1)
         own_BSD = functional.embedding(places_BS, self.pos_embed[0])
+        if not self.config.target_aware:
+            return own_BSD
         target_BLD = functional.embedding(orders_BL + PREFIX, self.target_aware_pos_embed[0])
         return own_BSD + functional.pad(target_BLD, (0, 0, 1, 0))
 

@@ -6,41 +6,15 @@ E entries whose modulations are computed at once, D width, H width of the MLP, V
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
-
+from rarkit.models.base import SamplingBytes
 from rarkit.models.rar.config import RARConfig
 
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 """Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
-MODEL_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
-"""Torch's name of the type that the model is loaded in, by precision."""
 TABLE_BYTES = 2**29
 """How large the decoder's tables of modulations may grow."""
 WIDENED_BYTES = 2**22
 """How much of a cache in another type than the rows' a CPU widens at once: what stays in its own cache; one row at the least."""
-
-
-@final
-@dataclass(frozen=True)
-class SamplingBytes:
-    """Memory of decoding one batch, by what takes it."""
-
-    weights: int
-    kv_cache: int
-    """Keys and values of all entries and blocks, allocated once (of one block more where a CPU decodes with PyTorch's products)."""
-    modulations: int
-    """The AdaLN tables, for the distinct classes of the batch and as many entries as the decoder computes at once."""
-    logits: int
-    """Logits, and the distribution drawn from, in float64."""
-    workspace: int
-    """What one step (or, if larger, one block's share in filling the tables) needs besides."""
-    laid_out: int
-    """Copies of the projections in the layout that decoding reads, beside the model: on a CPU alone."""
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace + self.laid_out
 
 
 def sampling_bytes(
@@ -70,21 +44,22 @@ def sampling_bytes(
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     computed = 4 if compiled or float32_rows else element
     rows = 2 * batch if guided else batch
-    classes = min(batch, config.num_classes) + guided
+    # Norms that are not adaptive have one row for all classes and entries.
+    classes = min(batch, config.num_classes) + guided if config.conditioning == "adaln" else 1
     at_once = entries_at_once(config, classes, element)
     step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * computed
     cached = 2 * rows * entries * width
     if float8_cache and not compiled:
         # Widened block by block; on a CPU, some rows at a time.
         step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
-    filling = at_once * classes * 8 * width * computed
+    filling = at_once * classes * 8 * width * computed if config.conditioning == "adaln" else 0
     if compiled:
         # An entry's modulations widened; a layer's weights in panels.
         step += _entry_bytes(config, classes, 4) if element != 4 else 0
-        filling += 6 * width**2 * element
+        filling += 6 * width**2 * element if filling else 0
     elif computed != element:
         # A layer's weights widened.
-        filling += 6 * width**2 * computed
+        filling += 6 * width**2 * computed if filling else 0
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
@@ -97,6 +72,8 @@ def sampling_bytes(
 
 def entries_at_once(config: RARConfig, classes: int, element: int) -> int:
     """For how many entries the tables hold so many classes' modulations ("no class" counted), at ``element`` bytes a number."""
+    if config.conditioning != "adaln":
+        return 1
     return min(config.seq_len + 1, max(1, TABLE_BYTES // _entry_bytes(config, classes, element)))
 
 
@@ -122,7 +99,7 @@ def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps:
     keys_read = batch * (_triangle(entries) + _triangle(guided))
     projections = row_entries * (config.depth * (4 * width**2 + 2 * width * hidden) + width * config.codebook_size)
     attention = 2 * config.depth * keys_read * width
-    modulations = (classes + bool(guided)) * entries * (6 * config.depth + 2) * width**2
+    modulations = (classes + bool(guided)) * entries * (6 * config.depth + 2) * width**2 if config.conditioning == "adaln" else 0
     return 2 * (projections + attention + modulations)
 
 

@@ -6,34 +6,8 @@ codebook size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
-
+from rarkit.models.base import TrainingBytes
 from rarkit.models.rar.config import RARConfig
-
-
-@final
-@dataclass(frozen=True)
-class TrainingBytes:
-    """Memory of training on one GPU, by what takes it."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    """AdamW's two moments."""
-    casts: int
-    """The matrices once more, in autocast's type."""
-    activations: int
-    """What the forward pass keeps for the backward pass of one micro-batch."""
-
-    @property
-    def persistent(self) -> int:
-        """What does not depend on the micro-batch."""
-        return self.weights + self.gradients + self.optimizer + self.casts
-
-    @property
-    def total(self) -> int:
-        return self.persistent + self.activations
 
 
 def forward_flops(config: RARConfig) -> int:
@@ -43,14 +17,14 @@ def forward_flops(config: RARConfig) -> int:
     image and entry), and 4·S²·D for each block's attention, counted without regard to causality, which kernels may use.
     """
     width, entries = config.hidden_size, config.seq_len + 1
-    matrices = 4 * width**2 + 2 * width * config.mlp_hidden_size + 6 * width**2
-    head = config.seq_len * (2 * width**2 + width * config.codebook_size)
+    matrices = 4 * width**2 + 2 * width * config.mlp_hidden_size + _modulation_weights(config, 6)
+    head = config.seq_len * (_modulation_weights(config, 2) + width * config.codebook_size)
     return 2 * (config.depth * entries * matrices + head) + config.depth * 4 * entries**2 * width
 
 
 def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> int:
     """FLOPs of one optimizer step: forward, twice that backward, and the blocks once more where they are recomputed."""
-    head = 2 * config.seq_len * (2 * config.hidden_size**2 + config.hidden_size * config.codebook_size)
+    head = 2 * config.seq_len * (_modulation_weights(config, 2) + config.hidden_size * config.codebook_size)
     forward = forward_flops(config)
     return batch_size * (3 * forward + (forward - head if checkpointing else 0))
 
@@ -84,8 +58,12 @@ def training_bytes(
 
 def _matrix_weights(config: RARConfig) -> int:
     width = config.hidden_size
-    block = 10 * width**2 + 2 * width * config.mlp_hidden_size
-    return config.depth * block + 2 * width**2 + width * config.codebook_size
+    block = 4 * width**2 + _modulation_weights(config, 6) + 2 * width * config.mlp_hidden_size
+    return config.depth * block + _modulation_weights(config, 2) + width * config.codebook_size
+
+
+def _modulation_weights(config: RARConfig, parts: int) -> int:
+    return parts * config.hidden_size**2 if config.conditioning == "adaln" else 0
 
 
 def _block_bytes(config: RARConfig, low: bool) -> int:
@@ -93,14 +71,16 @@ def _block_bytes(config: RARConfig, low: bool) -> int:
     width, hidden, dropped = config.hidden_size, config.mlp_hidden_size, int(config.dropout > 0)
     size = 2 if low else 4
     # Of each of the two branches: the norm's input and output, 1 + scale, the modulated, what the gate meets, and dropout's mask.
-    branches = 2 * width * (4 + 4 + size + size + size + dropped)
+    adaptive = config.conditioning == "adaln"
+    # Without modulation: the norm's input and output, autocast's copy of the output, and dropout's mask.
+    branches = 2 * width * ((4 + 4 + size + size + size if adaptive else 4 + 4 + (size if low else 0)) + dropped)
     # q, k, v as they come; q and k normed; what was read. Autocast norms float32 copies, and casts the result back.
     attention = width * (3 * size + 2 * size + size + (2 * 4 if low else 0))
     # Means and deviations of the norms, those of q and k for each head, and the logarithms of attention's sums.
     sums = 4 * (2 * 2 + 4 * config.num_heads + config.num_heads)
     mlp = hidden * (2 * size + dropped)
     # Autocast casts the conditioning for each block; in float32 all share it.
-    modulations = width * (6 * size + (size if low else 0))
+    modulations = width * (6 * size + (size if low else 0)) if adaptive else 0
     return branches + attention + sums + mlp + modulations
 
 

@@ -7,7 +7,7 @@ predicts nothing), D width, V codebook size; M modulations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast, final
 
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from rarkit.attention.base import AttentionFunction
+from rarkit.attention.base import AttentionFunction, Dropout
 from rarkit.attention.sdpa import SDPA, fused_attention
+from rarkit.models.image_model import ImageModel
 from rarkit.models.rar.config import SPARE_STEPS, RARConfig
+from rarkit.models.rar.decoding.prepared import Prepared, prepare
 from rarkit.models.rar.layers import Attend, Block, FinalNorm
 
-PREFIX = 2
-"""Entries before the first token: cls and class."""
-
-
-class OrderedTransformer(nn.Module, ABC):
+class OrderedTransformer(ImageModel, ABC):
     """A class-conditional transformer over image tokens in visiting order. Subclasses say what positions contribute."""
+
+    config: RARConfig
 
     def __init__(self, config: RARConfig, attention: AttentionFunction | None, tables: Mapping[str, int]) -> None:
         """Weights on torch's default device, of undefined content; ``tables`` names the positional tables and their rows."""
@@ -35,12 +35,13 @@ class OrderedTransformer(nn.Module, ABC):
         with torch.device("meta"):
             super().__init__()
             self.config = config
-            self.attention: AttentionFunction = SDPA().build() if attention is None else attention
+            self.attention = SDPA().build() if attention is None else attention
             width = config.hidden_size
             self.cls_token = nn.Parameter(torch.empty(1, 1, width))
             for name, rows in tables.items():
                 self.register_parameter(name, nn.Parameter(torch.empty(1, rows, width)))
-            self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
+            if config.conditioning == "adaln":
+                self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
             self.embeddings = nn.Embedding(config.vocabulary_size, width)
             self.adaln_before_head = FinalNorm(config)
@@ -80,6 +81,12 @@ class OrderedTransformer(nn.Module, ABC):
         """The row of the embedding table that stands for "no class"."""
         return self.config.vocabulary_size - 1
 
+    @property
+    @final
+    def has_modulations(self) -> bool:
+        """Whether norms are adaptive, and depend on class and step."""
+        return self.config.conditioning == "adaln"
+
     @final
     def conditioning(self, class_ids_B: Tensor, start: int, stop: int) -> Tensor:
         """SiLU of the conditioning vectors of sequence entries ``start`` … ``stop − 1`` (cls is entry 0): (B, stop − start, D).
@@ -96,41 +103,45 @@ class OrderedTransformer(nn.Module, ABC):
         orders_BL: Tensor,
         *,
         dropped_B: Tensor | None = None,
+        mask_seeds_B: Tensor | None = None,
         checkpointing: bool = False,
     ) -> Tensor:
-        """Teacher forcing: what the model expects at every step, given the true tokens of the steps before.
-
-        Args:
-            tokens_BL: (B, L) int64 in [0, V), a raster grid of codes.
-            labels_B: (B,) int64 in [0, C).
-            orders_BL: (B, L), or (L,) for all alike; int64, the raster index visited at each step.
-            dropped_B: (B,) bool; true where the sample is to be seen as having no class.
-            checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again.
-
-        Returns:
-            logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
-        """
+        """See ``ImageModel.forward``."""
         class_ids_B = self.class_ids(labels_B, dropped_B)
         visited_BL = tokens_BL.gather(1, orders_BL.expand_as(tokens_BL))
         ids_BL = torch.cat([class_ids_B[:, None], visited_BL[:, :-1]], dim=1)
         cls_B1D = self.cls_token.expand(len(ids_BL), -1, -1)
         x_BSD = torch.cat([cls_B1D, self.embeddings(ids_BL)], dim=1) + self.positions(orders_BL)
-        activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1])
-        attend = partial(self.attention, causal=True, dropout=self.config.attention_dropout if self.training else 0.0)
-        for block in self.layers:
+        activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1]) if self.has_modulations else None
+        for layer, block in enumerate(self.layers):
+            attend = partial(self.attention, causal=True, dropout=self._dropout(mask_seeds_B, layer))
             if checkpointing:
                 x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, attend, use_reentrant=False)
             else:
                 x_BSD = _run_block(block, x_BSD, activated_BSD, attend)
-        return self.head(x_BSD[:, 1:], self.adaln_before_head.modulations(activated_BSD[:, 1:]))
+        final_BSM = None if activated_BSD is None else self.adaln_before_head.modulations(activated_BSD[:, 1:])
+        return self.head(x_BSD[:, 1:], final_BSM)
 
     @final
-    def head(self, x_BSD: Tensor, modulations_BSM: Tensor) -> Tensor:
+    def _dropout(self, mask_seeds_B: Tensor | None, layer: int) -> Dropout | None:
+        if not self.training or self.config.attention_dropout == 0:
+            return None
+        assert mask_seeds_B is not None, "training with attention dropout needs mask_seeds_B"
+        return Dropout(self.config.attention_dropout, mask_seeds_B, layer)
+
+    @final
+    def head(self, x_BSD: Tensor, modulations_BSM: Tensor | None) -> Tensor:
         """Logits (B, S, V) of entries that came out of the last block."""
         logits_BSV: Tensor = self.lm_head(self.adaln_before_head(x_BSD, modulations_BSM))
         return logits_BSV
 
+    @final
+    def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
+        """Lays the weights out for decoding; see ``rarkit.models.rar.decoding.prepared.prepare``."""
+        return prepare(self, self, int8=int8, float8_cache=float8_cache, compiled=compiled)
 
-def _run_block(block: Block, x_BSD: Tensor, activated_BSD: Tensor, attend: Attend) -> Tensor:
-    out_BSD: Tensor = block(x_BSD, block.modulations(activated_BSD), attend)
+
+def _run_block(block: Block, x_BSD: Tensor, activated_BSD: Tensor | None, attend: Attend) -> Tensor:
+    modulations_BSM = None if activated_BSD is None else block.modulations(activated_BSD)
+    out_BSD: Tensor = block(x_BSD, modulations_BSM, attend)
     return out_BSD

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import Read, cache_shape, narrowed
 
 try:
@@ -26,7 +26,7 @@ class FixedReads(ABC):
     """The cache of a batch and the attention over its filled part."""
 
     @abstractmethod
-    def __init__(self, prepared: Prepared, rows: int) -> None:
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
         """Allocates the cache for that many rows."""
 
     @abstractmethod
@@ -44,11 +44,11 @@ class FixedReads(ABC):
 class MaskedReads(FixedReads):
     """Scaled dot product attention over a whole bucket, with a mask; for any device, dtype and cache."""
 
-    def __init__(self, prepared: Prepared, rows: int) -> None:
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
         # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
-        shape = cache_shape(prepared.model.config, rows)
-        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=prepared.model.cls_token.device)
-        self.dtype, self.heads = prepared.rows_dtype, prepared.model.config.num_heads
+        shape = cache_shape(weights.model.config, rows)
+        self.kv = torch.zeros(shape, dtype=weights.cache_dtype, device=weights.model.cls_token.device)
+        self.dtype, self.heads = weights.rows_dtype, weights.model.config.num_heads
 
     def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
         hidden_T = torch.arange(length, device=entry_1.device) > entry_1
@@ -76,11 +76,11 @@ class MaskedReads(FixedReads):
 class FlashReads(FixedReads):
     """Flash-decoding: PyTorch's flash kernel splits the keys of one query among processors, and reads just the filled entries."""
 
-    def __init__(self, prepared: Prepared, rows: int) -> None:
-        config, device = prepared.model.config, prepared.model.cls_token.device
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
+        config, device = weights.model.config, weights.model.cls_token.device
         self.entries = config.seq_len + 1
         shape = (config.depth, 2, rows, self.entries, config.num_heads, config.head_size)
-        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=device)
+        self.kv = torch.zeros(shape, dtype=weights.cache_dtype, device=device)
         self.row_starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
 
     def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
@@ -99,15 +99,15 @@ class FlashReads(FixedReads):
         return read
 
 
-def fixed_reads_for(prepared: Prepared) -> type[FixedReads]:
+def fixed_reads_for(weights: DecodingWeights) -> type[FixedReads]:
     """Flash-decoding where this PyTorch has it for such a GPU, dtype and cache; else masked attention."""
-    model = prepared.model
+    model = weights.model
     dtype, device = model.cls_token.dtype, model.cls_token.device
     serves = (
         varlen_attn is not None
         and "seqused_k" in (varlen_attn.__kwdefaults__ or {})
         and dtype in (torch.bfloat16, torch.float16)
-        and prepared.cache_dtype == dtype
+        and weights.cache_dtype == dtype
         and model.config.head_size % 8 == 0
         and device.type == "cuda"
         and torch.version.cuda is not None

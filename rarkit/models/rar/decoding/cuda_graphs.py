@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rarkit.models.rar.decoding.cuda_attention import fixed_reads_for
 from rarkit.models.rar.decoding.modulations import Modulations
-from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import Steps, one_step
 
 BUCKET = 64
@@ -28,13 +28,13 @@ class CapturedSteps(Steps):
     this to the plain decoder.
     """
 
-    def __init__(self, prepared: Prepared, rows: int) -> None:
-        model = prepared.model
-        self.prepared, self.config = prepared, model.config
-        self.modulations = Modulations(prepared, min(rows, model.config.num_classes + 1))
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
+        model = weights.model
+        self.weights, self.config = weights, model.config
+        self.modulations = Modulations(weights, min(rows, model.config.num_classes + 1))
         self.row_R = torch.zeros(rows, dtype=torch.int64, device=model.cls_token.device)
         self.positions_SD = model.cls_token.new_zeros(model.config.seq_len + 1, model.config.hidden_size)
-        self.reads = fixed_reads_for(prepared)(prepared, rows)
+        self.reads = fixed_reads_for(weights)(weights, rows)
         self.x_RD = model.cls_token.new_zeros(rows, model.config.hidden_size)
         self.entry_1, self.slot_1 = (torch.zeros(1, dtype=torch.int64, device=self.x_RD.device) for _ in range(2))
         self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
@@ -43,14 +43,14 @@ class CapturedSteps(Steps):
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
         self.modulations.begin(class_ids_R)
         self.row_R.copy_(self.modulations.row_R)
-        self.positions_SD.copy_(self.prepared.model.positions(order_L))
+        self.positions_SD.copy_(self.weights.model.positions(order_L))
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         rows, length = len(x_RD), min(BUCKET * (entry // BUCKET + 1), self.config.seq_len + 1)
         self.modulations.reach(entry)
         self.x_RD[:rows].copy_(x_RD)
         self.entry_1.fill_(entry)
-        self.slot_1.fill_(entry - self.modulations.start)
+        self.slot_1.fill_(self.modulations.slot(entry))
         key = (rows, length)
         if key in self.graphs:
             graph, logits_RV = self.graphs[key]
@@ -73,4 +73,4 @@ class CapturedSteps(Steps):
         modulations = self.modulations.at(self.modulations.table_EUM.index_select(0, self.slot_1)[0], row_R)
         position_1D = self.positions_SD.index_select(0, self.entry_1)
         read = self.reads.at(self.entry_1, rows, length)
-        return one_step(self.prepared, self.x_RD[:rows] + position_1D, modulations, read)
+        return one_step(self.weights, self.x_RD[:rows] + position_1D, modulations, read)

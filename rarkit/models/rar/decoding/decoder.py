@@ -11,11 +11,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rarkit.models.rar.transformer import PREFIX, OrderedTransformer
+from rarkit.models.rar.layers import PREFIX
 from rarkit.sampling.decoder import Decoder, guide, guided_steps
 from rarkit.models.rar.decoding.cuda_graphs import CapturedSteps
 from rarkit.models.rar.decoding.native_steps import CompiledSteps
-from rarkit.models.rar.decoding.prepared import Prepared, prepare
+from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import DenseSteps, SlicedSteps, Steps
 
 
@@ -23,17 +23,17 @@ from rarkit.models.rar.decoding.steps import DenseSteps, SlicedSteps, Steps
 class CachedDecoder(Decoder):
     """One new entry a step, both branches of guidance in one batch; the unconditional one goes when no step needs it any more."""
 
-    def __init__(self, model: OrderedTransformer | Prepared, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
-        prepared = model if isinstance(model, Prepared) else prepare(model)
-        self.model, self.scales, self.batch = prepared.model, scales, len(labels_B)
+    def __init__(self, weights: DecodingWeights, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
+        """The arguments behind the weights are those of ``Decodable.decoder``."""
+        self.model, self.scales, self.batch = weights.model, scales, len(labels_B)
         self.guided_steps = guided_steps(scales)
         class_ids_R = self.model.class_ids(labels_B)
         if self.guided_steps:
             class_ids_R = torch.cat([class_ids_R, torch.full_like(class_ids_R, self.model.no_class_id)])
         self.class_ids_R = class_ids_R
-        self.prepared, self.rows = prepared, len(class_ids_R)
-        spare = prepared.spare.pop(self.rows, None)
-        self.steps: Steps = steps_for(prepared)(prepared, self.rows) if spare is None else spare
+        self.weights, self.rows = weights, len(class_ids_R)
+        spare = weights.spare.pop(self.rows, None)
+        self.steps: Steps = steps_for(weights)(weights, self.rows) if spare is None else spare
         self.steps.begin(class_ids_R, order_L)
 
     def logits(self, step: int, previous_B: Tensor | None) -> Tensor:
@@ -47,17 +47,17 @@ class CachedDecoder(Decoder):
         logits_RV = self.steps.advance(x_RD, step + PREFIX - 1).to(torch.float32, copy=True)
         if step == len(self.scales) - 1:
             # The next batch of this size takes over memory and graphs; those of other sizes are not kept beside it.
-            self.prepared.spare.clear()
-            self.prepared.spare[self.rows] = self.steps
+            self.weights.spare.clear()
+            self.weights.spare[self.rows] = self.steps
         if not guided:
             return logits_RV
         return guide(logits_RV[: self.batch], logits_RV[self.batch :], self.scales[step])
 
 
-def steps_for(prepared: Prepared) -> type[Steps]:
+def steps_for(weights: DecodingWeights) -> type[Steps]:
     """Kernels chosen for one query, where the model's attention is PyTorch's choice; else the attention that was asked for."""
-    if not prepared.model.attends_with_pytorch:
+    if not weights.model.attends_with_pytorch:
         return SlicedSteps
-    if prepared.kernels is not None:
+    if weights.kernels is not None:
         return CompiledSteps
-    return CapturedSteps if prepared.model.cls_token.is_cuda else DenseSteps
+    return CapturedSteps if weights.model.cls_token.is_cuda else DenseSteps

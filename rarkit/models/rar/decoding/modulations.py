@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rarkit.models.rar.layers import Block, FinalNorm
 from rarkit.models.rar.sampling_costs import entries_at_once
-from rarkit.models.rar.decoding.prepared import Prepared
+from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.projections import compiled_projection, product, rows_dtype
 
 
@@ -23,28 +23,39 @@ class Modulations:
     """A table for the distinct classes of a batch, computed for many entries at once in large matrix products.
 
     The norms' own weights are folded in: what stands for a scale is ``weight · (1 + scale)``, for a shift
-    ``bias · (1 + scale) + shift``. The table never moves in memory.
+    ``bias · (1 + scale) + shift``. The table never moves in memory. Where norms are not adaptive, it has one row for all classes
+    and entries: the norms' own weights, and gates of 1.
     """
 
-    def __init__(self, prepared: Prepared, classes: int) -> None:
+    def __init__(self, weights: DecodingWeights, classes: int) -> None:
         """A table for at most that many distinct classes, "no class" counted."""
-        model = self.model = prepared.model
-        self.dtype, self.filled_dtype = prepared.rows_dtype, rows_dtype(model.cls_token)
-        self.kernels = prepared.kernels
+        model = self.model = weights.model
+        self.dtype, self.filled_dtype = weights.rows_dtype, rows_dtype(model.cls_token)
+        self.kernels = weights.kernels
         config = model.config
         self.last = config.seq_len + 1
-        self.entries = entries_at_once(config, classes, model.cls_token.element_size())
+        if model.has_modulations:
+            self.entries = entries_at_once(config, classes, model.cls_token.element_size())
+        else:
+            self.entries = classes = 1
         self.widths = [6 * config.hidden_size] * config.depth + [2 * config.hidden_size]
         self.table_EUM = model.cls_token.new_empty(self.entries, classes, sum(self.widths))
 
     def begin(self, class_ids_R: Tensor) -> None:
         """A new batch: (R,) int64 rows of the embedding table."""
-        self.distinct_U, self.row_R = torch.unique(class_ids_R, return_inverse=True)
         self.start = self.stop = 0
+        if self.model.has_modulations:
+            self.distinct_U, self.row_R = torch.unique(class_ids_R, return_inverse=True)
+        else:
+            self.row_R = torch.zeros_like(class_ids_R)
 
     def reach(self, entry: int) -> None:
         """Makes sure that the table holds this entry. Entries are asked for in rising order."""
         if entry < self.stop:
+            return
+        if not self.model.has_modulations:
+            self.stop = self.last
+            self._fill_with_norms()
             return
         self.start, self.stop = entry, min(entry + self.entries, self.last)
         activated_EUD = self.model.conditioning(self.distinct_U, self.start, self.stop).transpose(0, 1).to(self.filled_dtype)
@@ -57,13 +68,30 @@ class Modulations:
         filled_EUM.chunk(2, dim=-1)[0].add_(1)
         final_EUM.copy_(filled_EUM)
 
+    def slot(self, entry: int) -> int:
+        """Where in the table an entry stands that ``reach`` was called for."""
+        return entry - self.start if self.model.has_modulations else 0
+
     def of(self, entry: int) -> Sequence[Tensor]:
         """An entry's modulations (U, M), as ``at`` has them for rows: ``row_R`` says which row of the table is whose."""
-        return self.table_EUM[entry - self.start].to(self.dtype).split_with_sizes(self.widths, dim=-1)
+        return self.table_EUM[self.slot(entry)].to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
     def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
         """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
         return table_UM.index_select(0, row_R).to(self.dtype).split_with_sizes(self.widths, dim=-1)
+
+    def _fill_with_norms(self) -> None:
+        *tables, final_EUM = self.table_EUM.split_with_sizes(self.widths, dim=-1)
+        for block, table_EUM in zip(self.model.layers, tables, strict=True):
+            for (shift_EUD, scale_EUD, gate_EUD), norm in zip(
+                (table_EUM.chunk(6, dim=-1)[:3], table_EUM.chunk(6, dim=-1)[3:]), (block.norm1, block.norm2), strict=True
+            ):
+                shift_EUD.copy_(norm.bias)
+                scale_EUD.copy_(norm.weight)
+                gate_EUD.fill_(1)
+        scale_EUD, shift_EUD = final_EUM.chunk(2, dim=-1)
+        scale_EUD.copy_(self.model.adaln_before_head.norm_final.weight)
+        shift_EUD.copy_(self.model.adaln_before_head.norm_final.bias)
 
     def _modulations(self, layer: Block | FinalNorm, activated_EUD: Tensor) -> Tensor:
         linear, x_RD = cast(nn.Linear, layer.adaLN_modulation[1]), activated_EUD.flatten(0, 1)

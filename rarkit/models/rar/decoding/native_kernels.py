@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.errors import CapabilityError, RarkitWarning
-from rarkit.files.locations import cache_folder, replacing
+from rarkit.files.atomic import replacing
+from rarkit.files.locations import cache_folder
 
 SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp")
@@ -182,7 +183,7 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def kernels() -> Kernels:
+def compiled_kernels() -> Kernels:
     """The kernels, compiled for this processor once and kept in the user's cache folder.
 
     Raises:
@@ -243,7 +244,6 @@ def _loaded(command: list[str], library: Path) -> Kernels:
     # A library that was cut off would kill the process: what is whole ends with the digest of all before, which the loader ignores.
     content = library.read_bytes() if library.exists() else b""
     if content[-DIGEST_BYTES:] != hashlib.sha256(content[:-DIGEST_BYTES]).digest():
-        library.parent.mkdir(parents=True, exist_ok=True)
         # Under another name until it is whole: others may be compiling it too.
         with replacing(library) as begun:
             _ran([*command, "-o", str(begun)])

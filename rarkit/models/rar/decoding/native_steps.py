@@ -18,14 +18,14 @@ class CompiledSteps(EagerSteps):
     """The compiled kernels: five calls a block, and they read exactly what is filled."""
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
-        prepared, config, kernels, modulations = self.prepared, self.model.config, self.prepared.kernels, self.modulations
+        weights, config, kernels, modulations = self.weights, self.model.config, self.weights.kernels, self.modulations
         assert kernels is not None
         assert modulations is not None
         eps, row_R = config.layer_norm_eps, modulations.row_R
         modulations.reach(entry)
         *tables, final_UM = modulations.of(entry)
         x_RD = (x_RD + self.positions_SD[entry]).float()
-        for layer, (block, table_UM) in enumerate(zip(prepared.blocks, tables, strict=True)):
+        for layer, (block, table_UM) in enumerate(zip(weights.blocks, tables, strict=True)):
             qkv, proj, fc1_gelu, fc2 = (cast(CompiledLinear, one) for one in (block.qkv, block.proj, block.fc1_gelu, block.fc2))
             shift1, scale1, gate1, shift2, scale2, gate2 = table_UM.chunk(6, dim=-1)
             qkv_R3NK = qkv(x_RD, Modulation(shift1, scale1, row_R, eps)).view(-1, 3, config.num_heads, config.head_size)
@@ -33,4 +33,4 @@ class CompiledSteps(EagerSteps):
             x_RD = proj(read_RNK.flatten(1), residual=Residual(x_RD, gate1, row_R))
             x_RD = fc2(fc1_gelu(x_RD, Modulation(shift2, scale2, row_R, eps)), residual=Residual(x_RD, gate2, row_R))
         scale_UD, shift_UD = final_UM.chunk(2, dim=-1)
-        return cast(CompiledLinear, prepared.head)(x_RD, Modulation(shift_UD, scale_UD, row_R, eps))
+        return cast(CompiledLinear, weights.head)(x_RD, Modulation(shift_UD, scale_UD, row_R, eps))

@@ -19,7 +19,7 @@ from torch.nn import functional
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sampling_costs import WIDENED_BYTES
 from rarkit.models.rar.decoding.modulations import Modulations
-from rarkit.models.rar.decoding.prepared import Prepared, PreparedBlock
+from rarkit.models.rar.decoding.weights import BlockWeights, DecodingWeights
 
 Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
@@ -32,7 +32,7 @@ class Steps(ABC):
     """The entries of a batch, one after the other."""
 
     @abstractmethod
-    def __init__(self, prepared: Prepared, rows: int) -> None:
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
         """Allocates what batches of that many rows need."""
 
     @abstractmethod
@@ -65,28 +65,28 @@ def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.clamp(-most, most).to(dtype)
 
 
-def one_step(prepared: Prepared, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
+def one_step(weights: DecodingWeights, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
     """(R, D) of one entry, positions added, to the logits (R, V) after it; ``modulations`` of the blocks, then the final norm."""
-    x_RD = x_RD.to(prepared.rows_dtype)
-    for layer, block in enumerate(prepared.blocks):
-        x_RD = _block(prepared, layer, block, x_RD, modulations[layer], read)
+    x_RD = x_RD.to(weights.rows_dtype)
+    for layer, block in enumerate(weights.blocks):
+        x_RD = _block(weights, layer, block, x_RD, modulations[layer], read)
     scale_RD, shift_RD = modulations[-1].chunk(2, dim=-1)
-    return prepared.head(_modulated(prepared, x_RD, shift_RD, scale_RD))
+    return weights.head(_modulated(weights, x_RD, shift_RD, scale_RD))
 
 
-def _block(prepared: Prepared, layer: int, block: PreparedBlock, x_RD: Tensor, modulations_RM: Tensor, read: Read) -> Tensor:
+def _block(weights: DecodingWeights, layer: int, block: BlockWeights, x_RD: Tensor, modulations_RM: Tensor, read: Read) -> Tensor:
     shift1, scale1, gate1, shift2, scale2, gate2 = modulations_RM.chunk(6, dim=-1)
-    config = prepared.model.config
-    qkv_R3NK = block.qkv(_modulated(prepared, x_RD, shift1, scale1)).view(-1, 3, config.num_heads, config.head_size)
+    config = weights.model.config
+    qkv_R3NK = block.qkv(_modulated(weights, x_RD, shift1, scale1)).view(-1, 3, config.num_heads, config.head_size)
     # Values too, for nothing: less than it takes to copy queries and keys out of between them.
     normed_R2NK = functional.layer_norm(qkv_R3NK, (config.head_size,), eps=config.layer_norm_eps)[:, :2]
     q_RNK, k_RNK = block.qk_bias_2NK.addcmul(normed_R2NK, block.qk_weight_2NK).unbind(1)
     x_RD = x_RD.addcmul(gate1, block.proj(read(layer, q_RNK, k_RNK, qkv_R3NK[:, 2]).flatten(1)))
-    return x_RD.addcmul(gate2, block.fc2(block.fc1_gelu(_modulated(prepared, x_RD, shift2, scale2))))
+    return x_RD.addcmul(gate2, block.fc2(block.fc1_gelu(_modulated(weights, x_RD, shift2, scale2))))
 
 
-def _modulated(prepared: Prepared, x_RD: Tensor, shift_RD: Tensor, scale_RD: Tensor) -> Tensor:
-    config = prepared.model.config
+def _modulated(weights: DecodingWeights, x_RD: Tensor, shift_RD: Tensor, scale_RD: Tensor) -> Tensor:
+    config = weights.model.config
     # The norm's own weights are folded into shift and scale.
     return shift_RD.addcmul(functional.layer_norm(x_RD, (config.hidden_size,), eps=config.layer_norm_eps), scale_RD)
 
@@ -96,19 +96,19 @@ class EagerSteps(Steps, ABC):
 
     spare_blocks: ClassVar[int] = 0
 
-    def __init__(self, prepared: Prepared, rows: int) -> None:
-        self.prepared, self.model = prepared, prepared.model
+    def __init__(self, weights: DecodingWeights, rows: int) -> None:
+        self.weights, self.model = weights, weights.model
         self.modulations: Modulations | None = None
         depth, *block = cache_shape(self.model.config, rows)
         # Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
         shape = (depth + self.spare_blocks, *block)
-        self.kv = torch.zeros(shape, dtype=prepared.cache_dtype, device=self.model.cls_token.device)
+        self.kv = torch.zeros(shape, dtype=weights.cache_dtype, device=self.model.cls_token.device)
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
-        classes = len(set(class_ids_R.tolist()))
+        classes = len(set(class_ids_R.tolist())) if self.model.has_modulations else 1
         # The memory of the batch before, where it fits: new memory costs time until all of it has been touched once.
         if self.modulations is None or self.modulations.table_EUM.shape[1] != classes:
-            self.modulations = Modulations(self.prepared, classes)
+            self.modulations = Modulations(self.weights, classes)
         self.modulations.begin(class_ids_R)
         self.positions_SD = self.model.positions(order_L)
 
@@ -119,9 +119,9 @@ class PyTorchSteps(EagerSteps):
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         assert self.modulations is not None
         self.modulations.reach(entry)
-        table_UM = self.modulations.table_EUM[entry - self.modulations.start]
+        table_UM = self.modulations.table_EUM[self.modulations.slot(entry)]
         modulations = self.modulations.at(table_UM, self.modulations.row_R[: len(x_RD)])
-        return one_step(self.prepared, x_RD + self.positions_SD[entry], modulations, partial(self.read, entry))
+        return one_step(self.weights, x_RD + self.positions_SD[entry], modulations, partial(self.read, entry))
 
     @abstractmethod
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class DenseSteps(PyTorchSteps):
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         if entry == self.laid_out:
             self._lay_out(min(entry + ENTRIES_MORE, self.model.config.seq_len + 1))
-            self.mask_11S = torch.full((1, 1, self.laid_out), float("-inf"), dtype=self.prepared.rows_dtype)
+            self.mask_11S = torch.full((1, 1, self.laid_out), float("-inf"), dtype=self.weights.rows_dtype)
         self.mask_11S[..., : entry + 1] = 0
         return super().advance(x_RD, entry)
 
