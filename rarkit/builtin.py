@@ -15,6 +15,8 @@ from rarkit.datasets.webdataset import WebDataset
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.features.inception import Inception
+from rarkit.models.base import ModelFamily
+from rarkit.models.rar.family import RARFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.constant import Constant
 from rarkit.permutation_schedules.cosine import Cosine
@@ -62,3 +64,8 @@ def rarkit_datasets() -> list[type[Dataset]]:
 @hookimpl
 def rarkit_feature_extractors() -> list[type[FeatureExtractor]]:
     return [Classifier, Inception]
+
+
+@hookimpl
+def rarkit_models() -> list[type[ModelFamily]]:
+    return [RARFamily]

@@ -14,10 +14,10 @@ import fsspec
 from pydantic import BaseModel, ValidationError
 
 from rarkit.errors import RecipeError, closest, did_you_mean
-from rarkit.recipe.schema import PART_TABLES, Recipe, recipe_model
+from rarkit.recipe.schema import Recipe, recipe_model, with_default_names
 from rarkit.registry.component import Placed
-from rarkit.registry.loader import registry
-from rarkit.registry.registry import Parts
+from rarkit.registry.kinds import TABLES, Parts
+from rarkit.registry.loader import parts as installed_parts
 
 OPTION = "--set"
 """How messages name a setting that came from no file."""
@@ -41,15 +41,16 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: boo
         override(tables, assignment)
         table, _, key = assignment.partition("=")[0].strip().rpartition(".")
         texts = {f"{OPTION} {assignment}": f"[{table}]\n{key} ="} | texts
-    recipe = parse_recipe(tables, registry(strict=strict_plugins), path, texts)
+    recipe = parse_recipe(tables, installed_parts(strict=strict_plugins), path, texts)
     return recipe.named(PurePosixPath(path).stem, shlex.join(["rarkit", "run", path, *(f"--set={one}" for one in overrides)]))
 
 
 def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:
     """Validates a recipe given as nested dictionaries; the arguments behind ``parts`` serve the messages alone."""
+    tables = with_default_names(dict(tables))
     problems = _unknown_parts(tables, parts)
     try:
-        recipe = _model(parts).model_validate(dict(tables))
+        recipe = _model(parts).model_validate(tables)
     except ValidationError as error:
         problems = {**_problems(error, parts, list(problems)), **problems}
     if problems:
@@ -153,7 +154,7 @@ def override(tables: dict[str, Any], assignment: str) -> None:
             raise RecipeError(f"--set {assignment!r}: {key!r} is {below!r}, not a table")
         table = below
     # Another part has other settings: those of the part that was named before would only be refused.
-    if keys[-1] == "name" and ".".join(keys[:-1]) in PART_TABLES and table.get("name") != value:
+    if keys[-1] == "name" and ".".join(keys[:-1]) in TABLES and table.get("name") != value:
         table.clear()
     table[keys[-1]] = value
 
@@ -164,10 +165,10 @@ def override(tables: dict[str, Any], assignment: str) -> None:
 def _unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
     """A message for each part table that names nothing that is installed, by dotted path."""
     problems = {}
-    for path, kind in PART_TABLES.items():
+    for path, kind in TABLES.items():
         table = _at(tables, path.split("."))
         if isinstance(table, Mapping):
-            registry_of_kind = parts.of_kind(kind)
+            registry_of_kind = parts.of_kind(kind.name)
             part_name = table.get("name")
             if part_name is None:
                 problems[f"{path}.name"] = f"missing: say which one. Installed: {', '.join(registry_of_kind)}."

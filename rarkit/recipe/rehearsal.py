@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 
 from rarkit.datasets.generated import Generated
-from rarkit.models.rar.sizes import PRESETS
 from rarkit.recipe.schema import Recipe
-from rarkit.recipe.sections import ModelSettings
 
 STEPS, BATCH, SAMPLES = 4, 2, 8
 IMAGES, LARGE_IMAGES = 64, 4
 """Images to train on: few of large ones, but enough of small ones for a tokenizer to learn from."""
-HEAD_SIZE, DEPTH = 16, 2
 
 
 def rehearsal(recipe: Recipe) -> Recipe:
@@ -27,8 +24,6 @@ def rehearsal(recipe: Recipe) -> Recipe:
         DatasetError: size and classes of the images are not known without the data.
     """
     info = recipe.dataset.info()
-    model = recipe.model
-    heads = model.num_heads or (PRESETS[model.preset].num_heads if model.preset else 1)
     classes = np.unique(np.linspace(0, info.num_classes - 1, SAMPLES).round().astype(int)).tolist()
     changes: dict[str, Any] = {
         "title": f"Rehearsal: {recipe.title}",
@@ -41,14 +36,7 @@ def rehearsal(recipe: Recipe) -> Recipe:
             test_images=LARGE_IMAGES,
         ),
         "tokenizer": recipe.tokenizer.rehearsed(),
-        "model": ModelSettings(
-            hidden_size=HEAD_SIZE * heads,
-            depth=DEPTH,
-            num_heads=heads,
-            dropout=model.dropout,
-            attention_dropout=model.attention_dropout,
-            class_dropout=model.class_dropout,
-        ),
+        "model": recipe.model.rehearsed(),
     }
     if recipe.train is not None:
         quick = {

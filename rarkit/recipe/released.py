@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
-from rarkit.registry.loader import registry
+from rarkit.registry.loader import parts
 
 RELEASED: dict[str, tuple[float, float, float]] = {
     "rar_b": (1.0, 16.0, 2.75),
@@ -45,4 +45,4 @@ def released_recipe(preset: str, weights: str, tokenizer: str) -> Recipe:
             "npz": True,
         },
     }
-    return parse_recipe(tables, registry(), "released recipe").named(f"{preset}_released")
+    return parse_recipe(tables, parts(), "released recipe").named(f"{preset}_released")

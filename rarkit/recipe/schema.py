@@ -12,24 +12,18 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, create_model, model_val
 from rarkit.attention.base import AttentionBackend
 from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.base import Dataset
+from rarkit.errors import RecipeError
+from rarkit.evaluation.settings import EvaluateSettings
+from rarkit.models.base import ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
-from rarkit.permutation_schedules.linear import Linear
-from rarkit.recipe.sections import EvaluateSettings, ModelSettings, SampleSettings, TrainSettings
 from rarkit.registry.component import Component, Settings
-from rarkit.registry.registry import Parts, Registry
+from rarkit.registry.kinds import KINDS, TABLES, Parts
+from rarkit.registry.registry import Registry
+from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
-
-PART_TABLES = {
-    "dataset": "datasets",
-    "tokenizer": "tokenizers",
-    "scan_order": "scan_orders",
-    "permutation_schedule": "permutation_schedules",
-    "attention": "attention_backends",
-    "evaluate.features": "feature_extractors",
-}
-"""Which table of a recipe names a part of which kind."""
+from rarkit.training.settings import TrainSettings
 
 
 class Recipe(Settings, ABC):
@@ -45,12 +39,12 @@ class Recipe(Settings, ABC):
     """Images to grids of codes, and back."""
     scan_order: SerializeAsAny[ScanOrder] = Raster()
     """In which order the grid is visited when nothing is random."""
-    permutation_schedule: SerializeAsAny[PermutationSchedule] = Linear()
-    """How the share of random permutations falls over training."""
+    permutation_schedule: SerializeAsAny[PermutationSchedule] | None = None
+    """How the share of random permutations falls over training; the model family's own unless given (of ``rar``: ``linear``)."""
     attention: SerializeAsAny[AttentionBackend] = SDPA()
     """The attention kernel."""
-    model: ModelSettings
-    """The transformer."""
+    model: SerializeAsAny[ModelFamily]
+    """How tokens become logits; ``rar`` unless ``name`` says otherwise."""
     train: TrainSettings | None = None
     """Training; left out where ``model.weights`` names a checkpoint."""
     sample: SampleSettings | None = None
@@ -93,7 +87,29 @@ class Recipe(Settings, ABC):
             raise ValueError("[evaluate] compares samples: add a [sample] table (it may be empty)")
         if self.sample is not None and self.sample.classes is not None and len(set(self.sample.classes)) < len(self.sample.classes):
             raise ValueError("sample.classes names a class twice: per_class says how many images of each")
+        if self.permutation_schedule is not None:
+            try:
+                self.model.check_schedule(self.permutation_schedule)
+            except RecipeError as error:
+                raise ValueError(str(error)) from error
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_defaults(cls, tables: Any) -> Any:
+        return with_default_names(tables)
+
+
+def with_default_names(tables: Any) -> Any:
+    """The same tables, in which a part that has a default name is named: ``[model]`` without ``name`` is a ``rar``."""
+    if not isinstance(tables, dict):
+        return tables
+    named = dict(tables)
+    for kind in TABLES.values():
+        table = named.get(kind.table)
+        if kind.default is not None and isinstance(table, dict) and "name" not in table:
+            named[kind.table] = {"name": kind.default, **table}
+    return named
 
 
 def recipe_model(parts: Parts) -> type[Recipe]:
@@ -105,7 +121,7 @@ def recipe_model(parts: Parts) -> type[Recipe]:
         features=_field(EvaluateSettings, "features", parts.feature_extractors),
     )
     tables: dict[str, Any] = {
-        table: _field(Recipe, table, parts.of_kind(kind)) for table, kind in PART_TABLES.items() if "." not in table
+        kind.table: _field(Recipe, kind.table, parts.of_kind(kind.name)) for kind in KINDS.values() if "." not in kind.table
     }
     evaluate_field = Recipe.model_fields["evaluate"]
     tables["evaluate"] = (evaluate | None, Field(default=None, description=evaluate_field.description))
@@ -114,10 +130,11 @@ def recipe_model(parts: Parts) -> type[Recipe]:
 
 def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[Any, Any]:
     """The annotation and field of a part table; its default stays the base's."""
-    found = base.model_fields[name]
+    base_field = base.model_fields[name]
     classes: list[type[Component]] = list(registry.values())
-    default = ... if found.is_required() else found.default
-    field = Field(default=default, description=found.description)
-    if len(classes) == 1:
-        return classes[0], field
-    return Annotated[reduce(or_, classes), Field(discriminator="name")], field
+    default = ... if base_field.is_required() else base_field.default
+    field = Field(default=default, description=base_field.description)
+    annotation: Any = classes[0]
+    if len(classes) > 1:
+        annotation = Annotated[reduce(or_, classes), Field(discriminator="name")]
+    return (annotation | None if base_field.default is None and not base_field.is_required() else annotation), field

@@ -1,17 +1,19 @@
-"""A stage: one node of the pipeline, with typed inputs and one cached output."""
+"""A stage: one node of the pipeline. It reads a view and the outputs upstream, and writes one cached output."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
+from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.component import Settings
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 
@@ -19,12 +21,22 @@ STATE = "state_"
 """Before the names of arrays that hold what a part has learned."""
 
 
+class View(Settings, ABC):
+    """All that a stage reads of an experiment, and so all that its fingerprint covers: ``run`` is given nothing else.
+
+    Fields at their default stay out of the fingerprint, and so do those marked ``NotInFingerprint``.
+    """
+
+
+V = TypeVar("V", bound=View)
+
+
 @final
 @dataclass(frozen=True)
-class Work:
+class Work(Generic[V]):
     """What a stage works with."""
 
-    recipe: Recipe
+    view: V
     device: str
     """A torch device string."""
     inputs: Mapping[str, StageOutput]
@@ -38,30 +50,35 @@ class Work:
     """The processes that share the work; the first holds the lock of the output."""
 
 
-class Stage(ABC):
+class Stage(ABC, Generic[V]):
     """Subclasses are final; they import torch and zarr only inside ``run``, so that planning stays quick."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised when the same settings begin to give a different result."""
+    """Raised when the same view begins to give a different result."""
     is_shared: ClassVar[bool] = False
     """Whether every rank calls ``run`` to do its part; else the first does all while the others wait."""
 
     @abstractmethod
-    def wanted(self, recipe: Recipe) -> bool:
-        """Whether the recipe has this stage at all."""
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        """The stages whose outputs it reads; None where the recipe has no such stage."""
 
     @abstractmethod
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        """The stages whose outputs it reads."""
+    def view(self, experiment: Experiment) -> V | None:
+        """What the stage reads of an experiment; None where the recipe has no such stage.
+
+        Raises:
+            DatasetError, WeightsError: data or weights that it depends on are missing.
+        """
 
     @abstractmethod
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        """Everything in the recipe that decides its output, as plain JSON data; ``version`` is added by the planner."""
-
-    @abstractmethod
-    def run(self, work: Work) -> None:
+    def run(self, work: Work[V]) -> None:
         """Writes the output and finishes it. Called again after an interruption, it goes on and ends with the same bits."""
+
+    @final
+    def identity(self, view: V) -> dict[str, Any]:
+        """What decides the output, besides the outputs upstream, as plain JSON data."""
+        return {"version": self.version, **view.identity()}
 
 
 def write_state(output: StageOutput, state: Mapping[str, NDArray[Any]]) -> None:
@@ -76,14 +93,3 @@ def read_state(output: StageOutput | None) -> dict[str, NDArray[Any]]:
         return {}
     names = [name for name in output.record()["arrays"] if name.startswith(STATE)]
     return {name.removeprefix(STATE): output.read_array(name) for name in names}
-
-
-def model_grid(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the grid of tokens of this recipe's images.
-
-    Raises:
-        GridError: tokenizer and images, or scan order and grid, do not go together.
-    """
-    grid = recipe.tokenizer.grid(recipe.dataset.info())
-    recipe.scan_order.check_grid(*grid)
-    return grid

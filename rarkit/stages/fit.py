@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
+from rarkit.datasets.base import Dataset
 from rarkit.randomness import derived_seed
+from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage, Work, write_state
+from rarkit.stages.base import Stage, View, Work, write_state
+from rarkit.tokenizers.base import Tokenizer
 
 
 @final
-class Fit(Stage):
+class FitView(View):
+    """What ``fit`` reads."""
+
+    seed: int
+    dataset: Dataset
+    tokenizer: Tokenizer
+
+
+@final
+class Fit(Stage[FitView]):
     """Training images → what the tokenizer learned."""
 
     name = "fit"
 
-    def wanted(self, recipe: Recipe) -> bool:
-        return recipe.tokenizer.learns
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        return () if recipe.tokenizer.learns else None
 
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        return ()
+    def view(self, experiment: Experiment) -> FitView | None:
+        recipe = experiment.recipe
+        if not recipe.tokenizer.learns:
+            return None
+        return FitView(seed=recipe.seed, dataset=recipe.dataset, tokenizer=recipe.tokenizer)
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        return {"seed": recipe.seed, "dataset": recipe.dataset.identity(), "tokenizer": recipe.tokenizer.identity()}
-
-    def run(self, work: Work) -> None:
-        recipe = work.recipe
-        work.reporter.say(f"fit: training tokenizer {recipe.tokenizer.name!r}")
-        state = recipe.tokenizer.fit(recipe.dataset.open("train"), derived_seed(recipe.seed, "fit tokenizer"))
+    def run(self, work: Work[FitView]) -> None:
+        tokenizer = work.view.tokenizer
+        work.reporter.say(f"fit: training tokenizer {tokenizer.name!r}")
+        state = tokenizer.fit(work.view.dataset.open("train"), derived_seed(work.view.seed, "fit tokenizer"))
         write_state(work.output, state)
         work.output.finish()
