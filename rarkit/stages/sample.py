@@ -1,6 +1,8 @@
 """sample: tokens drawn from the model along the scan order, decoded to images.
 
-A background thread decodes and stores while the next batch is generated; ranks take turns at stretches of chunks.
+A background thread decodes and stores while the next batch is generated; ranks take turns at stretches of chunks. A stretch is
+always generated whole and in the same batches, whichever of its blocks are missing and whoever generates it: so the bits depend
+neither on an interruption nor on the number of ranks, even in types so coarse that they depend on the batch.
 
 Shape letters: M samples, B batch, L tokens of an image, H, W, C image height, width, channels.
 """
@@ -10,25 +12,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import RecipeError
+from rarkit.attention.base import AttentionBackend
+from rarkit.cache.output import StageOutput
+from rarkit.models.base import ModelConfig, ModelFamily
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
-from rarkit.models.rar.sampling_costs import MODEL_DTYPES
+from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.background import Background
-from rarkit.stages.base import Stage, Work, model_grid, read_state
 from rarkit.runtime.progress import Advance
-from rarkit.stages.stretches import Stretch, sample_rows, stretches
-from rarkit.stages.tokenize import decoded, token_dtype
-from rarkit.stages.train import rar_config, trained_model
+from rarkit.sampling.precision import MODEL_DTYPES, SamplingPrecision
+from rarkit.sampling.settings import SampleSettings
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.tokenize import decoded, rows_per_block, token_dtype
+from rarkit.stages.train import trained_model
+from rarkit.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
-    from rarkit.models.rar.transformer import OrderedTransformer
-    from rarkit.recipe.sections import SampleSettings
-    from rarkit.models.rar.decoding.prepared import Prepared
+    from rarkit.models.image_model import ImageModel
+    from rarkit.sampling.decoder import Decodable
 
 ARRAYS = ("tokens", "labels", "images")
 Drawn = tuple[int, NDArray[np.int64]]
@@ -36,41 +44,87 @@ Drawn = tuple[int, NDArray[np.int64]]
 
 
 @final
-class Sample(Stage):
+class ModelSource(View):
+    """The model that is sampled from, or whose likelihoods are measured: trained, or the one whose weights the recipe names."""
+
+    model: ModelFamily
+    config: ModelConfig
+    attention: AttentionBackend
+    precision: SamplingPrecision
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self | None:
+        """That of a recipe's samples; None where it draws none."""
+        recipe = experiment.recipe
+        if recipe.sample is None:
+            return None
+        return cls(
+            model=recipe.model, config=experiment.config, attention=recipe.attention, precision=recipe.sample.precision
+        )
+
+
+@final
+class SampleView(View):
+    """What ``sample`` reads."""
+
+    seed: int
+    settings: SampleSettings
+    source: ModelSource
+    scan_order: ScanOrder
+    grid: Annotated[Grid, NotInFingerprint()]
+    """The number of its cells is in the source's ``config``."""
+    tokenizer: Tokenizer
+    image_shape: tuple[int, int, int]
+    """Height, width, channels: of the data only this counts, so that released weights can be sampled without it."""
+    classes: Annotated[tuple[int, ...], NotInFingerprint()]
+    """Labels; they follow from the settings and the number of classes."""
+    batch_size: int | None = None
+    """Where the samples depend on it: in types coarser than float32 they may."""
+
+    @property
+    def labels_M(self) -> NDArray[np.int64]:
+        """The class asked for of each sample, (M,): ``per_class`` of the first class, then of the next, …"""
+        return np.repeat(np.array(self.classes, dtype=np.int64), self.settings.per_class)
+
+
+@final
+class Sample(Stage[SampleView]):
     """Model → ``tokens`` (M, L) in raster order, ``labels`` (M,), ``images`` (M, H, W, C)."""
 
     name = "sample"
     is_shared = True
 
-    def wanted(self, recipe: Recipe) -> bool:
-        return recipe.sample is not None
-
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        if recipe.sample is None:
+            return None
         return (*(("fit",) if recipe.tokenizer.learns else ()), *(("train",) if recipe.train is not None else ()))
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        assert recipe.sample is not None
-        identity = {"seed": recipe.seed, "sample": recipe.sample.identity(), "scan_order": recipe.scan_order.identity()}
-        if recipe.train is None:
-            identity["model"] = recipe.model.identity()
-            identity["attention"] = recipe.attention.identity()
-            identity["tokenizer"] = recipe.tokenizer.identity()
-            # Of the data only the shape counts, so that released weights can be sampled without it.
-            info = recipe.dataset.info()
-            identity["images"] = [info.height, info.width, info.channels, info.num_classes]
-        return identity
+    def view(self, experiment: Experiment) -> SampleView | None:
+        recipe, source = experiment.recipe, ModelSource.of(experiment)
+        if recipe.sample is None or source is None:
+            return None
+        return SampleView(
+            seed=recipe.seed,
+            settings=recipe.sample,
+            source=source,
+            scan_order=recipe.scan_order,
+            grid=experiment.grid,
+            tokenizer=recipe.tokenizer,
+            image_shape=experiment.image_shape,
+            classes=experiment.sample_classes,
+            batch_size=None if recipe.sample.precision == "float32" else recipe.sample.batch_size,
+        )
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Work[SampleView]) -> None:
         import torch
 
-        recipe, output, ranks = work.recipe, work.output, work.ranks
-        assert recipe.sample is not None
-        batch_size = recipe.sample.batch_size
+        output, ranks = work.output, work.ranks
         if ranks.first:
             _create(work)
         missing = set(ranks.told(lambda: output.missing_blocks(ARRAYS)))
         ranks.check_sees(output)
         layout = output.layout("images")
+        batch_size = work.view.settings.batch_size
         todo = [one for one in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(one.blocks)]
         own = todo[ranks.rank :: ranks.size]
         rows = {block: layout.block_rows(block) for stretch in own for block in stretch.blocks if block in missing}
@@ -84,30 +138,26 @@ class Sample(Stage):
             output.finish()
 
 
-def _create(work: Work) -> None:
+def _create(work: Work[SampleView]) -> None:
     """Declares the arrays. What an earlier run began keeps its chunks, even if this one would cut them otherwise."""
-    recipe, output = work.recipe, work.output
-    assert recipe.sample is not None
-    info, grid, count = recipe.dataset.info(), model_grid(recipe), len(sample_labels(recipe))
+    view, output = work.view, work.output
+    count = len(view.labels_M)
     begun = output.record()["arrays"].get("tokens")
-    image = (info.height, info.width, info.channels)
-    rows = begun["rows"] if begun else sample_rows(count, math.prod(image), recipe.sample.batch_size)
-    output.create("tokens", (count, grid[0] * grid[1]), token_dtype(recipe.tokenizer.codebook_size()), rows)
+    rows = begun["rows"] if begun else sample_rows(count, math.prod(view.image_shape), view.settings.batch_size)
+    output.create("tokens", (count, view.source.config.seq_len), token_dtype(view.source.config.codebook_size), rows)
     output.create("labels", (count,), np.int32, rows)
-    output.create("images", (count, *image), np.uint8, rows)
+    output.create("images", (count, *view.image_shape), np.uint8, rows)
 
 
-def _draw(work: Work, own: list[Stretch], rows: dict[int, tuple[int, int]], advance: Advance) -> None:
+def _draw(work: Work[SampleView], own: list[Stretch], rows: dict[int, tuple[int, int]], advance: Advance) -> None:
     """Generates stretches, and has those of their blocks that are in ``rows`` decoded and stored behind."""
     import torch
 
     from rarkit.sampling import generate
 
-    recipe, ranks = work.recipe, work.ranks
-    assert recipe.sample is not None
-    settings, labels_M = recipe.sample, sample_labels(recipe)
-    order = torch.from_numpy(recipe.scan_order.order(*model_grid(recipe)))
-    model = prepared(sampling_model(work), settings)
+    view, ranks, settings = work.view, work.ranks, work.view.settings
+    labels_M, order_L = view.labels_M, torch.from_numpy(view.scan_order.order(*view.grid))
+    model = prepared(sampling_model(view.source, work.inputs.get("train"), work.device), settings)
     # One batch may wait while another is decoded and a third is generated.
     waiting = max((len(stretch.blocks) for stretch in own), default=1)
     with Background(_storing(work, rows, advance), waiting=waiting, around=_own_stream(work.device)) as behind:
@@ -125,17 +175,9 @@ def _draw(work: Work, own: list[Stretch], rows: dict[int, tuple[int, int]], adva
                     behind.settle()
                 size = stop - start
                 indices = np.arange(start, stop)
+                labels_B = torch.from_numpy(labels_M[indices])
                 tokens_BL = generate(
-                    model,
-                    torch.from_numpy(labels_M[indices]),
-                    order=order,
-                    guidance=settings.guidance,
-                    temperature=settings.temperature,
-                    top_k=settings.top_k,
-                    top_p=settings.top_p,
-                    seed=recipe.seed,
-                    indices=indices,
-                    on_step=heed,
+                    model, labels_B, order=order_L, choice=settings, seed=view.seed, indices=indices, on_step=heed
                 )
                 parts.append(tokens_BL.cpu().numpy())
             tokens = np.concatenate(parts)
@@ -145,16 +187,16 @@ def _draw(work: Work, own: list[Stretch], rows: dict[int, tuple[int, int]], adva
                     behind.put((block, tokens[first - stretch.start : end - stretch.start]))
 
 
-def _storing(work: Work, rows: dict[int, tuple[int, int]], advance: Advance) -> Callable[[Drawn], None]:
+def _storing(work: Work[SampleView], rows: dict[int, tuple[int, int]], advance: Advance) -> Callable[[Drawn], None]:
     """What decodes a block and writes it."""
-    recipe, grid = work.recipe, model_grid(work.recipe)
-    tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-    labels_M = sample_labels(recipe).astype(np.int32)
+    view = work.view
+    tokenizer = view.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+    labels_M = view.labels_M.astype(np.int32)
 
     def store(drawn: Drawn) -> None:
         block, tokens_BL = drawn
         start, stop = rows[block]
-        images = np.concatenate(list(decoded(tokenizer, tokens_BL, grid)))
+        images = np.concatenate(list(decoded(tokenizer, tokens_BL, view.grid)))
         work.output.write_block(block, tokens=tokens_BL, labels=labels_M[start:stop], images=images)
         advance(stop - start)
 
@@ -178,40 +220,58 @@ def _own_stream(device: str) -> Callable[[], Any]:
     return around
 
 
-def sample_labels(recipe: Recipe) -> NDArray[np.int64]:
-    """The class asked for of each sample, (M,): ``per_class`` of the first class, then of the next, …
+def prepared(model: ImageModel, settings: SampleSettings) -> Decodable:
+    """A model of ``sampling_model`` laid out for decoding as the settings ask."""
+    return model.prepare(int8=settings.precision == "int8", float8_cache=settings.kv_cache == "float8")
+
+
+def sampling_model(source: ModelSource, train: StageOutput | None, device: str) -> ImageModel:
+    """The model in eval mode, in the type that its precision asks for: from the train stage, or the weights that it names.
 
     Raises:
-        RecipeError: a class that the dataset does not have.
+        WeightsError, IncompleteError: the weights are missing or damaged.
     """
-    assert recipe.sample is not None
-    known = recipe.dataset.info().num_classes
-    classes = range(known) if recipe.sample.classes is None else recipe.sample.classes
-    unknown = [label for label in classes if label >= known]
-    if unknown:
-        raise RecipeError(
-            f"sample.classes: there is no class {unknown[0]}; dataset {recipe.dataset.name!r} has classes 0 to {known - 1}"
-        )
-    return np.repeat(np.array(classes, dtype=np.int64), recipe.sample.per_class)
-
-
-def prepared(model: OrderedTransformer, settings: SampleSettings) -> Prepared:
-    """A model of ``sampling_model`` laid out for decoding as the settings ask."""
-    from rarkit.sampling import prepare
-
-    return prepare(model, int8=settings.precision == "int8", float8_cache=settings.kv_cache == "float8")
-
-
-def sampling_model(work: Work) -> OrderedTransformer:
-    """The trained model, or the one whose weights the recipe names, in the type that sampling's precision asks for."""
     import torch
 
-    recipe = work.recipe
-    assert recipe.sample is not None
-    dtype = getattr(torch, MODEL_DTYPES[recipe.sample.precision])
-    if recipe.train is not None:
-        return trained_model(work.inputs["train"], recipe, work.device).to(dtype)
-    from rarkit.models.rar.checkpoints import load_rar
+    dtype = getattr(torch, MODEL_DTYPES[source.precision])
+    if train is not None:
+        return trained_model(train, source.model, source.config, source.attention, device).to(dtype)
+    assert source.model.weights is not None, "a recipe without [train] names weights"
+    attention = source.attention.build()
+    return source.model.load(source.model.weights, source.config, attention, device=device, dtype=dtype)
 
-    assert recipe.model.weights is not None
-    return load_rar(recipe.model.weights, rar_config(recipe), device=work.device, dtype=dtype).eval()
+
+# How the work is cut: chunks of the store, and stretches of chunks that one batch fills.
+
+
+@final
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive blocks, ``start`` to ``stop`` (exclusive) in rows."""
+
+    start: int
+    stop: int
+    blocks: range
+
+    def batches(self, batch_size: int) -> Iterator[tuple[int, int]]:
+        """First row and end row (exclusive) of each batch."""
+        for first in range(self.start, self.stop, batch_size):
+            yield first, min(first + batch_size, self.stop)
+
+
+def sample_rows(count: int, row_bytes: int, batch_size: int) -> int:
+    """Rows of a chunk of samples: at most 16 MiB of images, in whole batches or a whole number of times in a batch."""
+    rows = rows_per_block(count, row_bytes)
+    if rows >= batch_size:
+        return rows - rows % batch_size
+    return batch_size // -(-batch_size // rows)
+
+
+def stretches(count: int, rows: int, batch_size: int) -> list[Stretch]:
+    """All stretches of ``count`` samples in blocks of ``rows``: as many blocks as a batch fills, at least one."""
+    blocks, together = -(-count // rows), max(1, batch_size // rows)
+    starts = range(0, blocks, together)
+    return [
+        Stretch(first * rows, min((first + together) * rows, count), range(first, min(first + together, blocks)))
+        for first in starts
+    ]

@@ -6,50 +6,71 @@ Shape letters: N images, B rows of a batch, H, W, C image height, width, channel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.images import ImageReader
+from rarkit.datasets.base import Dataset
+from rarkit.images import ImageReader, Split
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage, Work, model_grid, read_state
+from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.progress import Advance
-from rarkit.tokenizers.base import TokenizerModel
+from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 BATCH_ROWS = 256
 SMALLEST_BLOCK, LARGEST_BLOCK_BYTES, BLOCKS = 256, 16 * 2**20, 64
 
 
 @final
-class Tokenize(Stage):
+class TokenizeView(View):
+    """What ``tokenize`` reads."""
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    # The rest follows from these two.
+    splits: Annotated[tuple[Split, ...], NotInFingerprint()]
+    grid: Annotated[Grid, NotInFingerprint()]
+    codebook_size: Annotated[int, NotInFingerprint()]
+
+
+@final
+class Tokenize(Stage[TokenizeView]):
     """Images → ``<split>_tokens`` (N, L) in raster order and ``<split>_labels`` (N,)."""
 
     name = "tokenize"
 
-    def wanted(self, recipe: Recipe) -> bool:
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         measured = recipe.evaluate is not None and recipe.evaluate.yardsticks
-        return measured or (recipe.train is not None and recipe.train.tokens is None)
-
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
+        trained = recipe.train is not None and recipe.train.tokens is None
+        if not (measured or trained):
+            return None
         return ("fit",) if recipe.tokenizer.learns else ()
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        return {"dataset": recipe.dataset.identity(), "tokenizer": recipe.tokenizer.identity()}
+    def view(self, experiment: Experiment) -> TokenizeView:
+        recipe = experiment.recipe
+        return TokenizeView(
+            dataset=recipe.dataset,
+            tokenizer=recipe.tokenizer,
+            splits=experiment.splits,
+            grid=experiment.grid,
+            codebook_size=experiment.codebook_size,
+        )
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Work[TokenizeView]) -> None:
         import torch
 
-        recipe, output = work.recipe, work.output
-        height, width = model_grid(recipe)
+        view, output = work.view, work.output
+        length, dtype = view.grid[0] * view.grid[1], token_dtype(view.codebook_size)
         with torch.inference_mode():
-            model = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-            for split in recipe.dataset.splits():
-                reader = recipe.dataset.open(split)
-                dtype = token_dtype(recipe.tokenizer.codebook_size())
-                rows = rows_per_block(len(reader), height * width * dtype.itemsize)
+            model = view.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+            for split in view.splits:
+                reader = view.dataset.open(split)
+                rows = rows_per_block(len(reader), length * dtype.itemsize)
                 names = f"{split}_tokens", f"{split}_labels"
-                output.create(names[0], (len(reader), height * width), dtype, rows)
+                output.create(names[0], (len(reader), length), dtype, rows)
                 output.create(names[1], (len(reader),), np.int32, rows)
                 missing = output.missing_blocks(names)
                 todo = sum(stop - start for start, stop in (output.block_rows(names[0], block) for block in missing))
@@ -59,7 +80,7 @@ class Tokenize(Stage):
                         tokens_NL, labels_N = _encode(model, reader, start, stop, advance)
                         arrays = {names[0]: tokens_NL.astype(dtype), names[1]: labels_N.astype(np.int32)}
                         output.write_block(block, **arrays)
-        output.finish(grid=[height, width])
+        output.finish(grid=list(view.grid))
 
 
 def _encode(

@@ -6,24 +6,29 @@ import dataclasses
 import hashlib
 import io
 import json
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 
+from rarkit.attention.base import AttentionBackend
 from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import opened
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
-from rarkit.models.rar.config import RARConfig
-from rarkit.models.rar.sizes import PRESETS
+from rarkit.models.base import ModelConfig, ModelFamily
+from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.randomness import derived_seed
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage, Work, model_grid
+from rarkit.registry.component import NotInFingerprint
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.stages.base import Stage, View, Work
+from rarkit.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from rarkit.models.rar.rar import RAR
-    from rarkit.training.loop import StepRecord, TrainingPlan
+    from rarkit.models.image_model import ImageModel
+    from rarkit.training.loop import StepRecord
 
 MODEL_FILE = "model.safetensors"
 LOG = "log_"
@@ -31,40 +36,71 @@ LOG = "log_"
 
 
 @final
-class Train(Stage):
+class TrainView(View):
+    """What ``train`` reads."""
+
+    seed: int
+    settings: TrainSettings
+    scan_order: ScanOrder
+    grid: Annotated[Grid, NotInFingerprint()]
+    """The number of its cells is in ``config``."""
+    permutation_schedule: PermutationSchedule
+    attention: AttentionBackend
+    model: ModelFamily
+    config: ModelConfig
+    imported_tokens: str | None = None
+    """The digest of the tokens that ``settings.tokens`` names."""
+    mask_draws: tuple[int, bool] | None = None
+    """Images of a micro-batch, and whether the model is compiled: on both depend dropout masks that torch's global generator draws.
+
+    None where nothing is drawn from it, and where the whole batch is one pass of the model as it is."""
+
+
+@final
+class Train(Stage[TrainView]):
     """Tokens → ``model.safetensors`` (the released tensor names) and the training log."""
 
     name = "train"
 
-    def wanted(self, recipe: Recipe) -> bool:
-        return recipe.train is not None
-
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        assert recipe.train is not None
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        if recipe.train is None:
+            return None
         return ("tokenize",) if recipe.train.tokens is None else ()
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        assert recipe.train is not None
-        return {
-            "seed": recipe.seed,
-            "scan_order": recipe.scan_order.identity(),
-            "permutation_schedule": recipe.permutation_schedule.identity(),
-            "attention": recipe.attention.identity(),
-            "model": recipe.model.identity(),
-            "train": recipe.train.identity(),
-            **({} if recipe.train.tokens is None else {"tokens": digest(imported(recipe))}),
-        }
+    def view(self, experiment: Experiment) -> TrainView | None:
+        recipe = experiment.recipe
+        if recipe.train is None:
+            return None
+        tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
+        return TrainView(
+            seed=recipe.seed,
+            settings=recipe.train,
+            scan_order=recipe.scan_order,
+            grid=experiment.grid,
+            permutation_schedule=experiment.schedule,
+            attention=recipe.attention,
+            model=recipe.model,
+            config=experiment.config,
+            imported_tokens=None if tokens is None else digest(tokens),
+            mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
+        )
 
-    def run(self, work: Work) -> None:
-        from rarkit.models.rar.rar import RAR
+    def run(self, work: Work[TrainView]) -> None:
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
-        recipe, output = work.recipe, work.output
-        assert recipe.train is not None
-        tokens = work.inputs["tokenize"] if recipe.train.tokens is None else imported(recipe)
-        model = RAR(rar_config(recipe), recipe.attention.build(), seed=derived_seed(recipe.seed, "weights"))
-        readers = RowReader(tokens, "train_tokens"), RowReader(tokens, "train_labels")
-        trainer = Trainer(model, *readers, training_plan(recipe), work.device)
+        view, output, settings = work.view, work.output, work.view.settings
+        tokens = work.inputs["tokenize"] if settings.tokens is None else opened(settings.tokens, "tokenize")
+        model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
+        trainer = Trainer(
+            model,
+            RowReader(tokens, "train_tokens"),
+            RowReader(tokens, "train_labels"),
+            settings,
+            seed=view.seed,
+            scan_order_L=view.scan_order.order(*view.grid),
+            schedule=view.permutation_schedule,
+            device=work.device,
+        )
         records: list[StepRecord] = []
         state = _latest_checkpoint(output)
         if state is not None:
@@ -73,13 +109,13 @@ class Train(Stage):
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: going on from the checkpoint at step {trainer.step:,}")
-        with work.reporter.task("train", recipe.train.steps, "steps", trainer.step) as advance:
-            while trainer.step < recipe.train.steps:
+        with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
+            while trainer.step < settings.steps:
                 record = trainer.advance()
                 records.append(record)
                 work.log(dataclasses.asdict(record))
                 advance(1, f"loss {record.loss:.3f}, r {record.random_ratio:.2f}")
-                if trainer.step % recipe.train.checkpoint_every == 0 and trainer.step < recipe.train.steps:
+                if trainer.step % settings.checkpoint_every == 0 and trainer.step < settings.steps:
                     log = [dataclasses.asdict(record) for record in records]
                     _write_checkpoint(output, {**trainer.state(), "log": log}, trainer.step)
         for name, values in as_columns(records).items():
@@ -91,20 +127,25 @@ class Train(Stage):
                 output.remove_file(name)
 
 
-def imported(recipe: Recipe) -> StageOutput:
+def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:
+    seeded = {"attention_dropout"} if attention.has_seeded_dropout else set()
+    drawn = any(probability > 0 for name, probability in model.dropped.items() if name not in seeded)
+    draws = settings.micro_batch_size or settings.batch_size, settings.compile
+    return draws if drawn and draws != (settings.batch_size, False) else None
+
+
+def imported(place: str, experiment: Experiment) -> StageOutput:
     """The tokens that ``train.tokens`` names.
 
     Raises:
         DatasetError: there are none.
         RecipeError: they are not what the recipe's tokenizer and dataset give.
     """
-    assert recipe.train is not None
-    assert recipe.train.tokens is not None
-    output = opened(recipe.train.tokens, "tokenize")
-    where = f"train.tokens = {recipe.train.tokens!r}"
+    output = opened(place, "tokenize")
+    where = f"train.tokens = {place!r}"
     if output.defect() is not None:
         raise DatasetError(f"{where}: {output.defect()}. Make them with rarkit tokens import.")
-    record, grid, size = output.record(), list(model_grid(recipe)), recipe.tokenizer.codebook_size()
+    record, grid, size = output.record(), list(experiment.grid), experiment.codebook_size
     if record["grid"] != grid or record["identity"].get("codebook_size", size) != size:
         raise RecipeError(
             f"{where} holds grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, and the "
@@ -113,64 +154,17 @@ def imported(recipe: Recipe) -> StageOutput:
     return output
 
 
-def rar_config(recipe: Recipe) -> RARConfig:
-    """The sizes of the recipe's model; what the data decides (tokens, codebook, classes) comes from the data."""
-    height, width = model_grid(recipe)
-    settings, info = recipe.model, recipe.dataset.info()
-    decided: dict[str, Any] = {
-        "seq_len": height * width,
-        "codebook_size": recipe.tokenizer.codebook_size(),
-        "num_classes": info.num_classes,
-        "dropout": settings.dropout,
-        "attention_dropout": settings.attention_dropout,
-        "class_dropout": settings.class_dropout,
-    }
-    if settings.preset is not None:
-        return PRESETS[settings.preset].model_copy(update=decided)
-    assert settings.hidden_size is not None
-    return RARConfig(
-        hidden_size=settings.hidden_size,
-        depth=settings.depth or 0,
-        num_heads=settings.num_heads or 0,
-        mlp_hidden_size=settings.mlp_hidden_size or 4 * settings.hidden_size,
-        **decided,
-    )
-
-
-def training_plan(recipe: Recipe) -> TrainingPlan:
-    """The recipe's training, as the loop wants it."""
-    from rarkit.training.loop import TrainingPlan
-
-    assert recipe.train is not None
-    train = recipe.train
-    return TrainingPlan(
-        seed=recipe.seed,
-        steps=train.steps,
-        batch_size=train.batch_size,
-        micro_batch_size=train.micro_batch_size or train.batch_size,
-        learning_rate=train.learning_rate,
-        end_learning_rate=train.end_learning_rate,
-        warmup_steps=train.warmup_steps,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-        gradient_clip=train.gradient_clip,
-        precision=train.precision,
-        compile=train.compile,
-        activation_checkpointing=train.activation_checkpointing,
-        scan_order_L=recipe.scan_order.order(*model_grid(recipe)),
-        schedule=recipe.permutation_schedule,
-    )
-
-
-def model_bytes(model: RAR) -> bytes:
+def model_bytes(model: ImageModel) -> bytes:
     """A safetensors file of the model, its sizes in the metadata."""
     from safetensors.torch import save
 
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    return bytes(save(tensors, {"config": model.config.model_dump_json()}))
+    return bytes(save(tensors, model.metadata()))
 
 
-def trained_model(output: StageOutput, recipe: Recipe, device: str) -> RAR:
+def trained_model(
+    output: StageOutput, family: ModelFamily, config: ModelConfig, attention: AttentionBackend, device: str
+) -> ImageModel:
     """The model that the stage left, in eval mode.
 
     Raises:
@@ -179,11 +173,8 @@ def trained_model(output: StageOutput, recipe: Recipe, device: str) -> RAR:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from rarkit.models.rar.rar import RAR
-
-    model = RAR(rar_config(recipe), recipe.attention.build(), seed=None)
     try:
-        model.load_state_dict(load(output.read_file(MODEL_FILE)))
+        model = family.restore(config, attention.build(), load(output.read_file(MODEL_FILE)))
     except (SafetensorError, RuntimeError) as error:
         raise IncompleteError(f"the model of {output} is damaged: {error}. Make it again with --force train.") from error
     return model.to(device).eval()

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from rarkit.models.rar.transformer import OrderedTransformer
+from rarkit.models.image_model import ImageModel
 
 
 @torch.inference_mode()
 def nats_per_image(
-    model: OrderedTransformer,
+    model: ImageModel,
     tokens_NL: NDArray[np.int64],
     labels_N: NDArray[np.int64],
     order_L: NDArray[np.int64],

@@ -20,12 +20,13 @@ from torch.nn import functional
 
 from rarkit.errors import RarkitError, RarkitWarning
 from rarkit.runtime.processors import lacks_bfloat16
-from rarkit.models.rar.rar import RAR
+from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
-from rarkit.randomness import derived_seed
+from rarkit.randomness import derived_seed, random_bits
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.optimizer import learning_rate, make_optimizer
+from rarkit.training.settings import TrainSettings
 
 
 class Rows(Protocol):
@@ -36,28 +37,6 @@ class Rows(Protocol):
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows (B, …) at ``indices`` (B,)."""
         ...
-
-
-@final
-@dataclass(frozen=True)
-class TrainingPlan:
-    """All that decides a training run, besides the model's initial weights and the data."""
-
-    seed: int
-    steps: int
-    batch_size: int
-    micro_batch_size: int
-    learning_rate: float
-    end_learning_rate: float
-    warmup_steps: int
-    betas: tuple[float, float]
-    weight_decay: float
-    gradient_clip: float | None
-    precision: str
-    compile: bool
-    activation_checkpointing: bool
-    scan_order_L: NDArray[np.int64]
-    schedule: PermutationSchedule
 
 
 @final
@@ -77,19 +56,43 @@ class StepRecord:
 class Trainer:
     """A model in training: ``advance`` does one optimizer step, ``state`` and ``restore`` carry it over an interruption."""
 
-    def __init__(self, model: RAR, tokens: Rows, labels: Rows, plan: TrainingPlan, device: str) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        tokens: Rows,
+        labels: Rows,
+        settings: TrainSettings,
+        *,
+        seed: int,
+        scan_order_L: NDArray[np.int64],
+        schedule: PermutationSchedule,
+        device: str,
+    ) -> None:
+        """A training at step 0.
+
+        Args:
+            model: its weights are trained in place, on the device.
+            tokens: (N, L) raster grids of codes.
+            labels: (N,) classes in [0, C).
+            settings: the recipe's ``[train]``.
+            seed: batches, permutations, dropped classes and masks are functions of it, the step and a sample's index.
+            scan_order_L: (L,) int64, the raster index visited at each step where nothing is random.
+            schedule: the random ratio over training.
+            device: a torch device string.
+        """
         self.model = model.to(device).train()
-        self.tokens, self.labels, self.plan, self.device = tokens, labels, plan, device
-        self.optimizer = make_optimizer(model, betas=plan.betas, weight_decay=plan.weight_decay)
+        self.tokens, self.labels, self.settings, self.device = tokens, labels, settings, device
+        self.seed, self.scan_order_L, self.schedule = seed, scan_order_L, schedule
+        self.optimizer = make_optimizer(model, settings)
         self.step = 0
-        if plan.precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
+        if settings.precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
             warnings.warn(
                 "this processor has no instructions for bfloat16 (AVX-512): training in it takes some ten times as long as in "
                 "float32 here. Set train.precision = 'float32', or train on a GPU.",
                 RarkitWarning,
                 stacklevel=2,
             )
-        self._forward: Callable[..., Tensor] = torch.compile(self.model) if plan.compile else self.model
+        self._forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
 
     def advance(self) -> StepRecord:
         """One optimizer step.
@@ -97,26 +100,28 @@ class Trainer:
         Raises:
             RarkitError: the loss is not a number any more; the message says at which step.
         """
-        plan, step = self.plan, self.step
-        tokens_BL, labels_B, orders_BL, dropped_B, ratio = self._batch()
-        rate = learning_rate(step, base=plan.learning_rate, end=plan.end_learning_rate, warmup=plan.warmup_steps, total=plan.steps)
+        settings, step = self.settings, self.step
+        tokens_BL, labels_B, orders_BL, dropped_B, seeds_B, ratio = self._batch()
+        rate = learning_rate(step, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = accuracy = torch.zeros((), device=self.device)
-        # Dropout draws from torch's own generator: seeded for each step, so that a resumed run draws what an undisturbed one would.
+        # Modules' dropout draws from torch's own generator: seeded for each step, so that a resumed run draws what an undisturbed
+        # one would.
         devices = [self.device] if self.device.startswith("cuda") else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(derived_seed(plan.seed, "dropout", step))
-            for start in range(0, plan.batch_size, plan.micro_batch_size):
-                part = slice(start, start + plan.micro_batch_size)
-                logits_BLV = self._logits(tokens_BL[part], labels_B[part], orders_BL[part], dropped_B[part])
+            torch.manual_seed(derived_seed(self.seed, "dropout", step))
+            size = settings.micro_batch_size or settings.batch_size
+            for start in range(0, settings.batch_size, size):
+                part = slice(start, start + size)
+                logits_BLV = self._logits(tokens_BL[part], labels_B[part], orders_BL[part], dropped_B[part], seeds_B[part])
                 targets_BL = tokens_BL[part].gather(1, orders_BL[part])
-                share = len(targets_BL) / plan.batch_size
+                share = len(targets_BL) / settings.batch_size
                 part_loss = functional.cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten()) * share
                 part_loss.backward()  # type: ignore[no-untyped-call]
                 loss = loss + part_loss.detach()
                 accuracy = accuracy + (logits_BLV.argmax(-1) == targets_BL).float().mean() * share
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.gradient_clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -128,22 +133,30 @@ class Trainer:
             )
         return record
 
-    def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor) -> Tensor:
-        enabled = self.plan.precision != "float32"
-        with torch.autocast(torch.device(self.device).type, getattr(torch, self.plan.precision), enabled=enabled):
+    def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor, seeds_B: Tensor) -> Tensor:
+        settings = self.settings
+        enabled = settings.precision != "float32"
+        with torch.autocast(torch.device(self.device).type, getattr(torch, settings.precision), enabled=enabled):
             return self._forward(
-                tokens_BL, labels_B, orders_BL, dropped_B=dropped_B, checkpointing=self.plan.activation_checkpointing
+                tokens_BL,
+                labels_B,
+                orders_BL,
+                dropped_B=dropped_B,
+                mask_seeds_B=seeds_B,
+                checkpointing=settings.activation_checkpointing,
             )
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-        plan, step = self.plan, self.step
-        rows_B = rows_of_step(plan.seed, step, plan.batch_size, len(self.tokens))
-        ratio = plan.schedule.random_ratio(step, plan.steps)
-        orders_BL = draw_orders(plan.scan_order_L, ratio, seed=plan.seed, step=step, indices=np.arange(plan.batch_size))
-        dropped_B = dropped_labels(plan.seed, step, plan.batch_size, self.model.config.class_dropout)
-        arrays = (*(rows.rows(rows_B).astype(np.int64) for rows in (self.tokens, self.labels)), orders_BL, dropped_B)
-        tokens_BL, labels_B, orders, dropped = (torch.from_numpy(array).to(self.device) for array in arrays)
-        return tokens_BL, labels_B, orders, dropped, ratio
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float]:
+        seed, step, size = self.seed, self.step, self.settings.batch_size
+        indices_B = np.arange(size)
+        rows_B = rows_of_step(seed, step, size, len(self.tokens))
+        ratio = self.schedule.random_ratio(step, self.settings.steps)
+        orders_BL = draw_orders(self.scan_order_L, ratio, seed=seed, step=step, indices=indices_B)
+        dropped_B = dropped_labels(seed, step, size, self.model.config.class_dropout)
+        seeds_B = (random_bits(seed, "masks", step, indices_B, 1)[:, 0] >> np.uint64(1)).astype(np.int64)
+        arrays = (*(rows.rows(rows_B).astype(np.int64) for rows in (self.tokens, self.labels)), orders_BL, dropped_B, seeds_B)
+        tokens_BL, labels_B, orders, dropped, seeds = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return tokens_BL, labels_B, orders, dropped, seeds, ratio
 
     def state(self) -> dict[str, Any]:
         """All that changes during training, for ``torch.save``: tensors and plain numbers only."""
