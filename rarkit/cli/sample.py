@@ -41,12 +41,12 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw images of some classes, from a run or a released checkpoint."""
-    from rarkit.inference.drawing import sample as draw
-    from rarkit.inference.files import check_place
+    from rarkit.files.writable import check_writable
+    from rarkit.inference.sample import sample as draw
 
-    check_place(output)
+    check_writable(output)
     if gif is not None:
-        check_place(gif, (".gif",), folder=False)
+        check_writable(gif, (".gif",), folder=False)
     drawing = draw(
         source,
         classes,

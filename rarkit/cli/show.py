@@ -154,7 +154,7 @@ def grid_size(grid: str) -> tuple[int, int]:
 
 def print_order(order: ScanOrder, height: int, width: int) -> None:
     """The grid with the step at which each cell is visited."""
-    from rarkit.report.terminal import scan_order_text
+    from rarkit.rendering.scan_order_text import scan_order_text
 
     console = _console()
     columns = console.width if console.is_terminal else None
@@ -163,7 +163,8 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
 
 def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:
     """The path of a scan order as a PNG."""
-    from rarkit.rendering.pictures import scan_order_image, write_png
+    from rarkit.rendering.pictures import scan_order_image
+    from rarkit.rendering.png import write_png
 
     write_png(scan_order_image(order.order(height, width), height, width), path)
 

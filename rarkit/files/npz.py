@@ -1,29 +1,35 @@
-"""Reading NumPy's ``.npz`` files, wherever they lie: arrays whole or in parts, never what wants to be unpickled."""
+"""NumPy's ``.npz`` files: read wherever they lie, whole or in parts, without ever unpickling; images written block by block.
+
+Shape letters: N images, B of a block, H, W, C image height, width, channels.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import DatasetError
+from rarkit.files.atomic import replacing
 from rarkit.files.locations import filesystem_of, reaching
 
 
 @contextmanager
 def opened(place: str) -> Iterator[zipfile.ZipFile]:
-    """The file at a path or fsspec URL. Raises DatasetError if there is none, or it is no ``.npz`` file."""
+    """The file at a path or fsspec URL. Raises DatasetError if there is none, or it is not an ``.npz`` file."""
     filesystem, path = filesystem_of(place)
     with reaching(place), filesystem.open(path, "rb") as file:
         try:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
-            raise DatasetError(f"{place} is truncated, damaged or no .npz file ({error}). Fetch it again.") from error
+            raise DatasetError(f"{place} is truncated, damaged or not an .npz file ({error}). Fetch it again.") from error
         with archive:
             yield archive
 
@@ -42,13 +48,13 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def checksums(archive: zipfile.ZipFile, keys: Iterable[str]) -> list[list[str | int]]:
-    """Name, size and CRC of each array, as the file states them: plain JSON data, quickly had."""
+    """Name, size and CRC of each array, as the file states them: plain JSON data, read from the directory alone."""
     members = [archive.getinfo(f"{key}.npy") for key in keys]
     return [[member.filename, member.file_size, member.CRC] for member in members]
 
 
 def streamed(archive: zipfile.ZipFile, key: str, place: str, rows: int) -> Iterator[NDArray[Any]]:
-    """An array, so many rows at a time, in bounded memory. Raises DatasetError if it ends too early."""
+    """An array, ``rows`` rows at a time, in bounded memory. Raises DatasetError if it ends too early."""
     with _reading(key, place), archive.open(f"{key}.npy") as file:
         shape, fortran, dtype = _read_header(file)
         if fortran:
@@ -60,7 +66,7 @@ def streamed(archive: zipfile.ZipFile, key: str, place: str, rows: int) -> Itera
 
 
 def read_array(archive: zipfile.ZipFile, key: str, place: str) -> NDArray[Any]:
-    """An array, whole. Raises DatasetError if it is damaged or wants to be unpickled."""
+    """A whole array. Raises DatasetError if it is damaged or would have to be unpickled."""
     with _reading(key, place), archive.open(f"{key}.npy") as file:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -76,3 +82,34 @@ def _reading(key: str, place: str) -> Iterator[None]:
         raise DatasetError(
             f"{place}: array {key} is damaged or not an array of numbers ({type(error).__name__}: {error}). Fetch the file again."
         ) from error
+
+
+def write_npz(blocks: Iterable[NDArray[np.uint8]], labels_N: NDArray[Any], path: Path) -> None:
+    """Writes images as the ADM evaluator reads them: ``arr_0`` uint8 NHWC with three channels, ``arr_1`` the labels.
+
+    Memory is bounded by a block. What is at ``path`` is replaced once the new file is whole.
+
+    Args:
+        blocks: images (B, H, W, C) uint8 with 1 or 3 channels, N in all and at least one; grey ones are repeated.
+        labels_N: as many labels.
+        path: a local file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    blocks = iter(blocks)
+    first_BHWC = next(blocks)
+    shape = (len(labels_N), *first_BHWC.shape[1:3], 3)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+            about = {"descr": np.lib.format.dtype_to_descr(first_BHWC.dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, about)
+            written = 0
+            for block_BHWC in itertools.chain([first_BHWC], blocks):
+                images = np.repeat(block_BHWC, 3, axis=-1) if block_BHWC.shape[-1] == 1 else block_BHWC
+                assert images.shape[1:] == shape[1:], (images.shape, shape)
+                member.write(np.ascontiguousarray(images).data)
+                written += len(images)
+            assert written == len(labels_N), (written, len(labels_N))
+        with archive.open("arr_1.npy", "w") as member:
+            np.lib.format.write_array(member, labels_N, allow_pickle=False)

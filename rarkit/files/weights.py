@@ -1,6 +1,6 @@
-"""Files of named tensors: fetching, reading and writing them, and never running what is in them.
+"""Files of named tensors: fetched, read and written, without ever running code that is in them.
 
-Imports torch only to read and write tensors, so that planning can take checksums.
+torch is imported only to read and write tensors, so that planning can take checksums without it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import WeightsError
-from rarkit.files.locations import cache_folder, replacing
+from rarkit.files.atomic import replacing
+from rarkit.files.locations import cache_folder, filesystem_of, reaching
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,11 +29,11 @@ PICKLED = (".bin", ".pt", ".pth")
 FORMATS = (*PICKLED, ".safetensors")
 PORTIONS = 8
 SHOWN = 3
-_EXTRAS = {"hf": "hub", "s3": "s3", "s3a": "s3"}
+"""How many names an error lists before it says how many more there are."""
 
 
 def local_copy(location: str | Path) -> Path:
-    """The file itself where it is local; else a copy that is fetched once for each version of the remote file.
+    """The file itself if it is local; else a copy in the cache folder, fetched once for each version of the remote file.
 
     Args:
         location: a path or any fsspec URL; a folder stands for the ``model.safetensors`` in it.
@@ -42,8 +41,8 @@ def local_copy(location: str | Path) -> Path:
     Raises:
         WeightsError: there is no such file, or no way to it.
     """
-    with _reaching(location):
-        filesystem, path = fsspec.core.url_to_fs(str(location))
+    filesystem, path = filesystem_of(str(location), raising=WeightsError)
+    with reaching(str(location), raising=WeightsError):
         # Over http, asking whether a file is a folder begins to download it.
         if os.path.splitext(path)[1] not in FORMATS and filesystem.isdir(path):
             path = f"{path.rstrip('/')}/model.safetensors"
@@ -55,12 +54,11 @@ def local_copy(location: str | Path) -> Path:
         key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
         target: Path = cache_folder("weights") / key / path.rsplit("/", 1)[-1]
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as partial:
-                filesystem.get_file(path, str(partial))
+            with replacing(target) as temporary:
+                filesystem.get_file(path, str(temporary))
                 size = filesystem.size(path)
-                if size is not None and partial.stat().st_size != size:
-                    raise OSError(f"{partial.stat().st_size:,} of {size:,} bytes came over")
+                if size is not None and temporary.stat().st_size != size:
+                    raise OSError(f"only {temporary.stat().st_size:,} of {size:,} bytes arrived")
         return target
 
 
@@ -85,36 +83,34 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     as it is. Only files older than PyTorch 1.6, which cannot be mapped, are read into memory.
 
     Raises:
-        WeightsError: the file is damaged, wants to run code, or holds something else than named tensors.
+        WeightsError: the file is damaged, would run code, or holds anything but named tensors.
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
         return _read_pickled(path), {}
-    raise WeightsError(
-        f"{path}: weights are read from {', '.join(FORMATS)} files; {path.suffix or 'a file without suffix'} is none"
-    )
+    raise WeightsError(f"{path}: weights are read from {', '.join(FORMATS)} files, not {path.suffix or 'from one without suffix'}")
 
 
-def check_tensors(place: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], cure: str) -> None:
-    """Raises WeightsError, ending with ``cure``, unless ``found`` has just the names and shapes that a network expects."""
-    missing = [name for name in expected if name not in found]
-    strange = [name for name in found if name not in expected]
+def check_tensors(place: str, expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], cure: str) -> None:
+    """Raises WeightsError, ending with ``cure``, unless ``tensors`` have exactly the names and shapes that a network expects."""
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
     misshapen = [
-        f"{name} is {tuple(found[name].shape)}, not {shape}"
+        f"{name} is {tuple(tensors[name].shape)}, not {shape}"
         for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != shape
+        if name in tensors and tuple(tensors[name].shape) != shape
     ]
-    for what, names in (("lacks", missing), ("has what the network has not:", strange), ("has other shapes:", misshapen)):
+    for what, names in (("lacks", missing), ("has what the network does not have:", unexpected), ("has other shapes:", misshapen)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             raise WeightsError(f"{place} {what} {', '.join(names[:SHOWN])}{more}. {cure}")
 
 
 def portions(path: Path) -> Iterator[dict[str, Tensor]]:
-    """The tensors of a file in some eight portions, to be copied and let go. Raises WeightsError as ``read_tensors`` does.
+    """The tensors of a file in about eight portions, to be copied and let go. Raises WeightsError as ``read_tensors`` does.
 
-    Pages of a mapped file count as memory from when they are read until they are unmapped, so each portion is mapped anew.
+    Pages of a mapped file count as memory from when they are read until they are unmapped, so each portion is mapped afresh.
     """
     tensors, _ = read_tensors(path)
     if path.suffix in PICKLED and not zipfile.is_zipfile(path):
@@ -131,9 +127,9 @@ def portions(path: Path) -> Iterator[dict[str, Tensor]]:
         groups[-1].append(name)
         taken += size
     for group in groups:
-        again, _ = read_tensors(path)
-        portion = {name: again[name] for name in group}
-        del again
+        tensors, _ = read_tensors(path)
+        portion = {name: tensors[name] for name in group}
+        del tensors
         yield portion
 
 
@@ -145,19 +141,17 @@ def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata:
     """
     suffix = os.path.splitext(str(location))[1]
     if suffix not in FORMATS:
-        raise WeightsError(f"{location}: weights are written to {', '.join(FORMATS)} files; give the file one of these suffixes")
+        raise WeightsError(f"{location}: weights are written to {', '.join(FORMATS)} files; give the file one of these suffixes.")
     plain = {name: _compact(tensor) for name, tensor in tensors.items()}
-    with _reaching(location):
-        filesystem, path = fsspec.core.url_to_fs(str(location))
+    filesystem, path = filesystem_of(str(location), raising=WeightsError)
+    with reaching(str(location), "Check that its folder or bucket exists, and that you may write there.", raising=WeightsError):
         if isinstance(filesystem, LocalFileSystem):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with replacing(Path(path)) as partial:
-                _write(plain, partial, suffix, metadata)
+            with replacing(Path(path)) as temporary:
+                _write(plain, temporary, suffix, metadata)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            partial = Path(folder) / f"weights{suffix}"
-            _write(plain, partial, suffix, metadata)
-            filesystem.put_file(str(partial), path)
+        with tempfile.NamedTemporaryFile() as file:
+            _write(plain, Path(file.name), suffix, metadata)
+            filesystem.put_file(file.name, path)
 
 
 def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mapping[str, str]) -> None:
@@ -167,7 +161,7 @@ def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mappin
     if suffix == ".safetensors":
         save_file(tensors, path, metadata=dict(metadata))
         return
-    # Given a path, torch would write the file's name into the file: the same weights would give other bytes.
+    # Given a path, torch writes the file's name into the file: the same weights would give other bytes.
     with path.open("wb") as file:
         torch.save(tensors, file)
 
@@ -185,7 +179,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}. Fetch it again.") from error
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}. Fetch it again.") from error
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
@@ -196,20 +190,22 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden is None:
-            raise WeightsError(f"{path} is damaged or no PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+            raise WeightsError(f"{path} is damaged or not a PyTorch weight file: {_first_line(error)} Fetch it again.") from error
         raise WeightsError(
-            f"{path} wants to run {forbidden[1]} when it is read, which weights have no need of: refused. "
-            "Do not use it; get the weights from their authors, if possible as .safetensors."
+            f"{path} wants to run {forbidden[1]} when it is read, which weights never need: refused. "
+            "Do not use it; get the weights from their authors, as .safetensors if possible."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or no PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+        raise WeightsError(f"{path} is damaged or not a PyTorch weight file: {_first_line(error)} Fetch it again.") from error
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name (a state dict); save that alone")
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__}, not tensors by name (a state dict). Save the state dict alone."
+        )
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise WeightsError(
-                f"{path} is no plain state dict: its entry {name!r} is a {type(tensor).__name__}, not a tensor; "
-                "save the model's state dict alone"
+                f"{path} is not a plain state dict: its entry {name!r} is a {type(tensor).__name__}, not a tensor. "
+                "Save the model's state dict alone."
             )
     return content
 
@@ -217,20 +213,3 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{lines[0].rstrip('.')}." if lines else "it ends too early."
-
-
-@contextmanager
-def _reaching(location: str | Path) -> Iterator[None]:
-    """Turns whatever a file system raises into a WeightsError that names the place; each has errors of its own."""
-    try:
-        yield
-    except WeightsError:
-        raise
-    except ImportError as error:
-        protocol = str(location).split("://")[0].rsplit("::", 1)[-1]
-        extra = _EXTRAS.get(protocol)
-        cure = f'pip install "rarkit[{extra}]"' if extra else str(error)
-        raise WeightsError(f"{location} needs a library that is not installed: {cure}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise WeightsError(f"{location} cannot be reached ({reason}). Check the place, and that you may use it.") from error

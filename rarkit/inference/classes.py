@@ -1,4 +1,4 @@
-"""Classes by what people call them."""
+"""Classes by the names that people type."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import numpy as np
 from rarkit.errors import UserError, closest
 
 SPREAD = 10
-"""How many classes are taken where none is named."""
+"""How many classes are taken if none is named."""
 SHOWN = 12
+"""How many classes an error lists before it says how many more there are."""
 
 
 def spread(count: int) -> list[int]:
-    """Some classes of ``count``, evenly spaced from the first to the last; all where there are few."""
+    """Labels of some of ``count`` classes, evenly spaced from the first to the last; of all of them if they are few."""
     return [int(label) for label in np.unique(np.linspace(0, count - 1, min(count, SPREAD)).round())]
 
 
 def find_classes(wanted: Sequence[str | int], names: Sequence[str]) -> list[int]:
     """The labels of classes, in the order in which they are named.
 
-    A number is a label. Anything else is a name: the whole of it, case aside and with ``_`` for a space if you like, or a part
-    of it that no other name has.
+    A number is a label. Anything else is a name: in full (case does not matter, and ``_`` may stand for a space), or a part of it
+    that occurs in no other name.
 
     Args:
         wanted: labels or names.
         names: the name of each class, by label.
 
     Raises:
-        UserError: no class, or several, are meant by one of them, or two of them mean one.
+        UserError: one of them fits no class or several, or two of them mean the same class.
     """
     labels = [_find(str(one).strip(), names) for one in wanted]
-    for place, label in enumerate(labels):
-        if label in labels[:place]:
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
             raise UserError(
-                f"class {wanted[place]!r} is named twice ({_said(label, names)}): name each once, -n says how many images of it"
+                f"class {wanted[index]!r} is named twice ({_numbered(label, names)}): name each once, -n says how many images of it"
             )
     return labels
 
@@ -55,11 +56,11 @@ def _find(wanted: str, names: Sequence[str]) -> int:
             return matching[0]
         if matching:
             more = f" and {len(matching) - SHOWN} more" if len(matching) > SHOWN else ""
-            listed = ", ".join(_said(label, names) for label in matching[:SHOWN])
+            listed = ", ".join(_numbered(label, names) for label in matching[:SHOWN])
             raise UserError(f"class {wanted!r} could be any of {len(matching)}: {listed}{more}. Give its number or its whole name.")
     close = closest(_plain(wanted), [_plain(name) for name in names], most=3)
-    meant = [_said(label, names) for label, name in enumerate(names) if _plain(name) in close]
-    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"Classes are 0 to {len(names) - 1}, such as {_said(0, names)}."
+    meant = [_numbered(label, names) for label, name in enumerate(names) if _plain(name) in close]
+    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"Classes are 0 to {len(names) - 1}, such as {_numbered(0, names)}."
     raise UserError(f"no class is called {wanted!r}. {hint}")
 
 
@@ -67,5 +68,5 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").split())
 
 
-def _said(label: int, names: Sequence[str]) -> str:
+def _numbered(label: int, names: Sequence[str]) -> str:
     return f"{names[label]!r} ({label})"

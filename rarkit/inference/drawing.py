@@ -1,4 +1,4 @@
-"""``rarkit.sample``: pictures of chosen classes, from a run or a checkpoint.
+"""Images that a model drew, with all that is needed to caption, animate and repeat them.
 
 Shape letters: N images, H, W, C their height, width and channels, L tokens of an image.
 """
@@ -6,36 +6,25 @@ Shape letters: N images, H, W, C their height, width and channels, L tokens of a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.inference.classes import find_classes, spread
-from rarkit.inference.source import Source, changed, open_source
-from rarkit.errors import UserError
-from rarkit.recipe.sections import SampleSettings
-from rarkit.stages.base import model_grid
-from rarkit.runtime.progress import Reporter
-from rarkit.stages.sample import prepared
-from rarkit.pipeline.cpu_threads import sensible_threads
-from rarkit.stages.tokenize import decoded
-from rarkit.pipeline.run import resolve_device
-
-if TYPE_CHECKING:
-    from rarkit.models.rar.decoding.prepared import Prepared
-
-INDICES_PER_CLASS = 100_000
-"""Sample k of class c is drawn with the noise of index c · 100,000 + k, so it is the same whatever else is drawn with it."""
-PER_CLASS = 8
+from rarkit.files.npz import write_npz
+from rarkit.files.writable import check_writable, is_folder, writing
+from rarkit.rendering.animation import write_gif
+from rarkit.rendering.pictures import captioned
+from rarkit.rendering.png import write_png, write_pngs
+from rarkit.sampling.settings import SampleSettings
 
 
 @final
 @dataclass(frozen=True)
 class Drawing:
-    """Images with all that is needed to caption, animate and repeat them: class by class, ``per_class`` of each."""
+    """What ``rarkit.sample`` returns: images class by class, ``per_class`` of each, and what they were drawn with."""
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -57,159 +46,30 @@ class Drawing:
         """Writes the images: ``.png`` a grid with captions, ``.npz`` ``arr_0`` (N, H, W, 3) uint8 and the labels, else a folder.
 
         Returns:
-            The files that were written; what was there is replaced, each file whole or not at all.
+            The files that were written. What was there is replaced, each file whole or not at all.
 
         Raises:
-            UserError: another suffix, or a place that cannot be written.
+            UserError: another suffix.
+            StoreError: nothing can be written there.
         """
-        from rarkit.inference.files import write
-
-        return write(self, os.fspath(path))
+        place = os.fspath(path)
+        check_writable(place)
+        with writing(place):
+            if is_folder(place):
+                return [str(file) for file in write_pngs(self.images_NHWC, self.classes, self.class_names, Path(place))]
+            if place.lower().endswith(".npz"):
+                write_npz([self.images_NHWC], self.labels_N, Path(place))
+            else:
+                write_png(captioned(self.images_NHWC, self.class_names), Path(place))
+        return [place]
 
     def animate(self, path: str | os.PathLike[str]) -> list[str]:
-        """Writes a ``.gif`` in which the images appear token by token along the scan order; else as ``save``.
+        """Writes a ``.gif`` in which the images appear token by token along the scan order.
 
-        A cell shows what it shows in the finished image; cells that are not drawn yet are grey.
+        A cell shows what it shows in the finished image; cells that are not drawn yet are grey. Returns and raises as ``save``.
         """
-        from rarkit.rendering.animation import write
-
-        return write(self, os.fspath(path))
-
-
-def sample(
-    source: str | os.PathLike[str],
-    classes: Sequence[str | int] | None = None,
-    per_class: int = PER_CLASS,
-    *,
-    seed: int | None = None,
-    preset: str | None = None,
-    tokenizer: str | None = None,
-    temperature: float | None = None,
-    guidance_scale: float | None = None,
-    guidance_power: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    scan_order: str | None = None,
-    precision: str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Drawing:
-    """Draws images of chosen classes. What is None is as the run's recipe, or the released settings of the preset, have it.
-
-    Sample k of a class depends on the seed, its class and k alone: neither on the batch size (in float32, up to ties) nor on the
-    other classes and images.
-
-    Args:
-        source: a run's folder, ``runs/<recipe>``, or a checkpoint: ``.bin`` or ``.safetensors``, a path or any fsspec URL.
-        classes: labels or names; some of all, evenly spaced, where None.
-        per_class: images of each class, at most 100,000.
-        seed: any integer.
-        preset: the size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
-        tokenizer: for a checkpoint, the weights of the MaskGIT-VQGAN; a path or any fsspec URL.
-        temperature: logits are divided by it.
-        guidance_scale: the scale of the source's guidance schedule.
-        guidance_power: guidance becomes the power-cosine schedule with this power.
-        top_k: draw from the k likeliest tokens only.
-        top_p: draw from the likeliest tokens that together reach this probability.
-        scan_order: the name of a scan order, for a model that was trained on any (by random permutations, say).
-        precision: ``"float32"``, ``"bfloat16"`` or, on a CPU, ``"int8"``; unless given, the run's, and for a checkpoint float32.
-        batch_size: images drawn at a time.
-        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA where there is any.
-        quiet: no progress on stderr.
-
-    Raises:
-        UserError: there is no such class or preset, something is missing or out of range.
-        WeightsError: a file is missing, damaged or does not fit.
-        StoreError: the run's model is no longer in its store.
-    """
-    found = changed(
-        open_source(source, preset, tokenizer),
-        scan_order,
-        {"scale": guidance_scale, "power": guidance_power},
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        precision=precision,
-        batch_size=batch_size,
-    )
-    return draw(found, classes, per_class, seed=seed, device=device, reporter=Reporter(quiet=quiet))
-
-
-def draw(
-    source: Source,
-    classes: Sequence[str | int] | None,
-    per_class: int,
-    *,
-    seed: int | None,
-    device: str,
-    reporter: Reporter,
-) -> Drawing:
-    """``sample``, from a source that is open."""
-    if not 1 <= per_class <= INDICES_PER_CLASS:
-        raise UserError(f"{per_class} images of each class: give 1 to {INDICES_PER_CLASS:,}")
-    recipe, names = source.recipe, source.recipe.dataset.info().class_names
-    labels = find_classes(classes, names) if classes else spread(len(names))
-    grid, seed = model_grid(recipe), recipe.seed if seed is None else seed
-    device = resolve_device(device)
-    source.check_ready(device)
-    labels_N = np.repeat(np.array(labels, dtype=np.int64), per_class)
-    indices_N = labels_N * INDICES_PER_CLASS + np.tile(np.arange(per_class), len(labels))
-    with sensible_threads(recipe, device):
-        # Both before the long part, so that a file that is missing is missed at once.
-        model, tokenizer = prepared(source.model(device), source.settings), source.tokenizer(device)
-        tokens_NL = _tokens(model, source, labels_N, indices_N, seed, reporter)
-        with reporter.task("decode", len(labels_N), "images") as advance:
-            parts = []
-            for images in decoded(tokenizer, tokens_NL, grid, source.settings.batch_size):
-                parts.append(images)
-                advance(len(images))
-    return Drawing(
-        images_NHWC=np.concatenate(parts),
-        labels_N=labels_N,
-        tokens_NL=tokens_NL,
-        classes=tuple(labels),
-        class_names=tuple(names[label] for label in labels),
-        per_class=per_class,
-        grid=grid,
-        order_L=recipe.scan_order.order(*grid),
-        seed=seed,
-        scan_order=recipe.scan_order.model_dump(mode="json"),
-        settings=source.settings,
-    )
-
-
-def _tokens(
-    model: Prepared,
-    source: Source,
-    labels_N: NDArray[np.int64],
-    indices_N: NDArray[np.int64],
-    seed: int,
-    reporter: Reporter,
-) -> NDArray[np.int64]:
-    """(N, L) tokens in raster order."""
-    import torch
-
-    from rarkit.sampling import generate
-
-    settings, grid = source.settings, model_grid(source.recipe)
-    order = torch.from_numpy(source.recipe.scan_order.order(*grid))
-    parts = []
-    with reporter.task("sample", len(labels_N) * len(order), "tokens") as advance, torch.inference_mode():
-        for start in range(0, len(labels_N), settings.batch_size):
-            chosen = slice(start, start + settings.batch_size)
-            count = len(labels_N[chosen])
-            tokens_BL = generate(
-                model,
-                torch.from_numpy(labels_N[chosen]),
-                order=order,
-                guidance=settings.guidance,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
-                seed=seed,
-                indices=indices_N[chosen],
-                on_step=lambda step, tokens_BL, count=count: advance(count),  # type: ignore[misc]
-            )
-            parts.append(tokens_BL.cpu().numpy())
-    return np.concatenate(parts)
+        place = os.fspath(path)
+        check_writable(place, (".gif",), folder=False)
+        with writing(place):
+            write_gif(self.images_NHWC, self.class_names, self.grid, self.order_L, Path(place))
+        return [place]

@@ -23,6 +23,7 @@ from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import together
 from rarkit.pipeline.execution import StageResult, check_ready, execute, versions
+from rarkit.files.atomic import write_text
 from rarkit.files.weights import checksum
 
 
@@ -206,7 +207,7 @@ def _publish(run: Run, device: str, weights: Mapping[str, Any]) -> None:
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(run.plan, run.results, run.seconds, run.folder)
-        (run.folder / RECEIPT).write_text(json.dumps(_receipt(run, device, weights, files), indent=2) + "\n")
+        write_text(run.folder / RECEIPT, json.dumps(_receipt(run, device, weights, files), indent=2) + "\n")
     except OSError as error:
         raise StoreError(
             f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store."

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY = 1e-290
-"""What is nearer to zero than this counts as zero: quotients of such numbers are no longer exact."""
+"""Anything nearer to zero counts as zero: quotients of such numbers are no longer exact."""
 HUGE = 1e300
-"""What is beyond it counts as infinite: differences of such numbers may be."""
+"""Anything beyond counts as infinite: differences of such numbers may be."""
 
 
 @final
@@ -50,15 +50,15 @@ class Axis:
         power = 10.0 ** math.floor(math.log10(rough))
         step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough * 0.999), 10 * power)
         first, last = (self.low / step - 1e-9, self.high / step + 1e-9)
-        found = [min(max(index * step, self.low), self.high) for index in range(math.ceil(first), math.floor(last) + 1)]
-        return found if len(found) > 1 else [self.low, self.high]
+        ticks = [min(max(index * step, self.low), self.high) for index in range(math.ceil(first), math.floor(last) + 1)]
+        return ticks if len(ticks) > 1 else [self.low, self.high]
 
 
 def axis(values: NDArray[Any], start: float, stop: float, *, log: bool = False) -> Axis:
-    """An axis over all values that it can show. One alone lies between 0 and its double; 0 alone, or nothing, gets 0 to 1.
+    """An axis over all values that it can show: from 0 to twice a single value, from 0 to 1 for a single 0 or none.
 
     Args:
-        values: of any shape; what is not finite, or not positive on a logarithmic axis, does not count.
+        values: of any shape; those that are not finite, or not positive on a logarithmic axis, do not count.
         start: the pixel of the least value.
         stop: the pixel of the greatest.
         log: whether the axis is to be logarithmic; it is linear if no value is positive.

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from rarkit.rendering.axes import Axis, axis
 from rarkit.rendering.colours import along, css
-from rarkit.report.data import Curve, Scan, Series
+from rarkit.rendering.figures import Curve, Scan, Series
 from rarkit.rendering.numbers import tick_labels
 
 WIDTH, HEIGHT = 560, 290
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 34, 44
 HUES = 6
-"""How many lines have a colour of their own."""
+"""How many lines have colours of their own; further lines begin again with the first."""
 CELL, BORDER, STRETCHES = 20, 6, 48
 LARGEST_NUMBERED = 100
 
@@ -60,22 +60,22 @@ def _labelled(shown: Axis) -> list[tuple[float, str]]:
 
 
 def _with_hues(series: tuple[Series, ...]) -> Iterator[tuple[Series, str]]:
-    """Each line with its class of colour; pale ones use none up."""
+    """Each line with its colour class; pale lines take none of the hues."""
     hues = cycle(f"hue{index}" for index in range(HUES))
     for one in series:
         yield one, "faint" if one.faint else next(hues)
 
 
 def _lines(series: Series, hue: str, x_axis: Axis, y_axis: Axis) -> list[str]:
-    found = []
+    shapes = []
     for run in point_runs(series, x_axis, y_axis):
         if len(run) == 1:
             x, y = run[0]
-            found.append(f'<circle class="dot {hue}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+            shapes.append(f'<circle class="dot {hue}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
         else:
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in run)
-            found.append(f'<polyline class="line {hue}" points="{points}"/>')
-    return found
+            shapes.append(f'<polyline class="line {hue}" points="{points}"/>')
+    return shapes
 
 
 def _legend(series: tuple[Series, ...]) -> str:

@@ -5,13 +5,10 @@ Shape letters: N images, H, W, C their height, width and channels (1 or 3); L st
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 
 from rarkit.errors import GridError
 from rarkit.rendering.colours import FAINT, INK, PAPER, along
-from rarkit.report.data import PictureGrid
+from rarkit.rendering.figures import PictureGrid
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +28,9 @@ WIDEST = 2400
 """Wider grids are made of smaller images."""
 GUTTER, MARGIN, FONT_SIZE, TITLE_SIZE = 4, 16, 15, 20
 LONGEST_LABEL = 240
+"""In pixels, as the others."""
+MOST_COLUMN_LABELS = 10
+"""Of one image a caption, so many stand in one row under their captions; more stand one below the other."""
 
 
 @final
@@ -174,6 +174,25 @@ def labelled(grid: PictureGrid, *, title: bool = False) -> Image:
     )
 
 
+def captioned(images_NHWC: NDArray[np.uint8], captions: Sequence[str], widest: int = WIDEST) -> Image:
+    """Images in rows, one for each caption; those of a single caption in a square under it.
+
+    Args:
+        images_NHWC: uint8, of 1 or 3 channels; those of the first caption come first, and all captions have as many.
+        captions: at least one.
+        widest: images are made smaller where they would be wider than that together.
+
+    Raises:
+        GridError: as ``grid_image``.
+    """
+    per_caption = len(images_NHWC) // len(captions)
+    if len(captions) == 1:
+        return grid_image(images_NHWC, title=captions[0], widest=widest)
+    if per_caption == 1 and len(captions) <= MOST_COLUMN_LABELS:
+        return grid_image(images_NHWC, column_labels=captions, widest=widest)
+    return grid_image(images_NHWC, columns=per_caption, row_labels=captions, widest=widest)
+
+
 def scan_order_image(order_L: NDArray[np.integer[Any]], height: int, width: int) -> Image:
     """The path of a scan order over its grid, from blue to amber, with step numbers where there is room for them.
 
@@ -213,21 +232,6 @@ def scan_order_image(order_L: NDArray[np.integer[Any]], height: int, width: int)
             place = (x + cell // 2 - 3, y - cell // 2 + 3)
             draw.text(place, str(step), fill=INK, font=font, anchor="rt", stroke_width=2, stroke_fill=PAPER)
     return canvas
-
-
-def png_bytes(image: Image) -> bytes:
-    """The image as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def write_png(image: Image, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(png_bytes(image))
-    os.replace(partial, path)
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import final
 
 from rarkit.rendering.charts import HUES, line_chart, scan_chart
-from rarkit.report.data import PictureGrid, RunReport
+from rarkit.rendering.figures import PictureGrid
 from rarkit.rendering.numbers import duration, number
-from rarkit.rendering.pictures import check_labels, layout, mosaic, png_bytes
-from rarkit.report.yardstick_scale import places
+from rarkit.rendering.pictures import check_labels, layout, mosaic
+from rarkit.rendering.png import png_bytes
+from rarkit.report.data import RunReport
+from rarkit.report.yardstick_scale import marks
 
 WIDEST = 1600
 """Pixels of the widest picture inside the page."""
@@ -19,7 +21,7 @@ WIDEST = 1600
 @final
 @dataclass(frozen=True)
 class Sheet:
-    """A picture as the page has it: the labels are text beside it, so that they follow the reader's colours and sizes."""
+    """A picture on the page. Its labels are text beside it, so that they follow the reader's colours and sizes."""
 
     url: str
     width: int
@@ -29,7 +31,7 @@ class Sheet:
 
 
 def render(report: RunReport) -> str:
-    """The page as HTML, pictures and charts inside; it loads nothing.
+    """The page as HTML, with pictures and charts inside; it loads nothing.
 
     Raises:
         GridError: a picture grid holds no images, or labels that do not fit its rows and columns in number.
@@ -44,7 +46,7 @@ def render(report: RunReport) -> str:
         "duration": duration,
         "chart": line_chart,
         "scan": scan_chart,
-        "places": places,
+        "marks": marks,
         "sheet": _sheet,
     }
     slowest = max((stage.seconds for stage in report.stages), default=0.0) or 1.0

@@ -16,13 +16,16 @@ import numpy as np
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.evaluation import taking_turns
+from rarkit.files.atomic import write_text
+from rarkit.files.npz import write_npz
+from rarkit.pipeline.execution import StageResult
+from rarkit.pipeline.plan import Plan
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.text import to_toml
-from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
+from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
+from rarkit.report.data import Metric, RunReport, StageRow
 from rarkit.stages.base import model_grid
 from rarkit.stages.evaluate import METRICS_FILE
-from rarkit.pipeline.plan import Plan
-from rarkit.pipeline.execution import StageResult
 from rarkit.stages.train import training_log
 
 SHOWN_PER_CLASS = 10
@@ -42,9 +45,9 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
     Returns:
         The names of the files.
     """
-    from rarkit.files.npz_images import write_npz
+    from rarkit.rendering.pictures import labelled
+    from rarkit.rendering.png import write_png
     from rarkit.report.page import render
-    from rarkit.rendering.pictures import labelled, write_png
 
     outputs, recipe = plan.outputs(), plan.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
@@ -70,12 +73,12 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         write_png(labelled(grids["samples"]), folder / "samples.png")
         files.append("samples.png")
     if metrics:
-        _write(folder / "metrics.json", json.dumps({"recipe": recipe.recipe_name, "metrics": metrics}, indent=2) + "\n")
+        write_text(folder / "metrics.json", json.dumps({"recipe": recipe.recipe_name, "metrics": metrics}, indent=2) + "\n")
         files.append("metrics.json")
     if log:
         rows = zip(*(values.tolist() for values in log.values()), strict=True)
         lines = (json.dumps({"stage": "train", **dict(zip(log, row, strict=True))}) for row in rows)
-        _write(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
         images, labels_N = RowReader(outputs["sample"], "images"), outputs["sample"].read_array("labels")
@@ -84,7 +87,7 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         blocks = (images.rows(turn_N[start : start + NPZ_ROWS]) for start in range(0, len(turn_N), NPZ_ROWS))
         write_npz(blocks, labels_N[turn_N], folder / "samples.npz")
         files.append("samples.npz")
-    _write(folder / "report.html", render(report))
+    write_text(folder / "report.html", render(report))
     return [*files, "report.html"]
 
 
@@ -117,12 +120,6 @@ def machine_description() -> str:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     gpu = ", ".join(gpus) or "no GPU"
     return f"{processor}, {os.cpu_count()} cores, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:

@@ -1,4 +1,4 @@
-"""Where a metric stands among its yardsticks: the places of all of them on one scale."""
+"""A metric and its yardsticks as marks on one scale."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import final
 
 from rarkit.report.data import Metric
 
-OWN = "this run"
+OWN_LABEL = "this run"
 
 
 @final
 @dataclass(frozen=True)
-class Place:
-    """One value on the scale; ``share`` and ``band`` (its interval) are percentages of the scale, None where there are none."""
+class Mark:
+    """One value on the scale; ``percent`` and ``interval`` are percentages of the scale, None where there is nothing to show."""
 
     label: str
     value: float
-    share: float | None
-    band: tuple[float, float] | None
+    percent: float | None
+    interval: tuple[float, float] | None
     own: bool
+    """Whether it is the run's own value, not a yardstick's."""
 
 
-def places(metric: Metric) -> tuple[Place, ...]:
-    """The metric and its yardsticks on a scale from 0; the best comes first where a direction is known.
+def marks(metric: Metric) -> tuple[Mark, ...]:
+    """The metric and its yardsticks on a scale from 0; the best comes first if it is known which direction is better.
 
-    A scale that starts at 0 shows a small difference as small. Values that are not finite have no place on it.
+    A scale that starts at 0 shows a small difference as small. Values that are not finite are not on it.
     """
-    interval = (metric.low, metric.high) if metric.low is not None and metric.high is not None else None
-    values = [metric.value, *(value for _, value in metric.yardsticks), *(interval or ())]
+    ends = (metric.low, metric.high) if metric.low is not None and metric.high is not None else ()
+    values = [metric.value, *(value for _, value in metric.yardsticks), *ends]
     finite = [value for value in values if math.isfinite(value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
-    half = (high / 2 - low / 2) or 1.0  # Halves, for the whole may overflow.
+    half_length = (high / 2 - low / 2) or 1.0  # Halves, because the whole may overflow.
 
-    def share(value: float) -> float | None:
-        return 100 * ((value / 2 - low / 2) / half) if math.isfinite(value) else None
+    def percent(value: float) -> float | None:
+        return 100 * ((value / 2 - low / 2) / half_length) if math.isfinite(value) else None
 
-    ends = tuple(share(end) for end in interval or ())
-    band = (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
-    found = [Place(OWN, metric.value, share(metric.value), band, own=True)]
-    found += [Place(label, value, share(value), None, own=False) for label, value in metric.yardsticks]
+    shown_ends = [end for end in map(percent, ends) if end is not None]
+    interval = (shown_ends[0], shown_ends[1]) if len(shown_ends) == 2 else None
+    own = Mark(OWN_LABEL, metric.value, percent(metric.value), interval, own=True)
+    all_marks = [own, *(Mark(label, value, percent(value), None, own=False) for label, value in metric.yardsticks)]
     if metric.better in ("higher", "lower"):
         sign = -1 if metric.better == "higher" else 1
-        found.sort(key=lambda place: math.inf if math.isnan(place.value) else sign * place.value)
-    return tuple(found)
+        all_marks.sort(key=lambda mark: math.inf if math.isnan(mark.value) else sign * mark.value)
+    return tuple(all_marks)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from rarkit.drawing import source as sources
+from rarkit.inference import source as sources
 from rarkit.models import PRESETS, RAR, RARConfig, save_rar
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.recipe.sections import PresetName

@@ -127,7 +127,7 @@ def test_truncated_files_are_named(tmp_path, save, share):
     save(path, images=IMAGES, labels=LABELS)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DatasetError, match=r"cut\.npz is truncated, damaged or no \.npz file"):
+    with pytest.raises(DatasetError, match=r"cut\.npz is truncated, damaged or not an \.npz file"):
         Npz(path=str(path)).open("train")
 
 

@@ -193,7 +193,7 @@ def test_the_file_loads_with_or_without_what_only_training_uses(network, release
     ("spoil", "said"),
     [
         (lambda state: state.pop("Mixed_6c.branch7x7_2.conv.weight"), "lacks Mixed_6c.branch7x7_2.conv.weight"),
-        (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "has what the network has not: AuxLogits.fc.bias"),
+        (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "has what the network does not have: AuxLogits.fc.bias"),
         (lambda state: state.update({"fc.bias": torch.zeros(1000)}), r"fc.bias is \(1000,\), not \(1008,\)"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_truncated_reference_batch_is_refused(network, tmp_path):
     path = tmp_path / "batch.npz"
     write_reference(path, images(3), network)
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DatasetError, match=r"truncated, damaged or no \.npz"):
+    with pytest.raises(DatasetError, match=r"truncated, damaged or not an \.npz"):
         ReferenceBatch(str(path)).content()
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarkit.datasets.imagenet import class_names
-from rarkit.inference.classes import SPREAD, find_classes, spread
 from rarkit.errors import UserError
+from rarkit.inference.classes import SPREAD, find_classes, spread
 
 IMAGENET = class_names()
 

@@ -12,8 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarkit.rendering.axes import HUGE, TINY, axis
-from rarkit.rendering.charts import BORDER, BOTTOM, CELL, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, point_runs, scan_chart, thinned
-from rarkit.report.data import Curve, Scan, Series
+from rarkit.rendering.charts import (
+    BORDER,
+    BOTTOM,
+    CELL,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    line_chart,
+    point_runs,
+    scan_chart,
+    thinned,
+)
+from rarkit.rendering.figures import Curve, Scan, Series
 from rarkit.rendering.numbers import tick_labels
 from rarkit.testing.strategies import grids
 

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from rarkit.errors import GridError
 from rarkit.rendering.colours import PAPER, along
-from rarkit.report.data import PictureGrid
+from rarkit.rendering.figures import PictureGrid
 from rarkit.rendering.pictures import (
+    MOST_COLUMN_LABELS,
     SHOWN_SIDE,
+    captioned,
     grid_image,
     labelled,
     layout,
     mosaic,
-    png_bytes,
     scan_order_image,
-    write_png,
 )
 from rarkit.testing.strategies import grids
 
@@ -85,10 +84,10 @@ def test_a_label_stands_beside_its_row():
 )
 def test_columns_follow_from_labels_or_are_nearly_a_square(count, asked, columns):
     images = flat([(0, 0, 0)] * count, 8, 8)
-    found = grid_image(images, **{name: list(labels) for name, labels in asked.items()})
+    picture = grid_image(images, **{name: list(labels) for name, labels in asked.items()})
     expected = grid_image(images, columns=columns, **{name: list(labels) for name, labels in asked.items()})
-    assert found.size == expected.size
-    black = (of(found) == 0).all(-1)
+    assert picture.size == expected.size
+    black = (of(picture) == 0).all(-1)
     assert (np.diff(np.flatnonzero(black[black.sum(1).argmax()])) > 1).sum() == columns - 1
 
 
@@ -148,6 +147,21 @@ def test_a_report_grid_is_drawn_with_its_labels():
     assert labelled(grid).height < expected.height
 
 
+@pytest.mark.parametrize(
+    ("count", "captions", "asked"),
+    [
+        (5, ["tench"], {"title": "tench"}),
+        (6, ["tench", "goldfish"], {"columns": 3, "row_labels": ["tench", "goldfish"]}),
+        (3, ["a", "b", "c"], {"column_labels": ["a", "b", "c"]}),
+        (MOST_COLUMN_LABELS + 1, list("abcdefghijk"), {"columns": 1, "row_labels": list("abcdefghijk")}),
+    ],
+)
+def test_captions_stand_above_one_row_and_beside_several(count, captions, asked):
+    images = flat([(9 * index, 0, 0) for index in range(count)], 8, 8)
+    assert of(captioned(images, captions)).tobytes() == of(grid_image(images, **asked)).tobytes()
+    assert captioned(np.repeat(images, 40, axis=2), captions, widest=200).width < 400
+
+
 @settings(max_examples=25, deadline=None)
 @given(grids(), st.integers(0, 2**32 - 1))
 def test_a_scan_order_is_drawn_whole(grid, seed):
@@ -167,13 +181,3 @@ def test_colours_grow_lighter_on_the_way():
     brightness = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in map(along, np.linspace(0, 1, 33))]
     assert brightness[0] < brightness[16] < brightness[-1]
     assert along(-1.0) == along(0.0) != along(1.0) == along(2.0)
-
-
-def test_a_png_is_written_whole_and_replaces_the_old_one(tmp_path):
-    path = tmp_path / "deep" / "samples.png"
-    for colour in ((1, 2, 3), (4, 5, 6)):
-        picture = Image.new("RGB", (3, 2), colour)
-        write_png(picture, path)
-        assert path.read_bytes() == png_bytes(picture)
-        assert Image.open(path).getpixel((2, 1)) == colour
-        assert [child.name for child in path.parent.iterdir()] == ["samples.png"]

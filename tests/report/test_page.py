@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rarkit.errors import GridError
-from rarkit.report.data import Curve, Metric, PictureGrid, RunReport, Scan, Series, StageRow
-from rarkit.report.page import render
+from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
 from rarkit.rendering.pictures import layout, mosaic
+from rarkit.report.data import Metric, RunReport, StageRow
+from rarkit.report.page import render
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 RUNS_SCRIPTS = {"script", "iframe", "object", "embed", "link", "base", "form", "foreignobject", "use", "image"}

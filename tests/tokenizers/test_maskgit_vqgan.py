@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_are_told_apart(parity, tmp_path):
             MaskGITVQGAN(weights=str(tmp_path / "bad.safetensors"), **SMALL).network()
 
     refused({name: value for name, value in good.items() if "conv_in" not in name}, r"lacks encoder\.conv_in\.weight, decoder")
-    refused({**good, "extra": torch.zeros(1)}, "has what the network has not: extra")
+    refused({**good, "extra": torch.zeros(1)}, "has what the network does not have: extra")
     refused({**good, "quantize.embedding.weight": torch.zeros(3, 32)}, r"quantize\.embedding\.weight is \(3, 32\), not \(64, 32\)")
     data = (tmp_path / "bad.safetensors").read_bytes()
     (tmp_path / "bad.safetensors").write_bytes(data[: len(data) // 2])

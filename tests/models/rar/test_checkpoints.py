@@ -146,7 +146,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache_folder, monkeypatch):
     ("location", "message"),
     [
         ("nowhere/model.bin", r"there is no file nowhere/model\.bin\. Check the place"),
-        ("memory://nowhere.bin", r"memory://nowhere\.bin cannot be reached \(FileNotFoundError"),
+        ("memory://nowhere.bin", r"there is no memory://nowhere\.bin\. Check the place"),
         ("zzz://model.bin", "zzz://model.bin cannot be reached .*zzz"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_truncated_file_is_damaged(tmp_path, suffix, keep):
     save_rar(lively(), path)
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-    with pytest.raises(WeightsError, match=r"is damaged or no .* file: .*Fetch it again"):
+    with pytest.raises(WeightsError, match=r"is damaged or not a .* file: .*Fetch it again"):
         load_rar(path, TINY)
 
 
@@ -262,7 +262,7 @@ def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"weights are written to \.bin, \.pt, \.pth, \.safetensors files"):
         save_rar(lively(), tmp_path / "new.gguf")
-    with pytest.raises(WeightsError, match=r"weights are read from .* files; \.gguf is none"):
+    with pytest.raises(WeightsError, match=r"weights are read from .* files, not \.gguf"):
         load_rar(tmp_path / "model.gguf", TINY)
     assert os.listdir(tmp_path) == ["model.gguf"]
 

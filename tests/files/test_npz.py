@@ -1,4 +1,4 @@
-"""``samples.npz`` is what NumPy reads and would write itself, and takes no more memory than a block."""
+"""Images in ``.npz`` files: written as NumPy itself writes them, in the memory of a few blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarkit.files.npz_images import write_npz
+from rarkit.files.npz import write_npz
 
 
 @settings(deadline=None, max_examples=25)

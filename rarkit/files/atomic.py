@@ -1,0 +1,39 @@
+"""Writing local files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """An empty file beside ``target``, for the caller to fill: it replaces the target on success and is removed on failure.
+
+    Missing folders are made. A target that is a link is itself replaced, not the file that it points to. The new file has the
+    permissions that the umask leaves, whatever the old one had.
+
+    Raises:
+        OSError: the folder or the file cannot be made, or the target is a folder.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".rarkit-{secrets.token_hex(8)}"
+    # Creates the file or fails: a link that somebody planted under this name is not followed.
+    temporary.touch(exist_ok=False)
+    permissions = temporary.stat().st_mode
+    try:
+        yield temporary
+        # The caller's library may have made the file anew, with other permissions (safetensors: for the owner alone).
+        temporary.chmod(permissions)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a file in UTF-8 as ``replacing`` does."""
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")

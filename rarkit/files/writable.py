@@ -1,0 +1,54 @@
+"""Local places that a user names for results: checked before the work begins, with errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rarkit.errors import StoreError, UserError
+
+
+def check_writable(path: str, suffixes: tuple[str, ...] = (".png", ".npz"), *, folder: bool = True) -> None:
+    """Refuses a place where nothing can be written, before hours are spent on what goes there. Leaves nothing behind.
+
+    Args:
+        path: a file or, if ``folder`` allows it, a folder. What does not exist yet counts as a folder if it has no suffix.
+        suffixes: those that a file may have.
+        folder: whether it may be a folder.
+
+    Raises:
+        UserError: another suffix, or a folder where a file is needed.
+        StoreError: nothing can be written there.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if os.path.isdir(path) and suffix in suffixes:
+        raise UserError(f"{path} is a folder, but its name ends like a file's: choose another place")
+    if not (folder if is_folder(path) else suffix in suffixes):
+        or_folder = ", or a folder (a name without suffix, or with / at its end)" if folder else ""
+        raise UserError(f"{path} cannot be written: it has to end in {' or '.join(suffixes)}{or_folder}")
+    with writing(path):
+        nearest = Path(path) if is_folder(path) else Path(path).parent
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise NotADirectoryError(f"{nearest} is not a folder")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+
+
+def is_folder(path: str) -> bool:
+    """Whether a place is a folder, or would be one: it has no suffix, or ends in a slash."""
+    return path.endswith(os.sep) or os.path.isdir(path) or os.path.splitext(path)[1] == ""
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turns the operating system's errors into a StoreError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"{path} cannot be written ({reason}). Choose another place with -o, or make room for it.") from error

@@ -1,0 +1,55 @@
+"""Whatever file systems raise becomes one error of ours that names the place and the cure."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rarkit.errors import DatasetError, StoreError, WeightsError
+from rarkit.files.locations import filesystem_of, reaching, within
+
+CURE = "Check the place, and that you may read it."
+
+
+class OfAnotherLibraryError(Exception):
+    """Such as botocore's, which are no OSErrors."""
+
+
+@pytest.mark.parametrize("raising", [DatasetError, WeightsError, StoreError])
+@pytest.mark.parametrize(
+    ("place", "error", "message"),
+    [
+        ("memory://a", FileNotFoundError("/a"), f"there is no memory://a. {CURE}"),
+        ("memory://a", FileNotFoundError(2, "No such file", "/b"), f"there is no /b, of memory://a. {CURE}"),
+        ("s3://a", ImportError("Install s3fs"), 's3://a needs a library that is not installed: pip install "rarkit[s3]"'),
+        ("zip://a::hf://b", ImportError("x"), "zip://a::hf://b needs a library that is not installed: x"),
+        ("abc://a", ImportError("Install abcfs"), "abc://a needs a library that is not installed: Install abcfs"),
+        ("s3://a", OfAnotherLibraryError("denied"), f"s3://a cannot be reached (OfAnotherLibraryError: denied). {CURE}"),
+        ("s3://a", TimeoutError(), f"s3://a cannot be reached (TimeoutError). {CURE}"),
+    ],
+)
+def test_errors_name_the_place_and_the_cure(raising, place, error, message):
+    with pytest.raises(raising, match=f"^{re.escape(message)}$") as caught, reaching(place, raising=raising):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [DatasetError("damaged"), WeightsError("damaged"), MemoryError("full")], ids=repr)
+def test_errors_that_say_enough_pass_through(error):
+    with pytest.raises(type(error)) as caught, reaching("s3://a", raising=StoreError):
+        raise error
+    assert caught.value is error
+
+
+def test_an_unknown_protocol_is_the_asked_for_error():
+    for raising in (DatasetError, WeightsError):
+        with pytest.raises(raising, match=r"zzz://a cannot be reached .*zzz"):
+            filesystem_of("zzz://a", raising=raising)
+
+
+def test_a_folder_within_a_place():
+    assert within("photos/", "train") == "photos/train"
+    assert within("s3://bucket/photos", "train") == "s3://bucket/photos/train"
+    assert within("zip://photos::s3://bucket/all.zip", "train") == "zip://photos/train::s3://bucket/all.zip"
+    assert within("zip://::all.zip", "train") == "zip://train::all.zip"
