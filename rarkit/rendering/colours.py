@@ -9,7 +9,7 @@ INK: Colour = (40, 40, 44)
 FAINT: Colour = (222, 222, 217)
 
 _WAY: tuple[Colour, ...] = ((48, 96, 210), (122, 84, 196), (186, 72, 148), (220, 94, 74), (226, 146, 26))
-"""Ever lighter from blue to amber, so that the way is told from brightness too, and none is lost on white or black."""
+"""Ever lighter from blue to amber, so that brightness alone shows the way too, and visible on white and on black."""
 
 
 def along(share: float) -> Colour:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 @final
 class Series(NamedTuple):
-    """One line of a chart; ``x`` and ``y`` are equally long and in drawing order, what is not finite is a gap."""
+    """One line of a chart; ``x`` and ``y`` are equally long, in the order of drawing. Values that are not finite are gaps."""
 
     label: str
     x: NDArray[Any]
     y: NDArray[Any]
     faint: bool = False
-    """Drawn pale, as what lies behind a smoothed line is."""
+    """Drawn pale, as the raw values behind a smoothed line are."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""How numbers are written for people."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 _UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
-"""From which size on, by what, and with which letter numbers at ticks are shortened."""
+"""How numbers at ticks are shortened: from which size on, divided by what, and with which letter."""
 
 
 def number(value: float | None) -> str:
-    """A number in four figures; nothing for None, a dash for what is not a number."""
+    """A number to four figures; nothing for None, a dash for NaN."""
     if value is None:
         return ""
     if math.isnan(value):
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Round values in one common form: as many decimals as tell them apart, thousands as ``k``, ``M``, ``G``."""
+    """Round values in one common form: with as many decimals as tell them apart, thousands as ``k``, ``M``, ``G``."""
     if not ticks:
         return []
     largest = max(abs(tick) for tick in ticks)

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 SHOWN_SIDE = 48
 """Smaller images are magnified, by a whole number, to about this many pixels."""
 WIDEST = 2400
-"""Wider grids are made of smaller images."""
+"""Pixels of a grid; images are made smaller to fit."""
 GUTTER, MARGIN, FONT_SIZE, TITLE_SIZE = 4, 16, 15, 20
 LONGEST_LABEL = 240
 """In pixels, as the others."""
 MOST_COLUMN_LABELS = 10
-"""Of one image a caption, so many stand in one row under their captions; more stand one below the other."""
+"""With one image to a caption, up to this many stand in one row under their captions; more stand one below the other."""
 
 
 @final
@@ -62,20 +62,20 @@ def layout(images_NHWC: NDArray[np.uint8], *, columns: int, scale: int | None = 
     Args:
         images_NHWC: uint8, of 1 or 3 channels.
         columns: images in a row.
-        scale: by how much images are magnified; None: so that they are about ``SHOWN_SIDE`` pixels, or as they are if larger.
-        widest: images are made smaller than that where the grid would be wider.
+        scale: by how much images are magnified; None: to about ``SHOWN_SIDE`` pixels, or not at all if they are larger.
+        widest: images are made smaller where the grid would be wider.
 
     Raises:
-        GridError: there is no image, or what there is are no images.
+        GridError: there is no image, or the array is not one of images.
     """
     shape = images_NHWC.shape
     if len(shape) != 4 or shape[-1] not in (1, 3) or 0 in shape or images_NHWC.dtype != np.uint8:
         raise GridError(
-            f"a grid of pictures needs uint8 images (N, H, W, C) with 1 or 3 channels, and was given {images_NHWC.dtype} "
+            f"a grid of pictures needs uint8 images (N, H, W, C) with 1 or 3 channels, but was given {images_NHWC.dtype} "
             f"of shape {shape}. Give at least one image in that form."
         )
     if columns < 1 or (scale is not None and scale < 1):
-        raise GridError(f"a grid of pictures with {columns} columns, magnified {scale} times, is none. Give 1 or more of each.")
+        raise GridError(f"a grid of pictures cannot have {columns} columns, magnified {scale} times. Give 1 or more of each.")
     count, height, width, _ = shape
     scale = max(1, round(SHOWN_SIDE / max(height, width))) if scale is None else scale
     factor = min(float(scale), max(1.0, widest / columns - GUTTER) / width)
@@ -94,7 +94,7 @@ def check_labels(grid: Layout, row_labels: Sequence[str], column_labels: Sequenc
 
 
 def mosaic(images_NHWC: NDArray[np.uint8], *, columns: int, scale: int | None = None, widest: int = WIDEST) -> Image:
-    """The images alone, on a transparent ground; arguments and errors are those of ``layout``."""
+    """The images alone, on a transparent background; arguments and errors are those of ``layout``."""
     from PIL import Image
 
     grid = layout(images_NHWC, columns=columns, scale=scale, widest=widest)
@@ -117,22 +117,22 @@ def grid_image(
     title: str | None = None,
     widest: int = WIDEST,
 ) -> Image:
-    """Images in rows on a light ground, with labels on the left and on top; small ones magnified without smoothing.
+    """Images in rows on a light background, with labels on the left and on top; small ones magnified without smoothing.
 
     Args:
         images_NHWC: uint8, of 1 or 3 channels, row by row.
-        columns: images in a row; None: as the labels have it, else a square or nearly so.
+        columns: images in a row; None: as many as the labels say, else a square or nearly so.
         row_labels: one for each row; long ones are cut.
         column_labels: one for each column; those too long for it are cut.
-        scale: by how much images are magnified; None: so that they are about ``SHOWN_SIDE`` pixels, or as they are if larger.
-        title: stands above everything.
-        widest: images are made smaller where they would be wider than that together.
+        scale: by how much images are magnified; None: to about ``SHOWN_SIDE`` pixels, or not at all if they are larger.
+        title: above everything.
+        widest: images are made smaller where the picture would be wider.
 
     Returns:
         An RGB image.
 
     Raises:
-        GridError: there is no image, what there is are no images, or labels do not fit rows and columns in number.
+        GridError: there is no image, the array is not one of images, or there are not as many labels as rows or columns.
     """
     from PIL import Image, ImageDraw
 
@@ -180,7 +180,7 @@ def captioned(images_NHWC: NDArray[np.uint8], captions: Sequence[str], widest: i
     Args:
         images_NHWC: uint8, of 1 or 3 channels; those of the first caption come first, and all captions have as many.
         captions: at least one.
-        widest: images are made smaller where they would be wider than that together.
+        widest: images are made smaller where the picture would be wider.
 
     Raises:
         GridError: as ``grid_image``.
@@ -194,7 +194,7 @@ def captioned(images_NHWC: NDArray[np.uint8], captions: Sequence[str], widest: i
 
 
 def scan_order_image(order_L: NDArray[np.integer[Any]], height: int, width: int) -> Image:
-    """The path of a scan order over its grid, from blue to amber, with step numbers where there is room for them.
+    """The path of a scan order over its grid, from blue to amber, with step numbers if there is room for them.
 
     Args:
         order_L: the raster index visited at each step, a bijection onto 0 … height·width − 1.
@@ -241,7 +241,7 @@ def _font(size: int) -> FreeTypeFont | ImageFont:
 
 
 def _cut(label: str, room: int, font: FreeTypeFont | ImageFont) -> str:
-    """As much of the label as there is room for, in pixels."""
+    """As much of the label as fits into ``room`` pixels."""
     if font.getlength(label) <= room:
         return label
     while label and font.getlength(label + "…") > room:

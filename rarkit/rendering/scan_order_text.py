@@ -18,14 +18,14 @@ JUMP, END = "•", "■"
 
 
 def scan_order_text(order_L: NDArray[np.integer[Any]], height: int, width: int, *, columns: int | None = None) -> Text:
-    """The grid with the step at which each cell is visited, coloured along the way; legible without colour too.
+    """The grid with the step at which each cell is visited, coloured along the path; legible without colour too.
 
     Args:
         order_L: the raster index visited at each step, a bijection onto 0 … height·width − 1.
         height: rows of the grid.
         width: columns of the grid.
-        columns: characters in a line. Where numbers need more, arrows show where the path goes on, and where even these do, the
-            right of the grid is left out, and a last line says so. None: as many as it takes.
+        columns: characters in a line; None: as many as it takes. If numbers do not fit, arrows show where the path goes on; if
+            arrows do not fit either, the right of the grid is left out, and a last line says so.
     """
     rank_HW = np.argsort(order_L).reshape(height, width)
     cells_HW = [[str(rank) for rank in row] for row in rank_HW]

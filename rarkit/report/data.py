@@ -41,9 +41,9 @@ class StageRow:
 @final
 @dataclass(frozen=True)
 class RunReport:
-    """Everything on the page. Empty parts are left out of it.
+    """Everything on the page. Empty parts are left out.
 
-    ``notes`` are shown on top; ``rehearsal`` puts there that the numbers do not count.
+    ``notes`` are shown at the top; so is, for a ``rehearsal``, that the numbers do not count.
     """
 
     title: str
