@@ -100,7 +100,7 @@ def run(
 ) -> None:
     """Run a recipe: whatever is not in the store yet, then a report in runs/RECIPE/."""
     from rarkit.cli import show
-    from rarkit.estimate.estimate import needs
+    from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
     from rarkit.runtime.ranks import together
 
@@ -116,7 +116,7 @@ def run(
         planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
         if dry_run:
             if ranks.first:
-                needed = needs(planned)
+                needed = estimate(planned)
                 print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
             return
         if planned.obstacle is not None:
@@ -145,22 +145,22 @@ def plan(
 ) -> None:
     """Say what a run would do and why, what it needs and what is missing here, and start nothing."""
     from rarkit.cli import show
-    from rarkit.estimate.estimate import needs
+    from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
 
     planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
-    needed = needs(planned, gpu.value)
+    needed = estimate(planned, gpu.value)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 
 @app.command()
 def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False, strict_plugins: Strict = False) -> None:
     """Check a recipe, and print it whole: defaults, extends and overrides folded in."""
+    from rarkit.recipe.experiment import resolve
     from rarkit.recipe.text import to_toml
-    from rarkit.stages.base import model_grid
 
     loaded = _load(recipe, overrides, strict_plugins)
-    model_grid(loaded)
+    resolve(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
     else:
@@ -172,9 +172,9 @@ def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = 
 def schema() -> None:
     """Print the JSON Schema of recipes, with the parts that are installed here."""
     from rarkit.recipe.text import json_schema
-    from rarkit.registry.loader import registry
+    from rarkit.registry.loader import parts
 
-    print_json(json_schema(registry()))
+    print_json(json_schema(parts()))
 
 
 @app.command()
@@ -184,7 +184,7 @@ def export(
     merged: Annotated[bool, typer.Option("--merged", help="Fold both positional tables into one for the scan order.")] = False,
 ) -> None:
     """Write the model of a run as one file, which load_rar reads (and the original code, if not merged)."""
-    from rarkit.inference.finished_run import export_model
+    from rarkit.inference.export import export_model
 
     typer.echo(export_model(run, output, merged=merged))
 

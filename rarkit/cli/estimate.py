@@ -9,45 +9,45 @@ from rich.console import Console
 from rich.table import Table
 
 from rarkit.cli.units import gpu_time, size
-from rarkit.models.rar.sampling_costs import SamplingBytes
-from rarkit.estimate.estimate import USABLE, UTILISATION, Needs, SampleNeeds, TrainNeeds
+from rarkit.estimate.estimate import USABLE, UTILISATION, Estimate, SampleEstimate, TrainEstimate
+from rarkit.models.base import SamplingBytes
 
 
-def print_needs(needs: Needs, console: Console) -> None:
+def print_estimate(estimate: Estimate, console: Console) -> None:
     """Below the table of stages."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, said in _rows(needs):
-        table.add_row(name, said)
+    for name, text in _rows(estimate):
+        table.add_row(name, text)
     console.print()
     console.print(table)
-    if needs.missing:
+    if estimate.missing:
         console.print("\nMissing on this machine:", style="yellow")
-        for name, said in needs.missing.items():
-            console.print(f"✗ {name}: {said}", markup=False, soft_wrap=True)
+        for name, text in estimate.missing.items():
+            console.print(f"✗ {name}: {text}", markup=False, soft_wrap=True)
 
 
-def _rows(needs: Needs) -> list[tuple[str, str]]:
-    if needs.model is None:
+def _rows(estimate: Estimate) -> list[tuple[str, str]]:
+    if estimate.model is None:
         return [("needs", "size and classes of the images are not known without the data, and so nothing else is")]
-    count = needs.model.parameter_count()
-    rows = [("model", f"{count:,} parameters, {size(4 * count)} in float32; {needs.model.seq_len} tokens an image")]
-    if needs.images:
-        said = ", ".join(f"{split} {'not known yet' if one is None else f'{one:,}'}" for split, one in needs.images.items())
-        rows.append(("images", said))
-    if needs.disk:
-        rows.append(("disk", ", ".join(f"{name} {size(room)}" for name, room in needs.disk.items())))
-    if needs.train is not None:
-        rows += _train_rows(needs, needs.train)
-    if needs.sample is not None:
-        rows += _sample_rows(needs, needs.sample)
+    count = estimate.model.parameter_count()
+    rows = [("model", f"{count:,} parameters, {size(4 * count)} in float32; {estimate.model.seq_len} tokens an image")]
+    if estimate.images:
+        text = ", ".join(f"{split} {'not known yet' if one is None else f'{one:,}'}" for split, one in estimate.images.items())
+        rows.append(("images", text))
+    if estimate.disk:
+        rows.append(("disk", ", ".join(f"{name} {size(room)}" for name, room in estimate.disk.items())))
+    if estimate.train is not None:
+        rows += _train_rows(estimate, estimate.train)
+    if estimate.sample is not None:
+        rows += _sample_rows(estimate, estimate.sample)
     counted = "2 FLOP for each weight of a matrix and token it meets, and attention; backward is twice forward"
-    rows.append(("reckoned", f"{counted}; one {needs.gpu.title} at {UTILISATION:.0%}; tokenizer and evaluation left out"))
+    rows.append(("reckoned", f"{counted}; one {estimate.gpu.title} at {UTILISATION:.0%}; tokenizer and evaluation left out"))
     return rows
 
 
-def _train_rows(needs: Needs, train: TrainNeeds) -> list[tuple[str, str]]:
+def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[tuple[str, str]]:
     memory = train.memory
     work = f"{train.step_flops:.3g} FLOP a step, {train.flops:.3g} in all: {gpu_time(train.gpu_hours)}"
     largest = train.largest_micro_batch
@@ -64,17 +64,17 @@ def _train_rows(needs: Needs, train: TrainNeeds) -> list[tuple[str, str]]:
             if largest is not None
             else "set train.activation_checkpointing, or choose a smaller model"
         )
-        rows.append(("", f"{_too_much(needs)}: {advice}"))
+        rows.append(("", f"{_too_much(estimate)}: {advice}"))
     return rows
 
 
-def _sample_rows(needs: Needs, sample: SampleNeeds) -> list[tuple[str, str]]:
+def _sample_rows(estimate: Estimate, sample: SampleEstimate) -> list[tuple[str, str]]:
     work = f"{sample.images:,} images, {sample.flops:.3g} FLOP in all: {gpu_time(sample.gpu_hours)}"
     held = f"{size(sample.memory.total)} at {sample.batch:,} images a batch: {_decoding(sample.memory)}"
     on_cpu = f"{size(sample.cpu_memory.total)}: {_decoding(sample.cpu_memory)}"
     rows = [("sample", work), ("  memory", held)]
     if not sample.fits:
-        rows.append(("", f"{_too_much(needs)}: lower sample.batch_size"))
+        rows.append(("", f"{_too_much(estimate)}: lower sample.batch_size"))
     return [*rows, ("  on a CPU", on_cpu)]
 
 
@@ -86,22 +86,22 @@ def _decoding(memory: SamplingBytes) -> str:
     )
 
 
-def _too_much(needs: Needs) -> str:
-    return f"[yellow]more than {USABLE:.0%} of {needs.gpu.memory / 1e9:.0f} GB[/yellow]"
+def _too_much(estimate: Estimate) -> str:
+    return f"[yellow]more than {USABLE:.0%} of {estimate.gpu.memory / 1e9:.0f} GB[/yellow]"
 
 
-def needs_as_json(needs: Needs) -> dict[str, Any]:
-    """The needs for scripts: counts, bytes, FLOPs and hours as numbers."""
-    found = dataclasses.asdict(dataclasses.replace(needs, model=None))
-    found["utilisation"] = UTILISATION
-    found["model"] = None
-    if needs.model is not None:
-        count = needs.model.parameter_count()
-        found["model"] = {**needs.model.model_dump(mode="json"), "parameters": count, "bytes": 4 * count}
-    for name, part in (("train", needs.train), ("sample", needs.sample)):
+def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
+    """The estimate for scripts: counts, bytes, FLOPs and hours as numbers."""
+    data = dataclasses.asdict(dataclasses.replace(estimate, model=None))
+    data["utilisation"] = UTILISATION
+    data["model"] = None
+    if estimate.model is not None:
+        count = estimate.model.parameter_count()
+        data["model"] = {**estimate.model.model_dump(mode="json"), "parameters": count, "bytes": 4 * count}
+    for name, part in (("train", estimate.train), ("sample", estimate.sample)):
         if part is not None:
-            found[name]["flops"] = part.flops
-            found[name]["memory"]["total"] = part.memory.total
-    if needs.sample is not None:
-        found["sample"]["cpu_memory"]["total"] = needs.sample.cpu_memory.total
-    return found
+            data[name]["flops"] = part.flops
+            data[name]["memory"]["total"] = part.memory.total
+    if estimate.sample is not None:
+        data["sample"]["cpu_memory"]["total"] = estimate.sample.cpu_memory.total
+    return data

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
-from rarkit.cli.estimate import needs_as_json, print_needs
+from rarkit.cli.estimate import estimate_as_json, print_estimate
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, RecipeError, StoreError
-from rarkit.registry.loader import Loaded, registry
+from rarkit.registry.loader import Loaded, parts
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.runtime.progress import Reporter
 
 if TYPE_CHECKING:
-    from rarkit.estimate.estimate import Needs
+    from rarkit.estimate.estimate import Estimate
     from rarkit.pipeline.plan import Plan
     from rarkit.pipeline.run import Run
 
@@ -38,7 +38,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def print_plan(plan: Plan, needs: Needs | None = None) -> None:
+def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     """Each stage with what will become of it, and why; then what the run needs."""
     table = _table("", "stage", "fingerprint", "action", "because")
     for stage in plan.stages:
@@ -46,11 +46,11 @@ def print_plan(plan: Plan, needs: Needs | None = None) -> None:
     console = _console()
     console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
     console.print(table)
-    if needs is not None:
-        print_needs(needs, console)
+    if estimate is not None:
+        print_estimate(estimate, console)
 
 
-def plan_as_json(plan: Plan, needs: Needs) -> dict[str, Any]:
+def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     """A plan for scripts."""
     stages = [
         {
@@ -67,7 +67,7 @@ def plan_as_json(plan: Plan, needs: Needs) -> dict[str, Any]:
         "store": plan.store.url,
         "nothing_to_do": plan.nothing_to_do,
         "stages": stages,
-        "needs": needs_as_json(needs),
+        "needs": estimate_as_json(estimate),
     }
 
 
@@ -136,7 +136,7 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
     for setting in settings:
         override(tables, setting)
     try:
-        order = registry().scan_orders[name](**tables)
+        order = parts().scan_orders[name](**tables)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
         raise RecipeError(f"scan order {name!r}: {said}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,13 @@ from rarkit.inference.classes import find_classes, spread
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.source import Source, changed, open_source
 from rarkit.pipeline.cpu_threads import sensible_threads
-from rarkit.pipeline.run import resolve_device
+from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
-from rarkit.stages.base import model_grid
 from rarkit.stages.sample import prepared
 from rarkit.stages.tokenize import decoded
 
 if TYPE_CHECKING:
-    from rarkit.models.rar.decoding.prepared import Prepared
+    from rarkit.sampling.decoder import Decodable
 
 INDICES_PER_CLASS = 100_000
 """Sample k of class c is drawn with the noise of index c · 100,000 + k, so it does not depend on what else is drawn."""
@@ -39,16 +38,12 @@ def sample(
     seed: int | None = None,
     preset: str | None = None,
     tokenizer: str | None = None,
-    temperature: float | None = None,
     guidance_scale: float | None = None,
     guidance_power: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
     scan_order: str | None = None,
-    precision: str | None = None,
-    batch_size: int | None = None,
     device: str = "auto",
     quiet: bool = False,
+    **settings: Any,
 ) -> Drawing:
     """Draws images of chosen classes. Settings left at None are those of the run's recipe, or the released ones of the preset.
 
@@ -62,16 +57,13 @@ def sample(
         seed: any integer.
         preset: the size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
         tokenizer: for a checkpoint, the weights of the MaskGIT-VQGAN; a path or any fsspec URL.
-        temperature: logits are divided by it.
         guidance_scale: the scale of the source's guidance schedule.
         guidance_power: guidance becomes the power-cosine schedule with this power.
-        top_k: draw from the k likeliest tokens only.
-        top_p: draw from the likeliest tokens that together reach this probability.
         scan_order: the name of a scan order, for a model that was trained on any (by random permutations, say).
-        precision: ``"float32"``, ``"bfloat16"`` or, on a CPU, ``"int8"``; unless given, the run's, and for a checkpoint float32.
-        batch_size: images drawn at a time.
         device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA if there is any.
         quiet: no progress on stderr.
+        **settings: any other setting of a recipe's ``[sample]`` table, by name: ``temperature``, ``top_k``, ``top_p``,
+            ``precision`` (of a checkpoint float32 unless given), ``batch_size``, …
 
     Raises:
         UserError: there is no such class or preset, something is missing or out of range.
@@ -82,11 +74,7 @@ def sample(
         open_source(source, preset, tokenizer),
         scan_order,
         {"scale": guidance_scale, "power": guidance_power},
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        precision=precision,
-        batch_size=batch_size,
+        **settings,
     )
     return draw(opened, classes, per_class, seed=seed, device=device, reporter=Reporter(quiet=quiet))
 
@@ -103,20 +91,20 @@ def draw(
     """``sample``, from a source that is already open."""
     if not 1 <= per_class <= INDICES_PER_CLASS:
         raise UserError(f"{per_class} images of each class: give 1 to {INDICES_PER_CLASS:,}")
-    recipe, names = source.recipe, source.recipe.dataset.info().class_names
+    experiment, names = source.experiment, source.experiment.images.class_names
     labels = find_classes(classes, names) if classes else spread(len(names))
-    grid, seed = model_grid(recipe), recipe.seed if seed is None else seed
+    seed = experiment.recipe.seed if seed is None else seed
     device = resolve_device(device)
     source.check_ready(device)
     labels_N = np.repeat(np.array(labels, dtype=np.int64), per_class)
     indices_N = labels_N * INDICES_PER_CLASS + np.tile(np.arange(per_class), len(labels))
-    with sensible_threads(recipe, device):
+    with sensible_threads(experiment, device):
         # Both before the long part, so that a missing file is noticed at once.
         model, tokenizer = prepared(source.model(device), source.settings), source.tokenizer(device)
         tokens_NL = _tokens(model, source, labels_N, indices_N, seed, reporter)
         with reporter.task("decode", len(labels_N), "images") as advance:
             parts = []
-            for images in decoded(tokenizer, tokens_NL, grid, source.settings.batch_size):
+            for images in decoded(tokenizer, tokens_NL, experiment.grid, source.settings.batch_size):
                 parts.append(images)
                 advance(len(images))
     return Drawing(
@@ -126,16 +114,16 @@ def draw(
         classes=tuple(labels),
         class_names=tuple(names[label] for label in labels),
         per_class=per_class,
-        grid=grid,
-        order_L=recipe.scan_order.order(*grid),
+        grid=experiment.grid,
+        order_L=experiment.order_L,
         seed=seed,
-        scan_order=recipe.scan_order.model_dump(mode="json"),
+        scan_order=experiment.recipe.scan_order.model_dump(mode="json"),
         settings=source.settings,
     )
 
 
 def _tokens(
-    model: Prepared,
+    model: Decodable,
     source: Source,
     labels_N: NDArray[np.int64],
     indices_N: NDArray[np.int64],
@@ -147,21 +135,17 @@ def _tokens(
 
     from rarkit.sampling import generate
 
-    settings, grid = source.settings, model_grid(source.recipe)
-    order = torch.from_numpy(source.recipe.scan_order.order(*grid))
+    settings, order_L = source.settings, torch.from_numpy(source.experiment.order_L)
     parts = []
-    with reporter.task("sample", len(labels_N) * len(order), "tokens") as advance, torch.inference_mode():
+    with reporter.task("sample", len(labels_N) * len(order_L), "tokens") as advance, torch.inference_mode():
         for start in range(0, len(labels_N), settings.batch_size):
             chosen = slice(start, start + settings.batch_size)
             count = len(labels_N[chosen])
             tokens_BL = generate(
                 model,
                 torch.from_numpy(labels_N[chosen]),
-                order=order,
-                guidance=settings.guidance,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
+                order=order_L,
+                choice=settings,
                 seed=seed,
                 indices=indices_N[chosen],
                 on_step=lambda step, tokens_BL, count=count: advance(count),  # type: ignore[misc]

@@ -11,18 +11,19 @@ from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
-from rarkit.recipe.released import RELEASED, released_recipe
-from rarkit.recipe.schema import Recipe
-from rarkit.recipe.sections import SampleSettings
-from rarkit.registry.loader import registry
-from rarkit.inference.finished_run import open_run
-from rarkit.models.rar.sampling_costs import MODEL_DTYPES
-from rarkit.sampling.guidance import PowerCosine
-from rarkit.stages.base import read_state
 from rarkit.files.weights import FORMATS
+from rarkit.pipeline.receipt import open_run
+from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.released import RELEASED, released_recipe
+from rarkit.registry.loader import parts
+from rarkit.sampling.guidance import PowerCosine
+from rarkit.sampling.precision import MODEL_DTYPES
+from rarkit.sampling.settings import SampleSettings
+from rarkit.stages.base import read_state
+from rarkit.stages.sample import ModelSource, sampling_model
 
 if TYPE_CHECKING:
-    from rarkit.models.rar.transformer import OrderedTransformer
+    from rarkit.models.image_model import ImageModel
     from rarkit.tokenizers.base import TokenizerModel
 
 BATCH_SIZE = 32
@@ -32,41 +33,40 @@ BATCH_SIZE = 32
 @final
 @dataclass(frozen=True)
 class Source:
-    """A recipe with its sampling settings, and the outputs of its stages (none for a checkpoint)."""
+    """An experiment with its sampling settings, and the outputs of its stages (none for a checkpoint)."""
 
-    recipe: Recipe
+    experiment: Experiment
     settings: SampleSettings
     outputs: Mapping[str, StageOutput] = field(default_factory=dict)
 
     def check_ready(self, device: str) -> None:
         """Raises CapabilityError unless the parts that draw can work on the device."""
-        for table, part in (("attention", self.recipe.attention), ("tokenizer", self.recipe.tokenizer)):
-            if said := part.capability(device, MODEL_DTYPES[self.settings.precision]):
-                raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {said}")
+        recipe = self.experiment.recipe
+        recipe.model.check_sampling(self.settings.precision, self.settings.kv_cache)
+        for table, part in (("attention", recipe.attention), ("tokenizer", recipe.tokenizer)):
+            if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
+                raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {reason}")
 
-    def model(self, device: str) -> OrderedTransformer:
-        """The transformer, in the type that the settings' precision asks for."""
-        import torch
-
-        from rarkit.models.rar.checkpoints import load_rar
-        from rarkit.stages.train import rar_config, trained_model
-
-        recipe, dtype = self.recipe, getattr(torch, MODEL_DTYPES[self.settings.precision])
-        if recipe.train is not None:
-            return trained_model(self._output("train"), recipe, device).to(dtype)
-        assert recipe.model.weights is not None
-        attention = recipe.attention.build()
-        return load_rar(recipe.model.weights, rar_config(recipe), attention=attention, device=device, dtype=dtype)
+    def model(self, device: str) -> ImageModel:
+        """The model, in the type that the settings' precision asks for."""
+        recipe = self.experiment.recipe
+        source = ModelSource(
+            model=recipe.model,
+            config=self.experiment.config,
+            attention=recipe.attention,
+            precision=self.settings.precision,
+        )
+        return sampling_model(source, None if recipe.train is None else self._output("train"), device)
 
     def tokenizer(self, device: str) -> TokenizerModel:
         """The tokenizer, with what it learned."""
-        state = read_state(self._output("fit")) if self.recipe.tokenizer.learns else {}
-        return self.recipe.tokenizer.build(state, device)
+        tokenizer = self.experiment.recipe.tokenizer
+        return tokenizer.build(read_state(self._output("fit")) if tokenizer.learns else {}, device)
 
     def _output(self, stage: str) -> StageOutput:
         if stage not in self.outputs:
             raise WeightsError(
-                f"the run {self.recipe.recipe_name!r} has no output of its stage {stage!r}: it was stopped before. "
+                f"the run {self.experiment.recipe.recipe_name!r} has no output of its stage {stage!r}: it was stopped before. "
                 "Run its recipe to the end."
             )
         self.outputs[stage].require_complete()
@@ -88,7 +88,7 @@ def open_source(place: str | os.PathLike[str], preset: str | None = None, tokeni
                     f"Checkpoints end in {', '.join(FORMATS)}."
                 )
         run = open_run(name)
-        return Source(run.recipe, run.recipe.sample or SampleSettings(), run.outputs)
+        return Source(run.experiment, run.recipe.sample or SampleSettings(), run.outputs)
     if preset is None:
         raise UserError(f"{name} does not say how to sample from it: give --preset, one of {', '.join(RELEASED)}.")
     if preset not in RELEASED:
@@ -102,7 +102,7 @@ def open_source(place: str | os.PathLike[str], preset: str | None = None, tokeni
     recipe = released_recipe(preset, name, tokenizer)
     assert recipe.sample is not None
     # In float32 a sample does not depend on its batch; in bfloat16 it may.
-    return Source(recipe, recipe.sample.model_copy(update={"precision": "float32", "batch_size": BATCH_SIZE}))
+    return Source(resolve(recipe), recipe.sample.model_copy(update={"precision": "float32", "batch_size": BATCH_SIZE}))
 
 
 def changed(source: Source, scan_order: str | None, guidance: Mapping[str, float | None], **changes: Any) -> Source:
@@ -117,7 +117,7 @@ def changed(source: Source, scan_order: str | None, guidance: Mapping[str, float
     Raises:
         UserError: a value that the setting cannot take.
     """
-    settings, recipe = source.settings.model_dump(), source.recipe
+    settings, experiment = source.settings.model_dump(), source.experiment
     settings |= {name: value for name, value in changes.items() if value is not None}
     given = {name: value for name, value in guidance.items() if value is not None}
     if "power" in given:
@@ -128,8 +128,9 @@ def changed(source: Source, scan_order: str | None, guidance: Mapping[str, float
     try:
         valid = SampleSettings.model_validate(settings)
         if scan_order is not None:
-            recipe = recipe.model_copy(update={"scan_order": registry().scan_orders[scan_order].model_validate({})})
+            chosen = parts().scan_orders[scan_order].model_validate({})
+            experiment = experiment.with_recipe(experiment.recipe.model_copy(update={"scan_order": chosen}))
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: found {one['input']!r}; {one['msg']}" for one in error.errors())
-        raise UserError(said) from error
-    return Source(recipe, valid, source.outputs)
+        mistakes = (f"{'.'.join(map(str, one['loc']))}: found {one['input']!r}; {one['msg']}" for one in error.errors())
+        raise UserError("; ".join(mistakes)) from error
+    return Source(experiment, valid, source.outputs)

@@ -33,6 +33,8 @@ CHECKED_STEPS = 1000
 class ModelConfig(Settings, ABC):
     """Everything that decides the tensors of a model; subclasses add their sizes and are final."""
 
+    hidden_size: int = Field(gt=0)
+    """D: width of the transformer; a multiple of the number of heads."""
     seq_len: int = Field(gt=0)
     """L: tokens of an image."""
     codebook_size: int = Field(gt=0)

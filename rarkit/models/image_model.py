@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rarkit.attention.base import AttentionFunction
+from rarkit.errors import UserError
 from rarkit.models.base import ModelConfig
 from rarkit.sampling.decoder import Decodable, Decoder
 
@@ -56,6 +57,14 @@ class ImageModel(nn.Module, Decodable, ABC):
         Raises:
             UserError, CapabilityError: the model cannot be decoded so, here or at all.
         """
+
+    def merge_positions(self, order_L: Tensor) -> ImageModel:
+        """A smaller model with the same logits along this one order, (L,) int64, where the family has such.
+
+        Raises:
+            UserError: it has not.
+        """
+        raise UserError("this model has no positional tables to merge: export it as it is, without --merged")
 
     def metadata(self) -> dict[str, str]:
         """What a safetensors file of the weights carries beside them."""

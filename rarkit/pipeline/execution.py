@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, final
 
-from rarkit.errors import CapabilityError, IncompleteError
 from rarkit.recipe.text import to_toml
 from rarkit.stages.base import Work
-from rarkit.pipeline.preflight import part_obstacles
 from rarkit.pipeline.plan import Plan, PlannedStage
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
@@ -30,25 +28,6 @@ class StageResult:
     action: Literal["ran", "cached"]
     seconds: float
     reason: str
-
-
-def check_ready(plan: Plan, device: str) -> None:
-    """Raises unless the plan can be carried out on this device.
-
-    Raises:
-        DatasetError, WeightsError: data or weights are missing.
-        IncompleteError: an output is damaged; the message says which stage to force.
-        CapabilityError: a part that is needed cannot work here.
-    """
-    if plan.obstacle is not None:
-        raise plan.obstacle
-    for stage in plan.stages:
-        if stage.action == "damaged":
-            raise IncompleteError(f"the output of stage {stage.name!r} at {stage.output.path} is damaged: {stage.reason}.")
-    if plan.nothing_to_do:
-        return
-    for reason in part_obstacles(plan.recipe, device).values():
-        raise CapabilityError(reason)
 
 
 def execute(
@@ -72,7 +51,7 @@ def execute(
         if planned.action != "run":
             continue
         started = time.monotonic()
-        with sensible_threads(plan.recipe, device):
+        with sensible_threads(plan.experiment, device):
             _run_stage(plan, planned, device, reporter, log, ranks)
         seconds = time.monotonic() - started
         reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
@@ -101,13 +80,15 @@ def _run_stage(
     works = ranks.first or planned.stage.is_shared
     if works:
         for upstream in inputs.values():
-            ranks.check_sees(upstream)
+            upstream.refresh()
+            ranks.check_sees(upstream.path, upstream.exists)
             upstream.require_complete()
     with output.writing(about, afresh=planned.forced) if ranks.first else nullcontext():
         # Another process may have finished it while this one waited for nothing but its own plan.
         needed = ranks.told(lambda: not output.record().get("complete"))
         if needed and works:
-            work = Work(recipe, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
+            assert planned.view is not None, planned.name
+            work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
             planned.stage.run(work)
         # Nobody reads what is not finished, and the lock is held until nobody writes.
         ranks.meet()

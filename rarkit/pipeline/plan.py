@@ -9,19 +9,21 @@ from typing import Any, Literal, final
 
 from rarkit.cache.fingerprint import differences, fingerprint
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import FORMAT, format_of
 from rarkit.cache.store import Store
 from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
+from rarkit.pipeline.published import with_published
+from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage
+from rarkit.stages.base import Stage, View
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
-from rarkit.pipeline.preflight import cure, no_shape
 from rarkit.stages.reference import Reference
 from rarkit.stages.sample import Sample
 from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
 
-STAGES: tuple[Stage, ...] = (Fit(), Tokenize(), Train(), Sample(), Reference(), Evaluate())
+STAGES: tuple[Stage[Any], ...] = (Fit(), Tokenize(), Train(), Sample(), Reference(), Evaluate())
 """In an order in which each comes after those that it reads."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 DEFAULT_STORE = "rarkit-store"
@@ -36,12 +38,15 @@ _UNKNOWN = "unknown"
 class PlannedStage:
     """What will become of one stage, and why."""
 
-    stage: Stage
+    stage: Stage[Any]
     output: StageOutput
     upstream: Mapping[str, str]
-    identity: Mapping[str, Any]
     action: Action
     reason: str
+    view: View | None = None
+    """What the stage will be given; None where it is blocked."""
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What the view comes to in the fingerprint."""
     forced: bool = False
     obstacle: RarkitError | None = None
     """What keeps a blocked stage from being planned: data or weights that are missing."""
@@ -62,6 +67,8 @@ class Plan:
     """All stages of a recipe, in the order in which they run."""
 
     recipe: Recipe
+    experiment: Experiment | None
+    """The recipe resolved; None where size and classes of its images cannot be known without the data."""
     store: Store
     stages: tuple[PlannedStage, ...]
 
@@ -73,8 +80,8 @@ class Plan:
     @property
     def obstacle(self) -> RarkitError | None:
         """What the first blocked stage lacks; None where nothing is missing."""
-        found = next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
-        return None if found is None else type(found)(f"{cure(found)} rarkit plan lists all that is missing.")
+        first = next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
+        return None if first is None else type(first)(f"{with_published(first)} rarkit plan lists all that is missing.")
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
@@ -110,8 +117,8 @@ def plan(
         StoreError: the store cannot be read.
     """
     store = Store(store) if isinstance(store, str) else store
-    obstacle = no_shape(recipe)
-    stages = [stage for stage in STAGES if stage.wanted(recipe)]
+    experiment, obstacle = _resolved(recipe)
+    stages = [stage for stage in STAGES if stage.upstream(recipe) is not None]
     names = [stage.name for stage in stages]
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
         if name is not None and name not in names:
@@ -119,57 +126,73 @@ def plan(
     forced = set(force) | set(names[names.index(start) :] if start is not None else [])
     planned: dict[str, PlannedStage] = {}
     for stage in stages:
-        planned[stage.name] = _planned(stage, recipe, store, planned, stage.name in forced, obstacle)
+        planned[stage.name] = _planned(stage, recipe, experiment, store, planned, stage.name in forced, obstacle)
     last = names.index(until) if until is not None else len(names) - 1
-    return Plan(recipe, store, tuple(_pruned(planned, names[last + 1 :], start)))
+    return Plan(recipe, experiment, store, tuple(_pruned(planned, names[last + 1 :], start)))
+
+
+def _resolved(recipe: Recipe) -> tuple[Experiment | None, RarkitError | None]:
+    """The experiment, or why it cannot be known without the data."""
+    try:
+        return resolve(recipe), None
+    except DatasetError as error:
+        return None, error
 
 
 def _planned(
-    stage: Stage,
+    stage: Stage[Any],
     recipe: Recipe,
+    experiment: Experiment | None,
     store: Store,
     before: Mapping[str, PlannedStage],
     forced: bool,
     obstacle: RarkitError | None,
 ) -> PlannedStage:
-    obstacle = next((above for name in stage.upstream(recipe) if (above := before[name].obstacle)), obstacle)
-    identity: dict[str, Any] = {}
-    if obstacle is None:
+    names = stage.upstream(recipe) or ()
+    obstacle = next((above for name in names if (above := before[name].obstacle)), obstacle)
+    view, identity = None, {}
+    if obstacle is None and experiment is not None:
         try:
-            identity = {"version": stage.version, **stage.identity(recipe)}
+            view = stage.view(experiment)
+            identity = stage.identity(view)
         except (DatasetError, WeightsError) as error:
             obstacle = error
     if obstacle is not None:
-        upstream = dict.fromkeys(stage.upstream(recipe), _UNKNOWN)
+        upstream = dict.fromkeys(names, _UNKNOWN)
         reason = f"needs {'weights' if isinstance(obstacle, WeightsError) else 'data'} that are missing"
-        return PlannedStage(stage, store.output(stage.name, _UNKNOWN), upstream, {}, "blocked", reason, forced, obstacle)
-    upstream = {name: before[name].output.fingerprint for name in stage.upstream(recipe)}
+        output = store.output(stage.name, _UNKNOWN)
+        return PlannedStage(stage, output, upstream, "blocked", reason, forced=forced, obstacle=obstacle)
+    upstream = {name: before[name].output.fingerprint for name in names}
     output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
+    action, reason = _state(output, forced)
+    if not reason and action == "run":
+        reason = _why_new(stage, recipe, store, identity, upstream)
+    return PlannedStage(stage, output, upstream, action, reason, view, identity, forced)
 
-    def found(action: Action, reason: str) -> PlannedStage:
-        return PlannedStage(stage, output, upstream, identity, action, reason, forced)
 
+def _state(output: StageOutput, forced: bool) -> tuple[Action, str]:
+    """What becomes of a stage by what lies in the store, and why; no reason where nothing lies there."""
     if forced:
-        return found("run", "asked for")
+        return "run", "asked for"
     try:
         record = output.record()
-        if record.get("complete"):
-            defect = output.defect()
-            return found("cached", "") if defect is None else found("damaged", f"{defect}; make it again with --force {stage.name}")
+        if not record.get("complete"):
+            return "run", "goes on where an earlier run stopped" if record else ""
+        defect = output.defect()
     except IncompleteError:
-        return found("damaged", f"its zarr.json is not readable; make it again with --force {stage.name}")
-    if record:
-        return found("run", "goes on where an earlier run stopped")
-    return found("run", _why_new(stage, recipe, store, identity, upstream))
+        defect = "its zarr.json is not readable"
+    return ("cached", "") if defect is None else ("damaged", f"{defect}; make it again with --force {output.stage}")
 
 
-def _why_new(stage: Stage, recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
     """What is different from the last output of this stage that the same recipe made."""
-    records = [output.record() for output in store.outputs(stage.name)]
+    records = [output.record() for output in store.outputs(stage.name) if (output.format or FORMAT) <= FORMAT]
     same = [record for record in records if record.get("complete") and record.get("recipe_name") == recipe.recipe_name]
     if not same:
         return "not in the store yet"
     last = max(same, key=lambda record: float(record["finished"]))
+    if format_of(last) < FORMAT:
+        return "the one in the store was made by an older rarkit"
     changed = differences(last["identity"], identity)
     above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
     reasons = [f"settings changed: {', '.join(changed)}"] if changed else []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,11 @@ from rarkit.cache.row_reader import RowReader
 from rarkit.evaluation import taking_turns
 from rarkit.files.atomic import write_text
 from rarkit.files.npz import write_npz
-from rarkit.pipeline.execution import StageResult
-from rarkit.pipeline.plan import Plan
-from rarkit.recipe.schema import Recipe
+from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.text import to_toml
 from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
 from rarkit.report.data import Metric, RunReport, StageRow
-from rarkit.stages.base import model_grid
+from rarkit.runtime.machine import machine_description
 from rarkit.stages.evaluate import METRICS_FILE
 from rarkit.stages.train import training_log
 
@@ -33,12 +29,15 @@ SHOWN_CLASSES = 10
 NPZ_ROWS = 64
 
 
-def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: Path) -> list[str]:
+def publish(
+    experiment: Experiment, outputs: Mapping[str, StageOutput], stages: Sequence[StageRow], seconds: float, folder: Path
+) -> list[str]:
     """Writes what people look at, from the outputs that are complete.
 
     Args:
-        plan: the plan that was carried out.
-        results: what each stage came to.
+        experiment: what was run.
+        outputs: the outputs that are complete, by stage.
+        stages: what each stage came to.
         seconds: how long it took in all.
         folder: an existing folder; files in it are replaced.
 
@@ -49,9 +48,9 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
     from rarkit.rendering.png import write_png
     from rarkit.report.page import render
 
-    outputs, recipe = plan.outputs(), plan.recipe
+    recipe = experiment.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
-    grids = _grids(recipe, outputs)
+    grids = _grids(experiment, outputs)
     metrics = json.loads(outputs["evaluate"].read_file(METRICS_FILE))["metrics"] if "evaluate" in outputs else []
     report = RunReport(
         title=recipe.title,
@@ -61,10 +60,10 @@ def publish(plan: Plan, results: Sequence[StageResult], seconds: float, folder: 
         when=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seconds=seconds,
         machine=machine_description(),
-        stages=tuple(StageRow(one.name, one.action, one.seconds, one.fingerprint, one.reason) for one in results),
+        stages=tuple(stages),
         grids=tuple(grids.values()),
-        curves=(*_training_curves(log), *_guidance_curve(recipe)),
-        scan=_scan(recipe),
+        curves=(*_training_curves(log), *_guidance_curve(experiment)),
+        scan=_scan(experiment),
         metrics=tuple(metrics_of(metrics)),
         rehearsal=recipe.is_rehearsal,
     )
@@ -108,25 +107,10 @@ def metrics_of(records: Sequence[Mapping[str, Any]]) -> list[Metric]:
     ]
 
 
-def machine_description() -> str:
-    """The machine, in a line."""
-    import torch
-
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    gpu = ", ".join(gpus) or "no GPU"
-    return f"{processor}, {os.cpu_count()} cores, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def _grids(recipe: Recipe, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:
-    grids = {}
+def _grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:
+    grids, recipe = {}, experiment.recipe
     if "sample" in outputs and recipe.sample is not None:
-        names, per_class = recipe.dataset.info().class_names, recipe.sample.per_class
-        classes = recipe.sample.classes or range(len(names))
+        names, per_class, classes = experiment.images.class_names, recipe.sample.per_class, experiment.sample_classes
         shown = np.unique(np.linspace(0, len(classes) - 1, SHOWN_CLASSES).round().astype(int))
         count = min(SHOWN_PER_CLASS, per_class)
         images = [outputs["sample"].read_array("images", place * per_class, place * per_class + count) for place in shown]
@@ -166,15 +150,15 @@ def _training_curves(log: Mapping[str, Any]) -> list[Curve]:
     ]
 
 
-def _guidance_curve(recipe: Recipe) -> list[Curve]:
-    if recipe.sample is None:
+def _guidance_curve(experiment: Experiment) -> list[Curve]:
+    sample = experiment.recipe.sample
+    if sample is None:
         return []
-    height, width = model_grid(recipe)
-    steps = np.arange(height * width)
-    scales = np.array([recipe.sample.guidance.scale_at(int(step), len(steps)) for step in steps])
-    return [Curve("Guidance", "token", "scale", (Series(recipe.sample.guidance.name, steps, scales),))]
+    steps = np.arange(experiment.config.seq_len)
+    scales = np.array([sample.guidance.scale_at(int(step), len(steps)) for step in steps])
+    return [Curve("Guidance", "token", "scale", (Series(sample.guidance.name, steps, scales),))]
 
 
-def _scan(recipe: Recipe) -> Scan:
-    height, width = model_grid(recipe)
-    return Scan(recipe.scan_order.name, recipe.scan_order.order(height, width), height, width)
+def _scan(experiment: Experiment) -> Scan:
+    height, width = experiment.grid
+    return Scan(experiment.recipe.scan_order.name, experiment.order_L, height, width)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import final
 
 GPU_WORTHY = 1e15
@@ -49,3 +52,17 @@ def no_gpu() -> str | None:
     if version("torch").endswith("+cpu"):
         return "there is a GPU, but PyTorch was installed without CUDA: install it anew as pytorch.org says."
     return None
+
+
+def machine_description() -> str:
+    """The machine, in a line."""
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    gpu = ", ".join(gpus) or "no GPU"
+    return f"{processor}, {os.cpu_count()} cores, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"

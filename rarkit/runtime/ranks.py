@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 
 if TYPE_CHECKING:
@@ -95,11 +94,11 @@ class Ranks:
             )
         self.meet()
 
-    def check_sees(self, output: StageOutput) -> None:
+    def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError where this rank does not see what the first has written."""
-        if not (self.first or output.exists()):
+        if not (self.first or exists()):
             raise StoreError(
-                f"what the first rank wrote to {output.path} is not there for this one. All ranks need the same store: a folder "
+                f"what the first rank wrote to {path} is not there for this one. All ranks need the same store: a folder "
                 "that they share, or an s3:// address."
             )
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.attention.base import AttentionBackend
+from rarkit.cache.chunk_layout import rows_per_block, token_dtype
 from rarkit.cache.output import StageOutput
 from rarkit.models.base import ModelConfig, ModelFamily
 from rarkit.recipe.experiment import Experiment, Grid
@@ -30,7 +31,7 @@ from rarkit.sampling.precision import MODEL_DTYPES, SamplingPrecision
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work, read_state
-from rarkit.stages.tokenize import decoded, rows_per_block, token_dtype
+from rarkit.stages.tokenize import decoded
 from rarkit.stages.train import trained_model
 from rarkit.tokenizers.base import Tokenizer
 
@@ -122,7 +123,9 @@ class Sample(Stage[SampleView]):
         if ranks.first:
             _create(work)
         missing = set(ranks.told(lambda: output.missing_blocks(ARRAYS)))
-        ranks.check_sees(output)
+        if not ranks.first:
+            output.refresh()
+        ranks.check_sees(output.path, output.exists)
         layout = output.layout("images")
         batch_size = work.view.settings.batch_size
         todo = [one for one in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(one.blocks)]

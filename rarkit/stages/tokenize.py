@@ -11,6 +11,7 @@ from typing import Annotated, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.cache.chunk_layout import rows_per_block, token_dtype
 from rarkit.datasets.base import Dataset
 from rarkit.images import ImageReader, Split
 from rarkit.recipe.experiment import Experiment, Grid
@@ -21,7 +22,6 @@ from rarkit.stages.base import Stage, View, Work, read_state
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 BATCH_ROWS = 256
-SMALLEST_BLOCK, LARGEST_BLOCK_BYTES, BLOCKS = 256, 16 * 2**20, 64
 
 
 @final
@@ -106,13 +106,3 @@ def decoded(
     for start in range(0, len(tokens_NL), batch_size):
         codes_BHW = torch.from_numpy(tokens_NL[start : start + batch_size].astype(np.int64)).reshape(-1, *grid)
         yield model.decode(codes_BHW).cpu().numpy()
-
-
-def token_dtype(codebook_size: int) -> np.dtype[Any]:
-    """The smallest type that holds every code."""
-    return np.dtype(np.uint16 if codebook_size <= 2**16 else np.int32)
-
-
-def rows_per_block(count: int, row_bytes: int) -> int:
-    """Rows of a chunk: some sixty chunks, so that little is lost to a kill, but neither tiny nor over 16 MiB."""
-    return max(1, min(max(SMALLEST_BLOCK, -(-count // BLOCKS)), LARGEST_BLOCK_BYTES // row_bytes))

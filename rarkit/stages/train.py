@@ -14,7 +14,7 @@ from rarkit.attention.base import AttentionBackend
 from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
-from rarkit.cache.store import opened
+from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
 from rarkit.models.base import ModelConfig, ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -89,7 +89,7 @@ class Train(Stage[TrainView]):
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
         view, output, settings = work.view, work.output, work.view.settings
-        tokens = work.inputs["tokenize"] if settings.tokens is None else opened(settings.tokens, "tokenize")
+        tokens = work.inputs["tokenize"] if settings.tokens is None else output_at(settings.tokens, "tokenize")
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         trainer = Trainer(
             model,
@@ -141,7 +141,7 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
         DatasetError: there are none.
         RecipeError: they are not what the recipe's tokenizer and dataset give.
     """
-    output = opened(place, "tokenize")
+    output = output_at(place, "tokenize")
     where = f"train.tokens = {place!r}"
     if output.defect() is not None:
         raise DatasetError(f"{where}: {output.defect()}. Make them with rarkit tokens import.")

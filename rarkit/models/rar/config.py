@@ -18,8 +18,6 @@ SPARE_STEPS = 100
 class RARConfig(ModelConfig):
     """Everything that decides the tensors of a RAR model, and its dropout in training."""
 
-    hidden_size: int = Field(gt=0)
-    """D: width of the transformer; a multiple of ``num_heads``."""
     depth: int = Field(gt=0)
     """How many transformer blocks."""
     num_heads: int = Field(gt=0)
