@@ -29,9 +29,7 @@ class Dropout(NamedTuple):
 class AttentionFunction(Protocol):
     """softmax(q kᵀ / √K) v, optionally causal."""
 
-    def __call__(
-        self, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
-    ) -> Tensor:
+    def __call__(self, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None) -> Tensor:
         """Returns (B, N, S, K) in the dtype of q.
 
         Args:

@@ -26,9 +26,7 @@ class Plain(AttentionBackend):
         return plain_attention
 
 
-def plain_attention(
-    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
-) -> Tensor:
+def plain_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None) -> Tensor:
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``."""
     scores_BNST = q_BNSK @ k_BNTK.transpose(-2, -1) * q_BNSK.shape[-1] ** -0.5
     if causal:
@@ -37,7 +35,8 @@ def plain_attention(
     weights_BNST = scores_BNST.softmax(-1)
     if dropout is not None:
         weights_BNST = weights_BNST * _mask(dropout, weights_BNST)
-    return weights_BNST @ v_BNTK
+    read_BNSK: Tensor = weights_BNST @ v_BNTK
+    return read_BNSK
 
 
 def _mask(dropout: Dropout, weights_BNST: Tensor) -> Tensor:

@@ -24,9 +24,7 @@ class SDPA(AttentionBackend):
         return fused_attention
 
 
-def fused_attention(
-    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
-) -> Tensor:
+def fused_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None) -> Tensor:
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``."""
     from torch import float32
     from torch.nn import functional

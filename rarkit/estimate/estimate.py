@@ -106,8 +106,7 @@ def _missing_content(plan: Plan) -> dict[str, str]:
         return {}
     missing = missing_content(plan.recipe, plan.experiment)
     blocked = {stage.name for stage in plan.stages if stage.action == "blocked"}
-    evaluate = plan.recipe.evaluate
-    reads_data = bool(blocked & {"fit", "tokenize"}) or ("reference" in blocked and evaluate is not None and opens_data(evaluate))
+    reads_data = bool(blocked & {"fit", "tokenize"}) or ("reference" in blocked and opens_data(plan.recipe))
     if not reads_data and plan.experiment is not None:
         missing.pop("dataset", None)
     return {table: with_published(error) for table, error in missing.items()}
@@ -195,9 +194,7 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
         flops += count * work
         seconds += count * max(work / gpu.rates[MODEL_DTYPES[sample.precision]], traffic / gpu.bandwidth)
     batch = max(size for size, _ in batches)
-    memory_on = partial(
-        costs.sampling_bytes, batch=batch, guided=guided > 0, precision=sample.precision, kv_cache=sample.kv_cache
-    )
+    memory_on = partial(costs.sampling_bytes, batch=batch, guided=guided > 0, precision=sample.precision, kv_cache=sample.kv_cache)
     memory = memory_on(on_cpu=False)
     return SampleEstimate(
         images=len(labels_M),

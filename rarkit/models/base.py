@@ -204,8 +204,9 @@ class ModelFamily(Component):
         """Raises CapabilityError unless the family can be sampled so."""
         for setting, value, known in (("precision", precision, self.precisions), ("kv_cache", kv_cache, self.kv_caches)):
             if value not in known:
+                choices = " or ".join(map(repr, known))
                 raise CapabilityError(
-                    f"model {self.name!r} cannot be sampled with sample.{setting} = {value!r}: set it to {' or '.join(map(repr, known))}"
+                    f"model {self.name!r} cannot be sampled with sample.{setting} = {value!r}: set it to {choices}"
                 )
 
 

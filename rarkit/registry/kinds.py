@@ -6,7 +6,7 @@ Imports nothing heavy, not even pydantic: the command line reads it to start.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from rarkit.attention.base import AttentionBackend
@@ -40,19 +40,18 @@ class Kind:
 
     @property
     def singular(self) -> str:
+        """For messages: ``"scan order"``."""
         return self.title.lower().removesuffix("s") if self.name != "models" else "model family"
 
     @property
     def title(self) -> str:
+        """For headings: ``"Scan orders"``."""
         return "Model families" if self.name == "models" else self.name.replace("_", " ").capitalize()
 
     @property
     def hook(self) -> str:
+        """The name of the hook that plugins implement."""
         return f"rarkit_{self.name}"
-
-
-def _kind(table: str, home: str, public: tuple[str, ...], about: str, default: str | None = None) -> Any:
-    return field(metadata={"table": table, "home": home, "public": public, "about": about, "default": default})
 
 
 @final
@@ -60,35 +59,62 @@ def _kind(table: str, home: str, public: tuple[str, ...], about: str, default: s
 class Parts:
     """Everything that is installed: one registry for each kind."""
 
-    datasets: Registry[Dataset] = _kind(
-        "dataset", "rarkit.datasets.base", ("Dataset",), "labelled images, in a fixed order"
+    datasets: Registry[Dataset] = field(
+        metadata={
+            "table": "dataset",
+            "home": "rarkit.datasets.base",
+            "public": ("Dataset",),
+            "about": "labelled images, in a fixed order",
+        }
     )
-    tokenizers: Registry[Tokenizer] = _kind(
-        "tokenizer", "rarkit.tokenizers.base", ("Tokenizer", "TokenizerModel"), "images to grids of codes and back"
+    tokenizers: Registry[Tokenizer] = field(
+        metadata={
+            "table": "tokenizer",
+            "home": "rarkit.tokenizers.base",
+            "public": ("Tokenizer", "TokenizerModel"),
+            "about": "images to grids of codes and back",
+        }
     )
-    scan_orders: Registry[ScanOrder] = _kind(
-        "scan_order", "rarkit.scan_orders.base", ("ScanOrder",), "bijections from step to raster index"
+    scan_orders: Registry[ScanOrder] = field(
+        metadata={
+            "table": "scan_order",
+            "home": "rarkit.scan_orders.base",
+            "public": ("ScanOrder",),
+            "about": "bijections from step to raster index",
+        }
     )
-    permutation_schedules: Registry[PermutationSchedule] = _kind(
-        "permutation_schedule",
-        "rarkit.permutation_schedules.base",
-        ("PermutationSchedule",),
-        "the random ratio as a function of training progress",
+    permutation_schedules: Registry[PermutationSchedule] = field(
+        metadata={
+            "table": "permutation_schedule",
+            "home": "rarkit.permutation_schedules.base",
+            "public": ("PermutationSchedule",),
+            "about": "the random ratio as a function of training progress",
+        }
     )
-    attention_backends: Registry[AttentionBackend] = _kind(
-        "attention",
-        "rarkit.attention.base",
-        ("AttentionBackend", "AttentionFunction", "Dropout"),
-        "the kernel inside the transformer's attention",
+    attention_backends: Registry[AttentionBackend] = field(
+        metadata={
+            "table": "attention",
+            "home": "rarkit.attention.base",
+            "public": ("AttentionBackend", "AttentionFunction", "Dropout"),
+            "about": "the kernel inside the transformer's attention",
+        }
     )
-    models: Registry[ModelFamily] = _kind(
-        "model", "rarkit.models.base", ("ModelFamily", "ModelConfig"), "how tokens become logits", default="rar"
+    models: Registry[ModelFamily] = field(
+        metadata={
+            "table": "model",
+            "home": "rarkit.models.base",
+            "public": ("ModelFamily", "ModelConfig"),
+            "about": "how tokens become logits",
+            "default": "rar",
+        }
     )
-    feature_extractors: Registry[FeatureExtractor] = _kind(
-        "evaluate.features",
-        "rarkit.features.base",
-        ("FeatureExtractor", "FeatureModel", "Features"),
-        "the spaces in which evaluation compares images",
+    feature_extractors: Registry[FeatureExtractor] = field(
+        metadata={
+            "table": "evaluate.features",
+            "home": "rarkit.features.base",
+            "public": ("FeatureExtractor", "FeatureModel", "Features"),
+            "about": "the spaces in which evaluation compares images",
+        }
     )
 
     def of_kind(self, kind: str) -> Registry[Component]:

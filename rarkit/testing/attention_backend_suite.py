@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from rarkit.attention.base import AttentionBackend
+from rarkit.attention.base import AttentionBackend, Dropout
 from rarkit.errors import CapabilityError
 from rarkit.testing.part_suite import PartSuite
 
@@ -77,18 +77,40 @@ class AttentionBackendSuite(PartSuite, ABC):
             v = torch.eye(16, device=self.device, dtype=q.dtype).expand(500, 2, 16, 16).contiguous()
             if not part.has_dropout:
                 try:
-                    part.build()(q, q, v, causal=False, dropout=0.25)
+                    part.build()(q, q, v, causal=False, dropout=self._dropout(len(q)))
                 except CapabilityError:
                     continue
                 pytest.fail(f"{part!r} says has_dropout = False and takes dropout all the same: raise CapabilityError")
             try:
-                weights = part.build()(q, q, v, causal=False, dropout=0.25).double()
+                weights = part.build()(q, q, v, causal=False, dropout=self._dropout(len(q))).double()
             except CapabilityError as error:
                 pytest.fail(f"{part!r} refuses dropout: {error}. Set has_dropout = False, so that planning says so")
             kept = weights[weights != 0]
             # 256,000 weights: their share is within 0.01 of a quarter unless it is wrong (11 standard deviations).
             assert abs(1 - kept.numel() / weights.numel() - 0.25) < 0.01, f"{part!r} does not drop a quarter of the weights"
             assert (kept * 12 - 1).abs().max() < 0.01, f"{part!r} does not scale the weights that stay"
+
+    def test_seeded_masks_depend_on_seed_and_layer_alone(self) -> None:
+        import torch
+
+        for part in self.parts:
+            if not (part.has_dropout and part.has_seeded_dropout):
+                continue
+            q, k, v = self._inputs(9, 9)
+            whole = part.build()(q, k, v, causal=True, dropout=self._dropout(2))
+            again = part.build()(q, k, v, causal=True, dropout=self._dropout(2))
+            assert torch.equal(whole, again), f"{part!r} says has_seeded_dropout = True, and draws other masks from the same seeds"
+            second = Dropout(0.25, self._dropout(2).seeds_B[1:], 0)
+            alone = part.build()(q[1:], k[1:], v[1:], causal=True, dropout=second)
+            assert (alone - whole[1:]).abs().max() <= self.tolerance, f"{part!r}: a sample's mask depends on its batch"
+            for other in (Dropout(0.25, self._dropout(2).seeds_B + 2, 0), Dropout(0.25, self._dropout(2).seeds_B, 1)):
+                changed = part.build()(q, k, v, causal=True, dropout=other)
+                assert not torch.equal(changed, whole), f"{part!r} draws the same mask from another seed or layer"
+
+    def _dropout(self, batch: int) -> Dropout:
+        import torch
+
+        return Dropout(0.25, torch.arange(batch, device=self.device), 0)
 
     def _inputs(self, queries: int, keys: int) -> list[Tensor]:
         import torch

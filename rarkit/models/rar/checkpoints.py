@@ -10,12 +10,12 @@ from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
+from rarkit.files.weights import local_copy, portions, read_tensors, write_tensors
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.rar import RAR
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.models.rar.transformer import OrderedTransformer
-from rarkit.files.weights import local_copy, portions, read_tensors, write_tensors
 
 SHOWN = 3
 """How many names an error lists before it says how many more there are."""

@@ -81,7 +81,8 @@ class Block(nn.Module):
     def forward(self, x_BSD: Tensor, modulations_BSM: Tensor | None, attend: Attend) -> Tensor:
         if modulations_BSM is None:
             x_BSD = x_BSD + self.attn(self.norm1(x_BSD), attend)
-            return x_BSD + self.mlp(self.norm2(x_BSD))
+            x_BSD = x_BSD + self.mlp(self.norm2(x_BSD))
+            return x_BSD
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations_BSM.chunk(6, dim=-1)
         x_BSD = x_BSD + gate1 * self.attn(_modulate(self.norm1(x_BSD), shift1, scale1), attend)
         x_BSD = x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2))

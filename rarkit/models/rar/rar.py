@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
-from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.layers import PREFIX
+from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.transformer import OrderedTransformer
 
 TABLES = ("pos_embed", "target_aware_pos_embed")

@@ -7,7 +7,7 @@ predicts nothing), D width, V codebook size; M modulations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast, final
 
@@ -22,6 +22,7 @@ from rarkit.models.image_model import ImageModel
 from rarkit.models.rar.config import SPARE_STEPS, RARConfig
 from rarkit.models.rar.decoding.prepared import Prepared, prepare
 from rarkit.models.rar.layers import Attend, Block, FinalNorm
+
 
 class OrderedTransformer(ImageModel, ABC):
     """A class-conditional transformer over image tokens in visiting order. Subclasses say what positions contribute."""

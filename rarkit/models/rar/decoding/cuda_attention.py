@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import Read, cache_shape, narrowed
+from rarkit.models.rar.decoding.weights import DecodingWeights
 
 try:
     from torch.nn.attention.varlen import varlen_attn

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rarkit.models.rar.decoding.cuda_attention import fixed_reads_for
 from rarkit.models.rar.decoding.modulations import Modulations
-from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import Steps, one_step
+from rarkit.models.rar.decoding.weights import DecodingWeights
 
 BUCKET = 64
 """The part of the cache that is read grows by so many entries at a time: one graph each."""

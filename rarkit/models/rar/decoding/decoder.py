@@ -11,12 +11,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rarkit.models.rar.layers import PREFIX
-from rarkit.sampling.decoder import Decoder, guide, guided_steps
 from rarkit.models.rar.decoding.cuda_graphs import CapturedSteps
 from rarkit.models.rar.decoding.native_steps import CompiledSteps
-from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.decoding.steps import DenseSteps, SlicedSteps, Steps
+from rarkit.models.rar.decoding.weights import DecodingWeights
+from rarkit.models.rar.layers import PREFIX
+from rarkit.sampling.decoder import Decoder, guide, guided_steps
 
 
 @final

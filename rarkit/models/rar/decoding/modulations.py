@@ -12,10 +12,10 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
+from rarkit.models.rar.decoding.projections import compiled_projection, product, rows_dtype
+from rarkit.models.rar.decoding.weights import DecodingWeights
 from rarkit.models.rar.layers import Block, FinalNorm
 from rarkit.models.rar.sampling_costs import entries_at_once
-from rarkit.models.rar.decoding.weights import DecodingWeights
-from rarkit.models.rar.decoding.projections import compiled_projection, product, rows_dtype
 
 
 @final

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rarkit.runtime.processors import is_x86, lacks_bfloat16
 from rarkit.models.rar.decoding.native_kernels import CompiledLinear, Kernels
+from rarkit.runtime.processors import is_x86, lacks_bfloat16
 
 Project = Callable[[Tensor], Tensor]
 """(R, I) to (R, O)."""

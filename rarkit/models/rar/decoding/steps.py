@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.models.rar.config import RARConfig
-from rarkit.models.rar.sampling_costs import WIDENED_BYTES
 from rarkit.models.rar.decoding.modulations import Modulations
 from rarkit.models.rar.decoding.weights import BlockWeights, DecodingWeights
+from rarkit.models.rar.sampling_costs import WIDENED_BYTES
 
 Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
@@ -137,7 +137,8 @@ class SlicedSteps(PyTorchSteps):
         kv_2RNSK = self.kv[layer, :, : len(q_RNK)]
         kv_2RNSK[0, :, :, entry], kv_2RNSK[1, :, :, entry] = (narrowed(new, self.kv.dtype) for new in (k_RNK, v_RNK))
         keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1].to(q_RNK.dtype)
-        return self.model.attention(q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)[:, :, 0]
+        read_RN1K: Tensor = self.model.attention(q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)
+        return read_RN1K[:, :, 0]
 
 
 @final

@@ -15,12 +15,13 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from rarkit.attention.base import AttentionFunction
 from rarkit.errors import CapabilityError, RarkitWarning, UserError
 from rarkit.models.rar.config import RARConfig
-from rarkit.models.rar.layers import Block, FinalNorm
-from rarkit.runtime.processors import is_x86
 from rarkit.models.rar.decoding.native_kernels import Kernels, compiled_kernels
 from rarkit.models.rar.decoding.projections import Project, compiled_projection, int8_projection, projection, rows_dtype
+from rarkit.models.rar.layers import Block, FinalNorm
+from rarkit.runtime.processors import is_x86
 
 
 @final
@@ -41,7 +42,7 @@ class Network(Protocol):
     """What decoding reads of a model; ``OrderedTransformer`` is one."""
 
     config: RARConfig
-    attention: Any
+    attention: AttentionFunction
     cls_token: nn.Parameter
     embeddings: nn.Embedding
     adaln_before_head: FinalNorm
