@@ -33,10 +33,10 @@ import torch
 from machine import machine
 from numpy.typing import NDArray
 
+from rarkit.cache.chunk_layout import rows_per_block
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
-from rarkit.cache.store import opened
-from rarkit.stages.tokenize import rows_per_block
+from rarkit.cache.store import output_at
 from rarkit.cache.token_lines import LABELS, TOKENS, export_tokens
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,7 +47,7 @@ Read = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 def write_store(folder: Path, rows: int, length: int) -> StageOutput:
     """Random tokens, block by block."""
-    output, random = opened(str(folder), "tokenize"), np.random.default_rng(0)
+    output, random = output_at(str(folder), "tokenize"), np.random.default_rng(0)
     with output.writing({"identity": {}, "upstream": {}, "grid": [1, length]}):
         output.create(TOKENS, (rows, length), np.uint16, rows_per_block(rows, 2 * length))
         output.create(LABELS, (rows,), np.int32, rows_per_block(rows, 2 * length))

@@ -27,8 +27,8 @@ from PIL import Image
 
 from rarkit import load_recipe, plan
 from rarkit.cache.output import StageOutput
-from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.files.weights import write_tensors
+from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10
@@ -98,20 +98,22 @@ def run_killed(recipe: Path, output: StageOutput, store: Path, share: float) -> 
     while not (output.exists() and _chunks(output)[0] >= max(1, share * _chunks(output)[1])):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.2)
+        output.refresh()
     # Half a chunk later on average, so that work is lost.
     time.sleep(0.5 * (time.perf_counter() - began) / _chunks(output)[0])
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     seconds = time.perf_counter() - began
-    assert not output.record()["complete"]
     written, total = _chunks(output)
+    assert not output.record()["complete"]
     time.sleep(5)
     return {"seconds": seconds, "chunks_written": written, "chunks": total, "processes_left_over": _of_session(process.pid)}
 
 
 def _chunks(output: StageOutput) -> tuple[int, int]:
-    """How many blocks are whole, of how many."""
+    """How many blocks are whole now, of how many."""
+    output.refresh()
     arrays = list(output.record()["arrays"])
     total = output.layout(arrays[0]).blocks if arrays else 1
     return (total - len(output.missing_blocks(arrays)), total) if arrays else (0, 1)
@@ -132,6 +134,7 @@ def _of_session(session: int) -> int:
 def contents(output: StageOutput) -> dict[str, bytes]:
     """Every file of an output; of the record all but the times."""
     files = {str(path.relative_to(output.path)): path.read_bytes() for path in Path(output.path).rglob("*") if path.is_file()}
+    output.refresh()
     record = {name: value for name, value in output.record().items() if name not in TIMES}
     assert record["complete"]
     return files | {"zarr.json": json.dumps(record, sort_keys=True).encode()}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,36 @@ def s3_bucket():
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@dataclass
+class Requests:
+    """What was asked of the S3 server, in order: ``GET /bucket/key``, ``LIST prefix``, …"""
+
+    operations: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.operations)
+
+
+@pytest.fixture(scope="session")
+def s3_requests(s3_bucket):
+    """``with s3_requests() as requests: …`` notes every HTTP request that reaches the server, whichever process sends it."""
+    from flask import request, request_started
+
+    @contextmanager
+    def noting() -> Iterator[Requests]:
+        requests = Requests()
+
+        def note(sender: object, **_: object) -> None:
+            is_listing = "list-type" in request.args
+            requests.operations.append(f"LIST {request.args['prefix']}" if is_listing else f"{request.method} {request.path}")
+
+        with request_started.connected_to(note):
+            yield requests
+
+    return noting
 
 
 SHORT = (

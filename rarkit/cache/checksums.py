@@ -6,13 +6,13 @@ import hashlib
 
 from fsspec import AbstractFileSystem
 
-PORTION = 2**22
+PORTION_BYTES = 2**22
 
 
-def seal(filesystem: AbstractFileSystem, path: str) -> str:
-    """The SHA-256 of a file, in hex, read in portions."""
-    found = hashlib.sha256()
+def file_sha256(filesystem: AbstractFileSystem, path: str) -> str:
+    """The SHA-256 of a file, in hex; the file is read in portions."""
+    checksum = hashlib.sha256()
     with filesystem.open(path, "rb") as file:
-        while portion := file.read(PORTION):
-            found.update(portion)
-    return found.hexdigest()
+        while portion := file.read(PORTION_BYTES):
+            checksum.update(portion)
+    return checksum.hexdigest()

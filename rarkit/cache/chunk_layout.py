@@ -1,4 +1,4 @@
-"""How an array lies in its chunk files, and the chunks that are there."""
+"""How an array lies in its chunk files, and which of them are there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import Any, Self, final
 import numpy as np
 
 CHECKSUM_BYTES = 4
+SMALLEST_BLOCK_ROWS, LARGEST_BLOCK_BYTES, BLOCKS = 256, 16 * 2**20, 64
+
+
+def rows_per_block(count: int, row_bytes: int) -> int:
+    """Rows of a chunk in an array of ``count`` rows: some 64 chunks, so that a kill loses little; none tiny, none over 16 MiB."""
+    return max(1, min(max(SMALLEST_BLOCK_ROWS, -(-count // BLOCKS)), LARGEST_BLOCK_BYTES // row_bytes))
+
+
+def token_dtype(codebook_size: int) -> np.dtype[Any]:
+    """The smallest type in which tokens are stored that holds every code of the codebook."""
+    return np.dtype(np.uint16 if codebook_size <= 2**16 else np.int32)
 
 
 @final
@@ -27,11 +38,11 @@ class Layout:
         return cls(shape, dtype.name, max(1, min(rows, shape[0]) if shape[0] else rows))
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Self:
-        """The layout that ``written`` wrote."""
-        return cls(tuple(record["shape"]), record["dtype"], record["rows"])
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The layout that ``as_json`` gave."""
+        return cls(tuple(data["shape"]), data["dtype"], data["rows"])
 
-    def written(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The layout as plain JSON data."""
         return {"shape": list(self.shape), "dtype": self.dtype, "rows": self.rows}
 
@@ -45,7 +56,7 @@ class Layout:
 
     @property
     def chunk_bytes(self) -> int:
-        """The size of every chunk file: zarr fills up the last one."""
+        """The size of every chunk file: zarr pads the last one."""
         return math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
 
     def block_rows(self, block: int) -> tuple[int, int]:
@@ -63,8 +74,8 @@ class Layout:
     def defect(self, name: str, sizes: Mapping[str, int]) -> str | None:
         """What is wrong with the first block without a whole chunk; None if all are whole."""
         for block in self.missing(name, sizes)[:1]:
-            found = sizes.get(self.chunk_key(name, block))
-            if found is None:
+            size = sizes.get(self.chunk_key(name, block))
+            if size is None:
                 return f"chunk {block} of array {name!r} is missing"
-            return f"chunk {block} of array {name!r} has {found} bytes instead of {self.chunk_bytes}"
+            return f"chunk {block} of array {name!r} has {size} bytes instead of {self.chunk_bytes}"
         return None

@@ -22,8 +22,8 @@ def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, 
     Returns:
         20 hexadecimal digits of a SHA-256 over the canonical JSON of all three.
     """
-    said = {"stage": stage, "identity": identity, "upstream": upstream}
-    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    named = {"stage": stage, "identity": identity, "upstream": upstream}
+    canonical = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
@@ -33,27 +33,27 @@ def digest(output: StageOutput) -> str:
     Raises:
         IncompleteError: the output is not whole.
     """
-    said = hashlib.sha256()
+    checksum = hashlib.sha256()
     for name in sorted(output.require_complete()["arrays"]):
         layout = output.layout(name)
-        said.update(json.dumps([name, layout.written()]).encode())
+        checksum.update(json.dumps([name, layout.as_json()]).encode())
         for block in range(layout.blocks):
-            said.update(output.filesystem.cat_file(output.chunk_path(name, block), start=-CHECKSUM_BYTES))
-    return said.hexdigest()
+            checksum.update(output.filesystem.cat_file(output.chunk_path(name, block), start=-CHECKSUM_BYTES))
+    return checksum.hexdigest()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What changed between two identities, as ``path: old → new``, one entry for each leaf, in the order of the new one."""
+    """What changed between two identities: ``path: old → new`` for each leaf, in the order of the new one."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found = []
+        changes = []
         for key in [*new, *(key for key in old if key not in new)]:
             below = f"{path}.{key}" if path else str(key)
-            found += differences(old.get(key), new.get(key), below)
-        return found
+            changes += differences(old.get(key), new.get(key), below)
+        return changes
     # As JSON: 1 and 1.0 are equal, but not the same setting.
     return [] if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True) else [f"{path}: {_shown(old)} → {_shown(new)}"]
 
 
 def _shown(value: Any) -> str:
-    said = json.dumps(value, ensure_ascii=False) if value is not None else "none"
-    return said if len(said) <= 60 else said[:57] + "…"
+    text = json.dumps(value, ensure_ascii=False) if value is not None else "none"
+    return text if len(text) <= 60 else text[:57] + "…"

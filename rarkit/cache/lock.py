@@ -1,4 +1,4 @@
-"""One writer per stage output: a lock file with the holder's host, process and heartbeat."""
+"""One writer per stage output: a lock file with its holder's host, process and heartbeat."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from fsspec import AbstractFileSystem
 
 from rarkit.errors import LockedError, StoreError
 
+FORMAT = 2
+"""The format of the lock files that this rarkit writes. Format 1 had no number and the same contents otherwise."""
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
@@ -24,10 +26,16 @@ STALE_SECONDS = 60.0
 def lock(filesystem: AbstractFileSystem, path: str, what: str) -> Iterator[None]:
     """Holds a lock file while the body runs, renewing its heartbeat from a thread.
 
-    A lock is taken over when its holder is a process of this host that is gone, or when its heartbeat is a minute old.
+    A lock is taken over when its holder is a process of this host that is gone, or when its heartbeat is a minute old; never
+    when a newer rarkit wrote it, since what is in it may mean something else.
+
+    Args:
+        filesystem: where the lock file lies.
+        path: the lock file.
+        what: what is locked, for messages.
 
     Raises:
-        LockedError: somebody else holds it; the message names host and process.
+        LockedError: another process holds it; the message names host and process.
         StoreError: the lock cannot be written.
     """
     token = uuid.uuid4().hex
@@ -49,14 +57,11 @@ def _acquire(filesystem: AbstractFileSystem, path: str, token: str, what: str) -
         try:
             filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             with filesystem.open(path, "xb") as file:
-                file.write(_record(token))
+                file.write(_contents(token))
         except FileExistsError:
             holder = _holder(filesystem, path)
             if not _stale(holder):
-                raise LockedError(
-                    f"{what} is being written by process {holder.get('pid')} on {holder.get('host')}. Wait for it; if it is gone, "
-                    f"the lock frees itself within {STALE_SECONDS:.0f} s."
-                ) from None
+                raise LockedError(_refusal(holder, path, what)) from None
             if filesystem.exists(path):
                 filesystem.rm_file(path)
         except Exception as error:
@@ -65,15 +70,28 @@ def _acquire(filesystem: AbstractFileSystem, path: str, token: str, what: str) -
         else:
             if _holder(filesystem, path).get("token") == token:
                 return
-    raise LockedError(f"{what} is being fought over by several processes at {path}. Start one of them again.")
+    raise LockedError(f"{what}: several processes are taking the lock {path} from each other. Start one of them again.")
 
 
-def _record(token: str) -> bytes:
-    return json.dumps({"token": token, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}).encode()
+def _contents(token: str) -> bytes:
+    holder = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
+    return json.dumps({"format": FORMAT, **holder}).encode()
+
+
+def _refusal(holder: dict[str, Any], path: str, what: str) -> str:
+    if _is_newer(holder):
+        return (
+            f"{what} is locked by a newer rarkit ({path} has format {holder['format']}, this one knows {FORMAT}). Wait for it; if "
+            "nothing is writing there any more, delete that file."
+        )
+    return (
+        f"{what} is being written by process {holder.get('pid')} on {holder.get('host')}. Wait for it; if it is gone, the lock "
+        f"expires within {STALE_SECONDS:.0f} s."
+    )
 
 
 def _holder(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
-    """What the lock says; nothing if it is gone or only half-written."""
+    """The contents of the lock; empty if it is gone or only half-written."""
     try:
         return dict(json.loads(filesystem.cat_file(path)))
     except (FileNotFoundError, ValueError):
@@ -83,9 +101,15 @@ def _holder(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
 def _stale(holder: dict[str, Any]) -> bool:
     if not holder:
         return True
+    if _is_newer(holder):
+        return False
     if holder["host"] == socket.gethostname() and not _alive(int(holder["pid"])):
         return True
     return time.time() - float(holder["heartbeat"]) > STALE_SECONDS
+
+
+def _is_newer(holder: dict[str, Any]) -> bool:
+    return int(holder.get("format", 1)) > FORMAT
 
 
 def _alive(pid: int) -> bool:
@@ -102,4 +126,4 @@ def _beat(filesystem: AbstractFileSystem, path: str, token: str, stop: threading
     while not stop.wait(HEARTBEAT_SECONDS):
         if _holder(filesystem, path).get("token") != token:
             return
-        filesystem.pipe_file(path, _record(token))
+        filesystem.pipe_file(path, _contents(token))

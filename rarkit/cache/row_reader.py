@@ -26,7 +26,7 @@ class RowReader:
         """Maps the chunks; copies them to scratch (removed with the reader) where the store is not a local folder.
 
         Raises:
-            IncompleteError: the output is not complete, or a chunk changed its size.
+            IncompleteError: the output is not complete, or a chunk cannot be read or is too short.
         """
         output.require_complete()
         layout = output.layout(name)
@@ -35,16 +35,16 @@ class RowReader:
         self._rows = layout.rows
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         paths = [output.chunk_path(name, block) for block in range(layout.blocks)]
-        if not output.is_local:
-            self._scratch = tempfile.TemporaryDirectory(prefix="rarkit-")
-            local = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
-            output.filesystem.get(paths, local)
-            paths = local
         try:
+            if not output.is_local:
+                self._scratch = tempfile.TemporaryDirectory(prefix="rarkit-")
+                copies = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
+                output.filesystem.get(paths, copies)
+                paths = copies
             maps = [np.memmap(path, dtype=np.uint8, mode="r", shape=(layout.chunk_bytes,)) for path in paths]
         except (OSError, ValueError) as error:
             raise IncompleteError(
-                f"array {name!r} of {output} cannot be mapped: {error}. Run it again with --force {output.stage}."
+                f"array {name!r} of {output} cannot be read: {error}. Make it again with --force {output.stage}."
             ) from error
         self._chunks = [chunk.data for chunk in maps]
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize

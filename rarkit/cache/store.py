@@ -45,13 +45,22 @@ class Store:
         return StageOutput(self.filesystem, f"{self.root}/{stage}/{fingerprint}", stage, fingerprint)
 
     def outputs(self, stage: str | None = None) -> Iterator[StageOutput]:
-        """All outputs in the store (of one stage), complete or not, in alphabetical order."""
+        """All outputs in the store (of one stage), complete or not, in alphabetical order; the record of each has been read."""
         stages = [stage] if stage is not None else self._folders(self.root)
         for name in stages:
             for fingerprint in self._folders(f"{self.root}/{name}"):
                 output = self.output(name, fingerprint)
                 if output.exists():
                     yield output
+
+    def records(self, stage: str) -> Iterator[dict[str, Any]]:
+        """The records of a stage's outputs, but for those that are damaged or of a newer rarkit."""
+        for output in self.outputs(stage):
+            # It has been read: no trouble with the store itself is passed over here.
+            try:
+                yield output.record()
+            except StoreError:
+                continue
 
     def _folders(self, path: str) -> list[str]:
         try:
@@ -84,11 +93,11 @@ class Store:
         return list(self.filesystem.ls(path, detail=False)) if self.filesystem.exists(path) else [path]
 
 
-def opened(url: str, stage: str) -> StageOutput:
-    """An output of a stage that lies at a place of its own, outside any store, under no fingerprint.
+def output_at(url: str, stage: str) -> StageOutput:
+    """An output of a stage at a URL of its own, outside any store and under no fingerprint.
 
     Raises:
         StoreError: as ``Store``.
     """
-    place = Store(url)
-    return StageOutput(place.filesystem, place.root, stage, place.root.rsplit("/", 1)[-1])
+    folder = Store(url)
+    return StageOutput(folder.filesystem, folder.root, stage, folder.root.rsplit("/", 1)[-1])

@@ -15,10 +15,10 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.cache.store import opened
+from rarkit.cache.chunk_layout import rows_per_block, token_dtype
+from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError
 from rarkit.runtime.progress import Reporter
-from rarkit.stages.tokenize import rows_per_block, token_dtype
 
 TOKENS, LABELS = "train_tokens", "train_labels"
 
@@ -26,13 +26,13 @@ TOKENS, LABELS = "train_tokens", "train_labels"
 def import_tokens(
     lines: str, target: str, *, grid: tuple[int, int], codebook_size: int, num_classes: int, reporter: Reporter | None = None
 ) -> int:
-    """Reads JSON lines into a token store, which ``train.tokens`` of a recipe may name. Memory is bounded by one chunk.
+    """Reads JSON lines into a token store, which ``train.tokens`` of a recipe may name. It needs memory for one chunk.
 
     Interrupted, it goes on at the first chunk that is missing.
 
     Args:
         lines: the file, a path or any fsspec URL; a name that ends in ``.gz``, ``.xz`` or ``.zst`` is decompressed.
-        target: where the store goes, a path or any fsspec URL.
+        target: the store to write, a path or any fsspec URL.
         grid: height and width of each image's grid of tokens.
         codebook_size: V; tokens are in [0, V).
         num_classes: C; class ids are in [0, C).
@@ -42,15 +42,15 @@ def import_tokens(
         How many images there are.
 
     Raises:
-        DatasetError: the file is missing, or a line is not what it must be; the message names the line by number.
+        DatasetError: the file is missing, or a line is malformed; the message gives its number.
         StoreError: the target cannot be written.
     """
     reporter = reporter or Reporter(quiet=True)
     count = _count(lines, reporter)
     if count == 0:
-        raise DatasetError(f"{lines} is empty: it should hold a line for each image")
+        raise DatasetError(f"{lines} is empty. It should hold a line for each image.")
     length = grid[0] * grid[1]
-    output = opened(target, "tokenize")
+    output = output_at(target, "tokenize")
     about = {"identity": {"imported": Path(lines).name, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
     with output.writing(about):
         if output.record()["complete"]:
@@ -73,9 +73,23 @@ def import_tokens(
 
 
 def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Reporter | None = None) -> int:
-    """Writes a split of a token store as JSON lines. Arguments and errors are those of ``import_tokens``, the other way round."""
+    """Writes a split of a token store as JSON lines.
+
+    Args:
+        source: the store, a path or any fsspec URL.
+        lines: the file to write, compressed as its name says.
+        split: which split.
+        reporter: shows progress.
+
+    Returns:
+        How many images there are.
+
+    Raises:
+        DatasetError: the store has no tokens of this split.
+        IncompleteError: the store is damaged, or there is none.
+    """
     reporter = reporter or Reporter(quiet=True)
-    output = opened(source, "tokenize")
+    output = output_at(source, "tokenize")
     arrays = output.require_complete()["arrays"]
     if f"{split}_tokens" not in arrays:
         known = ", ".join(sorted(name.removesuffix("_tokens") for name in arrays if name.endswith("_tokens")))
@@ -116,9 +130,9 @@ def _parts(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 def _parsed(
     raw: list[bytes], first: int, lines: str, length: int, codebook_size: int, num_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    def refuse(row: int, said: str) -> NoReturn:
-        wanted = f'{{"class_id": 0 … {num_classes - 1}, "tokens": [{length} numbers, each 0 … {codebook_size - 1}]}}'
-        raise DatasetError(f"{lines}:{first + row + 1}: {said}. Each line must be {wanted}.")
+    def refuse(row: int, reason: str) -> NoReturn:
+        required = f'{{"class_id": 0 … {num_classes - 1}, "tokens": [{length} numbers, each 0 … {codebook_size - 1}]}}'
+        raise DatasetError(f"{lines}:{first + row + 1}: {reason}. Each line must be {required}.")
 
     tokens_NL = np.empty((len(raw), length), dtype=np.int64)
     labels_N = np.empty(len(raw), dtype=np.int64)

@@ -84,6 +84,22 @@ def test_a_missing_chunk_is_seen(store):
         RowReader(output, "tokens")
 
 
+def test_what_goes_missing_after_a_look_is_not_read_as_zeros(store):
+    output = written(store)
+    output.require_complete()
+    output.filesystem.rm_file(chunk(output, 1))
+    output.filesystem.rm_file(f"{output.path}/files/note.json")
+    np.testing.assert_array_equal(output.read_array("tokens", 0, 3), ROWS[:3])
+    with pytest.raises(IncompleteError, match="array 'tokens' or one of its chunks is missing"):
+        output.read_array("tokens")
+    with pytest.raises(IncompleteError, match=r"file 'note\.json' is missing"):
+        output.read_file("note.json")
+    with pytest.raises(IncompleteError, match="--force tokenize"):
+        RowReader(output, "tokens")
+    with pytest.raises(IncompleteError, match="array 'others' or one of its chunks is missing"):
+        output.read_array("others")
+
+
 def test_a_truncated_chunk_and_file_are_seen(store):
     output = written(store)
     whole = output.filesystem.cat_file(chunk(output, 2))
@@ -91,6 +107,7 @@ def test_a_truncated_chunk_and_file_are_seen(store):
     assert "chunk 2 of array 'tokens' has" in output.defect()
     output.filesystem.pipe_file(chunk(output, 2), whole)
     output.filesystem.pipe_file(f"{output.path}/files/note.json", b"")
+    output.refresh()
     assert "file 'note.json'" in output.defect()
 
 
@@ -108,8 +125,59 @@ def test_a_flipped_bit_is_seen_by_verify(store):
 def test_a_damaged_record_is_seen(store):
     output = written(store)
     output.filesystem.pipe_file(f"{output.path}/zarr.json", b'{"attr')
-    with pytest.raises(IncompleteError, match=r"zarr\.json is not readable"):
-        output.record()
+    output.refresh()
+    assert output.exists()
+    assert [damaged.fingerprint for damaged in store.outputs()] == ["f00d"]
+    for asked in (output.record, output.defect, output.require_complete, lambda: output.format):
+        with pytest.raises(IncompleteError, match=r"zarr\.json is not readable"):
+            asked()
+
+
+def test_what_another_process_wrote_is_seen_after_a_refresh(store):
+    output, other = store.output("tokenize", "f00d"), store.output("tokenize", "f00d")
+    assert other.record() == {}
+    assert not other.exists()
+    with output.writing({}):
+        output.create("tokens", ROWS.shape, ROWS.dtype, 3)
+        assert other.record() == {}
+        other.refresh()
+        # As ranks do: each writes whole chunks of what the first has declared.
+        other.write_block(0, tokens=ROWS[:3])
+        assert output.missing_blocks(["tokens"]) == [1, 2, 3]
+        for block in (1, 2):
+            output.write_block(block, tokens=ROWS[3 * block : 3 * block + 3])
+        assert output.missing_blocks(["tokens"]) == [3]
+        other.write_block(3, tokens=ROWS[9:])
+        output.finish()
+    assert not other.record()["complete"]
+    other.refresh()
+    np.testing.assert_array_equal(other.read_array("tokens"), ROWS)
+    with output.writing({"identity": {"new": 1}}, afresh=True):
+        output.write_array("tokens", ROWS[:4].astype(np.int32), rows=2)
+        output.finish()
+    other.refresh()
+    np.testing.assert_array_equal(other.read_array("tokens"), ROWS[:4])
+
+
+def test_whoever_waited_for_the_lock_sees_what_was_done_meanwhile(store):
+    waiting = store.output("tokenize", "f00d")
+    assert waiting.record() == {}
+    written(store)
+    with waiting.writing({"identity": {"other": 1}}):
+        assert waiting.record()["complete"]
+        assert waiting.record()["identity"] == {}
+
+
+def test_the_record_in_hand_is_the_record_that_would_be_read(store):
+    output = store.output("x", "y")
+    with output.writing({"identity": {"grid": (4, 4)}}):
+        output.write_array("values", np.zeros((5, 2), np.uint8), rows=2)
+        output.finish(sets=("a", "b"))
+    known = output.record()
+    output.refresh()
+    assert output.record() == known
+    known["complete"] = False
+    assert output.record()["complete"]
 
 
 def test_resuming_writes_only_what_is_missing(store):

@@ -11,9 +11,9 @@ import pytest
 
 from rarkit import load_recipe, plan, run
 from rarkit.cache.row_reader import RowReader
-from rarkit.cache.store import opened
-from rarkit.errors import DatasetError, RecipeError
+from rarkit.cache.store import output_at
 from rarkit.cache.token_lines import export_tokens, import_tokens
+from rarkit.errors import DatasetError, RecipeError
 
 SHAPE = {"grid": (2, 3), "codebook_size": 16, "num_classes": 10}
 
@@ -39,7 +39,7 @@ def write(tmp_path):
 def test_there_and_back(write, tmp_path, name):
     records = lines_of(1000)
     assert import_tokens(write(records, name), str(tmp_path / "store"), **SHAPE) == 1000
-    reader = RowReader(opened(str(tmp_path / "store"), "tokenize"), "train_tokens")
+    reader = RowReader(output_at(str(tmp_path / "store"), "tokenize"), "train_tokens")
     np.testing.assert_array_equal(reader.rows([999, 0]), [records[999]["tokens"], records[0]["tokens"]])
     assert export_tokens(str(tmp_path / "store"), str(tmp_path / f"back-{name}")) == 1000
     opener = gzip.open if name.endswith(".gz") else open
@@ -66,7 +66,7 @@ def test_a_bad_line_is_named_by_number(tmp_path, bad, message):
     path.write_text("\n".join([good, good, bad, good]) + "\n")
     with pytest.raises(DatasetError, match=rf"tokens\.jsonl:3: .*{message}.*Each line must be"):
         import_tokens(str(path), str(tmp_path / "store"), **SHAPE)
-    assert not opened(str(tmp_path / "store"), "tokenize").record()["complete"]
+    assert not output_at(str(tmp_path / "store"), "tokenize").record()["complete"]
 
 
 def test_an_interrupted_import_goes_on(write, tmp_path):
@@ -74,7 +74,7 @@ def test_an_interrupted_import_goes_on(write, tmp_path):
     broken = write([*records[:600], {"class_id": 1}, *records[601:]])
     with pytest.raises(DatasetError, match=":601:"):
         import_tokens(broken, str(tmp_path / "store"), **SHAPE)
-    output = opened(str(tmp_path / "store"), "tokenize")
+    output = output_at(str(tmp_path / "store"), "tokenize")
     done = output.layout("train_tokens").blocks - len(output.missing_blocks(["train_tokens"]))
     assert done == 2
     import_tokens(write(records), str(tmp_path / "store"), **SHAPE)

@@ -1,0 +1,171 @@
+"""The folder of a stage output: a zarr group and the files beside it, read and written with few requests.
+
+Where the store is remote, each question to it is a request. So the record, the listing and the arrays' metadata are kept once read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from fsspec import AbstractFileSystem
+from numpy.typing import NDArray
+
+from rarkit.cache.checksums import file_sha256
+from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.record import ATTRIBUTE, parse
+from rarkit.errors import StoreError
+from rarkit.files.locations import reaching
+
+if TYPE_CHECKING:
+    from rarkit.cache.zarr_groups import ZarrGroup
+
+FILES = "files"
+"""The folder of files beside the arrays."""
+LOCK = "lock.json"
+
+
+@final
+class OutputFolder:
+    """What this object writes, it knows; what other processes write, it sees after ``refresh``.
+
+    All methods raise StoreError where the store cannot be reached or written.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str) -> None:
+        self.filesystem = filesystem
+        self.path = path
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forgets what was read: the next question asks the store again."""
+        self._record: dict[str, Any] | None = None
+        self._sizes: dict[str, int] | None = None
+        self._group: ZarrGroup | None = None
+
+    def forget_sizes(self) -> None:
+        """Has the files listed anew when they are next asked for."""
+        self._sizes = None
+
+    def record(self) -> dict[str, Any]:
+        """The record, whatever its format; empty if there is none. Raises ValueError if it is damaged."""
+        if self._record is None:
+            self._record = self._read_record()
+        return dict(self._record)
+
+    def _read_record(self) -> dict[str, Any]:
+        with self._reaching():
+            try:
+                # Given a start, s3fs sends one request; without, it first asks for the size, to read what is large in parallel.
+                zarr_json = self.filesystem.cat_file(f"{self.path}/zarr.json", start=0)
+            except FileNotFoundError:
+                return {}
+        return parse(zarr_json)
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes the record in one piece; makes the zarr group where there is none."""
+        as_read = json.loads(json.dumps(record))
+        with self._changing():
+            self._zarr().write_attributes({ATTRIBUTE: as_read})
+        self._record = as_read
+
+    def sizes(self) -> Mapping[str, int]:
+        """The size of every file that is there, by its path in the folder."""
+        if self._sizes is None:
+            root = self.path.lstrip("/")
+            with self._reaching():
+                listing = self.filesystem.find(self.path, detail=True)
+            self._sizes = {name.lstrip("/")[len(root) + 1 :]: int(info["size"]) for name, info in listing.items()}
+        return self._sizes
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's file system."""
+        protocol = self.filesystem.protocol
+        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    def create_array(self, name: str, layout: Layout) -> None:
+        """Creates an array; replaces whatever has its name."""
+        with self._changing():
+            self._zarr().create_array(name, layout)
+
+    def read_rows(self, name: str, start: int, stop: int | None) -> NDArray[Any]:
+        """Rows of an array.
+
+        Raises:
+            FileNotFoundError: the array or a chunk is missing.
+            ValueError, KeyError: its metadata is damaged, or a chunk's checksum is wrong.
+        """
+        with self._reading():
+            return np.asarray(self._zarr().array(name, "r")[start:stop])
+
+    def write_rows(self, name: str, start: int, values: NDArray[Any]) -> None:
+        """Writes a whole block of an array."""
+        with self._changing():
+            self._zarr().array(name, "r+")[start : start + len(values)] = values
+
+    def read_file(self, name: str) -> bytes:
+        """The bytes of a file. Raises FileNotFoundError if it is missing."""
+        with self._reading():
+            return bytes(self.filesystem.cat_file(f"{self.path}/{FILES}/{name}"))
+
+    def file_sha256(self, name: str) -> str:
+        """The SHA-256 of a file, in hex. Raises FileNotFoundError if it is missing."""
+        with self._reading():
+            return file_sha256(self.filesystem, f"{self.path}/{FILES}/{name}")
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Writes a file beside the arrays."""
+        with self._changing():
+            self.filesystem.makedirs(f"{self.path}/{FILES}", exist_ok=True)
+            self.filesystem.pipe_file(f"{self.path}/{FILES}/{name}", data)
+
+    def remove_file(self, name: str) -> None:
+        """Removes a file beside the arrays."""
+        with self._changing():
+            self.filesystem.rm_file(f"{self.path}/{FILES}/{name}")
+
+    def empty(self) -> None:
+        """Deletes all but the lock, the record first, so that what is left of an interrupted removal counts as nothing."""
+        self.refresh()
+        with self._changing():
+            for key in sorted(self.sizes(), key=lambda key: key != "zarr.json"):
+                if key != LOCK:
+                    self.filesystem.rm_file(f"{self.path}/{key}")
+        self.refresh()
+
+    def _zarr(self) -> ZarrGroup:
+        if self._group is None:
+            from rarkit.cache.zarr_groups import ZarrGroup
+
+            self._group = ZarrGroup(self.filesystem, self.path, local=self.is_local)
+        return self._group
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around the reading of arrays and files: what is missing or damaged is for the caller to say."""
+        try:
+            yield
+        except (FileNotFoundError, ValueError, KeyError):
+            raise
+        except Exception:
+            with self._reaching():
+                raise
+
+    def _reaching(self) -> AbstractContextManager[None]:
+        return reaching(self.path, "Check the store's address and permissions.", raising=StoreError)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Around whatever changes files."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written: {error}. Nothing is lost: free some space or fix the permissions, and run again."
+            ) from error
+        finally:
+            self.forget_sizes()

@@ -1,0 +1,58 @@
+"""The record of a stage output: what its zarr.json tells about it, and whether all that the record lists is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rarkit.cache.chunk_layout import Layout
+
+ATTRIBUTE = "rarkit"
+"""The attribute of the zarr group that holds the record."""
+FORMAT = 2
+"""The format of what this rarkit writes. In format 1 the record had no number; arrays and files were the same."""
+
+
+def begun(stage: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an output that nothing has been written to yet."""
+    now = time.time()
+    return {**about, "format": FORMAT, "complete": False, "stage": stage, "started": now, "arrays": {}, "files": {}}
+
+
+def parse(zarr_json: bytes) -> dict[str, Any]:
+    """The record in a zarr.json; empty where another program made the group.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    metadata = json.loads(zarr_json)
+    try:
+        record = dict(metadata["attributes"].get(ATTRIBUTE, {}))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"there is no record in it ({type(error).__name__})") from error
+    if record and not isinstance(format_of(record), int):
+        raise ValueError(f"its format is {format_of(record)!r} instead of a number")
+    return record
+
+
+def format_of(record: Mapping[str, Any]) -> int:
+    """The number of the format in which an output was written."""
+    number: int = record.get("format", 1)
+    return number
+
+
+def defect(record: Mapping[str, Any], sizes: Mapping[str, int]) -> str | None:
+    """Why an output cannot be used, or None: its record, and the size of every file that is there, by path within the output."""
+    if not record.get("complete"):
+        return "it was never finished"
+    for name, layout in record["arrays"].items():
+        if f"{name}/zarr.json" not in sizes:
+            return f"array {name!r} has lost its zarr.json"
+        if (chunk_defect := Layout.from_json(layout).defect(name, sizes)) is not None:
+            return chunk_defect
+    for name, size in record["files"].items():
+        if sizes.get(f"files/{name}") != size:
+            return f"file {name!r} has {sizes.get(f'files/{name}', 0)} bytes instead of {size}"
+    return None
