@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rarkit.sampling import distribution, draw, pick
+from rarkit.sampling import TokenChoice, distribution, draw, pick
 
 LOGITS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(-20, 20, width=32))
 ALMOST_ONE = float(np.nextafter(1.0, 0.0))
@@ -20,14 +20,16 @@ ALMOST_ONE = float(np.nextafter(1.0, 0.0))
 def test_temperature_divides_logits(logits, temperature):
     exact = np.exp(logits.astype(np.float64) / temperature)
     exact /= exact.sum(-1, keepdims=True)
-    np.testing.assert_allclose(distribution(torch.from_numpy(logits), temperature), exact, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(
+        distribution(torch.from_numpy(logits), TokenChoice(temperature=temperature)), exact, rtol=1e-9, atol=0
+    )
 
 
 @given(LOGITS, st.integers(1, 14))
 @settings(deadline=None)
 def test_top_k_keeps_the_k_likeliest_in_proportion(logits, k):
     whole = distribution(torch.from_numpy(logits)).numpy()
-    cut = distribution(torch.from_numpy(logits), top_k=k).numpy()
+    cut = distribution(torch.from_numpy(logits), TokenChoice(top_k=k)).numpy()
     for row, p, q in zip(logits, whole, cut, strict=True):
         likeliest = sorted(range(len(p)), key=lambda token, row=row: (-row[token], token))[:k]
         expected = np.zeros_like(p)
@@ -39,7 +41,7 @@ def test_top_k_keeps_the_k_likeliest_in_proportion(logits, k):
 @settings(deadline=None)
 def test_top_p_keeps_the_smallest_set_that_reaches_p(logits, top_p):
     whole = distribution(torch.from_numpy(logits)).numpy()
-    cut = distribution(torch.from_numpy(logits), top_p=top_p).numpy()
+    cut = distribution(torch.from_numpy(logits), TokenChoice(top_p=top_p)).numpy()
     for p, q in zip(whole, cut, strict=True):
         kept = q > 0
         mass = p[kept].sum()
@@ -53,9 +55,9 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(logits, top_p):
 @given(LOGITS, st.integers(1, 5), st.floats(0.01, 1.0))
 @settings(deadline=None)
 def test_top_p_looks_at_what_top_k_left(logits, k, top_p):
-    both = distribution(torch.from_numpy(logits), top_k=k, top_p=top_p)
-    first = distribution(torch.from_numpy(logits), top_k=k)
-    second = distribution(first.log(), top_p=top_p)
+    both = distribution(torch.from_numpy(logits), TokenChoice(top_k=k, top_p=top_p))
+    first = distribution(torch.from_numpy(logits), TokenChoice(top_k=k))
+    second = distribution(first.log(), TokenChoice(top_p=top_p))
     torch.testing.assert_close(both.sum(-1), torch.ones(len(both), dtype=torch.float64))
     # Where a sum meets top_p to within rounding, one token more or less may stay.
     same = ((both > 0).sum(-1) - (second > 0).sum(-1)).abs() <= 1
@@ -70,8 +72,8 @@ def test_top_p_by_hand():
         (0.8, [4 / 7, 1 / 7, 2 / 7, 0]),
         (1.0, [0.5, 0.125, 0.25, 0.125]),
     ]:
-        np.testing.assert_allclose(distribution(logits, top_p=top_p)[0], expected, rtol=1e-6)
-    np.testing.assert_allclose(distribution(logits, top_k=2, top_p=0.66)[0], [1.0, 0, 0, 0], rtol=1e-6)
+        np.testing.assert_allclose(distribution(logits, TokenChoice(top_p=top_p))[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(distribution(logits, TokenChoice(top_k=2, top_p=0.66))[0], [1.0, 0, 0, 0], rtol=1e-6)
 
 
 @given(LOGITS)

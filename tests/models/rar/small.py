@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rarkit.models import RAR, RARConfig
 
-PARITY = Path(__file__).parents[1] / "data" / "parity"
+PARITY = Path(__file__).parents[2] / "data" / "parity"
 TINY = RARConfig(hidden_size=32, depth=2, num_heads=2, mlp_hidden_size=48, seq_len=12, codebook_size=20, num_classes=5)
 
 

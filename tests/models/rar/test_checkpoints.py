@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rarkit.errors import WeightsError
-from rarkit.models import PRESETS, RAR, RARConfig, checksum, load_rar, save_rar
 from rarkit.files.weights import PORTIONS, portions, read_tensors, write_tensors
+from rarkit.models import PRESETS, RAR, RARConfig, checksum, load_rar, save_rar
 from tests.models.rar.small import TINY, lively
 
 ORDER = torch.randperm(TINY.seq_len, generator=torch.Generator().manual_seed(0))

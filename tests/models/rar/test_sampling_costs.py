@@ -15,8 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
+from rarkit.models.rar.sampling_costs import (
+    MODEL_DTYPES,
+    TABLE_BYTES,
+    WIDENED_BYTES,
+    sampling_bytes,
+    sampling_flops,
+    sampling_traffic,
+)
 from rarkit.sampling import CachedDecoder, Constant, Interval, generate, prepare
-from rarkit.models.rar.sampling_costs import MODEL_DTYPES, TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
 from tests.models.rar.decoding.kernels import needs_kernels
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rarkit.errors import CapabilityError
+from rarkit.models.rar.decoding.native_kernels import compiled_kernels
 from rarkit.runtime.processors import is_x86
-from rarkit.models.rar.decoding.native_kernels import kernels
 
 
 def why_none() -> str | None:
@@ -17,7 +17,7 @@ def why_none() -> str | None:
     if not is_x86(torch.device("cpu")) or not sys.platform.startswith("linux"):
         return "needs Linux on an x86 processor"
     try:
-        kernels()
+        compiled_kernels()
     except CapabilityError as error:
         return str(error)
     return None

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rarkit.models import RARConfig
-from rarkit.sampling import CachedDecoder, Constant, Interval, PlainDecoder, captured, generate, prepare
 from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for
+from rarkit.sampling import CachedDecoder, Constant, Interval, PlainDecoder, captured, generate, prepare
 from tests.models.rar.small import lively
 
 pytestmark = [

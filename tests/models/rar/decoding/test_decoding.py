@@ -13,27 +13,24 @@ from hypothesis import strategies as st
 from rarkit.attention.flex import Flex
 from rarkit.attention.plain import Plain
 from rarkit.errors import GridError, UserError, WeightsError
+from rarkit.models.rar import sampling_costs
+from rarkit.models.rar.decoding import cuda_attention, cuda_graphs, steps
+from rarkit.models.rar.decoding import decoder as cached
 from rarkit.sampling import (
-    CachedDecoder,
     Constant,
     Interval,
     Linear,
     PlainDecoder,
     PowerCosine,
-    cached,
-    captured,
-    costs,
+    TokenChoice,
     decode,
     distribution,
     draw,
-    fixed_reads,
     generate,
     noise,
-    prepare,
-    steps,
 )
-from tests.models.rar.small import TINY, lively, parity
 from tests.models.rar.decoding.kernels import needs_kernels
+from tests.models.rar.small import TINY, lively, parity
 
 GUIDANCE = [
     None,
@@ -50,11 +47,11 @@ def _order(seed: int) -> torch.Tensor:
     return torch.randperm(LENGTH, generator=torch.Generator().manual_seed(seed))
 
 
-def _logits(decoder, model, labels_B, order_L, guidance, tokens_BL):
+def _logits(model, labels_B, order_L, guidance, tokens_BL, decoder=None):
     guidance = guidance or Constant()
     scales = [guidance.scale_at(step, LENGTH) for step in range(LENGTH)]
     with torch.inference_mode():
-        decoding = decoder(model, labels_B, order_L, scales)
+        decoding = (decoder or type(model).decoder)(model, labels_B, order_L, scales)
         previous = [None, *tokens_BL[:, order_L].unbind(1)[:-1]]
         return torch.stack([decoding.logits(step, tokens_B) for step, tokens_B in enumerate(previous)], dim=1)
 
@@ -75,9 +72,9 @@ def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, 
     if merged:
         model = model.merge_positions(order_L)
     tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
-    prepared = prepare(model, compiled=entries_more is None)
-    fast = _logits(CachedDecoder, prepared, torch.tensor(labels), order_L, guidance, tokens_BL)
-    plain = _logits(PlainDecoder, model, torch.tensor(labels), order_L, guidance, tokens_BL)
+    prepared = model.prepare(compiled=entries_more is None)
+    fast = _logits(prepared, torch.tensor(labels), order_L, guidance, tokens_BL)
+    plain = _logits(model, torch.tensor(labels), order_L, guidance, tokens_BL, PlainDecoder)
     torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
@@ -97,7 +94,7 @@ def flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("reads", [fixed_reads.MaskedReads, fixed_reads.FlashReads])
+@pytest.mark.parametrize("reads", [cuda_attention.MaskedReads, cuda_attention.FlashReads])
 @pytest.mark.parametrize("bucket", [1, 5, 64])
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
 @given(
@@ -108,32 +105,30 @@ def flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labels, guidance):
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
-    monkeypatch.setattr(cached, "steps_for", lambda prepared: captured.CapturedSteps)
-    monkeypatch.setattr(captured, "fixed_reads_for", lambda prepared: reads)
-    monkeypatch.setattr(fixed_reads, "varlen_attn", flash)
-    monkeypatch.setattr(captured, "BUCKET", bucket)
-    monkeypatch.setattr(costs, "TABLE_BYTES", budget)
-    prepared = prepare(lively())
+    monkeypatch.setattr(cached, "steps_for", lambda prepared: cuda_graphs.CapturedSteps)
+    monkeypatch.setattr(cuda_graphs, "fixed_reads_for", lambda prepared: reads)
+    monkeypatch.setattr(cuda_attention, "varlen_attn", flash)
+    monkeypatch.setattr(cuda_graphs, "BUCKET", bucket)
+    monkeypatch.setattr(sampling_costs, "TABLE_BYTES", budget)
+    prepared = lively().prepare()
     for shift in (0, 1):
         order_L, labels_B = _order(seed + shift), (torch.tensor(labels) + shift) % TINY.num_classes
         tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
-        fast, plain = (
-            _logits(decoder, prepared, labels_B, order_L, guidance, tokens_BL) for decoder in (CachedDecoder, PlainDecoder)
-        )
+        fast, plain = (_logits(prepared, labels_B, order_L, guidance, tokens_BL, decoder) for decoder in (None, PlainDecoder))
         torch.testing.assert_close(fast, plain, atol=2e-5 * max(1.0, plain.abs().max().item()), rtol=0)
 
 
 @pytest.mark.parametrize("entries_more", [32, pytest.param(None, marks=needs_kernels, id="compiled")])
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
 def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget, entries_more):
-    monkeypatch.setattr(costs, "TABLE_BYTES", budget)
+    monkeypatch.setattr(sampling_costs, "TABLE_BYTES", budget)
     test_cached_equals_plain.hypothesis.inner_test(
         monkeypatch, entries_more, 5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False
     )
 
 
 @pytest.mark.parametrize("attention", [None, Plain().build(), Flex().build()])
-@pytest.mark.parametrize("decoder", [CachedDecoder, PlainDecoder])
+@pytest.mark.parametrize("decoder", [None, PlainDecoder])
 @pytest.mark.parametrize("setting", [0, 1, 2])
 def test_guided_parity(decoder, setting, attention):
     small = parity()
@@ -167,15 +162,15 @@ def test_a_sample_depends_on_its_index_not_on_its_batch(guidance):
     assert torch.equal(back.flip(0), together)
 
 
-@pytest.mark.parametrize("decoder", [CachedDecoder, PlainDecoder])
+@pytest.mark.parametrize("decoder", [None, PlainDecoder])
 def test_tokens_are_drawn_with_the_samples_own_noise_and_placed_on_the_grid(decoder):
     model, order_L, labels = lively(), _order(2), [0, 1, 4]
     asked = {"order": order_L, "guidance": Constant(scale=2.0), "temperature": 0.8, "top_k": 9, "top_p": 0.95}
     tokens_BL = generate(model, labels, seed=3, indices=[5, 9, 2], decoder=decoder, **asked)
     uniforms_BL = torch.from_numpy(noise(3, [5, 9, 2], LENGTH))
-    logits_BLV = _logits(PlainDecoder, model, torch.tensor(labels), order_L, asked["guidance"], tokens_BL)
+    logits_BLV = _logits(model, torch.tensor(labels), order_L, asked["guidance"], tokens_BL, PlainDecoder)
     for step in range(LENGTH):
-        drawn_B = draw(distribution(logits_BLV[:, step], 0.8, 9, 0.95), uniforms_BL[:, step])
+        drawn_B = draw(distribution(logits_BLV[:, step], TokenChoice(temperature=0.8, top_k=9, top_p=0.95)), uniforms_BL[:, step])
         assert torch.equal(drawn_B, tokens_BL[:, order_L[step]])
 
 
@@ -238,6 +233,8 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
         ({"top_k": 0}, UserError, "top_k is 0"),
         ({"top_p": 0.0}, UserError, "top_p is 0.0"),
         ({"top_p": 1.5}, UserError, "top_p is 1.5"),
+        ({"temprature": 0.9}, UserError, "no setting 'temprature' for choosing tokens; did you mean 'temperature'"),
+        ({"choice": TokenChoice(), "top_k": 1}, UserError, "either choice or its fields by name, not both: top_k"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(change, error, message):
@@ -253,7 +250,7 @@ def test_what_cannot_be_sampled_is_refused(change, error, message):
 def test_unconditional_rows_are_computed_only_as_long_as_needed(guidance, guided):
     model, rows, keys = lively(), [], []
 
-    def spy(q_BNSK, k_BNTK, v_BNTK, *, causal, dropout=0.0):
+    def spy(q_BNSK, k_BNTK, v_BNTK, *, causal, dropout=None):
         rows.append(len(q_BNSK))
         keys.append(k_BNTK.shape[2])
         return plain(q_BNSK, k_BNTK, v_BNTK, causal=causal, dropout=dropout)

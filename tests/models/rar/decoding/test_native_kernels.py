@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from rarkit.errors import CapabilityError, RarkitWarning
-from rarkit.sampling import compiled, generate, prepare
 from rarkit.models.rar.decoding.native_kernels import CACHES, WEIGHTS, CompiledLinear, Modulation, Residual, kernels
 from rarkit.models.rar.decoding.projections import quantised
 from rarkit.models.rar.decoding.steps import narrowed
-from tests.models.rar.small import TINY, lively
+from rarkit.sampling import compiled, generate, prepare
 from tests.models.rar.decoding.kernels import needs_kernels
+from tests.models.rar.small import TINY, lively
 
 EPS = 1e-6
 pytestmark = needs_kernels

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
 from rarkit.errors import UserError
+from rarkit.models.rar.decoding.native_steps import CompiledSteps
+from rarkit.models.rar.decoding.projections import int8_projection, projection, quantised, rows_dtype
 from rarkit.runtime.processors import is_x86, lacks_bfloat16
 from rarkit.sampling import (
     CachedDecoder,
@@ -25,10 +27,8 @@ from rarkit.sampling import (
     projections,
     steps,
 )
-from rarkit.models.rar.decoding.native_steps import CompiledSteps
-from rarkit.models.rar.decoding.projections import int8_projection, projection, quantised, rows_dtype
-from tests.models.rar.small import TINY, lively
 from tests.models.rar.decoding.kernels import NONE, needs_kernels
+from tests.models.rar.small import TINY, lively
 
 LENGTH = TINY.seq_len
 PRECISIONS = {
