@@ -16,8 +16,8 @@ from rarkit.cli.estimate import estimate_as_json, print_estimate
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, RecipeError, StoreError
 from rarkit.registry.loader import Loaded, parts
-from rarkit.scan_orders.base import ScanOrder
 from rarkit.runtime.progress import Reporter
+from rarkit.scan_orders.base import ScanOrder
 
 if TYPE_CHECKING:
     from rarkit.estimate.estimate import Estimate
@@ -73,7 +73,7 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
 
 def print_run(run: Run) -> None:
     """The numbers of a run, and where to look."""
-    from rarkit.report.publish import metrics_of
+    from rarkit.evaluation.record import MetricRecord
     from rarkit.report.terminal import metrics_table
 
     console = _console()
@@ -81,7 +81,7 @@ def print_run(run: Run) -> None:
         console.print("This was a rehearsal on small stand-ins: every stage runs, and the numbers mean nothing.", style="yellow")
     if run.did_nothing:
         console.print("Nothing to do: everything is in the store.")
-    metrics = metrics_of(run.metrics)
+    metrics = [MetricRecord.from_json(record) for record in run.metrics]
     if metrics:
         console.print(metrics_table(metrics))
     console.print(f"Done in {run.seconds:,.1f} s. Look at {run.folder / 'report.html'}", soft_wrap=True)

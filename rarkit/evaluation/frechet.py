@@ -12,6 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import UserError
+from rarkit.evaluation.metric import Evaluation, ImageSet, Metric
+from rarkit.evaluation.record import MetricRecord
+
+
+@final
+class FrechetDistance(Metric):
+    """``frechet_distance`` to the real images, in each space that the extractor sees them in."""
+
+    name = "frechet_distance"
+
+    def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        names = evaluation.extractor.distance_names()
+        return [_distance_in(space, name, evaluation) for space, name in names.items() if space in evaluation.samples]
+
+
+def _distance_in(space: str, name: str, evaluation: Evaluation) -> MetricRecord:
+    real = _real_gaussian(evaluation.real, space)
+    return evaluation.compare(
+        name,
+        lambda features_MF: frechet_between(real, gaussian(features_MF)),
+        lambda images: (images[space],),
+        centred=True,
+        better="lower",
+        explanation=f"Fréchet distance between Gaussians fitted to samples and real images, {evaluation.space}. "
+        "Biased upwards by few images: compare sets of equal size.",
+    )
+
+
+def _real_gaussian(real: ImageSet, space: str) -> Gaussian:
+    """Fitted to the real images, or given with them, of many more than these."""
+    if f"{space}_mean" in real:
+        return gaussian_of(real[f"{space}_mean"], real[f"{space}_covariance"])
+    return gaussian(real[space])
 
 
 @final

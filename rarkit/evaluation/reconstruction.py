@@ -5,17 +5,47 @@ Shape letters: N images, H, W, C height, width, channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import UserError
+from rarkit.evaluation.metric import Evaluation, Metric
+from rarkit.evaluation.record import MetricRecord
 
 WHITE = 255.0
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * WHITE) ** 2, (0.03 * WHITE) ** 2
+
+
+@final
+class Reconstruction(Metric):
+    """``psnr`` and ``ssim`` of held-out images after the tokenizer: a bound on what any model of its tokens can reach."""
+
+    name = "reconstruction"
+
+    def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        data = evaluation.tokenized
+        if data is None:
+            return []
+        images = data.originals_NHWC, data.reconstructions_NHWC
+        about = f"Tokenizer alone, over {len(data.originals_NHWC)} held-out images"
+        similarity = MetricRecord(
+            "reconstruction_ssim", float(ssim(*images).mean()), better="higher", explanation=f"{about}: structural similarity."
+        )
+        decibels_N = psnr(*images)
+        finite_N = np.isfinite(decibels_N)
+        if not finite_N.any():
+            return [similarity]
+        ratio = MetricRecord(
+            "reconstruction_psnr",
+            float(decibels_N[finite_N].mean()),
+            unit="dB",
+            better="higher",
+            explanation=f"{about}: peak signal-to-noise ratio of those that are not reproduced exactly.",
+        )
+        return [ratio, similarity]
 
 
 def psnr(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -27,8 +57,8 @@ def psnr(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.flo
     _check(a_NHWC, b_NHWC)
     error_N = ((a_NHWC.astype(np.float64) - b_NHWC) ** 2).mean((1, 2, 3))
     with np.errstate(divide="ignore"):
-        found: NDArray[np.float64] = 10 * np.log10(WHITE**2 / error_N)
-    return found
+        decibels_N: NDArray[np.float64] = 10 * np.log10(WHITE**2 / error_N)
+    return decibels_N
 
 
 def ssim(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -47,8 +77,8 @@ def ssim(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.flo
     var_a, var_b = _windowed(a * a) - mean_a**2, _windowed(b * b) - mean_b**2
     covariance = _windowed(a * b) - mean_a * mean_b
     likeness = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
-    found: NDArray[np.float64] = (likeness / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2, 3))
-    return found
+    similarity_N: NDArray[np.float64] = (likeness / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2, 3))
+    return similarity_N
 
 
 def _windowed(images_NHWC: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,28 +98,3 @@ def _check(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> None:
     if a_NHWC.shape != b_NHWC.shape:
         raise UserError(f"images of shapes {a_NHWC.shape} and {b_NHWC.shape} cannot be compared. Compare each image with its copy.")
     assert a_NHWC.dtype == b_NHWC.dtype == np.uint8, (a_NHWC.dtype, b_NHWC.dtype)
-
-
-@final
-@dataclass(frozen=True)
-class CodebookUse:
-    """How much of a codebook some tokens use."""
-
-    share: float
-    """The share of codes that occur at all; 0 to 1."""
-    perplexity: float
-    """exp of the entropy of the codes' frequencies: 1 for one code, V for all equally often."""
-
-
-def codebook_use(tokens: NDArray[np.integer[Any]], codebook_size: int) -> CodebookUse:
-    """Counts tokens of any shape, each in [0, ``codebook_size``).
-
-    Raises:
-        UserError: there are no tokens.
-    """
-    counts = np.bincount(tokens.ravel(), minlength=codebook_size)
-    assert len(counts) == codebook_size, (len(counts), codebook_size)
-    if not counts.any():
-        raise UserError("there are no tokens to count. Tokenize some images first.")
-    frequencies = counts[counts > 0] / counts.sum()
-    return CodebookUse(float((counts > 0).mean()), float(np.exp(-(frequencies * np.log(frequencies)).sum())))

@@ -1,14 +1,11 @@
-"""The network behind ``Classifier``, its training, and its use.
+"""The network behind ``Classifier``: how it sees images, its layers, its use.
 
-Shape letters: N training images, B batch, H, W, C height, width, channels of an image, F features, K classes.
+Shape letters: B batch, H, W, C height, width, channels of an image, F features, K classes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 import torch
@@ -18,17 +15,12 @@ from torch.nn import functional
 
 from rarkit.errors import GridError, WeightsError
 from rarkit.features.base import FeatureModel, Features, LearnedState
-from rarkit.images import ImageBlock
-from rarkit.randomness import derived_seed, uniforms
-
-if TYPE_CHECKING:
-    from rarkit.features.classifier import Classifier
 
 SMALLEST_SIDE = 4
 """Convolutions halve the image until neither side is longer than this."""
 GROUPS = 4
-WARMUP_STEPS = 20
 WEIGHTS = "network."
+"""Before the names of its weights among what ``fit`` learned."""
 ROWS_AT_ONCE = 128
 """Images always pass the network in this number, blank ones added: then no result depends on how many there are."""
 
@@ -55,58 +47,13 @@ class Network(nn.Module):
         return features_BF, self.head(features_BF)
 
 
-def train(settings: Classifier, images: ImageBlock, seed: int) -> dict[str, NDArray[np.generic]]:
-    """Trains a network; see ``Classifier.fit``."""
-    count, height, width, channels = images.images_NHWC.shape
-    pixels = images.images_NHWC.reshape(-1, channels)
-    mean_C = pixels.mean(0, dtype=np.float64).astype(np.float32)
-    # A channel without contrast stays at 0 instead of being divided by nothing.
-    std_C = np.maximum(pixels.std(0, dtype=np.float64), 1.0).astype(np.float32)
-    images_NCHW = torch.from_numpy(images.images_NHWC).permute(0, 3, 1, 2).contiguous()
-    labels_N = torch.from_numpy(images.labels_N)
-    with _own_randomness(derived_seed(seed, "classifier")), torch.inference_mode(False), torch.enable_grad():
-        classes = int(images.labels_N.max()) + 1
-        network = Network((height, width, channels), settings.width, settings.features, classes)
-        decay = settings.weight_decay
-        optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=decay)
-        for step in range(settings.steps):
-            chance_B3 = uniforms(seed, "classifier batch", step, np.arange(settings.batch_size), 3)
-            rows_B = torch.from_numpy((chance_B3[:, 0] * count).astype(np.int64))
-            moved_B2 = torch.from_numpy((chance_B3[:, 1:] * (2 * settings.shift + 1)).astype(np.int64))
-            batch_BCHW = _shifted(_normalised(images_NCHW[rows_B], mean_C, std_C), moved_B2, settings.shift)
-            loss = functional.cross_entropy(network(batch_BCHW)[1], labels_N[rows_B])
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _rate(step, settings.steps)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    weights = {f"{WEIGHTS}{name}": values.detach().numpy() for name, values in network.state_dict().items()}
-    return {"shape": np.array([height, width, channels], np.float32), "mean": mean_C, "std": std_C, **weights}
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Torch's generator seeded, and one thread (sums in one order); both as before afterwards."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _normalised(images_BCHW: Tensor, mean_C: NDArray[np.float32], std_C: NDArray[np.float32]) -> Tensor:
+def normalised(images_BCHW: Tensor, mean_C: NDArray[np.float32], std_C: NDArray[np.float32]) -> Tensor:
+    """Images (B, C, H, W) as the network takes them, float32."""
     mean_C11, std_C11 = (torch.from_numpy(values)[:, None, None].to(images_BCHW.device) for values in (mean_C, std_C))
     return (images_BCHW.float() - mean_C11) / std_C11
 
 
-def _shifted(images_BCHW: Tensor, moved_B2: Tensor, most: int) -> Tensor:
+def shifted(images_BCHW: Tensor, moved_B2: Tensor, most: int) -> Tensor:
     """Each image as seen through a window that is moved by (rows, columns), 0 … 2·most, over the image with its edge repeated."""
     batch, _, height, width = images_BCHW.shape
     rows_BH1 = (moved_B2[:, :1] + torch.arange(height) - most).clamp(0, height - 1)[:, :, None]
@@ -131,8 +78,8 @@ class ClassifierModel(FeatureModel):
             }
             network.load_state_dict(weights)
         except (KeyError, RuntimeError) as error:
-            said = " ".join(str(error).split())
-            raise WeightsError(f"feature extractor 'classifier' cannot use what it is given: {said}. Fit it anew.") from error
+            mismatch = " ".join(str(error).split())
+            raise WeightsError(f"feature extractor 'classifier' cannot load its weights: {mismatch}. Fit it again.") from error
         self._shape_HWC = height, width, channels
         self._device = device
         self._network = network.to(device).eval().requires_grad_(False)
@@ -150,6 +97,6 @@ class ClassifierModel(FeatureModel):
     def _fixed_batch(self, images_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         count = len(images_BHWC)
         padded_BHWC = functional.pad(images_BHWC.to(self._device), (0, 0, 0, 0, 0, 0, 0, ROWS_AT_ONCE - count))
-        images_BCHW = _normalised(padded_BHWC.permute(0, 3, 1, 2).contiguous(), self._mean_C, self._std_C)
+        images_BCHW = normalised(padded_BHWC.permute(0, 3, 1, 2).contiguous(), self._mean_C, self._std_C)
         features_BF, logits_BK = self._network(images_BCHW)
         return features_BF[:count], logits_BK[:count]

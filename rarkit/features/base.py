@@ -31,7 +31,7 @@ class Features:
     logits_BC: Tensor | None = None
     """Class scores, where it is a classifier."""
     spatial_BS: Tensor | None = None
-    """Features that keep where in the image things are, where it has such."""
+    """Features that keep where in the image something is, where it has them."""
 
 
 class FeatureModel(ABC):
@@ -49,17 +49,17 @@ class FeatureExtractor(Component):
     learns: ClassVar[bool] = False
     """Whether ``fit`` has to be called, on real training images, before ``build``."""
     knows_classes: ClassVar[bool] = True
-    """Whether class scores are those of the dataset's own classes; if not, they serve the inception score alone."""
+    """Whether class scores are of the dataset's own classes; if not, they are used for the inception score alone."""
 
     def distance_names(self) -> dict[str, str]:
-        """What Fréchet distances in ``features`` and ``spatial`` are called.
+        """The names of Fréchet distances in ``features`` and ``spatial``.
 
         ``"fid"`` and ``"sfid"`` belong to the Inception network of the FID paper alone, with its published weights.
         """
         return {"features": "frechet_distance", "spatial": "spatial_frechet_distance"}
 
     def check_images(self, info: ImageInfo) -> None:
-        """Raises GridError if such images cannot be looked at."""
+        """Raises GridError if the extractor does not take such images."""
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Learns from real training images; only called where ``learns`` is true."""

@@ -5,23 +5,29 @@ Shape letters: N training images, B batch, H, W, C height, width, channels of an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal, Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from rarkit.errors import DatasetError
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
 from rarkit.images import ImageBlock, ImageReader
-from rarkit.randomness import uniforms
+from rarkit.randomness import derived_seed, uniforms
+
+WARMUP_STEPS = 20
 
 
 @final
 class Classifier(FeatureExtractor):
     """Trains a small convolutional network to tell the classes apart; its last hidden layer gives the features.
 
-    For data on which no network of the field has been trained. What it finds is comparable between models of one data set under the
-    same settings and seed, and with nothing else: its Fréchet distance is not FID.
+    For data that no published network was trained on. Numbers in its features can be compared between models of one data set, under
+    the same settings and seed, and with nothing else: its Fréchet distance is not FID.
     """
 
     name: Literal["classifier"] = "classifier"
@@ -61,16 +67,14 @@ class Classifier(FeatureExtractor):
         Raises:
             DatasetError: fewer than two classes.
         """
-        from rarkit.features._classifier_network import train
-
         images = self._drawn(reader, seed)
-        found = np.unique(images.labels_N)
-        if len(found) < 2:
+        classes = np.unique(images.labels_N)
+        if len(classes) < 2:
             raise DatasetError(
                 f"feature extractor 'classifier' needs images of two classes or more, but the {len(images.labels_N)} training "
-                f"images have the classes {found.tolist()}. Choose another [evaluate.features] for this [dataset]."
+                f"images have the classes {classes.tolist()}. Choose another [evaluate.features] for this [dataset]."
             )
-        return train(self, images, seed)
+        return _train(self, images, seed)
 
     def _drawn(self, reader: ImageReader, seed: int) -> ImageBlock:
         if len(reader) <= self.max_images:
@@ -86,3 +90,57 @@ class Classifier(FeatureExtractor):
         from rarkit.features._classifier_network import ClassifierModel
 
         return ClassifierModel(state, device)
+
+
+def _train(settings: Classifier, images: ImageBlock, seed: int) -> dict[str, NDArray[np.generic]]:
+    """Trains a network; see ``Classifier.fit``."""
+    import torch
+    from torch.nn import functional
+
+    from rarkit.features._classifier_network import WEIGHTS, Network, normalised, shifted
+
+    count, height, width, channels = images.images_NHWC.shape
+    pixels = images.images_NHWC.reshape(-1, channels)
+    mean_C = pixels.mean(0, dtype=np.float64).astype(np.float32)
+    # A channel without contrast stays at 0 instead of being divided by nothing.
+    std_C = np.maximum(pixels.std(0, dtype=np.float64), 1.0).astype(np.float32)
+    images_NCHW = torch.from_numpy(images.images_NHWC).permute(0, 3, 1, 2).contiguous()
+    labels_N = torch.from_numpy(images.labels_N)
+    with _own_randomness(derived_seed(seed, "classifier")), torch.inference_mode(False), torch.enable_grad():
+        classes = int(images.labels_N.max()) + 1
+        network = Network((height, width, channels), settings.width, settings.features, classes)
+        decay = settings.weight_decay
+        optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=decay)
+        for step in range(settings.steps):
+            chance_B3 = uniforms(seed, "classifier batch", step, np.arange(settings.batch_size), 3)
+            rows_B = torch.from_numpy((chance_B3[:, 0] * count).astype(np.int64))
+            moved_B2 = torch.from_numpy((chance_B3[:, 1:] * (2 * settings.shift + 1)).astype(np.int64))
+            batch_BCHW = shifted(normalised(images_NCHW[rows_B], mean_C, std_C), moved_B2, settings.shift)
+            loss = functional.cross_entropy(network(batch_BCHW)[1], labels_N[rows_B])
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _rate(step, settings.steps)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    weights = {f"{WEIGHTS}{name}": values.detach().numpy() for name, values in network.state_dict().items()}
+    return {"shape": np.array([height, width, channels], np.float32), "mean": mean_C, "std": std_C, **weights}
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seeds torch's generator and takes one thread (sums in one order); both are as before afterwards."""
+    import torch
+
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _rate(step: int, steps: int) -> float:
+    """The learning rate, as a share of the highest."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))

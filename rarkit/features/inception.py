@@ -12,9 +12,9 @@ from pydantic import PositiveInt
 from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
+from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
-from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 RELEASED = "pt_inception-2015-12-05-6726825d.pth"
 COUNTER = "num_batches_tracked"
-"""Entries of batch normalisation that only training uses; the published file may hold them or not."""
+"""Entries of batch normalisation that only training uses; the published file may or may not hold them."""
 
 
 @final
 class Inception(FeatureExtractor):
     """The Inception-v3 of 2015 in which FID is defined, with the weights that pytorch-fid converted from TensorFlow's graph.
 
-    What it takes from the graph, and how, is what OpenAI's ADM evaluator takes: images resized to 299 × 299 as TensorFlow 1 does,
-    ``pool_3`` for FID, precision and recall, 7 channels of ``mixed_6/conv`` for sFID, class scores without bias for the inception
-    score. With ``reference``, FID and sFID are against its statistics of all of ImageNet's training images.
+    It takes from the graph what OpenAI's ADM evaluator takes: images resized to 299 × 299 as TensorFlow 1 does, ``pool_3`` for FID,
+    precision and recall, 7 channels of ``mixed_6/conv`` for sFID, class scores without bias for the inception score. With
+    ``reference``, FID and sFID are against its statistics of all of ImageNet's training images.
     """
 
     name: Literal["inception"] = "inception"
     weights: Annotated[Location | None, NotInFingerprint()]
     """The published ``pt_inception-2015-12-05-6726825d.pth``; null for random weights, in rehearsals, and then nothing is FID."""
     reference: Annotated[Location | None, NotInFingerprint()] = None
-    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; left out, the training images are it."""
+    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images where left out."""
     network_batch: Annotated[PositiveInt, NotInFingerprint()] = 32
     """Images that go through the network at a time; bounds memory."""
 
@@ -51,15 +51,15 @@ class Inception(FeatureExtractor):
         return {"features": "fid", "spatial": "sfid"}
 
     def content(self) -> Any:
-        found, missing = {}, []
-        for key, known in (("weights", self._checksum), ("reference", self._reference_content)):
+        content, errors = {}, []
+        for setting, read in (("weights", self._checksum), ("reference", self._reference_content)):
             try:
-                found[key] = known()
+                content[setting] = read()
             except (WeightsError, DatasetError) as error:
-                missing.append(str(error))
-        if missing:
-            raise WeightsError(" ".join(missing))
-        return found
+                errors.append(str(error))
+        if errors:
+            raise WeightsError(" ".join(errors))
+        return content
 
     def _checksum(self) -> str | None:
         return None if self.weights is None else checksum(self.weights)
@@ -116,7 +116,7 @@ class InceptionModel(FeatureModel):
     def __call__(self, images_BHWC: Tensor) -> Features:
         import torch
 
-        # Else a GPU would round what it multiplies to TF32, of ten bits.
+        # Otherwise a GPU rounds factors to TF32, which has ten bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             seen = [self.network(self._channels_first(part)) for part in images_BHWC.split(self.batch_size)]  # type: ignore[no-untyped-call]
         features, spatial, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))

@@ -11,12 +11,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.files.npz import checksums, header, opened, read_array, streamed
 from rarkit.errors import DatasetError
+from rarkit.files.npz import checksums, header, opened, read_array, streamed
 
 IMAGES = "arr_0"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
-"""Mean and covariance, by what they are of."""
+"""The arrays of mean and covariance, by the space that they are of."""
 
 
 @final
@@ -47,10 +47,10 @@ class ReferenceBatch:
         Raises:
             DatasetError: the arrays do not go together, or hold what is not finite.
         """
-        found = {}
+        statistics = {}
         with opened(self.location) as archive:
             names = set(archive.namelist())
-            for what, keys in STATISTICS.items():
+            for space, keys in STATISTICS.items():
                 if not {f"{key}.npy" for key in keys} <= names:
                     continue
                 mean_F, covariance_FF = (read_array(archive, key, self.location).astype(np.float64) for key in keys)
@@ -58,10 +58,10 @@ class ReferenceBatch:
                 if not square or not (np.isfinite(mean_F).all() and np.isfinite(covariance_FF).all()):
                     raise DatasetError(
                         f"{self.location}: arrays {' and '.join(keys)} are no mean (F,) and covariance (F, F) of finite numbers. "
-                        "Fetch the file again."
+                        "Download the file again."
                     )
-                found[what] = mean_F, covariance_FF
-        return found
+                statistics[space] = mean_F, covariance_FF
+        return statistics
 
     def _shape(self) -> tuple[int, ...]:
         with opened(self.location) as archive:

@@ -5,25 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.figures import Curve, PictureGrid, Scan
-
-
-@final
-@dataclass(frozen=True)
-class Metric:
-    """One number beside its yardsticks: the same number of other sets of images.
-
-    ``low`` and ``high`` are the ends of its interval, or None; ``better`` is ``"higher"``, ``"lower"`` or empty.
-    """
-
-    name: str
-    value: float
-    low: float | None
-    high: float | None
-    unit: str
-    better: str
-    explanation: str
-    yardsticks: tuple[tuple[str, float], ...]
 
 
 @final
@@ -57,6 +40,6 @@ class RunReport:
     grids: tuple[PictureGrid, ...] = ()
     curves: tuple[Curve, ...] = ()
     scan: Scan | None = None
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[MetricRecord, ...] = ()
     notes: tuple[str, ...] = ()
     rehearsal: bool = False

@@ -13,15 +13,15 @@ import numpy as np
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
-from rarkit.evaluation import taking_turns
+from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.atomic import write_text
 from rarkit.files.npz import write_npz
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.text import to_toml
 from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
-from rarkit.report.data import Metric, RunReport, StageRow
+from rarkit.report.data import RunReport, StageRow
 from rarkit.runtime.machine import machine_description
-from rarkit.stages.evaluate import METRICS_FILE
+from rarkit.stages.evaluate import metric_records
 from rarkit.stages.train import training_log
 
 SHOWN_PER_CLASS = 10
@@ -51,7 +51,7 @@ def publish(
     recipe = experiment.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
     grids = _grids(experiment, outputs)
-    metrics = json.loads(outputs["evaluate"].read_file(METRICS_FILE))["metrics"] if "evaluate" in outputs else []
+    metrics = metric_records(outputs["evaluate"]) if "evaluate" in outputs else []
     report = RunReport(
         title=recipe.title,
         recipe_name=recipe.recipe_name,
@@ -64,7 +64,7 @@ def publish(
         grids=tuple(grids.values()),
         curves=(*_training_curves(log), *_guidance_curve(experiment)),
         scan=_scan(experiment),
-        metrics=tuple(metrics_of(metrics)),
+        metrics=tuple(metrics),
         rehearsal=recipe.is_rehearsal,
     )
     files = []
@@ -72,7 +72,8 @@ def publish(
         write_png(labelled(grids["samples"]), folder / "samples.png")
         files.append("samples.png")
     if metrics:
-        write_text(folder / "metrics.json", json.dumps({"recipe": recipe.recipe_name, "metrics": metrics}, indent=2) + "\n")
+        numbers = {"recipe": recipe.recipe_name, "metrics": [metric.to_json() for metric in metrics]}
+        write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
         files.append("metrics.json")
     if log:
         rows = zip(*(values.tolist() for values in log.values()), strict=True)
@@ -88,23 +89,6 @@ def publish(
         files.append("samples.npz")
     write_text(folder / "report.html", render(report))
     return [*files, "report.html"]
-
-
-def metrics_of(records: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    """Records of ``metrics.json``, typed."""
-    return [
-        Metric(
-            name=record["name"],
-            value=record["value"],
-            low=record["low"],
-            high=record["high"],
-            unit=record["unit"],
-            better=record["better"],
-            explanation=record["explanation"],
-            yardsticks=tuple(record["yardsticks"].items()),
-        )
-        for record in records
-    ]
 
 
 def _grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:

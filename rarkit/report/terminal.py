@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.numbers import number
-from rarkit.report.data import Metric
 
 
-def metrics_table(metrics: Sequence[Metric]) -> Table:
+def metrics_table(metrics: Sequence[MetricRecord]) -> Table:
     """Each number with its interval, and its yardsticks."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("metric", "value", "5 % … 95 %", "yardsticks"):
@@ -20,7 +20,7 @@ def metrics_table(metrics: Sequence[Metric]) -> Table:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(metric.better, "")
         unit = f" {metric.unit}" if metric.unit else ""
         interval = f"{number(metric.low)} … {number(metric.high)}" if metric.low is not None and metric.high is not None else ""
-        beside = ", ".join(f"{name} {number(value)}" for name, value in metric.yardsticks)
+        beside = ", ".join(f"{name} {number(value)}" for name, value in metric.yardsticks.items())
         cells = (Text(metric.name + arrow), Text(number(metric.value) + unit, style="bold"), Text(interval), Text(beside))
         table.add_row(*cells)
     return table

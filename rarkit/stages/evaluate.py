@@ -1,54 +1,160 @@
 """evaluate: numbers for the samples, each beside its yardsticks.
 
-Shape letters: N images, M samples, F features, C classes, L tokens of an image.
+Shape letters: M samples, N images, L tokens of an image.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, final
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.cache.output import StageOutput
+from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
+from rarkit.evaluation.metrics import METRICS
+from rarkit.evaluation.record import MetricRecord
+from rarkit.evaluation.settings import EvaluateSettings
+from rarkit.images import Split
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage, Work, read_state
-from rarkit.stages.reference import BLOCK_ROWS, features_of
+from rarkit.registry.component import NotInFingerprint
+from rarkit.scan_orders.base import ScanOrder
+from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.reference import (
+    BLOCK_ROWS,
+    REAL,
+    SHOWN_ORIGINALS,
+    SHOWN_RECONSTRUCTIONS,
+    YARDSTICKS,
+    features_of,
+    image_sets,
+)
+from rarkit.stages.sample import ModelSource, sampling_model
+
+if TYPE_CHECKING:
+    from rarkit.models.image_model import ImageModel
 
 METRICS_FILE = "metrics.json"
+HELD_OUT_IMAGES = 10_000
+LIKELIHOOD_BATCH = 256
 
 
 @final
-class Evaluate(Stage):
+class TokenizedView(View):
+    """What measuring model and tokenizer on the dataset's tokens takes; the outputs upstream decide the rest."""
+
+    source: ModelSource
+    scan_order: ScanOrder
+    grid: Annotated[Grid, NotInFingerprint()]
+    codebook_size: Annotated[int, NotInFingerprint()]
+    held_out_split: Annotated[Split, NotInFingerprint()]
+
+
+@final
+class EvaluateView(View):
+    """What ``evaluate`` reads."""
+
+    seed: int
+    settings: EvaluateSettings
+    metrics: dict[str, int]
+    """The version of each metric: with another metric, numbers are lacking in what was made before it."""
+    tokenized: TokenizedView | None = None
+    """None without yardsticks."""
+
+
+@final
+class Evaluate(Stage[EvaluateView]):
     """Samples and reference → ``metrics.json``, and what the extractor sees in the samples."""
 
     name = "evaluate"
 
-    def wanted(self, recipe: Recipe) -> bool:
-        return recipe.evaluate is not None
-
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        assert recipe.evaluate is not None
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        if recipe.evaluate is None:
+            return None
         if not recipe.evaluate.yardsticks:
             return ("sample", "reference")
         return (*(("train",) if recipe.train is not None else ()), "tokenize", "sample", "reference")
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        assert recipe.evaluate is not None
-        return {"seed": recipe.seed, "evaluate": recipe.evaluate.identity()}
+    def view(self, experiment: Experiment) -> EvaluateView | None:
+        recipe, source = experiment.recipe, ModelSource.of(experiment)
+        if recipe.evaluate is None or source is None:
+            return None
+        tokenized = None
+        if recipe.evaluate.yardsticks:
+            tokenized = TokenizedView(
+                source=source,
+                scan_order=recipe.scan_order,
+                grid=experiment.grid,
+                codebook_size=experiment.codebook_size,
+                held_out_split=experiment.held_out_split,
+            )
+        return EvaluateView(
+            seed=recipe.seed,
+            settings=recipe.evaluate,
+            metrics={metric.name: metric.version for metric in METRICS},
+            tokenized=tokenized,
+        )
 
-    def run(self, work: Work) -> None:
-        from rarkit.stages.likeness import feature_metrics
-        from rarkit.stages.measures import bits_per_token, reconstruction_metrics
-
-        recipe, output, samples = work.recipe, work.output, work.inputs["sample"]
-        assert recipe.evaluate is not None
-        extractor = recipe.evaluate.features.build(read_state(work.inputs["reference"]), work.device)
+    def run(self, work: Work[EvaluateView]) -> None:
+        settings, output = work.view.settings, work.output
+        samples, reference = work.inputs["sample"], work.inputs["reference"]
+        extractor = settings.features.build(read_state(reference), work.device)
         layout = samples.layout("images")
-        blocks = (samples.read_array("images", *samples.block_rows("images", block)) for block in range(layout.blocks))
+        blocks = (samples.read_array("images", *layout.block_rows(block)) for block in range(layout.blocks))
         with work.reporter.task("evaluate", layout.shape[0], "images") as advance:
             seen = features_of(extractor, blocks, advance)
         for name, values in seen.items():
             output.write_array(name, values, rows=BLOCK_ROWS)
-        metrics = feature_metrics(work, seen)
-        if recipe.evaluate.yardsticks:
-            metrics += [bits_per_token(work), *reconstruction_metrics(work)]
-        output.write_file(METRICS_FILE, json.dumps({"metrics": metrics, "samples": layout.shape[0]}, indent=2).encode())
+        sets = image_sets(reference)
+        evaluation = Evaluation(
+            samples={**seen, "labels": samples.read_array("labels").astype(np.int64)},
+            real=sets[REAL],
+            yardsticks={label: sets[name] for name, label in YARDSTICKS.items() if name in sets},
+            extractor=settings.features,
+            tokenized=None if work.view.tokenized is None else _tokenized(work, work.view.tokenized),
+            seed=work.view.seed,
+            resamplings=settings.bootstrap,
+        )
+        records = [record.to_json() for metric in METRICS for record in metric.measure(evaluation)]
+        output.write_file(METRICS_FILE, json.dumps({"metrics": records, "samples": layout.shape[0]}, indent=2).encode())
         output.finish([METRICS_FILE])
+
+
+def metric_records(output: StageOutput) -> list[MetricRecord]:
+    """The numbers that the stage left."""
+    return [MetricRecord.from_json(record) for record in json.loads(output.read_file(METRICS_FILE))["metrics"]]
+
+
+def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
+    tokens, reference = work.inputs["tokenize"], work.inputs["reference"]
+    order_L = view.scan_order.order(*view.grid)
+
+    @cache
+    def model() -> ImageModel:
+        return sampling_model(view.source, work.inputs.get("train"), work.device)
+
+    def nats_per_token(of: TokenSet) -> NDArray[np.float64]:
+        from rarkit.training.likelihood import nats_per_image
+
+        return nats_per_image(model(), of.tokens_NL, of.labels_N, order_L, batch_size=LIKELIHOOD_BATCH, device=work.device)
+
+    return TokenizedData(
+        train=_token_set(tokens, "train"),
+        held_out=_token_set(tokens, view.held_out_split),
+        held_out_split=view.held_out_split,
+        codebook_size=view.codebook_size,
+        originals_NHWC=reference.read_array(SHOWN_ORIGINALS),
+        reconstructions_NHWC=reference.read_array(SHOWN_RECONSTRUCTIONS),
+        nats_per_token=nats_per_token,
+    )
+
+
+def _token_set(tokens: StageOutput, split: Split) -> TokenSet:
+    """The first images of a split."""
+    tokens_NL, labels_N = (
+        tokens.read_array(f"{split}_{what}", 0, HELD_OUT_IMAGES).astype(np.int64) for what in ("tokens", "labels")
+    )
+    return TokenSet(tokens_NL, labels_N)

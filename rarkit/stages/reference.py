@@ -1,150 +1,218 @@
-"""reference: what the samples are compared with, and the yardsticks beside them, in the features that evaluation uses.
+"""reference: what samples are compared with, and the yardsticks beside them, in the features that evaluation uses.
 
-Shape letters: N images, L tokens of an image, F features, C classes.
+Shape letters: B images of a batch, N images, H, W, C height, width, channels of an image, L tokens of an image, F, S features,
+K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.features.base import FeatureModel, LearnedState
-from rarkit.images import ImageReader, Split
+from rarkit.cache.output import StageOutput
+from rarkit.datasets.base import Dataset
+from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
+from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.randomness import derived_seed
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
-from rarkit.stages.base import Stage, Work, model_grid, read_state, write_state
+from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.progress import Advance
+from rarkit.stages.base import Stage, View, Work, read_state, write_state
 from rarkit.stages.tokenize import decoded
+from rarkit.tokenizers.base import Tokenizer
 
 YARDSTICK_IMAGES = 50_000
 SHOWN_IMAGES = 20
 BLOCK_ROWS = 4096
-REAL, LABELS, MEAN, COVARIANCE = "real", "labels", "mean", "covariance"
+REAL = "real"
+YARDSTICKS = {"test": "real test images", "reconstructions": "reconstructions", "uniform": "uniform tokens"}
+"""Sets beside the samples: in the names of arrays, and as readers know them."""
+SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS = "shown_originals", "shown_reconstructions"
 Sets = dict[str, tuple[Iterable[NDArray[np.uint8]], int]]
 """Batches of images, and how many images these are, by name."""
 
 
 @final
-class Reference(Stage):
+class YardstickView(View):
+    """What the yardsticks are made of, besides the dataset; that and the tokenizer decide the rest."""
+
+    tokenizer: Tokenizer
+    grid: Annotated[Grid, NotInFingerprint()]
+    codebook_size: Annotated[int, NotInFingerprint()]
+    held_out_split: Annotated[Split, NotInFingerprint()]
+
+
+@final
+class ReferenceView(View):
+    """What ``reference`` reads."""
+
+    seed: int = 0
+    """Of the extractor's training and of the uniform tokens; 0 where there is neither."""
+    features: FeatureExtractor
+    batch_size: Annotated[int, NotInFingerprint(tolerance=1e-4)]
+    images: Annotated[ImageInfo, NotInFingerprint()]
+    """Checked to be what the extractor takes, and otherwise not looked at."""
+    dataset: Dataset | None = None
+    """None where no image of it is opened."""
+    yardsticks: YardstickView | None = None
+
+
+@final
+class Reference(Stage[ReferenceView]):
     """Images → features of ``real`` ones, and with yardsticks of ``test``, ``reconstructions``, ``uniform`` (random tokens).
 
     Real ones are the training images, or the extractor's own reference batch. Arrays, in float32: ``<set>_features`` (N, F), and
-    where the extractor gives them ``<set>_logits`` (N, C) and ``<set>_spatial``; ``<set>_labels`` (N,) unless it is a reference
-    batch; ``real_features_mean`` and ``real_features_covariance`` (and of ``spatial``) where that brings statistics of its own;
-    with yardsticks ``shown_originals`` and ``shown_reconstructions`` for the report; and what the extractor learned. Yardsticks
-    are of at most 50,000 images.
+    where the extractor gives them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S); ``<set>_labels`` (N,) int64 unless it is a
+    reference batch; ``real_features_mean`` and ``real_features_covariance`` (and of ``spatial``), in float64, where that brings
+    statistics of its own; with yardsticks ``shown_originals`` and ``shown_reconstructions``, uint8 images; and what the extractor
+    learned. Yardsticks are of at most 50,000 images.
     """
 
     name = "reference"
 
-    def wanted(self, recipe: Recipe) -> bool:
-        return recipe.evaluate is not None
-
-    def upstream(self, recipe: Recipe) -> tuple[str, ...]:
-        assert recipe.evaluate is not None
+    def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
+        if recipe.evaluate is None:
+            return None
         if not recipe.evaluate.yardsticks:
             return ()
         return (*(("fit",) if recipe.tokenizer.learns else ()), "tokenize")
 
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        assert recipe.evaluate is not None
-        features, yardsticks = recipe.evaluate.features, recipe.evaluate.yardsticks
-        identity = {"seed": recipe.seed, "features": features.identity(), "yardsticks": yardsticks}
-        if opens_data(recipe):
-            identity["dataset"] = recipe.dataset.identity()
-        if yardsticks:
-            identity["tokenizer"] = recipe.tokenizer.identity()
-        return identity
-
-    def run(self, work: Work) -> None:
-        recipe, output = work.recipe, work.output
-        assert recipe.evaluate is not None
-        extractor, batch = recipe.evaluate.features, recipe.evaluate.batch_size
-        extractor.check_images(recipe.dataset.info())
-        state: LearnedState = {}
-        if extractor.learns:
-            work.reporter.say(f"reference: training feature extractor {extractor.name!r}")
-            state = extractor.fit(recipe.dataset.open("train"), derived_seed(recipe.seed, "fit features"))
-            write_state(output, state)
-        given = extractor.reference_batch()
-        if given is not None:
-            sets: Sets = {REAL: (given.batches(batch), len(given))}
-            for what, (mean_F, covariance_FF) in given.statistics().items():
-                output.write_array(f"{REAL}_{what}_{MEAN}", mean_F)
-                output.write_array(f"{REAL}_{what}_{COVARIANCE}", covariance_FF)
-        else:
-            train, labels = recipe.dataset.open("train"), list[NDArray[np.int64]]()
-            sets = {REAL: (images_of(train, 0, len(train), batch, labels), len(train))}
+    def view(self, experiment: Experiment) -> ReferenceView | None:
+        recipe = experiment.recipe
+        if recipe.evaluate is None:
+            return None
+        yardsticks = None
         if recipe.evaluate.yardsticks:
-            sets |= _yardsticks(work)
-        model = extractor.build(state, work.device)
+            yardsticks = YardstickView(
+                tokenizer=recipe.tokenizer,
+                grid=experiment.grid,
+                codebook_size=experiment.codebook_size,
+                held_out_split=experiment.held_out_split,
+            )
+        features = recipe.evaluate.features
+        return ReferenceView(
+            seed=recipe.seed if features.learns or yardsticks else 0,
+            features=features,
+            batch_size=recipe.evaluate.batch_size,
+            images=experiment.images,
+            dataset=recipe.dataset if opens_data(recipe) else None,
+            yardsticks=yardsticks,
+        )
+
+    def run(self, work: Work[ReferenceView]) -> None:
+        view, output = work.view, work.output
+        view.features.check_images(view.images)
+        batch = view.features.reference_batch()
+        state: LearnedState = {}
+        sets: Sets = {}
+        real_labels: list[NDArray[np.int64]] = []
+        if batch is not None:
+            sets[REAL] = batch.batches(view.batch_size), len(batch)
+            for space, (mean_F, covariance_FF) in batch.statistics().items():
+                output.write_array(f"{REAL}_{space}_mean", mean_F)
+                output.write_array(f"{REAL}_{space}_covariance", covariance_FF)
+        if view.dataset is not None:
+            if view.features.learns:
+                work.reporter.say(f"reference: training feature extractor {view.features.name!r}")
+                state = view.features.fit(view.dataset.open("train"), derived_seed(view.seed, "fit features"))
+                write_state(output, state)
+            if batch is None:
+                train = view.dataset.open("train")
+                sets[REAL] = _batches(train, len(train), view.batch_size, real_labels), len(train)
+            if view.yardsticks is not None:
+                sets |= _yardstick_sets(work, view.dataset, view.yardsticks)
+        model = view.features.build(state, work.device)
         with work.reporter.task("reference", sum(size for _, size in sets.values()), "images") as advance:
             for name, (images, _) in sets.items():
-                for key, values in features_of(model, images, advance).items():
-                    output.write_array(f"{name}_{key}", values, rows=BLOCK_ROWS)
-        if given is None:
-            output.write_array(f"{REAL}_{LABELS}", np.concatenate(labels))
+                for array, values in features_of(model, images, advance).items():
+                    output.write_array(f"{name}_{array}", values, rows=BLOCK_ROWS)
+        if real_labels:
+            output.write_array(f"{REAL}_labels", np.concatenate(real_labels))
         output.finish(sets=list(sets))
 
 
 def opens_data(recipe: Recipe) -> bool:
-    """Whether the reference of a recipe is made from the dataset's own images."""
-    assert recipe.evaluate is not None
-    return recipe.evaluate.yardsticks or recipe.evaluate.features.reference_batch() is None
+    """Whether a recipe's reference needs images of the dataset."""
+    if recipe.evaluate is None:
+        return False
+    features = recipe.evaluate.features
+    return recipe.evaluate.yardsticks or features.learns or features.reference_batch() is None
 
 
-def _yardsticks(work: Work) -> Sets:
-    """The sets beside the samples, whose labels are written already, and the images to show."""
-    recipe, output, tokenized = work.recipe, work.output, work.inputs["tokenize"]
-    assert recipe.evaluate is not None
-    grid, batch, split = model_grid(recipe), recipe.evaluate.batch_size, held_out_split(recipe)
-    tokenizer = recipe.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-    held_out = recipe.dataset.open(split)
+def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
+    """Arrays of each set, real images and yardsticks, by their name without the set's; read from the store when looked up."""
+    record = output.record()
+    return {name: _StoredSet(output, f"{name}_", frozenset(record["arrays"])) for name in record["sets"]}
+
+
+@final
+class _StoredSet(Mapping[str, NDArray[Any]]):
+    def __init__(self, output: StageOutput, prefix: str, arrays: frozenset[str]) -> None:
+        self._output, self._prefix = output, prefix
+        self._names = [array.removeprefix(prefix) for array in sorted(arrays) if array.startswith(prefix)]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._output.read_array(f"{self._prefix}{name}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _yardstick_sets(work: Work[ReferenceView], dataset: Dataset, yardsticks: YardstickView) -> Sets:
+    """The sets beside the samples. Their labels and the images to show are written at once."""
+    output, tokenized, batch_size, split = work.output, work.inputs["tokenize"], work.view.batch_size, yardsticks.held_out_split
+    tokenizer = yardsticks.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+    held_out = dataset.open(split)
     count = min(len(held_out), YARDSTICK_IMAGES)
     tokens_NL = tokenized.read_array(f"{split}_tokens", 0, count).astype(np.int64)
     labels_N = tokenized.read_array(f"{split}_labels", 0, count).astype(np.int64)
-    generator = np.random.Generator(np.random.Philox(derived_seed(recipe.seed, "uniform tokens")))
-    uniform_NL = generator.integers(0, recipe.tokenizer.codebook_size(), tokens_NL.shape)
-    sets: Sets = {"test": (images_of(held_out, 0, count, batch), count)} if split == "test" else {}
-    sets["reconstructions"] = decoded(tokenizer, tokens_NL, grid, batch), count
-    sets["uniform"] = decoded(tokenizer, uniform_NL, grid, batch), count
+    generator = np.random.Generator(np.random.Philox(derived_seed(work.view.seed, "uniform tokens")))
+    uniform_NL = generator.integers(0, yardsticks.codebook_size, tokens_NL.shape)
+    sets: Sets = {"test": (_batches(held_out, count, batch_size), count)} if split == "test" else {}
+    sets["reconstructions"] = decoded(tokenizer, tokens_NL, yardsticks.grid, batch_size), count
+    sets["uniform"] = decoded(tokenizer, uniform_NL, yardsticks.grid, batch_size), count
     for name in sets:
-        output.write_array(f"{name}_{LABELS}", labels_N)
-    shown = held_out.read(0, min(SHOWN_IMAGES, count)).images_NHWC
-    output.write_array("shown_originals", shown)
-    output.write_array("shown_reconstructions", next(decoded(tokenizer, tokens_NL[: len(shown)], grid, SHOWN_IMAGES)))
+        output.write_array(f"{name}_labels", labels_N)
+    shown_NHWC = held_out.read(0, min(SHOWN_IMAGES, count)).images_NHWC
+    output.write_array(SHOWN_ORIGINALS, shown_NHWC)
+    shown_tokens_NL = tokens_NL[: len(shown_NHWC)]
+    output.write_array(SHOWN_RECONSTRUCTIONS, next(decoded(tokenizer, shown_tokens_NL, yardsticks.grid, SHOWN_IMAGES)))
     return sets
 
 
-def held_out_split(recipe: Recipe) -> Split:
-    """The test images, or the training images of a dataset that has no others."""
-    return "test" if "test" in recipe.dataset.splits() else "train"
-
-
-def images_of(
-    reader: ImageReader, start: int, stop: int, batch_size: int, labels: list[NDArray[np.int64]] | None = None
+def _batches(
+    reader: ImageReader, count: int, batch_size: int, labels: list[NDArray[np.int64]] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images of a reader, in batches; their labels are appended to ``labels``."""
-    for block in reader.blocks(start, stop, batch_size):
+    """The first images of a reader, (B, H, W, C) at a time; their labels are appended to ``labels``."""
+    for block in reader.blocks(0, count, batch_size):
         if labels is not None:
             labels.append(block.labels_N)
         yield block.images_NHWC
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:
-    """``features`` (N, F) of all images; ``logits`` (N, C) and ``spatial`` (N, S) where the extractor gives such."""
+    """``features`` (N, F) of all images; ``logits`` (N, K) and ``spatial`` (N, S) where the extractor gives them."""
     import torch
 
-    found: dict[str, list[NDArray[np.float32]]] = {}
+    batches: dict[str, list[NDArray[np.float32]]] = {}
     with torch.inference_mode():
         for images_BHWC in images:
-            # A copy where they may not be written to, as those of a mapped store: torch knows no such tensors.
+            # Torch has no read-only tensors: images of a memory-mapped store are copied.
             seen = model(torch.from_numpy(np.require(images_BHWC, requirements="W")))
             for name, values in (("features", seen.features_BF), ("logits", seen.logits_BC), ("spatial", seen.spatial_BS)):
                 if values is not None:
-                    found.setdefault(name, []).append(values.float().cpu().numpy())
+                    batches.setdefault(name, []).append(values.float().cpu().numpy())
             advance(len(images_BHWC))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: np.concatenate(parts) for name, parts in batches.items()}

@@ -1,4 +1,4 @@
-"""What a feature extractor promises."""
+"""The contract of feature extractors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FeatureExtractorSuite(ImageSuite, ABC):
 
     parts: ClassVar[Sequence[FeatureExtractor]]
     tolerance: ClassVar[float] = 1e-5
-    """By how much a number may differ when its image is in another batch, as a share of the largest."""
+    """How far a number may move when its image is in another batch, relative to the largest."""
 
     def test_it_takes_the_images(self) -> None:
         for part in self.parts:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rarkit.datasets.digits import Digits
 from rarkit.errors import DatasetError, GridError, WeightsError
-from rarkit.features._classifier_network import _shifted
+from rarkit.features._classifier_network import shifted
 from rarkit.features.classifier import Classifier
 from rarkit.images import ImageBlock, ImageReader
 
@@ -116,8 +116,8 @@ def test_a_shift_moves_the_image_and_repeats_its_edge(most, height, width, data)
     images = np.random.default_rng(0).normal(size=(len(moved), 2, height, width)).astype(np.float32)
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge")
     expected = [image[:, row : row + height, column : column + width] for image, (row, column) in zip(padded, moved, strict=True)]
-    found = _shifted(torch.from_numpy(images), torch.from_numpy(moved), most)
-    np.testing.assert_array_equal(found.numpy(), np.array(expected))
+    seen = shifted(torch.from_numpy(images), torch.from_numpy(moved), most)
+    np.testing.assert_array_equal(seen.numpy(), np.array(expected))
 
 
 def test_large_data_is_sampled():

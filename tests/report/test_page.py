@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rarkit.errors import GridError
+from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
 from rarkit.rendering.pictures import layout, mosaic
-from rarkit.report.data import Metric, RunReport, StageRow
+from rarkit.report.data import RunReport, StageRow
 from rarkit.report.page import render
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -50,8 +51,8 @@ def full() -> RunReport:
         ),
         scan=Scan("raster", np.arange(12), 3, 4),
         metrics=(
-            Metric("frechet_distance", 5.9607, 4.9517, 6.9939, "", "lower", "How far off.", (("real", 2.4), ("uniform", 163.81))),
-            Metric("reconstruction_psnr", 26.236, None, None, "dB", "higher", "How faithful.", ()),
+            MetricRecord("frechet_distance", 5.9607, 4.9517, 6.9939, "", "lower", "How far off.", {"real": 2.4, "uniform": 163.81}),
+            MetricRecord("reconstruction_psnr", 26.236, None, None, "dB", "higher", "How faithful."),
         ),
         notes=("Only few images.",),
         rehearsal=True,
@@ -216,7 +217,7 @@ def hostile(report: RunReport, text: str) -> RunReport:
         grids=(PictureGrid(text, text, IMAGES, 3, (text, text), (text,) * 3),),
         curves=(Curve(text, text, text, lines),),
         scan=Scan(text, np.arange(4), 2, 2),
-        metrics=(Metric(text, 1.0, 0.0, 2.0, text, "lower", text, ((text, 2.0),)),),
+        metrics=(MetricRecord(text, 1.0, 0.0, 2.0, text, "lower", text, {text: 2.0}),),
         notes=(text,),
     )
 
@@ -244,7 +245,7 @@ def test_any_numbers_make_a_page(full, values, better):
     value, low, high, yardstick = values
     if low is not None and high is not None:
         low, high = min(low, high), max(low, high)
-    odd = Metric("m", value or 0.0, low, high, "", better, "", (("y", yardstick or 0.0),))
+    odd = MetricRecord("m", value or 0.0, low, high, "", better, "", {"y": yardstick or 0.0})
     page = Page(render(replace(full, metrics=(odd,))))
     for attrs in page.all("i") + page.all("b"):
         for share in re.findall(r"(?:left|width):([^%]*)%", attrs["style"]):

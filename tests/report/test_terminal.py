@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from rarkit.report.data import Metric
+from rarkit.evaluation.record import MetricRecord
 from rarkit.report.terminal import metrics_table
 
 
@@ -16,7 +16,7 @@ def printed(renderable, width=200):
 
 def test_metrics_are_shown_with_interval_and_yardsticks():
     metrics = [
-        Metric(
+        MetricRecord(
             "frechet_distance",
             5.96065,
             4.9517,
@@ -24,9 +24,9 @@ def test_metrics_are_shown_with_interval_and_yardsticks():
             "",
             "lower",
             "…",
-            (("real [b]test[/b] images", 2.4029), ("uniform", 163.8066)),
+            {"real [b]test[/b] images": 2.4029, "uniform": 163.8066},
         ),
-        Metric("psnr [dim]", 26.2357, None, None, "dB", "higher", "…", ()),
+        MetricRecord("psnr [dim]", 26.2357, unit="dB", better="higher"),
     ]
     first, second = printed(metrics_table(metrics)).splitlines()[1:]
     for word in ("frechet_distance ↓", "5.961", "4.952 … 6.994", "real [b]test[/b] images 2.403", "uniform 163.8"):

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarkit.report.data import Metric
+from rarkit.evaluation.record import MetricRecord
 from rarkit.report.yardstick_scale import OWN_LABEL, marks
 
 floats = st.floats(-1e9, 1e9) | st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf, math.nan])
 
 
 def metric(value, yardsticks=(), low=None, high=None, better=""):
-    named = tuple((f"y{index}", yardstick) for index, yardstick in enumerate(yardsticks))
-    return Metric("m", value, low, high, "", better, "", named)
+    named = {f"y{index}": yardstick for index, yardstick in enumerate(yardsticks)}
+    return MetricRecord("m", value, low, high, "", better, "", named)
 
 
 @given(floats, st.lists(floats, max_size=5), st.none() | st.tuples(floats, floats), st.sampled_from(["", "higher", "lower"]))
@@ -25,7 +25,8 @@ def test_all_marks_lie_on_the_scale_in_the_order_of_their_values(value, yardstic
     shown = marks(metric(value, yardsticks, low, high, better))
     assert sorted(mark.label for mark in shown) == sorted([OWN_LABEL, *(f"y{index}" for index in range(len(yardsticks)))])
     assert [mark.own for mark in shown].count(True) == 1
-    percents = [mark.percent for mark in sorted(shown, key=lambda mark: mark.value) if mark.percent is not None]
+    on_scale = [mark for mark in shown if mark.percent is not None]  # NaN, which has no place in an order, is not among them.
+    percents = [mark.percent for mark in sorted(on_scale, key=lambda mark: mark.value)]
     assert all(0 <= percent <= 100 for percent in percents)
     assert percents == sorted(percents)
     assert all((mark.percent is None) == (not math.isfinite(mark.value)) for mark in shown)

@@ -1,0 +1,61 @@
+"""Held-out likelihood in bits per token.
+
+Shape letters: N images, L tokens of an image.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.evaluation.metric import Evaluation, Metric, TokenizedData, TokenSet
+from rarkit.evaluation.record import MetricRecord
+
+
+@final
+class BitsPerToken(Metric):
+    """How many bits the model needs for a token of an image that it has not seen."""
+
+    name = "bits_per_token"
+
+    def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        data = evaluation.tokenized
+        if data is None:
+            return []
+        bits_N = _bits(data, data.held_out)
+        low, high = evaluation.interval(_mean, (bits_N,))
+        is_test = data.held_out_split == "test"
+        held_out = "held-out images" if is_test else "training images (this dataset has no held-out split)"
+        return [
+            MetricRecord(
+                "bits_per_token",
+                _mean(bits_N),
+                low,
+                high,
+                unit="bits",
+                better="lower",
+                explanation=f"Negative log-likelihood of the tokens of {held_out} along the scan order.",
+                yardsticks={
+                    "training images": _mean(_bits(data, data.train)),
+                    "token frequencies": frequency_bits(data.train.tokens_NL, data.held_out.tokens_NL, data.codebook_size),
+                    "uniform tokens": math.log2(data.codebook_size),
+                },
+            )
+        ]
+
+
+def frequency_bits(train_NL: NDArray[np.int64], held_out_NL: NDArray[np.int64], codebook_size: int) -> float:
+    """Bits per token of a model that knows how often each code occurs (Laplace's rule of succession), and nothing else."""
+    counts_V = np.bincount(train_NL.ravel(), minlength=codebook_size) + 1.0
+    return float(-np.log2(counts_V / counts_V.sum())[held_out_NL.ravel()].mean())
+
+
+def _bits(data: TokenizedData, tokens: TokenSet) -> NDArray[np.float64]:
+    return data.nats_per_token(tokens) / math.log(2)
+
+
+def _mean(bits_N: NDArray[np.float64]) -> float:
+    return float(bits_N.mean())

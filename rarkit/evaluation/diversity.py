@@ -1,0 +1,70 @@
+"""The spread within classes.
+
+Shape letters: N and M images, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.errors import UserError
+from rarkit.evaluation.metric import Evaluation, Metric
+from rarkit.evaluation.record import MetricRecord
+
+
+@final
+class Diversity(Metric):
+    """``diversity``, where the classes of the real images are known and some class has two samples or more."""
+
+    name = "diversity"
+
+    def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        real = evaluation.real
+        if "labels" not in real or np.bincount(evaluation.samples["labels"]).max() < 2:
+            return []
+        return [
+            evaluation.compare(
+                "diversity",
+                partial(diversity, real["features"], real["labels"]),
+                lambda images: (images["features"], images["labels"]),
+                explanation=f"How far images of one class lie apart, real ones at 1, {evaluation.space}.",
+            )
+        ]
+
+
+def diversity(
+    real_NF: NDArray[np.floating[Any]],
+    real_labels_N: NDArray[np.integer[Any]],
+    fake_MF: NDArray[np.floating[Any]],
+    fake_labels_M: NDArray[np.integer[Any]],
+) -> float:
+    """How far images of one class lie apart, relative to real ones: 1 as far, 0 all alike, above 1 farther.
+
+    For each class the root of the mean squared Euclidean distance over all pairs of its images; fake over real; then the mean over
+    those classes of which either set has two images or more, and the real ones differ. The estimate of the squared distance is
+    unbiased, so sets of unequal size may be compared. It knows nothing of quality: noise is diverse.
+
+    Raises:
+        UserError: no class can be compared.
+    """
+    ratios = []
+    for label in np.unique(real_labels_N):
+        real = _squared_spread(real_NF[real_labels_N == label])
+        fake = _squared_spread(fake_MF[fake_labels_M == label])
+        if real is not None and fake is not None and real > 0:
+            ratios.append(math.sqrt(fake / real))
+    if not ratios:
+        raise UserError("no class has two images or more, real and generated, that differ. Evaluate more images.")
+    return float(np.mean(ratios))
+
+
+def _squared_spread(features_NF: NDArray[np.floating[Any]]) -> float | None:
+    """The mean of ‖x − y‖² over pairs, which is twice the trace of the covariance; None for fewer than two rows."""
+    if len(features_NF) < 2:
+        return None
+    return 2 * float(np.asarray(features_NF, dtype=np.float64).var(axis=0, ddof=1).sum())

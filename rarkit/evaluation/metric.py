@@ -1,0 +1,135 @@
+"""What a metric is, and what it may look at.
+
+Shape letters: N images, F features, S spatial features, K classes, L tokens of an image, H, W, C height, width, channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.evaluation.bootstrap import bootstrap
+from rarkit.evaluation.record import MetricRecord
+from rarkit.features.base import FeatureExtractor
+from rarkit.images import Split
+from rarkit.randomness import derived_seed
+
+Arrays = tuple[NDArray[Any], ...]
+ImageSet = Mapping[str, NDArray[Any]]
+"""A set of images as the feature extractor sees them: arrays by name, each of which may be read from the store when looked up.
+
+``features`` (N, F) float32. ``logits`` (N, K) and ``spatial`` (N, S), float32, where the extractor gives them. ``labels`` (N,)
+int64, except of a published reference batch. Real images that come with statistics of many more also have ``features_mean`` (F,)
+and ``features_covariance`` (F, F), float64, and the same of ``spatial``.
+"""
+
+
+@final
+@dataclass(frozen=True)
+class TokenSet:
+    """Images as tokens: ``tokens_NL`` int64, raster grids of codes; ``labels_N`` int64."""
+
+    tokens_NL: NDArray[np.int64]
+    labels_N: NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True)
+class TokenizedData:
+    """The dataset's images as tokens: what model and tokenizer are measured on, apart from samples."""
+
+    train: TokenSet
+    held_out: TokenSet
+    held_out_split: Split
+    """``"train"`` where the dataset has no other images."""
+    codebook_size: int
+    originals_NHWC: NDArray[np.uint8]
+    """A few held-out images."""
+    reconstructions_NHWC: NDArray[np.uint8]
+    """The same, encoded and decoded."""
+    nats_per_token: Callable[[TokenSet], NDArray[np.float64]]
+    """The model's cross-entropy along the scan order, the mean over each image's tokens: (N,). The first call loads the model."""
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a metric may look at, and how intervals are drawn."""
+
+    samples: ImageSet
+    real: ImageSet
+    yardsticks: Mapping[str, ImageSet]
+    """Other sets to measure beside the samples, by the names that readers know them by; all have labels."""
+    extractor: FeatureExtractor
+    tokenized: TokenizedData | None
+    """None where the recipe asks for no yardsticks."""
+    seed: int
+    resamplings: int
+    """Behind each interval; 0 for no intervals."""
+
+    @property
+    def space(self) -> str:
+        """For explanations: in which features, and against which images, samples are measured."""
+        against = "the training images" if self.extractor.reference_batch() is None else "the reference batch"
+        return f"in the features of {self.extractor.name!r}, against {against}"
+
+    def compare(
+        self,
+        name: str,
+        metric: Callable[..., float],
+        arrays_of: Callable[[ImageSet], Arrays],
+        *,
+        explanation: str,
+        better: Literal["higher", "lower", ""] = "",
+        centred: bool = False,
+    ) -> MetricRecord:
+        """A metric of the samples with its interval, and of each yardstick.
+
+        Args:
+            name: of the number.
+            metric: takes the arrays of one set and gives its number.
+            arrays_of: what the metric takes of a set: arrays of N rows, which are resampled together.
+            explanation: what the number means, in a sentence.
+            better: which direction is better.
+            centred: see ``bootstrap``.
+        """
+        own = arrays_of(self.samples)
+        low, high = self.interval(metric, own, centred=centred)
+        return MetricRecord(
+            name,
+            metric(*own),
+            low,
+            high,
+            better=better,
+            explanation=explanation,
+            yardsticks={yardstick: metric(*arrays_of(images)) for yardstick, images in self.yardsticks.items()},
+        )
+
+    def interval(
+        self, metric: Callable[..., float], arrays: Arrays, *, centred: bool = False
+    ) -> tuple[float, float] | tuple[None, None]:
+        """The bootstrap interval of a metric (5 % to 95 %)."""
+        if not self.resamplings:
+            return None, None
+        return bootstrap(metric, arrays, seed=derived_seed(self.seed, "bootstrap"), resamplings=self.resamplings, centred=centred)
+
+
+class Metric(ABC):
+    """Subclasses are final, one a file with its mathematics, listed in ``rarkit.evaluation.metrics``."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when the same images begin to give other numbers."""
+
+    @abstractmethod
+    def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        """Its numbers; empty where it does not apply.
+
+        Raises:
+            UserError: there are too few images, or features that are not finite.
+        """

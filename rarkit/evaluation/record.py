@@ -1,0 +1,36 @@
+"""One number of an evaluation, beside the same number of other sets of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, final
+
+
+@final
+@dataclass(frozen=True)
+class MetricRecord:
+    """One number, as ``metrics.json``, the report and the terminal show it."""
+
+    name: str
+    """In lower case with underscores."""
+    value: float
+    low: float | None = None
+    """The lower end of its interval, 5 %; None where there is no interval."""
+    high: float | None = None
+    """The upper end, 95 %."""
+    unit: str = ""
+    better: Literal["higher", "lower", ""] = ""
+    """Which direction is better; empty where neither is."""
+    explanation: str = ""
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
+    """The same number of other sets, by the names that readers know them by."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MetricRecord:
+        """What ``to_json`` gave."""
+        return cls(**data)
