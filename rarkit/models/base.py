@@ -149,8 +149,8 @@ class ModelFamily(Component):
     """What its KV cache can be kept in; see ``sample.kv_cache``."""
 
     @abstractmethod
-    def config(self, *, seq_len: int, codebook_size: int, num_classes: int) -> ModelConfig:
-        """The model's sizes for such images."""
+    def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> ModelConfig:
+        """The model's sizes for images of such grids of tokens (height, width)."""
 
     @abstractmethod
     def costs(self, config: ModelConfig) -> ModelCosts:

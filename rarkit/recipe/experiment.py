@@ -92,7 +92,7 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
         splits=recipe.dataset.splits(),
         grid=grid,
         codebook_size=codebook_size,
-        config=recipe.model.config(seq_len=grid[0] * grid[1], codebook_size=codebook_size, num_classes=images.num_classes),
+        config=recipe.model.config(grid=grid, codebook_size=codebook_size, num_classes=images.num_classes),
         schedule=recipe.permutation_schedule or recipe.model.default_schedule(),
     )
     unknown = [label for label in experiment.sample_classes if label >= images.num_classes]

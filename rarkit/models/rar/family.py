@@ -54,8 +54,8 @@ class RARFamily(ModelFamily):
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "int8")
     kv_caches: ClassVar[tuple[str, ...]] = ("same", "float8")
 
-    def config(self, *, seq_len: int, codebook_size: int, num_classes: int) -> RARConfig:
-        decided: dict[str, Any] = {"seq_len": seq_len, "codebook_size": codebook_size, "num_classes": num_classes}
+    def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> RARConfig:
+        decided: dict[str, Any] = {"seq_len": grid[0] * grid[1], "codebook_size": codebook_size, "num_classes": num_classes}
         for setting in ("dropout", "attention_dropout", "class_dropout", "target_aware", "conditioning"):
             decided[setting] = getattr(self, setting)
         if self.preset is not None:
