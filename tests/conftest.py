@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadlines: a busy machine is no failure.
+settings.register_profile("rarkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rarkit")
 
 
 def _free_port() -> int:

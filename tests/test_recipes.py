@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rarkit import load_recipe, plan
-from rarkit.estimate.estimate import needs
+from rarkit.estimate.estimate import estimate
 from rarkit.pipeline.run import rehearse
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def test_it_rehearses(path, tmp_path):
 def test_it_plans_without_data_weights_or_a_gpu(path, tmp_path, monkeypatch):
     monkeypatch.setattr("rarkit.runtime.machine.has_cuda", lambda: False)
     planned = plan(load_recipe(str(path)), str(tmp_path / "store"))
-    found = needs(planned)
+    found = estimate(planned)
     assert (found.train is None, found.sample is None) == (planned.recipe.train is None, False)
     if path.stem.startswith("digits"):
         assert planned.obstacle is None

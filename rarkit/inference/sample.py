@@ -133,7 +133,7 @@ def _tokens(
     """(N, L) tokens in raster order."""
     import torch
 
-    from rarkit.sampling import generate
+    from rarkit.sampling.generation import generate
 
     settings, order_L = source.settings, torch.from_numpy(source.experiment.order_L)
     parts = []

@@ -59,9 +59,7 @@ class ModelSource(View):
         recipe = experiment.recipe
         if recipe.sample is None:
             return None
-        return cls(
-            model=recipe.model, config=experiment.config, attention=recipe.attention, precision=recipe.sample.precision
-        )
+        return cls(model=recipe.model, config=experiment.config, attention=recipe.attention, precision=recipe.sample.precision)
 
 
 @final
@@ -156,7 +154,7 @@ def _draw(work: Work[SampleView], own: list[Stretch], rows: dict[int, tuple[int,
     """Generates stretches, and has those of their blocks that are in ``rows`` decoded and stored behind."""
     import torch
 
-    from rarkit.sampling import generate
+    from rarkit.sampling.generation import generate
 
     view, ranks, settings = work.view, work.ranks, work.view.settings
     labels_M, order_L = view.labels_M, torch.from_numpy(view.scan_order.order(*view.grid))
@@ -179,9 +177,7 @@ def _draw(work: Work[SampleView], own: list[Stretch], rows: dict[int, tuple[int,
                 size = stop - start
                 indices = np.arange(start, stop)
                 labels_B = torch.from_numpy(labels_M[indices])
-                tokens_BL = generate(
-                    model, labels_B, order=order_L, choice=settings, seed=view.seed, indices=indices, on_step=heed
-                )
+                tokens_BL = generate(model, labels_B, order=order_L, choice=settings, seed=view.seed, indices=indices, on_step=heed)
                 parts.append(tokens_BL.cpu().numpy())
             tokens = np.concatenate(parts)
             for block in stretch.blocks:

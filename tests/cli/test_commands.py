@@ -372,13 +372,14 @@ def test_an_exported_model_is_the_trained_one(rarkit, finished, tmp_path, merged
     import torch
 
     from rarkit.models import load_rar
-    from rarkit.stages.train import rar_config, trained_model
+    from rarkit.stages.train import trained_model
 
     path = tmp_path / f"exported.{suffix}"
     code, out, _ = rarkit("export", finished.folder, "-o", path, *(["--merged"] if merged else []))
     assert (code, out.strip()) == (0, str(path))
-    recipe = finished.plan.recipe
-    exported, trained = load_rar(path, rar_config(recipe)), trained_model(finished.plan["train"].output, recipe, "cpu")
+    recipe, config = finished.plan.recipe, finished.plan.experiment.config
+    exported = load_rar(path, config)
+    trained = trained_model(finished.plan["train"].output, recipe.model, config, recipe.attention, "cpu")
     assert ("pos_embed" in exported.state_dict()) == (not merged)
     tokens, labels, order = torch.arange(32).reshape(2, 16) % 16, torch.tensor([1, 2]), torch.arange(16)
     assert (exported(tokens, labels, order) - trained(tokens, labels, order)).abs().max() <= 1e-5

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from rarkit.inference import source as sources
 from rarkit.models import PRESETS, RAR, RARConfig, save_rar
+from rarkit.models.rar.family import PresetName
 from rarkit.recipe.released import RELEASED, released_recipe
-from rarkit.recipe.sections import PresetName
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 
 QUIET = ("-q", "--device", "cpu")
@@ -72,7 +72,7 @@ def test_the_samples_are_those_of_the_decoder(rarkit, finished):
     recipe, plan = finished.plan.recipe, finished.plan
     order = rarkit_order("spiral")
     tokens = generate(
-        trained_model(plan["train"].output, recipe, "cpu"),
+        trained_model(plan["train"].output, recipe.model, plan.experiment.config, recipe.attention, "cpu"),
         [7, 7, 3, 3],
         order=order,
         guidance=recipe.sample.guidance,
@@ -88,7 +88,7 @@ def test_the_samples_are_those_of_the_decoder(rarkit, finished):
 def rarkit_order(name):
     import rarkit
 
-    return rarkit.registry().scan_orders[name]().order(4, 4)
+    return rarkit.parts().scan_orders[name]().order(4, 4)
 
 
 def test_a_sample_depends_on_seed_class_and_number_alone(rarkit, finished):

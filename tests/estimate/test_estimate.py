@@ -13,15 +13,15 @@ from PIL import Image
 
 from rarkit import load_recipe, plan, run
 from rarkit.cli import options
-from rarkit.cli.estimate import needs_as_json
+from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
 from rarkit.errors import DatasetError, WeightsError
+from rarkit.estimate.estimate import estimate
+from rarkit.models.rar.sampling_costs import sampling_bytes
+from rarkit.pipeline.preflight import part_obstacles
+from rarkit.runtime.machine import GPUS
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.decoder import guided_steps
-from rarkit.models.rar.sampling_costs import sampling_bytes
-from rarkit.runtime.machine import GPUS
-from rarkit.estimate.estimate import needs
-from rarkit.pipeline.preflight import part_obstacles
 
 ROOT = Path(__file__).parents[2]
 RELEASED = str(ROOT / "recipes/rar_b_released.toml")
@@ -33,7 +33,7 @@ def _no_gpu(monkeypatch):
 
 
 def test_what_is_said_of_disk_is_what_lies_in_the_store(finished):
-    said = needs(finished.plan).disk
+    said = estimate(finished.plan).disk
     tokenize, sample, train = (finished.plan[name].output for name in ("tokenize", "sample", "train"))
     for output, name in ((tokenize, "tokens"), (sample, "samples")):
         arrays = [output.layout(array) for array in output.record()["arrays"]]
@@ -58,7 +58,7 @@ def test_guided_steps_are_those_of_the_decoder(guidance):
 
 def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):
     big = ["model.hidden_size=2048", "model.depth=48", "train.batch_size=6000"]
-    found = needs(plan(load_recipe(digits_recipe, big), "memory://needs")).train
+    found = estimate(plan(load_recipe(digits_recipe, big), "memory://needs")).train
     assert not found.fits
     largest = found.largest_micro_batch
     fits = [size for size in range(1, 6001) if 6000 % size == 0 and _fits(digits_recipe, big, size)]
@@ -68,12 +68,12 @@ def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):
 
 def _fits(recipe, overrides, micro_batch):
     planned = plan(load_recipe(recipe, [*overrides, f"train.micro_batch_size={micro_batch}"]), "memory://needs")
-    return needs(planned).train.fits
+    return estimate(planned).train.fits
 
 
 def test_accumulating_and_checkpointing_take_less_memory(digits_recipe):
     def memory(*overrides):
-        return needs(plan(load_recipe(digits_recipe, overrides), "memory://needs")).train.memory
+        return estimate(plan(load_recipe(digits_recipe, overrides), "memory://needs")).train.memory
 
     whole, part, recomputed = memory(), memory("train.micro_batch_size=16"), memory("train.activation_checkpointing=true")
     assert part.activations * 4 == whole.activations
@@ -87,7 +87,7 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
     assert [(stage.name, stage.action, stage.fingerprint) for stage in planned.stages] == [
         (name, "blocked", None) for name in ("sample", "reference", "evaluate")
     ]
-    missing = needs(planned).missing
+    missing = estimate(planned).missing
     assert missing["tokenizer"].startswith(f"there is no file {tmp_path}/vqgan.bin.")
     assert "Published: hf://yucornetto/RAR/rar_b.bin" in missing["model"]
     with pytest.raises(WeightsError, match=r"there is no file .*weights/\w+\.bin"):
@@ -108,14 +108,14 @@ def test_released_weights_are_sampled_without_the_data(tmp_path):
     chosen = [f"model.weights={tmp_path}/rar.bin", f"tokenizer.weights={tmp_path}/vqgan.bin", *measures(tmp_path)]
     planned = plan(load_recipe(RELEASED, chosen), str(tmp_path / "store"))
     assert planned["sample"].action == "run"
-    assert set(needs(planned).missing) == {"GPU"}
+    assert set(estimate(planned).missing) == {"GPU"}
 
 
 def test_data_that_tells_the_shape_of_all_may_be_missing_too(digits_recipe, tmp_path):
     recipe = load_recipe(digits_recipe, ["dataset.name=npz", f"dataset.path={tmp_path}/nowhere.npz"])
     planned = plan(recipe, str(tmp_path / "store"))
     assert {stage.action for stage in planned.stages} == {"blocked"}
-    found = needs(planned)
+    found = estimate(planned)
     assert (found.model, found.train, found.sample) == (None, None, None)
     assert "nowhere.npz" in found.missing["dataset"]
     with pytest.raises(DatasetError, match=r"nowhere\.npz"):
@@ -127,7 +127,7 @@ def test_once_the_data_is_there_it_plans(tmp_path):
     overrides += measures(tmp_path)
     (tmp_path / "vqgan.bin").write_bytes(b"weights")
     recipe = load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides)
-    assert set(needs(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "GPU"}
+    assert set(estimate(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "GPU"}
     for split in ("train", "val"):
         for label in range(1000):
             (tmp_path / f"photographs/{split}/n{label:04}").mkdir(parents=True)
@@ -135,16 +135,16 @@ def test_once_the_data_is_there_it_plans(tmp_path):
     Image.new("RGB", (300, 300)).save(tmp_path / "photographs/val/n0007/b.png")
     planned = plan(load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides), str(tmp_path / "store"))
     assert {stage.action for stage in planned.stages} == {"run"}
-    found = needs(planned)
+    found = estimate(planned)
     assert set(found.missing) == {"GPU"}
     assert found.images == {"train": 10, "test": 1}
 
 
 def test_parts_that_cannot_work_here_are_missing(digits_recipe):
     recipe = load_recipe(digits_recipe, ["attention.name=flex"])
-    assert "cannot drop attention weights" in needs(plan(recipe, "memory://needs")).missing["attention"]
+    assert "cannot drop attention weights" in estimate(plan(recipe, "memory://needs")).missing["attention"]
     recipe = load_recipe(digits_recipe, ["attention.name=flex", "model.attention_dropout=0"])
-    assert "no backward pass on cpu" in needs(plan(recipe, "memory://needs")).missing["attention"]
+    assert "no backward pass on cpu" in estimate(plan(recipe, "memory://needs")).missing["attention"]
 
 
 def test_int8_is_for_processors_and_the_plan_says_so(digits_recipe):
@@ -156,18 +156,18 @@ def test_int8_is_for_processors_and_the_plan_says_so(digits_recipe):
 def test_what_the_cache_takes_depends_on_its_type():
     def cache(**chosen):
         overrides = [f"sample.{key}={value}" for key, value in chosen.items()]
-        return needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml"), overrides), "memory://needs")).sample.memory.kv_cache
+        return estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml"), overrides), "memory://needs")).sample.memory.kv_cache
 
     assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
 
 
 def test_a_cpu_holds_the_projections_twice():
-    found = needs(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
+    found = estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
     sample = found.sample
     expected = sampling_bytes(found.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
     assert sample.cpu_memory == expected
     assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
-    assert needs_as_json(found)["sample"]["cpu_memory"]["total"] == expected.total
+    assert estimate_as_json(found)["sample"]["cpu_memory"]["total"] == expected.total
 
 
 def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):
@@ -175,12 +175,12 @@ def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):
     planned = plan(recipe, str(tmp_path / "store"))
     assert planned["train"].action == planned["sample"].action == "blocked"
     assert planned["tokenize"].action == "run"
-    assert "rarkit tokens import" in needs(planned).missing["train.tokens"]
+    assert "rarkit tokens import" in estimate(planned).missing["train.tokens"]
 
 
 def test_a_better_gpu_takes_less_time_and_holds_more():
     planned = plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs")
-    by_gpu = {name: needs(planned, name) for name in GPUS}
+    by_gpu = {name: estimate(planned, name) for name in GPUS}
     assert set(by_gpu) == {name.value for name in options.GpuName}
     assert by_gpu["a100"].train.gpu_hours / by_gpu["h100"].train.gpu_hours == pytest.approx(989 / 312)
     assert by_gpu["h200"].train.largest_micro_batch > by_gpu["h100"].train.largest_micro_batch

@@ -64,8 +64,8 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def recipe_path(tmp_path_factory):
-    from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
     from rarkit.files.weights import write_tensors
+    from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 
     folder = tmp_path_factory.mktemp("photographs")
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 20, 17, 3), dtype=np.uint8)

@@ -235,9 +235,9 @@ def test_a_rank_that_does_not_see_the_store_says_so(tmp_path):
     from torch.distributed import HashStore
 
     output = Store(str(tmp_path)).output("train", "f00")
-    Ranks(0, 2, HashStore()).check_sees(output)
+    Ranks(0, 2, HashStore()).check_sees(output.path, output.exists)
     with pytest.raises(StoreError, match=r"train/f00 is not there for this one\. All ranks need the same store"):
-        Ranks(1, 2, HashStore()).check_sees(output)
+        Ranks(1, 2, HashStore()).check_sees(output.path, output.exists)
 
 
 def test_each_rank_has_a_gpu_of_its_own(monkeypatch):
@@ -268,10 +268,10 @@ def test_alone_there_is_nobody_to_wait_for():
 def test_a_rehearsal_is_for_one_process(monkeypatch, digits_recipe):
     from torch.distributed import HashStore
 
-    from rarkit import workflow
-    from rarkit.stages import ranks as module
+    from rarkit.pipeline.run import rehearse
+    from rarkit.runtime import ranks as module
 
     monkeypatch.setattr(module, "_joined", Ranks(1, 2, HashStore()))
     with pytest.raises(RecipeError, match="Start it without torchrun"):
-        workflow.rehearse(load_recipe(digits_recipe))
+        rehearse(load_recipe(digits_recipe))
     assert not Path("runs/digits-rehearsal").exists()

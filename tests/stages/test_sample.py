@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rarkit import load_recipe, run
 from rarkit.cache.output import StageOutput
-from rarkit.stages.stretches import sample_rows, stretches
+from rarkit.models.rar.transformer import OrderedTransformer
+from rarkit.stages.sample import sample_rows, stretches
 from rarkit.tokenizers.patch_kmeans import _PatchModel
 
 IMAGE = 256 * 256 * 3
@@ -45,7 +46,7 @@ def test_fifty_thousand_pictures_of_imagenet():
 
 @pytest.fixture
 def cut(monkeypatch):
-    monkeypatch.setattr("rarkit.stages.stretches.rows_per_block", lambda count, row_bytes: 10)
+    monkeypatch.setattr("rarkit.stages.sample.rows_per_block", lambda count, row_bytes: 10)
 
 
 @pytest.fixture
@@ -67,15 +68,13 @@ def draw(finished, digits_recipe, short_overrides, tmp_path):
     ("precision", "kv_cache"), [("bfloat16", "same"), ("int8", "same"), ("float32", "float8"), ("int8", "float8")]
 )
 def test_recipes_choose_precision_and_cache(draw, monkeypatch, precision, kv_cache):
-    from rarkit.sampling import prepared
-
-    asked, prepare = [], prepared.prepare
+    asked, prepare = [], OrderedTransformer.prepare
 
     def spy(model, **kwargs):
         asked.append((str(model.cls_token.dtype), kwargs))
         return prepare(model, **kwargs)
 
-    monkeypatch.setattr("rarkit.sampling.prepare", spy, raising=False)
+    monkeypatch.setattr(OrderedTransformer, "prepare", spy)
     output = draw("store", f"sample.precision={precision}", f"sample.kv_cache={kv_cache}")
     dtype = "torch.float32" if precision == "float32" else "torch.bfloat16"
     assert asked == [(dtype, {"int8": precision == "int8", "float8_cache": kv_cache == "float8"})]
@@ -160,7 +159,7 @@ def test_an_interrupted_stretch_is_drawn_again_in_the_same_batches(cut, draw, ge
             draw()
     generated.clear()
     # A newer version would cut otherwise; what was begun is finished as it was begun.
-    monkeypatch.setattr("rarkit.stages.stretches.rows_per_block", lambda count, row_bytes: 100)
+    monkeypatch.setattr("rarkit.stages.sample.rows_per_block", lambda count, row_bytes: 100)
     written = []
     monkeypatch.setattr(StageOutput, "write_block", lambda self, block, **rows: (written.append(block), plain(self, block, **rows)))
     again = draw()
