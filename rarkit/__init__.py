@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rarkit.images import ImageReader as ImageReader
     from rarkit.inference.drawing import Drawing as Drawing
     from rarkit.inference.sample import sample as sample
-    from rarkit.models.base import ModelConfig as ModelConfig
     from rarkit.models.base import ModelFamily as ModelFamily
+    from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.permutation_schedules.base import PermutationSchedule as PermutationSchedule
     from rarkit.pipeline.plan import Plan as Plan
     from rarkit.pipeline.plan import plan as plan

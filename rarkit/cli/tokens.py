@@ -20,9 +20,9 @@ def tokens_import(
     classes: Annotated[int, typer.Option(min=1, help="Class ids are below this.")] = 1000,
 ) -> None:
     """Read JSON lines {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
+    from rarkit.cache.token_lines import import_tokens
     from rarkit.cli import show
     from rarkit.runtime.progress import Reporter
-    from rarkit.cache.token_lines import import_tokens
 
     size = show.grid_size(grid)
     count = import_tokens(lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter())
@@ -36,7 +36,7 @@ def tokens_export(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
 ) -> None:
     """Write a token store (an imported one, or the output of a tokenize stage) as JSON lines."""
-    from rarkit.runtime.progress import Reporter
     from rarkit.cache.token_lines import export_tokens
+    from rarkit.runtime.progress import Reporter
 
     typer.echo(f"{export_tokens(source, lines, split=split, reporter=Reporter()):,} images in {lines}")

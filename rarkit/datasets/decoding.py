@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from rarkit.datasets.preparation import Preparation, load_rgb
 from rarkit.datasets.shared_memory import Slot, Slots, packed, shared
 from rarkit.errors import DatasetError
-from rarkit.images import ImageBlock, ImageReader
 from rarkit.files.locations import reaching
+from rarkit.images import ImageBlock, ImageReader
 
 BATCH_IMAGES = 16
 """Images that travel back from a worker at once: 3 MB at 256 × 256."""

@@ -16,8 +16,8 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
 from rarkit.errors import DatasetError
-from rarkit.images import Split
 from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching, within
+from rarkit.images import Split
 from rarkit.registry.component import Location, NotInFingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")

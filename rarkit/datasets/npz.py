@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.files.npz import checksums, header, opened, read_array
 from rarkit.datasets.base import Dataset
 from rarkit.errors import DatasetError
+from rarkit.files.npz import checksums, header, opened, read_array
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.registry.component import Location, NotInFingerprint
 

@@ -19,8 +19,8 @@ from pydantic import Field, model_validator
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.errors import DatasetError
-from rarkit.images import Split
 from rarkit.files.locations import filesystem_of, reaching
+from rarkit.images import Split
 from rarkit.registry.component import Location, NotInFingerprint
 
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'

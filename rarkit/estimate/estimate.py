@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError
-from rarkit.models.base import ModelConfig, SamplingBytes, TrainingBytes
+from rarkit.models.base import SamplingBytes, TrainingBytes
+from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
 from rarkit.pipeline.preflight import missing_content, part_obstacles
 from rarkit.pipeline.published import with_published

@@ -8,8 +8,8 @@ from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rarkit.files.weights import checksum as checksum
-    from rarkit.models.base import ModelConfig as ModelConfig
     from rarkit.models.base import ModelFamily as ModelFamily
+    from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.models.image_model import ImageModel as ImageModel
     from rarkit.models.rar.checkpoints import load_rar as load_rar
     from rarkit.models.rar.checkpoints import save_rar as save_rar
@@ -22,7 +22,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rarkit.files.weights": ["checksum"],
-        "rarkit.models.base": ["ModelConfig", "ModelFamily"],
+        "rarkit.models.base": ["ModelFamily"],
+        "rarkit.models.config": ["ModelConfig"],
         "rarkit.models.image_model": ["ImageModel"],
         "rarkit.models.rar.checkpoints": ["load_rar", "save_rar"],
         "rarkit.models.rar.config": ["RARConfig"],

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from rarkit.errors import CapabilityError, RecipeError
 from rarkit.files.weights import checksum
+from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.linear import Linear
-from rarkit.registry.component import Component, Location, NotInFingerprint, Settings
+from rarkit.registry.component import Component, Location, NotInFingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -28,25 +29,6 @@ if TYPE_CHECKING:
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 CHECKED_STEPS = 1000
-
-
-class ModelConfig(Settings, ABC):
-    """Everything that decides the tensors of a model; subclasses add their sizes and are final."""
-
-    hidden_size: int = Field(gt=0)
-    """D: width of the transformer; a multiple of the number of heads."""
-    seq_len: int = Field(gt=0)
-    """L: tokens of an image."""
-    codebook_size: int = Field(gt=0)
-    """V: how many codes a token can take."""
-    num_classes: int = Field(gt=0)
-    """C: how many classes there are, "no class" not counted."""
-    class_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Training only: how often a sample's class is replaced by "no class" (whoever calls the model draws which)."""
-
-    @abstractmethod
-    def parameter_count(self) -> int:
-        """How many numbers the weights of such a model hold."""
 
 
 @final

@@ -12,9 +12,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rarkit.attention.base import AttentionFunction
+from rarkit.attention.base import AttentionFunction, Dropout
 from rarkit.errors import UserError
-from rarkit.models.base import ModelConfig
+from rarkit.models.config import ModelConfig
 from rarkit.sampling.decoder import Decodable, Decoder
 
 
@@ -70,6 +70,22 @@ class ImageModel(nn.Module, Decodable, ABC):
         """What a safetensors file of the weights carries beside them."""
         # One entry alone: safetensors writes several in any order, and the same model would give other bytes each time.
         return {"config": self.config.model_dump_json()}
+
+    @final
+    def weight_dropout(self, probability: float, mask_seeds_B: Tensor | None, layer: int) -> Dropout | None:
+        """What ``forward`` hands to attention in a layer: None outside training, or where nothing is dropped.
+
+        Raises:
+            UserError: masks are to be drawn, and there are no seeds.
+        """
+        if not self.training or probability == 0:
+            return None
+        if mask_seeds_B is None:
+            raise UserError(
+                f"the model drops attention weights in training ({probability:g} of them): give mask_seeds_B, an integer a sample, "
+                "or call .eval() first"
+            )
+        return Dropout(probability, mask_seeds_B, layer)
 
     @property
     @final

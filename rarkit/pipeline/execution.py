@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, final
 
-from rarkit.recipe.text import to_toml
-from rarkit.stages.base import Work
+from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.pipeline.plan import Plan, PlannedStage
+from rarkit.recipe.text import to_toml
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
-from rarkit.pipeline.cpu_threads import sensible_threads
+from rarkit.stages.base import Work
 
 
 @final

@@ -24,7 +24,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import together
-from rarkit.stages.evaluate import METRICS_FILE
+from rarkit.stages.evaluate import metric_records
 
 
 @final
@@ -47,7 +47,7 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The records of its own evaluation; none where it was stopped before."""
         output = self.plan.outputs().get("evaluate")
-        return [] if output is None else list(json.loads(output.read_file(METRICS_FILE))["metrics"])
+        return [] if output is None else [record.to_json() for record in metric_records(output)]
 
 
 def run(

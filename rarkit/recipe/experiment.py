@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rarkit.errors import RecipeError
 from rarkit.images import ImageInfo, Split
-from rarkit.models.base import ModelConfig, ModelCosts
+from rarkit.models.base import ModelCosts
+from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.schema import Recipe
 

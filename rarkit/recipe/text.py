@@ -7,7 +7,7 @@ from typing import Any
 import tomli_w
 
 from rarkit.recipe.schema import Recipe, recipe_model
-from rarkit.registry.registry import Parts
+from rarkit.registry.kinds import Parts
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pluggy
 
-from rarkit.registry.kinds import KINDS, Kind
+from rarkit.registry.kind import Kind
+from rarkit.registry.kinds import KINDS
 
 PROJECT = "rarkit"
 hookspec = pluggy.HookspecMarker(PROJECT)

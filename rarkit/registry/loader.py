@@ -68,7 +68,7 @@ class Loaded:
         for record in self.records:
             for kind, part in record.parts:
                 by_kind[kind][part.part_name()] = part, record.source
-        return Parts(**{kind: Registry(kind, parts, self.broken()) for kind, parts in by_kind.items()})
+        return Parts(**{kind: Registry(KINDS[kind], parts, self.broken()) for kind, parts in by_kind.items()})
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, final
 
 from rarkit.errors import UnknownPartError, did_you_mean
 from rarkit.registry.component import Component
-from rarkit.registry.kinds import KINDS
+from rarkit.registry.kind import Kind
 
 T = TypeVar("T", bound=Component)
 
@@ -33,9 +33,8 @@ class Source:
 class Registry(Mapping[str, type[T]], Generic[T]):
     """The parts of one kind, by name, in alphabetical order."""
 
-    def __init__(self, kind: str, parts: Mapping[str, tuple[type[T], Source]], problems: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: Kind, parts: Mapping[str, tuple[type[T], Source]], problems: tuple[str, ...] = ()) -> None:
         """``problems``: what to tell somebody whose part is missing (plugins that failed to load)."""
-        assert kind in KINDS, kind
         self.kind = kind
         self._parts = dict(sorted(parts.items()))
         self._problems = problems
@@ -55,7 +54,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return len(self._parts)
 
     def __repr__(self) -> str:
-        return f"Registry({self.kind!r}, {', '.join(self._parts)})"
+        return f"Registry({self.kind.name!r}, {', '.join(self._parts)})"
 
     def source(self, name: str) -> Source:
         """Which plugin brought the part."""
@@ -64,8 +63,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def unknown(self, name: str) -> str:
         """What to tell somebody who asked for a name that is not here: what is, what it resembles, what to install."""
-        message = f"no {KINDS[self.kind].singular} is called {name!r}{did_you_mean(name, self._parts)}"
+        message = f"no {self.kind.singular} is called {name!r}{did_you_mean(name, self._parts)}"
         message += f" Installed: {', '.join(self._parts) or 'none'}."
-        if (self.kind, name) in KNOWN_PLUGINS:
-            message += f" It comes with {KNOWN_PLUGINS[self.kind, name]}: pip install {KNOWN_PLUGINS[self.kind, name]}."
+        if (self.kind.name, name) in KNOWN_PLUGINS:
+            message += f" It comes with {KNOWN_PLUGINS[self.kind.name, name]}: pip install {KNOWN_PLUGINS[self.kind.name, name]}."
         return " ".join([message, *self._problems])

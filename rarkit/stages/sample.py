@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rarkit.attention.base import AttentionBackend
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
 from rarkit.cache.output import StageOutput
-from rarkit.models.base import ModelConfig, ModelFamily
+from rarkit.models.base import ModelFamily
+from rarkit.models.config import ModelConfig
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint

@@ -6,7 +6,7 @@ Shape letters: N images, B rows of a batch, H, W, C image height, width, channel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import numpy as np
 from numpy.typing import NDArray

@@ -16,7 +16,8 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
-from rarkit.models.base import ModelConfig, ModelFamily
+from rarkit.models.base import ModelFamily
+from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.randomness import derived_seed
 from rarkit.recipe.experiment import Experiment, Grid

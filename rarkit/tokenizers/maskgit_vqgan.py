@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 from pydantic import Field, PositiveInt
 
 from rarkit.errors import GridError
+from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
-from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

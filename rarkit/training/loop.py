@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.errors import RarkitError, RarkitWarning
-from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import derived_seed, random_bits
+from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.optimizer import learning_rate, make_optimizer
 from rarkit.training.settings import TrainSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,15 +11,13 @@ from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
-from rarkit.files.weights import local_copy, portions, read_tensors, write_tensors
+from rarkit.files.weights import local_copy, read_tensors, write_tensors
+from rarkit.models.checkpoints import check_fit, fill
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.rar import RAR
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.models.rar.transformer import OrderedTransformer
-
-SHOWN = 3
-"""How many names an error lists before it says how many more there are."""
 
 
 def load_rar(
@@ -49,11 +48,8 @@ def load_rar(
     tensors, metadata = read_tensors(place)
     config = _config(path, config, metadata, tensors)
     model = _empty(config, tensors, attention)
-    _check(path, model, tensors)
-    if torch.device(device).type != "cpu" or any(tensor.dtype != _wanted(tensor, dtype) for tensor in tensors.values()):
-        del tensors
-        tensors = _moved(place, device, dtype)
-    model.load_state_dict(tensors, assign=True)
+    check_fit(path, model, tensors, partial(_advice, tensors))
+    fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
 
 
@@ -71,20 +67,6 @@ def save_rar(model: OrderedTransformer, path: str | Path) -> None:
     write_tensors(model.state_dict(), path, model.metadata())
 
 
-def _moved(place: Path, device: str | torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    moved = {}
-    for portion in portions(place):
-        for name in list(portion):
-            tensor = portion.pop(name)
-            # A copy even where nothing changes: one tensor of the file holds the whole of it in memory.
-            moved[name] = tensor.to(device=device, dtype=_wanted(tensor, dtype), copy=True)
-    return moved
-
-
-def _wanted(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-
-
 def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str, str], tensors: dict[str, Tensor]) -> RARConfig:
     if isinstance(config, RARConfig):
         return config
@@ -95,7 +77,7 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
         return PRESETS[config]
     if "config" not in metadata:
         raise WeightsError(
-            f"{path} says nothing of the model's sizes: give a preset ({', '.join(PRESETS)}) or a RARConfig.{_advice(tensors)}"
+            f"{path} says nothing of the model's sizes: give a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
         )
     try:
         return RARConfig.model_validate_json(metadata["config"])
@@ -108,43 +90,10 @@ def _empty(config: RARConfig, tensors: dict[str, Tensor], attention: AttentionFu
         return MergedRAR(config, attention) if "scan_pos_embed" in tensors else RAR(config, attention)
 
 
-def _check(path: str | Path, model: OrderedTransformer, tensors: dict[str, Tensor]) -> None:
-    wanted = model.state_dict()
-    complaints = []
-    if missing := [name for name in wanted if name not in tensors]:
-        complaints.append(f"missing: {_some(missing)}")
-    if unexpected := [name for name in tensors if name not in wanted]:
-        complaints.append(f"unexpected: {_some(unexpected)}")
-    shared = [name for name in wanted if name in tensors]
-    if misshapen := [
-        f"{name} is {_shape(tensors[name])} for {_shape(wanted[name])}"
-        for name in shared
-        if tensors[name].shape != wanted[name].shape
-    ]:
-        complaints.append(f"misshapen: {_some(misshapen)}")
-    if mistyped := [
-        f"{name} is {tensors[name].dtype}"
-        for name in shared
-        if tensors[name].is_floating_point() != wanted[name].is_floating_point()
-    ]:
-        complaints.append(f"of a wrong dtype: {_some(mistyped)}")
-    if complaints:
-        raise WeightsError(f"{path} does not fit the model: {'; '.join(complaints)}.{_advice(tensors)}")
-
-
 def _advice(tensors: dict[str, Tensor]) -> str:
     """Which preset these tensors would fit, as a sentence."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for preset, config in PRESETS.items():
         if shapes == {name: tensor.shape for name, tensor in _empty(config, tensors).state_dict().items()}:
-            return f" It fits preset {preset!r}."
+            return f"It fits preset {preset!r}."
     return ""
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(str(size) for size in tensor.shape) or "a scalar"

@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from pydantic import Field, model_validator
 
-from rarkit.models.base import ModelConfig
+from rarkit.models.config import ModelConfig
 
 SPARE_POSITIONS = 1024
 """Rows that the released positional tables have beyond the tokens; 2 of them serve (cls and class), the rest are unused."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 from pydantic import PositiveInt, model_validator
 
-from rarkit.models.base import Fraction, ModelConfig, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
+from rarkit.models.base import Fraction, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
+from rarkit.models.config import ModelConfig
 from rarkit.models.rar import sampling_costs, training_costs
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sizes import PRESETS

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from rarkit.attention.base import AttentionFunction, Dropout
+from rarkit.attention.base import AttentionFunction
 from rarkit.attention.sdpa import SDPA, fused_attention
 from rarkit.models.image_model import ImageModel
 from rarkit.models.rar.config import SPARE_STEPS, RARConfig
@@ -115,20 +115,14 @@ class OrderedTransformer(ImageModel, ABC):
         x_BSD = torch.cat([cls_B1D, self.embeddings(ids_BL)], dim=1) + self.positions(orders_BL)
         activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1]) if self.has_modulations else None
         for layer, block in enumerate(self.layers):
-            attend = partial(self.attention, causal=True, dropout=self._dropout(mask_seeds_B, layer))
+            dropout = self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer)
+            attend = partial(self.attention, causal=True, dropout=dropout)
             if checkpointing:
                 x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, attend, use_reentrant=False)
             else:
                 x_BSD = _run_block(block, x_BSD, activated_BSD, attend)
         final_BSM = None if activated_BSD is None else self.adaln_before_head.modulations(activated_BSD[:, 1:])
         return self.head(x_BSD[:, 1:], final_BSM)
-
-    @final
-    def _dropout(self, mask_seeds_B: Tensor | None, layer: int) -> Dropout | None:
-        if not self.training or self.config.attention_dropout == 0:
-            return None
-        assert mask_seeds_B is not None, "training with attention dropout needs mask_seeds_B"
-        return Dropout(self.config.attention_dropout, mask_seeds_B, layer)
 
     @final
     def head(self, x_BSD: Tensor, modulations_BSM: Tensor | None) -> Tensor:
