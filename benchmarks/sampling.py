@@ -30,11 +30,11 @@ from machine import machine
 from published_sampler import published_sampler
 
 from rarkit.models import RAR
-from rarkit.runtime.processors import lacks_bfloat16
+from rarkit.models.rar.sampling_costs import sampling_flops, sampling_traffic
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.recipe.released import RELEASED
+from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.sampling import PowerCosine, Prepared, generate, prepare
-from rarkit.models.rar.sampling_costs import sampling_flops, sampling_traffic
 
 RESULTS = Path(__file__).parent / "results"
 CPU_CASES = ["1:float32", "1:bfloat16", "1:int8", "8:float32", "32:bfloat16"]

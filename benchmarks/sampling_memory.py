@@ -26,10 +26,10 @@ import torch
 from machine import machine
 
 from rarkit import load_recipe, plan
-from rarkit.models import PRESETS, RAR, RARConfig
-from rarkit.sampling import PowerCosine, generate, prepare
-from rarkit.models.rar.sampling_costs import MODEL_DTYPES, SamplingBytes
 from rarkit.estimate.estimate import needs
+from rarkit.models import PRESETS, RAR, RARConfig
+from rarkit.models.rar.sampling_costs import MODEL_DTYPES, SamplingBytes
+from rarkit.sampling import PowerCosine, generate, prepare
 
 RESULTS = Path(__file__).parent / "results"
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -107,4 +107,4 @@ def cells(*columns: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(rarkit.registry()))
+    PAGE.write_text(page(rarkit.parts()))

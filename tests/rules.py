@@ -16,36 +16,42 @@ from typing import TypeGuard
 import rarkit
 
 ROOT = Path(__file__).parents[1]
-BASE = {"errors", "places", "arrays", "images", "randomness", "weights"}
-PARTS = {"scan_orders", "permutation_schedules", "tokenizers", "attention", "datasets", "features"}
-WORK = {"models", "training", "sampling", "evaluation"}
+BASE = {"errors", "randomness", "images", "lazy", "files", "runtime"}
+FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features")
+PARTS = {*FAMILIES, "models"}
+SETTINGS = {"sampling", "training", "evaluation"}
+"""Rooms whose settings are tables of a recipe."""
 GROUND = BASE | {"registry"}
+BELOW_STAGES = GROUND | PARTS | SETTINGS | {"cache", "recipe"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    **{room: {"errors"} for room in BASE - {"errors"}},
-    "arrays": {"errors", "places"},
-    "weights": {"errors", "places"},
+    "randomness": {"errors"},
+    "images": {"errors"},
+    "lazy": set(),
+    "files": {"errors"},
+    "runtime": {"errors"},
+    "rendering": {"errors", "files"},
     "registry": BASE,
-    **dict.fromkeys(PARTS, GROUND),
+    "sampling": GROUND,
+    **dict.fromkeys(FAMILIES, GROUND),
+    "models": GROUND | {"sampling", "attention", "permutation_schedules"},
     "builtin": GROUND | PARTS,
-    "recipe": GROUND | PARTS | {"sampling", "models"},
-    "cache": {"errors"},
-    "models": GROUND | {"attention", "scan_orders"},
-    "training": GROUND | {"models", "permutation_schedules"},
-    "sampling": GROUND | {"models"},
+    "cache": BASE,
     "evaluation": GROUND | {"features"},
-    "stages": GROUND | PARTS | WORK | {"recipe", "cache"},
-    "report": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
-    "runs": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
-    "token_files": GROUND | PARTS | WORK | {"recipe", "cache", "stages"},
-    "workflow": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs"},
-    "drawing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "workflow"},
-    "cli": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "runs", "token_files", "workflow", "drawing", "rarkit"},
+    "training": GROUND | {"models", "permutation_schedules"},
+    "recipe": GROUND | PARTS | SETTINGS,
+    "stages": BELOW_STAGES,
+    "report": BELOW_STAGES | {"rendering", "stages"},
+    "pipeline": BELOW_STAGES | {"stages", "report"},
+    "estimate": BELOW_STAGES | {"stages", "pipeline"},
+    "inference": BELOW_STAGES | {"rendering", "stages", "pipeline"},
+    "testing": GROUND | PARTS | {"sampling"},
+    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "inference"},
+    "rarkit": {"lazy", "registry"},
     "__main__": {"cli"},
-    "testing": GROUND | PARTS | WORK | {"recipe", "cache", "stages", "report", "workflow", "rarkit"},
-    "rarkit": GROUND | PARTS,
 }
-"""Which rooms a room may import besides itself; ``rarkit`` is the package's own ``__init__``."""
+"""Which rooms a room may import besides itself, from the ground up: each names rooms above it only. ``rarkit`` is the package's own
+``__init__``."""
 PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing"}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
 SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers"}
@@ -142,6 +148,28 @@ def upward(module: Module) -> Iterator[str]:
         if room != module.room and room not in MAY_IMPORT.get(module.room, set()):
             allowed = ", ".join(sorted(MAY_IMPORT.get(module.room, set()))) or "nothing"
             yield f"{module.at(found.line)}: {module.room} must not import {room} (it may import: {allowed})"
+
+
+def circles() -> Iterator[str]:
+    """Files that import each other in a circle, imports inside functions and for type checkers included."""
+    known = {name: module for name, module in modules().items() if module.path.name != "__init__.py"}
+    reached: dict[str, set[str]] = {}
+    for name, module in known.items():
+        statements = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+        named = {alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names}
+        for node in statements:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        reached[name] = {other for other in named if other in known and other != name}
+    for name in known:
+        waiting, seen = list(reached[name]), set[str]()
+        while waiting:
+            other = waiting.pop()
+            if other not in seen:
+                seen.add(other)
+                waiting += reached[other]
+        if name in seen:
+            yield f"{name} imports itself, by way of {', '.join(sorted(other for other in seen if name in reached[other]))}"
 
 
 def private(module: Module) -> Iterator[str]:

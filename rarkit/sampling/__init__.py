@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rarkit.sampling.guidance import Interval as Interval
     from rarkit.sampling.guidance import Linear as Linear
     from rarkit.sampling.guidance import PowerCosine as PowerCosine
-    from rarkit.sampling.noise import noise as noise
+    from rarkit.sampling.sample_noise import noise as noise
     from rarkit.sampling.plain import PlainDecoder as PlainDecoder
     from rarkit.sampling.settings import Choice as Choice
     from rarkit.sampling.settings import TokenChoice as TokenChoice
@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.sampling.decoder": ["Decodable", "Decoder"],
         "rarkit.sampling.generation": ["Step", "decode", "generate"],
         "rarkit.sampling.guidance": ["Constant", "Guidance", "GuidanceSchedule", "Interval", "Linear", "PowerCosine"],
-        "rarkit.sampling.noise": ["noise"],
+        "rarkit.sampling.sample_noise": ["noise"],
         "rarkit.sampling.plain": ["PlainDecoder"],
         "rarkit.sampling.settings": ["Choice", "TokenChoice"],
     },

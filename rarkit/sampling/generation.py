@@ -17,7 +17,7 @@ from torch import Tensor
 from rarkit.errors import GridError, UserError
 from rarkit.sampling.choice import distribution, draw
 from rarkit.sampling.decoder import Decodable, DecoderFactory
-from rarkit.sampling.noise import noise
+from rarkit.sampling.sample_noise import noise
 from rarkit.sampling.settings import Choice, TokenChoice
 
 OnStep = Callable[[int, Tensor], None]
