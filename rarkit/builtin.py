@@ -16,6 +16,7 @@ from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
 from rarkit.features.inception import Inception
 from rarkit.models.base import ModelFamily
+from rarkit.models.llama_ar.family import LlamaARFamily
 from rarkit.models.rar.family import RARFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.constant import Constant
@@ -68,4 +69,4 @@ def rarkit_feature_extractors() -> list[type[FeatureExtractor]]:
 
 @hookimpl
 def rarkit_models() -> list[type[ModelFamily]]:
-    return [RARFamily]
+    return [RARFamily, LlamaARFamily]

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rarkit.models.base import ModelFamily as ModelFamily
     from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.models.image_model import ImageModel as ImageModel
+    from rarkit.models.llama_ar.checkpoints import load_llama_ar as load_llama_ar
+    from rarkit.models.llama_ar.config import LlamaARConfig as LlamaARConfig
+    from rarkit.models.llama_ar.llama_ar import LlamaAR as LlamaAR
     from rarkit.models.rar.checkpoints import load_rar as load_rar
     from rarkit.models.rar.checkpoints import save_rar as save_rar
     from rarkit.models.rar.config import RARConfig as RARConfig
@@ -25,6 +28,9 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.models.base": ["ModelFamily"],
         "rarkit.models.config": ["ModelConfig"],
         "rarkit.models.image_model": ["ImageModel"],
+        "rarkit.models.llama_ar.checkpoints": ["load_llama_ar"],
+        "rarkit.models.llama_ar.config": ["LlamaARConfig"],
+        "rarkit.models.llama_ar.llama_ar": ["LlamaAR"],
         "rarkit.models.rar.checkpoints": ["load_rar", "save_rar"],
         "rarkit.models.rar.config": ["RARConfig"],
         "rarkit.models.rar.merged": ["MergedRAR"],

@@ -140,11 +140,11 @@ class ModelFamily(Component):
 
     @abstractmethod
     def create(self, config: ModelConfig, attention: AttentionFunction, seed: int) -> ImageModel:
-        """A new model on the CPU, its weights drawn from the seed."""
+        """A new model on torch's default device, its weights drawn from the seed: the same on every device."""
 
     @abstractmethod
     def restore(self, config: ModelConfig, attention: AttentionFunction, tensors: Mapping[str, Tensor]) -> ImageModel:
-        """The model with these weights, on their device.
+        """The model with a copy of these weights, on torch's default device.
 
         Raises:
             RuntimeError: names or shapes do not fit.

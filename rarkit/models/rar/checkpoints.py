@@ -76,9 +76,8 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
             raise WeightsError(f"there is no preset {config!r}{hint} Presets are {', '.join(PRESETS)}.")
         return PRESETS[config]
     if "config" not in metadata:
-        raise WeightsError(
-            f"{path} says nothing of the model's sizes: give a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
-        )
+        cure = f"give a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
+        raise WeightsError(f"{path} says nothing of the model's sizes: {cure}")
     try:
         return RARConfig.model_validate_json(metadata["config"])
     except ValidationError as error:

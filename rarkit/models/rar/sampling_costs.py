@@ -7,10 +7,9 @@ E entries whose modulations are computed at once, D width, H width of the MLP, V
 from __future__ import annotations
 
 from rarkit.models.base import SamplingBytes
+from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, keys_read
 from rarkit.models.rar.config import RARConfig
 
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
-"""Of one number, by precision; with int8, the blocks' projections alone have one byte a weight."""
 TABLE_BYTES = 2**29
 """How large the decoder's tables of modulations may grow."""
 WIDENED_BYTES = 2**22
@@ -64,7 +63,7 @@ def sampling_bytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
         modulations=at_once * _entry_bytes(config, classes, element),
-        logits=config.codebook_size * (rows * (computed + 4) + batch * (4 + 3 * 8)),
+        logits=drawn_bytes(config.codebook_size, rows=rows, batch=batch, computed=computed),
         workspace=max(step, filling),
         laid_out=_projection_bytes(config, dtype) if on_cpu else 0,
     )
@@ -96,9 +95,9 @@ def sampling_flops(config: RARConfig, *, batch: int, classes: int, guided_steps:
     # cls goes through in the first step.
     guided = guided_steps + 1 if guided_steps else 0
     row_entries = batch * (entries + guided)
-    keys_read = batch * (_triangle(entries) + _triangle(guided))
+    keys = batch * (keys_read(entries) + keys_read(guided))
     projections = row_entries * (config.depth * (4 * width**2 + 2 * width * hidden) + width * config.codebook_size)
-    attention = 2 * config.depth * keys_read * width
+    attention = 2 * config.depth * keys * width
     modulations = (classes + bool(guided)) * entries * (6 * config.depth + 2) * width**2 if config.conditioning == "adaln" else 0
     return 2 * (projections + attention + modulations)
 
@@ -107,7 +106,7 @@ def sampling_traffic(config: RARConfig, *, batch: int, guided_steps: int, dtype:
     """Bytes that decoding one batch reads at the least: weights but the modulations' at each entry, and the filled cache."""
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     guided = guided_steps + 1 if guided_steps else 0
-    cache = 2 * config.depth * width * batch * (_triangle(entries) + _triangle(guided))
+    cache = 2 * config.depth * width * batch * (keys_read(entries) + keys_read(guided))
     return entries * _projection_bytes(config, dtype) + element * cache
 
 
@@ -116,7 +115,3 @@ def _projection_bytes(config: RARConfig, dtype: str) -> int:
     block = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.mlp_hidden_size
     head = config.hidden_size * config.codebook_size
     return config.depth * block * (1 if dtype == "int8" else ELEMENT_BYTES[dtype]) + head * ELEMENT_BYTES[dtype]
-
-
-def _triangle(count: int) -> int:
-    return count * (count + 1) // 2

@@ -7,6 +7,7 @@ codebook size.
 from __future__ import annotations
 
 from rarkit.models.base import TrainingBytes
+from rarkit.models.costs import kept_weights_bytes, loss_bytes
 from rarkit.models.rar.config import RARConfig
 
 
@@ -43,7 +44,11 @@ def training_bytes(
     """
     count, low = config.parameter_count(), precision != "float32"
     entries = micro_batch * (config.seq_len + 1)
-    block = entries * _block_bytes(config, low) + (micro_batch * _attention_bytes(config, low) if keeps_weights else 0)
+    block = entries * _block_bytes(config, low)
+    if keeps_weights:
+        block += micro_batch * kept_weights_bytes(
+            config.num_heads, config.seq_len + 1, low=low, dropped=config.attention_dropout > 0
+        )
     inputs = 4 * config.hidden_size * entries
     # Of the blocks' backward passes one at a time has its activations back.
     blocks = config.depth * inputs + block if checkpointing else config.depth * block
@@ -84,16 +89,8 @@ def _block_bytes(config: RARConfig, low: bool) -> int:
     return branches + attention + sums + mlp + modulations
 
 
-def _attention_bytes(config: RARConfig, low: bool) -> int:
-    """What attention that keeps its weights keeps of one image: the softmax, and what it multiplies the values with."""
-    dropped = int(config.attention_dropout > 0)
-    element = 4 + (2 if low else 4 * dropped) + dropped
-    return int(config.num_heads * (config.seq_len + 1) ** 2 * element)
-
-
 def _head_bytes(config: RARConfig, low: bool) -> int:
     """What the final norm, the head and the loss hold of one entry as the backward pass begins."""
     size = 2 if low else 4
     norm = config.hidden_size * (4 + 4 + 3 * size)
-    # Logits, their logarithmic softmax, and the gradients of both.
-    return norm + config.codebook_size * (size + 4 + 4 + 4)
+    return norm + loss_bytes(config.codebook_size, size)

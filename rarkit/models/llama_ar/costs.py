@@ -1,0 +1,91 @@
+"""What a ``llama_ar`` takes, by arithmetic alone: no torch, since planning asks. Tests hold it to what torch counts and allocates.
+
+Shape letters: B batch or micro-batch, R rows (the batch, and once more without classes where guided), L tokens of an image, which
+is the number of entries too, D width, H width of the MLP, N heads, K head width, V codebook size.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from rarkit.models.base import ModelCosts, SamplingBytes, TrainingBytes
+from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, kept_weights_bytes, keys_read, loss_bytes
+from rarkit.models.llama_ar.config import LlamaARConfig
+
+
+@final
+class LlamaARCosts(ModelCosts):
+    """The costs of one configuration."""
+
+    def __init__(self, config: LlamaARConfig) -> None:
+        self.config = config
+
+    def step_flops(self, batch_size: int, *, checkpointing: bool) -> int:
+        """See ``ModelCosts``; attention is counted without regard to causality, which kernels may use."""
+        config, entries = self.config, self.config.seq_len
+        blocks = 2 * entries * config.matrix_weights() + config.depth * 4 * entries**2 * config.hidden_size
+        forward = blocks + 2 * entries * config.head_weights()
+        again = blocks
+        if config.dropout == 0:
+            # PyTorch computes again up to what the backward pass needs; without a mask behind it, that is not the last product.
+            again -= 2 * entries * config.depth * config.hidden_size * config.mlp_hidden_size
+        return batch_size * (3 * forward + (again if checkpointing else 0))
+
+    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool) -> TrainingBytes:
+        config, count, low = self.config, self.config.parameter_count(), precision != "float32"
+        entries, width, size = micro_batch * config.seq_len, config.hidden_size, 2 if low else 4
+        block = entries * self._block_bytes(low)
+        if keeps_weights:
+            block += micro_batch * kept_weights_bytes(
+                config.num_heads, config.seq_len, low=low, dropped=config.attention_dropout > 0
+            )
+        inputs = 4 * width * entries
+        # Of the blocks' backward passes one at a time has its activations back.
+        blocks = config.depth * inputs + block if checkpointing else config.depth * block
+        # Token and target; rotary tables; the last norm's input and output, and its deviation.
+        ends = 2 * 8 + 2 * 4 * config.head_size + (4 + size) * width + 4
+        return TrainingBytes(
+            weights=4 * count,
+            gradients=4 * count,
+            optimizer=8 * count,
+            casts=2 * (config.matrix_weights() + config.head_weights()) if low else 0,
+            activations=blocks + entries * (ends + loss_bytes(config.codebook_size, size)),
+        )
+
+    def _block_bytes(self, low: bool) -> int:
+        """What a block keeps of one entry."""
+        config, size, dropped = self.config, 2 if low else 4, int(self.config.dropout > 0)
+        # The norms' inputs, and their outputs: autocast makes a copy for each of the five projections that read them.
+        norms = config.hidden_size * (2 * 4 + (5 if low else 2) * size)
+        # q and k, turned; v; what was read.
+        attention = config.hidden_size * 4 * size
+        # The norms' deviations, and the logarithms of attention's sums.
+        sums = 4 * (2 + config.num_heads)
+        # Gate, its SiLU, what it opens, and their product.
+        mlp = config.mlp_hidden_size * 4 * size
+        return norms + attention + sums + mlp + 2 * config.hidden_size * dropped
+
+    def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:
+        config = self.config
+        row_entries = batch * (config.seq_len + guided_steps)
+        keys = batch * (keys_read(config.seq_len) + keys_read(guided_steps))
+        return 2 * row_entries * (config.matrix_weights() + config.head_weights()) + 4 * config.depth * keys * config.hidden_size
+
+    def sampling_traffic(self, *, batch: int, guided_steps: int, precision: str) -> int:
+        config = self.config
+        weights = config.seq_len * (config.matrix_weights() + config.head_weights())
+        cache = 2 * config.depth * config.hidden_size * batch * (keys_read(config.seq_len) + keys_read(guided_steps))
+        return ELEMENT_BYTES[precision] * (weights + cache)
+
+    def sampling_bytes(self, *, batch: int, guided: bool, precision: str, kv_cache: str, on_cpu: bool) -> SamplingBytes:
+        config, element = self.config, ELEMENT_BYTES[precision]
+        rows = 2 * batch if guided else batch
+        step = rows * (8 * config.hidden_size + 3 * config.mlp_hidden_size) * element
+        return SamplingBytes(
+            weights=config.parameter_count() * element,
+            kv_cache=2 * config.depth * rows * config.seq_len * config.hidden_size * element,
+            modulations=0,
+            logits=drawn_bytes(config.codebook_size, rows=rows, batch=batch, computed=element),
+            workspace=step + 2 * 4 * config.seq_len * config.head_size,
+            laid_out=0,
+        )

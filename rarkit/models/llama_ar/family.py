@@ -1,0 +1,127 @@
+"""The model family ``llama_ar``: what a recipe's ``[model]`` table says of a plain autoregressive model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, Self, final
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from rarkit.models.base import Fraction, ModelCosts, ModelFamily, refuse_permutations
+from rarkit.models.config import ModelConfig
+from rarkit.models.llama_ar.config import LlamaARConfig, check_heads
+from rarkit.models.llama_ar.costs import LlamaARCosts
+from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.permutation_schedules.constant import Constant
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from rarkit.attention.base import AttentionFunction
+    from rarkit.models.image_model import ImageModel
+
+HEAD_SIZE, DEPTH = 16, 2
+"""Of a rehearsal's model."""
+
+
+@final
+class LlamaARFamily(ModelFamily):
+    """A decoder-only transformer as LlamaGen's (arXiv 2406.06525): the autoregressive model that RAR is compared with.
+
+    RMSNorm, SwiGLU, rotary positions in two dimensions, and the class as the first token. It is trained along the scan order
+    alone: ``[permutation_schedule]`` is left out, or has a random ratio of 0 throughout. Its weights have the names and shapes of
+    transformers' Llama.
+    """
+
+    name: Literal["llama_ar"] = "llama_ar"
+    hidden_size: PositiveInt
+    """Width of the transformer; divisible by four times ``num_heads``."""
+    depth: PositiveInt
+    """Number of blocks."""
+    num_heads: PositiveInt
+    """Attention heads in each block."""
+    mlp_hidden_size: PositiveInt | None = None
+    """Width inside the MLP; 8/3 of ``hidden_size`` unless given, rounded up to a multiple of 256 (of 16 for widths below 256)."""
+    dropout: Fraction = 0.1
+    """Dropout after attention and MLP, in training."""
+    attention_dropout: Fraction = 0.1
+    """Dropout of attention weights, in training."""
+    rope_theta: Annotated[float, Field(gt=1.0)] = 10_000.0
+    """The base of the rotary frequencies."""
+    rms_norm_eps: PositiveFloat = 1e-5
+    """Added to the mean square in every norm."""
+
+    def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> LlamaARConfig:
+        return LlamaARConfig(
+            hidden_size=self.hidden_size,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_hidden_size=self.mlp_hidden_size or _llama_mlp(self.hidden_size),
+            grid=grid,
+            seq_len=grid[0] * grid[1],
+            codebook_size=codebook_size,
+            num_classes=num_classes,
+            rope_theta=self.rope_theta,
+            rms_norm_eps=self.rms_norm_eps,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            class_dropout=self.class_dropout,
+        )
+
+    def costs(self, config: ModelConfig) -> ModelCosts:
+        return LlamaARCosts(_own(config))
+
+    def create(self, config: ModelConfig, attention: AttentionFunction, seed: int) -> ImageModel:
+        from rarkit.models.llama_ar.llama_ar import LlamaAR
+
+        return LlamaAR(_own(config), attention, seed=seed)
+
+    def restore(self, config: ModelConfig, attention: AttentionFunction, tensors: Mapping[str, Tensor]) -> ImageModel:
+        from rarkit.models.llama_ar.llama_ar import LlamaAR
+
+        model = LlamaAR(_own(config), attention, seed=None)
+        model.load_state_dict(tensors)
+        return model
+
+    def load(
+        self,
+        path: str,
+        config: ModelConfig,
+        attention: AttentionFunction,
+        *,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+    ) -> ImageModel:
+        from rarkit.models.llama_ar.checkpoints import load_llama_ar
+
+        return load_llama_ar(path, _own(config), attention=attention, device=device, dtype=dtype)
+
+    @property
+    def dropped(self) -> dict[str, float]:
+        return {"dropout": self.dropout, "attention_dropout": self.attention_dropout}
+
+    def default_schedule(self) -> PermutationSchedule:
+        return Constant(ratio=0.0)
+
+    def check_schedule(self, schedule: PermutationSchedule) -> None:
+        refuse_permutations(self.name, schedule)
+
+    def rehearsed(self) -> Self:
+        width = HEAD_SIZE * self.num_heads
+        return self.model_copy(update={"hidden_size": width, "depth": DEPTH, "mlp_hidden_size": None, "weights": None})
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        check_heads(self.hidden_size, self.num_heads)
+        return self
+
+
+def _llama_mlp(width: int) -> int:
+    multiple = 256 if width >= 256 else 16
+    return -(-8 * width // (3 * multiple)) * multiple
+
+
+def _own(config: ModelConfig) -> LlamaARConfig:
+    assert isinstance(config, LlamaARConfig), config
+    return config

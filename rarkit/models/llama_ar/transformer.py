@@ -1,0 +1,92 @@
+"""The layers of ``llama_ar``, under the names that transformers' Llama has for them.
+
+Shape letters: B batch, S entries of the sequence, D width, N heads, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from rarkit.models.llama_ar.config import LlamaARConfig
+from rarkit.models.llama_ar.rotary import Rotary
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q_BNSK, k_BNSK, v_BNSK) of new entries, already turned, to what they read from all that they may see, (B, N, S, K)."""
+
+
+@final
+class Attention(nn.Module):
+    """Projections and rotary positions around attention; who sees whom is the caller's ``attend``."""
+
+    def __init__(self, config: LlamaARConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        width = config.hidden_size
+        self.q_proj, self.k_proj = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.v_proj, self.o_proj = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BSD: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+        projections = self.q_proj, self.k_proj, self.v_proj
+        q_BNSK, k_BNSK, v_BNSK = (project(x_BSD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for project in projections)
+        read_BNSK = attend(rotary.turn(q_BNSK), rotary.turn(k_BNSK), v_BNSK)
+        out_BSD: Tensor = self.dropout(self.o_proj(read_BNSK.transpose(1, 2).flatten(2)))
+        return out_BSD
+
+
+@final
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: LlamaARConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.mlp_hidden_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.mlp_hidden_size, bias=False)
+        self.down_proj = nn.Linear(config.mlp_hidden_size, config.hidden_size, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        out_BSD: Tensor = self.dropout(self.down_proj(functional.silu(self.gate_proj(x_BSD)) * self.up_proj(x_BSD)))
+        return out_BSD
+
+
+@final
+class Block(nn.Module):
+    """A transformer block with norms before attention and MLP."""
+
+    def __init__(self, config: LlamaARConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x_BSD: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+        x_BSD = x_BSD + self.self_attn(self.input_layernorm(x_BSD), rotary, attend)
+        x_BSD = x_BSD + self.mlp(self.post_attention_layernorm(x_BSD))
+        return x_BSD
+
+
+@final
+class Transformer(nn.Module):
+    """Embeddings, blocks and the last norm: what stands under ``model.`` in transformers' Llama."""
+
+    def __init__(self, config: LlamaARConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocabulary_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(self, ids_BS: Tensor, rotary: Rotary, attends: Sequence[Attend], *, checkpointing: bool = False) -> Tensor:
+        """(B, S, D) of entries that carry these rows of the embedding table; ``attends`` has one for each block."""
+        x_BSD = self.embed_tokens(ids_BS)
+        for block, attend in zip(self.layers, attends, strict=True):
+            arguments = x_BSD, rotary, attend
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+        out_BSD: Tensor = self.norm(x_BSD)
+        return out_BSD
