@@ -176,8 +176,27 @@ def test_the_record_in_hand_is_the_record_that_would_be_read(store):
     known = output.record()
     output.refresh()
     assert output.record() == known
-    known["complete"] = False
+    output.record()["complete"] = False
     assert output.record()["complete"]
+
+
+def test_an_array_declared_anew_is_read_anew(store):
+    output = store.output("x", "y")
+    with output.writing({}):
+        output.write_array("values", ROWS, rows=3)
+        np.testing.assert_array_equal(output.read_array("values"), ROWS)
+        output.write_array("values", ROWS[:5, :2].astype(np.int32), rows=2)
+        np.testing.assert_array_equal(output.read_array("values"), ROWS[:5, :2])
+        output.finish()
+    assert output.verify() is None
+
+
+def test_the_lock_takes_no_room_once_it_is_gone(store):
+    output = store.output("x", "y")
+    with output.writing({}):
+        output.finish()
+        locked = output.bytes_used()
+    assert 0 < output.bytes_used() < locked
 
 
 def test_resuming_writes_only_what_is_missing(store):
@@ -197,11 +216,16 @@ def test_resuming_writes_only_what_is_missing(store):
 
 
 def test_blocks_of_zeros_are_written_too(store):
+    zeros = np.zeros((5, 2), np.uint8)
     output = store.output("sample", "00")
     with output.writing({}):
-        output.write_array("zeros", np.zeros((5, 2), np.uint8), rows=2)
-        output.finish()
-    assert output.defect() is None
+        output.create("zeros", zeros.shape, zeros.dtype, rows=2)
+        output.write_block(0, zeros=zeros[:2])
+    again = store.output("sample", "00")
+    with again.writing({}):
+        again.write_array("zeros", zeros, rows=2)
+        again.finish()
+    assert again.defect() is None
 
 
 def test_one_writer_at_a_time(store):
