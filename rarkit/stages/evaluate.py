@@ -58,7 +58,7 @@ class EvaluateView(View):
     """What ``evaluate`` reads."""
 
     seed: int
-    settings: EvaluateSettings
+    evaluate: EvaluateSettings
     metrics: dict[str, int]
     """The version of each metric: with another metric, numbers are lacking in what was made before it."""
     tokenized: TokenizedView | None = None
@@ -93,13 +93,13 @@ class Evaluate(Stage[EvaluateView]):
             )
         return EvaluateView(
             seed=recipe.seed,
-            settings=recipe.evaluate,
+            evaluate=recipe.evaluate,
             metrics={metric.name: metric.version for metric in METRICS},
             tokenized=tokenized,
         )
 
     def run(self, work: Work[EvaluateView]) -> None:
-        settings, output = work.view.settings, work.output
+        settings, output = work.view.evaluate, work.output
         samples, reference = work.inputs["sample"], work.inputs["reference"]
         extractor = settings.features.build(read_state(reference), work.device)
         layout = samples.layout("images")

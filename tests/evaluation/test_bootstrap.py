@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rarkit.evaluation import bootstrap, frechet_distance
+from rarkit.evaluation.bootstrap import bootstrap
+from rarkit.evaluation.frechet import frechet_distance
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_theory_says():

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.errors import UserError
-from rarkit.evaluation import neighbours, precision_recall
+from rarkit.evaluation import precision_recall as module
+from rarkit.evaluation.precision_recall import precision_recall
 
 SETS = st.tuples(st.integers(6, 25), st.integers(6, 25), st.integers(1, 5), st.integers(1, 5), st.integers(0, 999))
 
@@ -30,17 +31,15 @@ def plain(real, fake, k):
 
 
 @given(SETS, st.sampled_from([1, 30, 10**6]))
-@settings(deadline=None)
 def test_the_definition_in_any_chunks(sizes, chunk):
     real, fake, k = sets(sizes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "DISTANCES_AT_ONCE", chunk)
-        found = precision_recall(real, fake, k)
-    assert (found.precision, found.recall) == pytest.approx(plain(real, fake, k))
+        patch.setattr(module, "DISTANCES_AT_ONCE", chunk)
+        overlap = precision_recall(real, fake, k)
+    assert (overlap.precision, overlap.recall) == pytest.approx(plain(real, fake, k))
 
 
 @given(SETS)
-@settings(deadline=None)
 def test_changing_sides_changes_precision_into_recall(sizes):
     real, fake, k = sets(sizes)
     there, back = precision_recall(real, fake, k), precision_recall(fake, real, k)
@@ -48,11 +47,10 @@ def test_changing_sides_changes_precision_into_recall(sizes):
 
 
 @given(SETS)
-@settings(deadline=None)
 def test_more_neighbours_cover_more(sizes):
     real, fake, _ = sets(sizes)
-    found = [precision_recall(real, fake, k) for k in range(1, 6)]
-    assert all(a.precision <= b.precision and a.recall <= b.recall for a, b in pairwise(found))
+    overlaps = [precision_recall(real, fake, k) for k in range(1, 6)]
+    assert all(a.precision <= b.precision and a.recall <= b.recall for a, b in pairwise(overlaps))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])

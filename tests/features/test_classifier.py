@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_alone():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_images_of_any_size_can_be_learned(height, width, channels):
     reader = noise(height, width, channels)
     seen = SMALL.build(SMALL.fit(reader, 0), "cpu")(torch.from_numpy(reader.read().images_NHWC))
@@ -90,7 +90,7 @@ def test_images_of_any_size_can_be_learned(height, width, channels):
 
 
 @given(st.lists(st.integers(0, 299), min_size=1, max_size=300))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_row_depends_on_its_image_alone(rows):
     reader = noise(8, 8, 1, count=300)
     model = SMALL.build(STATE, "cpu")
@@ -110,7 +110,6 @@ def test_images_without_contrast_do_no_harm():
 
 
 @given(st.integers(0, 2), st.integers(1, 5), st.integers(1, 5), st.data())
-@settings(deadline=None)
 def test_a_shift_moves_the_image_and_repeats_its_edge(most, height, width, data):
     moved = np.array(data.draw(st.lists(st.tuples(*[st.integers(0, 2 * most)] * 2), min_size=1, max_size=4)))
     images = np.random.default_rng(0).normal(size=(len(moved), 2, height, width)).astype(np.float32)

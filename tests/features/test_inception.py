@@ -14,15 +14,15 @@ from torch.nn import functional
 
 from rarkit import load_recipe, plan, run
 from rarkit.errors import DatasetError, GridError, WeightsError
-from rarkit.evaluation import frechet_distance
+from rarkit.evaluation.frechet import frechet_distance
 from rarkit.features._inception_network import InceptionNetwork, resized
 from rarkit.features.inception import Inception
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.images import ImageInfo
 from rarkit.models.rar.checkpoints import save_rar
 from rarkit.models.rar.rar import RAR
+from rarkit.recipe.experiment import resolve
 from rarkit.recipe.rehearsal import rehearsal
-from rarkit.stages.train import rar_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ def slowly_resized(x, side):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_images_are_resized_as_tensorflow_1_does(height, width, side):
     x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(side)) * 255
     torch.testing.assert_close(resized(x, side), slowly_resized(x.double(), side).float(), rtol=0, atol=2e-3)
@@ -170,9 +170,9 @@ def test_images_are_resized_as_tensorflow_1_does(height, width, side):
 def test_every_layer_is_where_the_graph_has_it(network):
     x = torch.from_numpy(images(2)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
-        found, expected = network(x), Account(network)(x)
-    assert [tuple(part.shape) for part in found] == [(2, 2048), (2, 17 * 17 * 7), (2, 1008)]
-    for part, other in zip(found, expected, strict=True):
+        seen, expected = network(x), Account(network)(x)
+    assert [tuple(part.shape) for part in seen] == [(2, 2048), (2, 17 * 17 * 7), (2, 1008)]
+    for part, other in zip(seen, expected, strict=True):
         assert other.std() > 1e-3
         assert (part - other).abs().max() <= 1e-4 * other.abs().max()
 
@@ -190,18 +190,21 @@ def test_the_file_loads_with_or_without_what_only_training_uses(network, release
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda state: state.pop("Mixed_6c.branch7x7_2.conv.weight"), "lacks Mixed_6c.branch7x7_2.conv.weight"),
-        (lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}), "has what the network does not have: AuxLogits.fc.bias"),
+        (
+            lambda state: state.update({"AuxLogits.fc.bias": torch.zeros(3)}),
+            "has what the network does not have: AuxLogits.fc.bias",
+        ),
         (lambda state: state.update({"fc.bias": torch.zeros(1000)}), r"fc.bias is \(1000,\), not \(1008,\)"),
     ],
 )
-def test_a_file_of_another_network_is_refused(network, tmp_path, spoil, said):
+def test_a_file_of_another_network_is_refused(network, tmp_path, spoil, message):
     state = dict(network.state_dict())
     spoil(state)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         Inception(weights=str(tmp_path / "other.pth")).build({}, "cpu")
     assert "Is it pt_inception-2015-12-05-6726825d.pth?" in str(caught.value)
 
@@ -236,7 +239,7 @@ def test_what_is_missing_is_all_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"arr_0": None}, "has no array arr_0"),
         ({"arr_0": np.zeros((3, 4, 4, 1), np.uint8)}, "must be uint8 images"),
@@ -244,10 +247,10 @@ def test_what_is_missing_is_all_named(tmp_path):
         ({"mu_s": np.full(2023, np.nan)}, r"mu_s and sigma_s are no mean"),
     ],
 )
-def test_a_broken_reference_batch_is_refused(network, tmp_path, changes, said):
+def test_a_broken_reference_batch_is_refused(network, tmp_path, changes, message):
     write_reference(tmp_path / "batch.npz", images(3), network, **changes)
     batch = ReferenceBatch(str(tmp_path / "batch.npz"))
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         list(batch.batches(2)), batch.statistics()
 
 
@@ -279,7 +282,7 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     features = Inception(weights=str(released_file), reference=str(reference))
     checkpoint = str(tmp_path / "small.safetensors")
     recipe = small.model_copy(update={"dataset": absent})
-    save_rar(RAR(rar_config(recipe)), checkpoint)
+    save_rar(RAR(resolve(recipe).config), checkpoint)
     recipe = recipe.model_copy(
         update={
             "model": small.model.model_copy(update={"weights": checkpoint}),
@@ -289,16 +292,16 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     planned = plan(recipe, str(tmp_path / "store"))
     assert {stage.name: stage.action for stage in planned.stages} == dict.fromkeys(["sample", "reference", "evaluate"], "run")
     done = run(recipe, store=str(tmp_path / "store"), device="cpu", runs=str(tmp_path / "runs"), quiet=True)
-    found = {metric["name"]: metric["value"] for metric in done.metrics}
-    assert set(found) == {"fid", "sfid", "inception_score", "precision", "recall"}
+    values = {metric["name"]: metric["value"] for metric in done.metrics}
+    assert set(values) == {"fid", "sfid", "inception_score", "precision", "recall"}
     samples = done.plan.outputs()["sample"].read_array("images")
     with torch.inference_mode():
         seen, spatial, logits = network(torch.from_numpy(samples).permute(0, 3, 1, 2).float())
-    assert found["fid"] == pytest.approx(frechet_distance(real, seen.numpy()), rel=1e-3)
-    assert found["sfid"] == pytest.approx(frechet_distance(real_spatial, spatial.numpy()), rel=1e-3)
+    assert values["fid"] == pytest.approx(frechet_distance(real, seen.numpy()), rel=1e-3)
+    assert values["sfid"] == pytest.approx(frechet_distance(real_spatial, spatial.numpy()), rel=1e-3)
     chances = torch.softmax(logits.double(), 1)
     divergence = (chances * (chances.log() - chances.mean(0).log())).sum(1).mean()
-    assert found["inception_score"] == pytest.approx(float(divergence.exp()), rel=1e-4)
+    assert values["inception_score"] == pytest.approx(float(divergence.exp()), rel=1e-4)
     with np.load(done.folder / "samples.npz") as arrays:
         assert arrays["arr_0"].shape == (len(samples), 64, 64, 3)
     assert "fid" in (done.folder / "report.html").read_text()

@@ -1,0 +1,181 @@
+"""All metrics on sets of arrays: which numbers there are, with which intervals and yardsticks, and where they do not apply."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rarkit.evaluation.bits_per_token import frequency_bits
+from rarkit.evaluation.bootstrap import bootstrap
+from rarkit.evaluation.class_agreement import agreement
+from rarkit.evaluation.diversity import diversity
+from rarkit.evaluation.frechet import frechet_between, gaussian, gaussian_of
+from rarkit.evaluation.inception_score import inception_score, taking_turns
+from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
+from rarkit.evaluation.metrics import METRICS
+from rarkit.evaluation.precision_recall import precision_recall
+from rarkit.evaluation.record import MetricRecord
+from rarkit.features.classifier import Classifier
+from rarkit.features.inception import Inception
+from rarkit.randomness import derived_seed
+
+CODES = 8
+
+
+def image_set(seed, count=30, labelled=True):
+    random = np.random.default_rng(seed)
+    arrays = {"features": random.normal(size=(count, 5)), "logits": random.normal(size=(count, 3))}
+    arrays = {name: values.astype(np.float32) for name, values in arrays.items()}
+    return arrays | ({"labels": np.arange(count) % 3} if labelled else {})
+
+
+def token_set(seed):
+    return TokenSet(np.random.default_rng(seed).integers(0, CODES, (20, 4)), np.zeros(20, np.int64))
+
+
+def nats_per_token(tokens):
+    return tokens.tokens_NL.mean(1) + 0.5
+
+
+TOKENIZED = TokenizedData(
+    train=token_set(1),
+    held_out=token_set(2),
+    held_out_split="test",
+    codebook_size=CODES,
+    originals_NHWC=np.zeros((3, 4, 4, 1), np.uint8),
+    reconstructions_NHWC=np.array([0, 1, 2], np.uint8).repeat(16).reshape(3, 4, 4, 1),
+    nats_per_token=nats_per_token,
+)
+EVALUATION = Evaluation(
+    samples=image_set(0, 20),
+    real=image_set(1, 40),
+    yardsticks={"real test images": image_set(2, 20), "uniform tokens": image_set(3, 20)},
+    extractor=Classifier(),
+    tokenized=TOKENIZED,
+    seed=7,
+    resamplings=4,
+)
+
+
+def measured(evaluation=EVALUATION):
+    return {record.name: record for metric in METRICS for record in metric.measure(evaluation)}
+
+
+def test_the_numbers_and_their_order():
+    assert list(measured()) == [
+        "frechet_distance",
+        "class_agreement",
+        "diversity",
+        "precision",
+        "recall",
+        "bits_per_token",
+        "reconstruction_psnr",
+        "reconstruction_ssim",
+        "codebook_use",
+    ]
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_records_survive_json():
+    for record in measured().values():
+        assert MetricRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+        assert record.explanation.endswith(".")
+
+
+def test_yardsticks_are_measured_as_the_samples_are():
+    swapped = replace(EVALUATION, samples=EVALUATION.yardsticks["uniform tokens"], yardsticks={"samples": EVALUATION.samples})
+    for name, record in measured().items():
+        if "uniform tokens" in record.yardsticks and name != "bits_per_token":
+            other = measured(swapped)[name]
+            assert other.value == record.yardsticks["uniform tokens"]
+            assert other.yardsticks == {"samples": record.value}
+
+
+def test_each_number_is_that_of_its_mathematics():
+    samples, real, records = EVALUATION.samples, EVALUATION.real, measured()
+    assert records["frechet_distance"].value == frechet_between(gaussian(real["features"]), gaussian(samples["features"]))
+    assert records["class_agreement"].value == agreement(samples["logits"], samples["labels"])
+    assert records["diversity"].value == diversity(real["features"], real["labels"], samples["features"], samples["labels"])
+    overlap = precision_recall(real["features"], samples["features"], 3)
+    assert (records["precision"].value, records["recall"].value) == (overlap.precision, overlap.recall)
+    assert records["codebook_use"].value == len(np.unique(TOKENIZED.held_out.tokens_NL)) / CODES
+    assert records["reconstruction_psnr"].value == pytest.approx((20 * math.log10(255) + 20 * math.log10(255 / 2)) / 2)
+    bits = records["bits_per_token"]
+    assert bits.value == pytest.approx(nats_per_token(TOKENIZED.held_out).mean() / math.log(2))
+    assert bits.yardsticks == {
+        "training images": pytest.approx(nats_per_token(TOKENIZED.train).mean() / math.log(2)),
+        "token frequencies": frequency_bits(TOKENIZED.train.tokens_NL, TOKENIZED.held_out.tokens_NL, CODES),
+        "uniform tokens": 3.0,
+    }
+
+
+def test_intervals_are_bootstrapped_unless_switched_off():
+    samples = EVALUATION.samples
+    record = measured()["class_agreement"]
+    expected = bootstrap(agreement, (samples["logits"], samples["labels"]), seed=derived_seed(7, "bootstrap"), resamplings=4)
+    assert (record.low, record.high) == expected
+    assert {name for name, one in measured().items() if one.low is not None} == {
+        "frechet_distance",
+        "class_agreement",
+        "diversity",
+        "bits_per_token",
+    }
+    assert all(one.low is one.high is None for one in measured(replace(EVALUATION, resamplings=0)).values())
+
+
+def test_without_yardsticks_samples_alone_are_measured():
+    records = measured(replace(EVALUATION, yardsticks={}, tokenized=None))
+    assert list(records) == ["frechet_distance", "class_agreement", "diversity", "precision", "recall"]
+    assert all(record.yardsticks == {} for record in records.values())
+
+
+def test_another_datasets_classes_are_scored_in_turns():
+    records = measured(replace(EVALUATION, extractor=Inception(weights=None)))
+    assert "class_agreement" not in records
+    logits, labels = EVALUATION.samples["logits"], EVALUATION.samples["labels"]
+    assert records["inception_score"].value == inception_score(logits[taking_turns(labels)])
+
+
+def test_statistics_of_a_reference_batch_stand_for_its_images():
+    mean, covariance = np.ones(5), np.diag([1.0, 2, 3, 4, 5])
+    batch = {**image_set(1, labelled=False), "features_mean": mean, "features_covariance": covariance}
+    records = measured(replace(EVALUATION, real=batch))
+    assert "diversity" not in records
+    own = gaussian(EVALUATION.samples["features"])
+    assert records["frechet_distance"].value == frechet_between(gaussian_of(mean, covariance), own)
+
+
+def test_spatial_features_have_a_distance_of_their_own():
+    def with_spatial(images):
+        return images | {"spatial": images["features"][:, :2] * 3}
+
+    evaluation = replace(
+        EVALUATION,
+        samples=with_spatial(EVALUATION.samples),
+        real=with_spatial(EVALUATION.real),
+        yardsticks={name: with_spatial(images) for name, images in EVALUATION.yardsticks.items()},
+    )
+    assert list(measured(evaluation))[:2] == ["frechet_distance", "spatial_frechet_distance"]
+
+
+def test_what_does_not_apply_is_left_out():
+    few = replace(EVALUATION, samples=image_set(0, 3))
+    assert not {"diversity", "precision", "recall"} & set(measured(few))
+    exact = replace(TOKENIZED, reconstructions_NHWC=TOKENIZED.originals_NHWC)
+    records = measured(replace(EVALUATION, tokenized=exact))
+    assert "reconstruction_psnr" not in records
+    assert records["reconstruction_ssim"].value == 1
+
+
+def test_a_dataset_without_held_out_images_says_so():
+    records = measured(replace(EVALUATION, tokenized=replace(TOKENIZED, held_out_split="train")))
+    assert "this dataset has no held-out split" in records["bits_per_token"].explanation
+
+
+def test_token_frequencies_follow_laplaces_rule():
+    train, held_out = np.array([[0, 0, 1]]), np.array([[0, 2]])
+    assert frequency_bits(train, held_out, 3) == pytest.approx(-(math.log2(3 / 6) + math.log2(1 / 6)) / 2)
