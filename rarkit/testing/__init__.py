@@ -13,6 +13,7 @@ from rarkit.testing.array_reader import ArrayReader, random_images
 from rarkit.testing.attention_backend_suite import AttentionBackendSuite
 from rarkit.testing.dataset_suite import DatasetSuite
 from rarkit.testing.feature_extractor_suite import FeatureExtractorSuite
+from rarkit.testing.model_family_suite import ModelFamilySuite
 from rarkit.testing.permutation_schedule_suite import PermutationScheduleSuite
 from rarkit.testing.scan_order_suite import ScanOrderSuite
 from rarkit.testing.strategies import grids, images, orders
@@ -25,6 +26,7 @@ __all__ = [
     "AttentionBackendSuite",
     "DatasetSuite",
     "FeatureExtractorSuite",
+    "ModelFamilySuite",
     "ArrayReader",
     "random_images",
     "grids",

@@ -21,6 +21,7 @@ from rarkit.testing import (
     AttentionBackendSuite,
     DatasetSuite,
     FeatureExtractorSuite,
+    ModelFamilySuite,
     PermutationScheduleSuite,
     ScanOrderSuite,
     TokenizerSuite,
@@ -46,6 +47,7 @@ from tests.testing.wrong_light_parts import (
     Shared,
     TooMuch,
 )
+from tests.testing.wrong_model_family import Bent
 
 
 class TestAttention(AttentionBackendSuite):
@@ -81,6 +83,10 @@ class TestFeatureExtractors(FeatureExtractorSuite):
         return GREY
 
 
+class TestModelFamilies(ModelFamilySuite):
+    parts = (Bent(), Bent(attention_dropout=0.3, class_dropout=0.0))
+
+
 WRONG = [
     (ScanOrderSuite, "test_it_can_be_named_in_a_recipe", Nameless(name="another")),
     (ScanOrderSuite, "test_settings_are_frozen_and_unknown_ones_refused", Lenient()),
@@ -109,6 +115,9 @@ WRONG = [
     (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="unscaled")),
     (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="refusing")),
     (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="denying")),
+    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="unseeded")),
+    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="together")),
+    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="layerless")),
     (DatasetSuite, "test_images_are_what_info_says", Noise(fault="labels")),
     (DatasetSuite, "test_blocks_have_the_size_asked_for", Noise(fault="blocks")),
     (DatasetSuite, "test_rows_stay_where_they_are", Noise(fault="order")),
@@ -121,6 +130,29 @@ WRONG = [
     (FeatureExtractorSuite, "test_an_image_does_not_depend_on_its_batch", Flat(fault="logits")),
     (FeatureExtractorSuite, "test_only_inception_is_called_fid", Flat(fault="fid")),
     (FeatureExtractorSuite, "test_what_it_learns_is_a_function_of_data_and_seed", Flat(fault="fit")),
+    (ModelFamilySuite, "test_its_sizes_are_those_of_the_images", Bent(fault="count")),
+    (ModelFamilySuite, "test_a_new_model_is_a_function_of_its_seed", Bent(fault="seedless")),
+    (ModelFamilySuite, "test_a_new_model_is_a_function_of_its_seed", Bent(fault="global")),
+    (ModelFamilySuite, "test_it_says_what_it_expects_at_every_step", Bent(fault="shape")),
+    (ModelFamilySuite, "test_it_sees_the_tokens_before_a_step_and_no_others", Bent(fault="peeking")),
+    (ModelFamilySuite, "test_it_sees_the_tokens_before_a_step_and_no_others", Bent(fault="blind")),
+    (ModelFamilySuite, "test_a_sample_does_not_depend_on_its_batch", Bent(fault="batch")),
+    (ModelFamilySuite, "test_the_class_matters_unless_it_is_dropped", Bent(fault="classless")),
+    (ModelFamilySuite, "test_the_class_matters_unless_it_is_dropped", Bent(fault="undropped")),
+    (ModelFamilySuite, "test_checkpointing_gives_the_same_gradients", Bent(fault="detached")),
+    (ModelFamilySuite, "test_dropout_acts_in_training_alone", Bent(fault="always")),
+    (ModelFamilySuite, "test_dropout_acts_in_training_alone", Bent(fault="never")),
+    (ModelFamilySuite, "test_masks_of_attention_weights_come_from_the_samples_seeds", Bent(fault="unseeded")),
+    (ModelFamilySuite, "test_it_decodes_what_forward_computes", Bent(fault="stale")),
+    (ModelFamilySuite, "test_it_decodes_what_forward_computes", Bent(fault="unguided")),
+    (ModelFamilySuite, "test_restored_and_loaded_models_are_the_same", Bent(fault="restored")),
+    (ModelFamilySuite, "test_restored_and_loaded_models_are_the_same", Bent(fault="training")),
+    (ModelFamilySuite, "test_weights_that_do_not_fit_are_refused", Bent(fault="lenient")),
+    (ModelFamilySuite, "test_merging_positions_keeps_the_logits_or_is_refused", Bent(fault="merged")),
+    (ModelFamilySuite, "test_its_costs_grow_with_the_work", Bent(fault="flat")),
+    (ModelFamilySuite, "test_it_is_sampled_in_what_it_says", Bent(fault="silent")),
+    (ModelFamilySuite, "test_it_takes_its_own_schedule", Bent(fault="schedule")),
+    (ModelFamilySuite, "test_it_can_be_rehearsed", Bent(fault="rehearsed")),
 ]
 
 
@@ -144,13 +176,13 @@ def test_a_suite_without_parts_fails():
 
 def test_every_test_of_every_suite_has_a_part_that_fails_it():
     suites = [getattr(rarkit.testing, name) for name in rarkit.testing.__all__ if name.endswith("Suite")]
-    assert len(suites) == 6
+    assert len(suites) == 7
     # By function: what suites inherit counts once.
     tests = {getattr(suite, name) for suite in suites for name in dir(suite) if name.startswith("test_")}
     assert tests == {getattr(suite, test) for suite, test, _ in WRONG}
 
 
-@pytest.mark.parametrize("part", [Levels, Wrong, Noise, Flat])
+@pytest.mark.parametrize("part", [Levels, Wrong, Noise, Flat, Bent])
 def test_every_fault_is_tried(part):
     faults = set(get_args(part.model_fields["fault"].annotation)) - {"none"}
     assert faults == {wrong.fault for _, _, wrong in WRONG if isinstance(wrong, part)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -76,8 +76,12 @@ class Wrong(AttentionBackend):
     """Softmax attention with a fault."""
 
     name: Literal["wrong"] = "wrong"
-    fault: Literal["none", "scale", "detached", "peeking", "undropped", "unscaled", "refusing", "denying"] = "none"
+    fault: Literal[
+        "none", "scale", "detached", "peeking", "undropped", "unscaled", "refusing", "denying", "unseeded", "together", "layerless"
+    ] = "none"
     """What is wrong."""
+
+    has_seeded_dropout: ClassVar[bool] = True
 
     @property
     def has_dropout(self):
@@ -86,20 +90,30 @@ class Wrong(AttentionBackend):
     def build(self):
         return self._attend
 
-    def _attend(self, q, k, v, *, causal, dropout=0.0):
+    def _attend(self, q, k, v, *, causal, dropout=None):
         import torch
 
-        if dropout and self.fault == "refusing":
+        if dropout is not None and self.fault == "refusing":
             raise CapabilityError("wrong has no dropout")
         scores = q @ k.transpose(-1, -2) / (1.0 if self.fault == "scale" else math.sqrt(q.shape[-1]))
         if causal and self.fault != "peeking":
             scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -math.inf)
         weights = scores.softmax(-1)
-        if dropout and self.fault == "unscaled":
-            weights = weights * (torch.rand_like(weights) >= dropout)
-        elif self.fault != "undropped":
-            weights = torch.nn.functional.dropout(weights, dropout)
+        if dropout is not None and self.fault != "undropped":
+            kept = self._kept(weights, dropout)
+            weights = weights * kept / (1 if self.fault == "unscaled" else 1 - dropout.probability)
         return (weights.detach() if self.fault == "detached" else weights) @ v
+
+    def _kept(self, weights, dropout):
+        import torch
+
+        if self.fault == "unseeded":
+            return torch.rand_like(weights) >= dropout.probability
+        layer = 0 if self.fault == "layerless" else dropout.layer
+        shared = len(dropout.seeds_B) if self.fault == "together" else 0
+        generators = [torch.Generator().manual_seed(7919 * layer + shared + seed) for seed in dropout.seeds_B.tolist()]
+        drawn = [torch.rand(weights.shape[1:], generator=generator) for generator in generators]
+        return torch.stack(drawn) >= dropout.probability
 
 
 @final
