@@ -27,8 +27,6 @@ class BitsPerToken(Metric):
             return []
         bits_N = _bits(data, data.held_out)
         low, high = evaluation.interval(_mean, (bits_N,))
-        is_test = data.held_out_split == "test"
-        held_out = "held-out images" if is_test else "training images (this dataset has no held-out split)"
         return [
             MetricRecord(
                 "bits_per_token",
@@ -37,7 +35,7 @@ class BitsPerToken(Metric):
                 high,
                 unit="bits",
                 better="lower",
-                explanation=f"Negative log-likelihood of the tokens of {held_out} along the scan order.",
+                explanation=f"Negative log-likelihood of the tokens of {data.held_out_name} along the scan order.",
                 yardsticks={
                     "training images": _mean(_bits(data, data.train)),
                     "token frequencies": frequency_bits(data.train.tokens_NL, data.held_out.tokens_NL, data.codebook_size),

@@ -24,7 +24,7 @@ class CodebookUse(Metric):
         if data is None:
             return []
         share = codebook_use(data.held_out.tokens_NL, data.codebook_size).share
-        return [MetricRecord("codebook_use", share, explanation="Share of the codebook that held-out images use.")]
+        return [MetricRecord("codebook_use", share, explanation=f"Share of the codebook that {data.held_out_name} use.")]
 
 
 @final

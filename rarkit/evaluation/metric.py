@@ -55,6 +55,11 @@ class TokenizedData:
     nats_per_token: Callable[[TokenSet], NDArray[np.float64]]
     """The model's cross-entropy along the scan order, the mean over each image's tokens: (N,). The first call loads the model."""
 
+    @property
+    def held_out_name(self) -> str:
+        """For explanations: which images ``held_out`` are."""
+        return "held-out images" if self.held_out_split == "test" else "training images (this dataset has no held-out split)"
+
 
 @final
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Reconstruction(Metric):
         if data is None:
             return []
         images = data.originals_NHWC, data.reconstructions_NHWC
-        about = f"Tokenizer alone, over {len(data.originals_NHWC)} held-out images"
+        about = f"Tokenizer alone, over {len(data.originals_NHWC)} {data.held_out_name}"
         similarity = MetricRecord(
             "reconstruction_ssim", float(ssim(*images).mean()), better="higher", explanation=f"{about}: structural similarity."
         )

@@ -173,7 +173,9 @@ def test_what_does_not_apply_is_left_out():
 
 def test_a_dataset_without_held_out_images_says_so():
     records = measured(replace(EVALUATION, tokenized=replace(TOKENIZED, held_out_split="train")))
-    assert "this dataset has no held-out split" in records["bits_per_token"].explanation
+    for name in ("bits_per_token", "reconstruction_ssim", "codebook_use"):
+        assert "this dataset has no held-out split" in records[name].explanation
+        assert "held-out images" not in records[name].explanation
 
 
 def test_token_frequencies_follow_laplaces_rule():
