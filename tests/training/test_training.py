@@ -11,16 +11,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rarkit.attention.plain import Plain
 from rarkit.errors import RarkitError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.likelihood import nats_per_image
-from rarkit.training.loop import Trainer, TrainingPlan, as_columns
+from rarkit.training.loop import Trainer, as_columns
 from rarkit.training.optimizer import learning_rate, make_optimizer, takes_decay
+from rarkit.training.settings import TrainSettings
 
 SCHEDULES = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())
 SMALL = RARConfig(hidden_size=16, depth=2, num_heads=2, mlp_hidden_size=32, seq_len=6, codebook_size=8, num_classes=3)
+LINEAR = Linear()
 
 
 class InMemory:
@@ -36,28 +39,31 @@ class InMemory:
         return self.values[indices]
 
 
-def trainer(**changes):
-    generator = np.random.default_rng(0)
-    plan = {
-        "seed": 3,
+def settings(**changes):
+    defaults = {
         "steps": 8,
         "batch_size": 4,
-        "micro_batch_size": 4,
         "learning_rate": 1e-2,
         "end_learning_rate": 1e-4,
         "warmup_steps": 2,
-        "betas": (0.9, 0.96),
-        "weight_decay": 0.03,
-        "gradient_clip": 1.0,
         "precision": "float32",
-        "compile": False,
-        "activation_checkpointing": False,
-        "scan_order_L": np.arange(6),
-        "schedule": Linear(),
-        **changes,
     }
+    return TrainSettings(**(defaults | changes))
+
+
+def trainer(*, config=SMALL, attention=None, schedule=LINEAR, **changes):
+    generator = np.random.default_rng(0)
     tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
-    return Trainer(RAR(SMALL, seed=1), InMemory(tokens), InMemory(labels), TrainingPlan(**plan), "cpu")
+    return Trainer(
+        RAR(config, attention, seed=1),
+        InMemory(tokens),
+        InMemory(labels),
+        settings(**changes),
+        seed=3,
+        scan_order_L=np.arange(6),
+        schedule=schedule,
+        device="cpu",
+    )
 
 
 def weights(of):
@@ -82,11 +88,14 @@ def test_labels_are_dropped_as_often_as_asked():
 
 def test_learning_rate_is_the_released_one():
     about = SCHEDULES["learning_rate"]
+    released = settings(
+        learning_rate=about["base_lr"],
+        end_learning_rate=about["end_lr"],
+        warmup_steps=about["warmup_steps"],
+        steps=about["total_steps"],
+    )
     for step, rate in about["values"]:
-        found = learning_rate(
-            step, base=about["base_lr"], end=about["end_lr"], warmup=about["warmup_steps"], total=about["total_steps"]
-        )
-        assert found == pytest.approx(rate, rel=1e-9, abs=1e-15)
+        assert learning_rate(step, released) == pytest.approx(rate, rel=1e-9, abs=1e-15)
 
 
 def test_weight_decay_groups_are_the_released_ones():
@@ -95,7 +104,7 @@ def test_weight_decay_groups_are_the_released_ones():
     others = {name for name, _ in model.named_parameters()} - decayed
     assert decayed == set(SCHEDULES["weight_decay"]["decay"])
     assert others == set(SCHEDULES["weight_decay"]["no_decay"])
-    optimizer = make_optimizer(model, betas=(0.9, 0.96), weight_decay=0.03)
+    optimizer = make_optimizer(model, settings(weight_decay=0.03))
     sizes = [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
     assert sizes == [(len(decayed), 0.03), (len(others), 0.0)]
 
@@ -123,14 +132,12 @@ def test_training_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
-def test_ways_to_save_memory_give_the_same_gradients(changes):
-    config = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0})
-    one, other = trainer(), trainer(**changes)
+@pytest.mark.parametrize(("attention_dropout", "attention"), [(0.0, None), (0.3, Plain().build())], ids=["none", "seeded"])
+def test_ways_to_save_memory_give_the_same_gradients(changes, attention_dropout, attention):
+    """With attention dropout too, where masks are drawn from seeds; modules' own dropout draws for a whole micro-batch at once."""
+    config = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": attention_dropout})
+    one, other = (trainer(config=config, attention=attention, **ways) for ways in ({}, changes))
     for each in (one, other):
-        each.model.config = config
-        for module in each.model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         each.step = 2
         each.advance()
     for name, weight in weights(one).items():
@@ -177,5 +184,5 @@ def test_likelihood_sums_to_one_over_all_images():
 def test_bfloat16_without_instructions_for_it_is_told(monkeypatch, recwarn, lacks, precision):
     monkeypatch.setattr("rarkit.training.loop.lacks_bfloat16", lambda device: lacks)
     trainer(precision=precision)
-    said = [str(warning.message) for warning in recwarn if "Set train.precision = 'float32'" in str(warning.message)]
-    assert len(said) == (lacks and precision == "bfloat16")
+    warnings = [warning for warning in recwarn if "Set train.precision = 'float32'" in str(warning.message)]
+    assert len(warnings) == (lacks and precision == "bfloat16")
