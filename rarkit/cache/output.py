@@ -260,7 +260,8 @@ class StageOutput:
         return data
 
     def verify(self, on_block: Callable[[], None] = lambda: None) -> str | None:
-        """Like ``defect``, but reads every chunk and file and compares its checksum."""
+        """Like ``defect``, but reads all that is in the store now, every chunk and file, and compares its checksum."""
+        self.refresh()
         if (reason := self.defect()) is not None:
             return reason
         record = self.record()

@@ -120,6 +120,8 @@ def test_a_flipped_bit_is_seen_by_verify(store):
     assert "chunk 0 of array 'tokens'" in output.verify()
     with pytest.raises(IncompleteError, match="checksum"):
         output.read_array("tokens")
+    output.filesystem.rm_file(chunk(output, 1))
+    assert output.verify() == "chunk 1 of array 'tokens' is missing"
 
 
 def test_a_damaged_record_is_seen(store):
