@@ -55,8 +55,8 @@ def test_a_whole_output_reads_back(store):
     np.testing.assert_array_equal(output.read_array("tokens"), ROWS)
     np.testing.assert_array_equal(output.read_array("tokens", 2, 5), ROWS[2:5])
     assert output.read_file("note.json") == b"{}"
-    assert [found.fingerprint for found in store.outputs()] == ["f00d"]
-    assert [found.fingerprint for found in store.outputs("tokenize")] == ["f00d"]
+    assert [listed.fingerprint for listed in store.outputs()] == ["f00d"]
+    assert [listed.fingerprint for listed in store.outputs("tokenize")] == ["f00d"]
     assert list(store.outputs("train")) == []
 
 
