@@ -16,8 +16,8 @@ TESTS = Path(__file__).parent
 PARITY = TESTS / "data/parity"
 FILES = sorted(path.name for path in PARITY.iterdir() if path.name != "README.md")
 READERS: dict[str, set[str]] = {
-    **{f"{preset}.manifest.json": {"models/test_rar.py"} for preset in PRESETS},
-    "rar_small.safetensors": {"models/small.py"},
+    **{f"{preset}.manifest.json": {"models/rar/test_rar.py"} for preset in PRESETS},
+    "rar_small.safetensors": {"models/rar/small.py"},
     "maskgit_vqgan_small.safetensors": {"tokenizers/test_maskgit_vqgan.py"},
     "maskgit_vqgan_f16.manifest.json": {"tokenizers/test_maskgit_vqgan.py"},
     "schedules.json": {
@@ -49,7 +49,7 @@ def test_every_file_is_read(name):
 def test_every_reader_has_its_file():
     assert set(FILES) == set(READERS)
     all_presets = '@pytest.mark.parametrize("preset", sorted(PRESETS))\ndef test_presets_have_the_released_tensors('
-    assert all_presets in (TESTS / "models/test_rar.py").read_text()
+    assert all_presets in (TESTS / "models/rar/test_rar.py").read_text()
 
 
 def names_in(name):
