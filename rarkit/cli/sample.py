@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rarkit.cli.options import AsJson, print_json
+from rarkit.cli.options import AsJson, Overrides, print_json
 
 if TYPE_CHECKING:
     from rarkit.inference.drawing import Drawing
@@ -35,6 +35,7 @@ def sample(
     device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes CUDA where there is any.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or, on a CPU, int8.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images drawn at a time.")] = None,
+    overrides: Overrides = None,
     output: Annotated[str, typer.Option("--output", "-o", help=".png: a grid; .npz: arrays; else a folder.")] = "samples.png",
     gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also a .gif of the images, token by token.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
@@ -43,7 +44,13 @@ def sample(
     """Draw images of some classes, from a run or a released checkpoint."""
     from rarkit.files.writable import check_writable
     from rarkit.inference.sample import sample as draw
+    from rarkit.recipe.load import override
 
+    settings: dict[str, Any] = {}
+    for assignment in overrides or ():
+        override(settings, assignment)
+    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
+    settings |= {name: value for name, value in named.items() if value is not None}
     check_writable(output)
     if gif is not None:
         check_writable(gif, (".gif",), folder=False)
@@ -54,16 +61,12 @@ def sample(
         seed=seed,
         preset=preset,
         tokenizer=tokenizer,
-        temperature=temperature,
         guidance_scale=guidance_scale,
         guidance_power=guidance_power,
-        top_k=top_k,
-        top_p=top_p,
         scan_order=scan_order,
-        precision=precision,
-        batch_size=batch_size,
         device=device,
         quiet=quiet,
+        **settings,
     )
     written = [*drawing.save(output), *(drawing.animate(gif) if gif is not None else [])]
     if as_json:

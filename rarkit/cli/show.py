@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import FORMAT
 from rarkit.cache.store import Store
 from rarkit.cli.estimate import estimate_as_json, print_estimate
 from rarkit.cli.units import size
@@ -193,12 +194,13 @@ def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
 
 
 def output_as_json(output: StageOutput) -> dict[str, Any]:
-    """One output for scripts."""
-    record = output.record()
+    """One output for scripts; ``state`` says what it is, and what is not known of it is None."""
+    state, record = _state(output)
     return {
         "stage": output.stage,
         "fingerprint": output.fingerprint,
         "complete": bool(record.get("complete")),
+        "state": state,
         "recipe": record.get("recipe_name"),
         "finished": record.get("finished"),
         "bytes": output.bytes_used(),
@@ -206,22 +208,37 @@ def output_as_json(output: StageOutput) -> dict[str, Any]:
     }
 
 
-def print_outputs(found: list[StageOutput]) -> None:
+def _state(output: StageOutput) -> tuple[str, dict[str, Any]]:
+    """What ``rarkit cache ls`` calls an output, and its record where this rarkit can read it."""
+    try:
+        written = output.format or FORMAT
+    except IncompleteError:
+        return "damaged", {}
+    if written > FORMAT:
+        return "of a newer rarkit", {}
+    record = output.record()
+    state = "complete" if record.get("complete") else "unfinished"
+    return (f"{state}, of an older rarkit" if written < FORMAT else state), record
+
+
+def print_outputs(outputs: list[StageOutput]) -> None:
     """The outputs in a table."""
     table = _table("stage", "fingerprint", "recipe", "state", "size", "finished")
-    for output in found:
+    for output in outputs:
         row = output_as_json(output)
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"])) if row["finished"] else ""
-        state = "complete" if row["complete"] else "unfinished"
-        table.add_row(row["stage"], row["fingerprint"], row["recipe"] or "", state, size(row["bytes"]), when)
+        table.add_row(row["stage"], row["fingerprint"], row["recipe"] or "", row["state"], size(row["bytes"]), when)
     console = _console()
-    console.print(table if found else "The store is empty.")
+    console.print(table if outputs else "The store is empty.")
 
 
 def verified(output: StageOutput) -> str | None:
     """What is wrong with an output, every byte read; None if nothing is."""
+    state, record = _state(output)
+    if state == "of a newer rarkit":
+        return "a newer rarkit wrote it, and this one cannot read it: update rarkit"
     try:
-        blocks = sum(output.layout(name).blocks for name in output.record().get("arrays", {}))
+        blocks = sum(output.layout(name).blocks for name in record.get("arrays", {}))
         with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
             return output.verify(advance)
     except IncompleteError as error:

@@ -40,7 +40,7 @@ class Inception(FeatureExtractor):
     """The published ``pt_inception-2015-12-05-6726825d.pth``; null for random weights, in rehearsals, and then nothing is FID."""
     reference: Annotated[Location | None, NotInFingerprint()] = None
     """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images where left out."""
-    network_batch: Annotated[PositiveInt, NotInFingerprint()] = 32
+    network_batch: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 32
     """Images that go through the network at a time; bounds memory."""
 
     knows_classes: ClassVar[bool] = False

@@ -186,8 +186,9 @@ def _state(output: StageOutput, forced: bool) -> tuple[Action, str]:
 
 def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
     """What is different from the last output of this stage that the same recipe made."""
-    records = [output.record() for output in store.outputs(stage.name) if (output.format or FORMAT) <= FORMAT]
-    same = [record for record in records if record.get("complete") and record.get("recipe_name") == recipe.recipe_name]
+    same = [
+        record for record in store.records(stage.name) if record.get("complete") and record.get("recipe_name") == recipe.recipe_name
+    ]
     if not same:
         return "not in the store yet"
     last = max(same, key=lambda record: float(record["finished"]))

@@ -19,7 +19,9 @@ class NotInFingerprint:
     """Marks a field that changes how a result is computed but not what it is: ``Annotated[int, NotInFingerprint()]``."""
 
     tolerance: float = 0.0
-    """How far numbers may move, relative to the largest of their array; 0: not a bit. Tests hold each field to its mark."""
+    """How far numbers may move, relative to the largest of their array (of all weights, for a weight); 0: not a bit.
+
+    Tests hold each field to its mark."""
 
 
 @final
@@ -70,7 +72,7 @@ class Settings(BaseModel, ABC):
         """All that decides the result, as plain JSON data.
 
         Left out are fields marked ``NotInFingerprint`` and fields at their default: a setting that is added later leaves the
-        fingerprints of what was made before it as they are. Names of parts are always in.
+        fingerprints of what was made before it as they are. Parts are always in, with their names and versions.
         """
         identity: dict[str, Any] = {}
         if isinstance(self, Component):
@@ -78,9 +80,10 @@ class Settings(BaseModel, ABC):
         for name, field in type(self).model_fields.items():
             if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
                 continue
-            value = _plain(getattr(self, name))
-            if _is_literal_constant(field) or not _same(value, _default(field)):
-                identity[name] = value
+            value = getattr(self, name)
+            plain = _plain(value)
+            if isinstance(value, Component) or _is_literal_constant(field) or not _same(plain, _default(field)):
+                identity[name] = plain
         content = self.content()
         if content is not None:
             identity["content"] = content

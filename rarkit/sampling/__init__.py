@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rarkit.sampling.guidance import Interval as Interval
     from rarkit.sampling.guidance import Linear as Linear
     from rarkit.sampling.guidance import PowerCosine as PowerCosine
-    from rarkit.sampling.sample_noise import noise as noise
     from rarkit.sampling.plain import PlainDecoder as PlainDecoder
+    from rarkit.sampling.sample_noise import noise as noise
     from rarkit.sampling.settings import Choice as Choice
     from rarkit.sampling.settings import TokenChoice as TokenChoice
 

@@ -207,7 +207,7 @@ def test_what_goes_with_a_checkpoint(rarkit, released, finished, tmp_path):
     whole = ("--preset", "rar_b", "--tokenizer", tokenizer)
     mistakes = [
         ((weights, "--tokenizer", tokenizer), "give --preset, one of rar_b, rar_l, rar_xl, rar_xxl"),
-        ((weights, "--preset", "rar_xb", "--tokenizer", tokenizer), "Did you mean 'rar_b'?"),
+        ((weights, "--preset", "rar_xb", "--tokenizer", tokenizer), "did you mean 'rar_b'?"),
         ((weights, "--preset", "rar_b"), "give --tokenizer, the released maskgit-vqgan-imagenet-f16-256.bin"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "does not fit the model"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "It fits preset 'rar_b'."),
@@ -291,7 +291,7 @@ def test_a_run_without_its_model(rarkit, finished, tmp_path):
     receipt["store"] = str(tmp_path / "empty")
     (tmp_path / "receipt.json").write_text(json.dumps(receipt))
     code, _, err = rarkit("sample", tmp_path, *QUIET)
-    assert (code, "Make it again with --force" in err) == (2, True), err
+    assert (code, "make it again with --force" in err) == (2, True), err
 
 
 def test_what_is_there_is_replaced(rarkit, finished, tmp_path):

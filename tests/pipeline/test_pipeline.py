@@ -14,8 +14,8 @@ from PIL import Image
 from rarkit import load_recipe, plan, run
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, IncompleteError, RecipeError
-from rarkit.pipeline.preflight import check_ready
 from rarkit.pipeline.plan import STAGE_NAMES
+from rarkit.pipeline.preflight import check_ready
 from rarkit.pipeline.run import carry_out
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rarkit import load_recipe, registry
+from rarkit import load_recipe, parts
 from rarkit.errors import RecipeError
 from rarkit.recipe.text import json_schema, to_toml
 from rarkit.scan_orders.spiral import Spiral
@@ -168,7 +168,7 @@ def test_recipes_come_from_any_url(write):
 
 def test_the_schema_accepts_every_shipped_recipe_and_refuses_nonsense():
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json_schema(registry())
+    schema = json_schema(parts())
     jsonschema.Draft202012Validator.check_schema(schema)
     json.dumps(schema)
     recipes = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))

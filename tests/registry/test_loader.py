@@ -13,7 +13,7 @@ import pytest
 from rarkit import ScanOrder, hookimpl
 from rarkit.errors import PluginError, UnknownPartError
 from rarkit.registry import loader
-from rarkit.registry.registry import KINDS
+from rarkit.registry.kinds import KINDS
 
 
 class Reversed(ScanOrder):

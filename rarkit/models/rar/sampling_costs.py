@@ -46,11 +46,14 @@ def sampling_bytes(
     # Norms that are not adaptive have one row for all classes and entries.
     classes = min(batch, config.num_classes) + guided if config.conditioning == "adaln" else 1
     at_once = entries_at_once(config, classes, element)
-    step = rows * (6 * width + 8 * width + 2 * config.mlp_hidden_size) * computed
+    step = rows * (8 * width + 2 * config.mlp_hidden_size) * computed
+    if not compiled:
+        # A block's modulations for each row; compiled kernels read them where they are.
+        step += rows * 6 * width * computed
     cached = 2 * rows * entries * width
-    if float8_cache and not compiled:
+    if (float8_cache or computed != element) and not compiled:
         # Widened block by block; on a CPU, some rows at a time.
-        step += min(cached, max(WIDENED_BYTES // element, cached // rows)) * element if on_cpu else cached * element
+        step += min(cached, max(WIDENED_BYTES // computed, cached // rows) if on_cpu else cached) * computed
     filling = at_once * classes * 8 * width * computed if config.conditioning == "adaln" else 0
     if compiled:
         # An entry's modulations widened; a layer's weights in panels.

@@ -27,7 +27,11 @@ def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> in
     """FLOPs of one optimizer step: forward, twice that backward, and the blocks once more where they are recomputed."""
     head = 2 * config.seq_len * (_modulation_weights(config, 2) + config.hidden_size * config.codebook_size)
     forward = forward_flops(config)
-    return batch_size * (3 * forward + (forward - head if checkpointing else 0))
+    again = forward - head
+    if config.conditioning == "prefix" and config.dropout == 0:
+        # PyTorch computes again up to what the backward pass needs: not the last product, with neither gate nor mask behind it.
+        again -= 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
+    return batch_size * (3 * forward + (again if checkpointing else 0))
 
 
 def training_bytes(
@@ -57,7 +61,7 @@ def training_bytes(
         gradients=4 * count,
         optimizer=8 * count,
         casts=2 * _matrix_weights(config) if low else 0,
-        activations=blocks + 2 * inputs + entries * _head_bytes(config, low),
+        activations=blocks + entries * _head_bytes(config, low),
     )
 
 
@@ -75,10 +79,10 @@ def _block_bytes(config: RARConfig, low: bool) -> int:
     """What a block keeps of one entry."""
     width, hidden, dropped = config.hidden_size, config.mlp_hidden_size, int(config.dropout > 0)
     size = 2 if low else 4
-    # Of each of the two branches: the norm's input and output, 1 + scale, the modulated, what the gate meets, and dropout's mask.
     adaptive = config.conditioning == "adaln"
-    # Without modulation: the norm's input and output, autocast's copy of the output, and dropout's mask.
-    branches = 2 * width * ((4 + 4 + size + size + size if adaptive else 4 + 4 + (size if low else 0)) + dropped)
+    # Of each of the two branches: the norm's input and output, 1 + scale, the modulated, what the gate meets, and dropout's mask.
+    # Without modulation: the norm's input, its output as the projection reads it, and dropout's mask.
+    branches = 2 * width * ((4 + 4 + size + size + size if adaptive else 4 + size) + dropped)
     # q, k, v as they come; q and k normed; what was read. Autocast norms float32 copies, and casts the result back.
     attention = width * (3 * size + 2 * size + size + (2 * 4 if low else 0))
     # Means and deviations of the norms, those of q and k for each head, and the logarithms of attention's sums.
@@ -92,5 +96,6 @@ def _block_bytes(config: RARConfig, low: bool) -> int:
 def _head_bytes(config: RARConfig, low: bool) -> int:
     """What the final norm, the head and the loss hold of one entry as the backward pass begins."""
     size = 2 if low else 4
-    norm = config.hidden_size * (4 + 4 + 3 * size)
+    # The last block's output; then the norm's part as in a block, and the conditioning.
+    norm = config.hidden_size * (4 + (4 + 4 + 4 + 3 * size if config.conditioning == "adaln" else size))
     return norm + loss_bytes(config.codebook_size, size)
