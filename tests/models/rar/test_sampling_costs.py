@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
-from rarkit.models.rar.sampling_costs import (
-    MODEL_DTYPES,
-    TABLE_BYTES,
-    WIDENED_BYTES,
-    sampling_bytes,
-    sampling_flops,
-    sampling_traffic,
-)
-from rarkit.sampling import CachedDecoder, Constant, Interval, generate, prepare
+from rarkit.models.rar.sampling_costs import TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.sampling import Constant, Interval, generate
+from rarkit.sampling.precision import MODEL_DTYPES
+from tests.models.measured import peak
 from tests.models.rar.decoding.kernels import needs_kernels
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
 WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
 """With all its classes in one batch, tables of all entries would be larger than they may grow."""
+PREFIX = {"target_aware": False, "conditioning": "prefix"}
 
 
 def tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
@@ -53,16 +46,20 @@ CASES = [
     (SMALL, [0, 1, 2, 3], True, "bfloat16"),
     (SMALL, [0, 1, 2], False, "float32"),
     (WIDE, range(1000), True, "bfloat16"),
+    (SMALL.model_copy(update=PREFIX), [0, 1, 2, 3], True, "float32"),
+    (SMALL.model_copy(update=PREFIX), [0, 1, 2, 3], True, "bfloat16"),
 ]
 
 
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
-@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide"])
+@pytest.mark.parametrize(
+    ("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide", "prefix", "prefix-bfloat16"]
+)
 @torch.inference_mode()
 def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype, compiled):
     model = RAR(config).to(getattr(torch, dtype)).eval()
     labels_B, order_L = torch.tensor([*labels]), torch.arange(config.seq_len)
-    decoder = CachedDecoder(prepare(model, compiled=compiled), labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
+    decoder = model.prepare(compiled=compiled).decoder(labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
     # One step fills the tables.
     decoder.logits(0, None)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -81,22 +78,22 @@ PEAKS = [
     (SMALL, [0, 1, 2, 3], True, "int8"),
     (WIDE, range(64), True, "float32"),
     (WIDE, range(64), True, "bfloat16"),
+    (SMALL.model_copy(update=PREFIX), [0, 1, 2, 3], True, "float32"),
+    (WIDE.model_copy(update=PREFIX), range(64), True, "float32"),
+    (WIDE.model_copy(update=PREFIX), range(64), False, "bfloat16"),
 ]
+PEAK_IDS = ["small", "unguided", "int8", "wide", "wide-bfloat16", "prefix", "prefix-wide", "prefix-bfloat16"]
 
 
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
-@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), PEAKS, ids=["small", "unguided", "int8", "wide", "wide-bfloat16"])
+@pytest.mark.parametrize(("config", "labels", "guided", "dtype"), PEAKS, ids=PEAK_IDS)
 @torch.inference_mode()
 def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compiled):
     """From a model that is laid out to a batch that is done, by the allocator's own account."""
     model = RAR(config).to(getattr(torch, MODEL_DTYPES[dtype])).eval()
-    ready = prepare(model, int8=dtype == "int8", compiled=compiled)
+    ready = model.prepare(int8=dtype == "int8", compiled=compiled)
     guidance = Constant(scale=2.0) if guided else Constant()
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        generate(ready, [*labels], order=torch.arange(config.seq_len), guidance=guidance)
-    changes = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    peak = max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
+    measured = peak(lambda: generate(ready, [*labels], order=torch.arange(config.seq_len), guidance=guidance))
     said = sampling_bytes(
         config,
         batch=len(labels),
@@ -104,23 +101,24 @@ def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compile
         dtype=dtype,
         on_cpu=True,
         compiled=compiled,
-        float32_rows=ready.rows_dtype == torch.float32,
+        float32_rows=ready.weights.rows_dtype == torch.float32,
     )
-    assert said.total - said.weights - said.laid_out == pytest.approx(peak, rel=0.1)
+    assert said.total - said.weights - said.laid_out == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize("config", [SMALL, SMALL.model_copy(update=PREFIX)], ids=["rar", "prefix"])
 @pytest.mark.parametrize(
     ("guidance", "guided_steps"),
     [(Constant(), 0), (Constant(scale=3.0), SMALL.seq_len), (Interval(scale=3.0, end=20 / 63), 20)],
     ids=["none", "all", "some"],
 )
-def test_flops_are_those_that_torch_counts(guidance, guided_steps):
+def test_flops_are_those_that_torch_counts(config, guidance, guided_steps):
     # In float64 the decoder's matrices are not laid out anew, and torch sees all products.
-    model = RAR(SMALL, Plain().build()).double().eval()
+    model = RAR(config, Plain().build()).double().eval()
     labels = [0, 1, 2, 2, 5]
     with FlopCounterMode(display=False) as counted:
         generate(model, labels, order=torch.arange(SMALL.seq_len), guidance=guidance)
-    said = sampling_flops(SMALL, batch=5, classes=4, guided_steps=guided_steps)
+    said = sampling_flops(config, batch=5, classes=4, guided_steps=guided_steps)
     assert said == pytest.approx(counted.get_total_flops(), rel=0.02)
 
 
@@ -145,4 +143,5 @@ def test_a_cpu_widens_a_narrow_cache_a_few_rows_at_a_time():
     # Keys and values of one block: 400 rows, 64 entries of 64 numbers.
     assert sampling_bytes(SMALL, **asked, float8_cache=True).workspace - step == 2 * 400 * 64 * 64 * 4 > WIDENED_BYTES
     assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True).workspace - step == WIDENED_BYTES
-    assert sampling_bytes(SMALL, **asked, float8_cache=True, on_cpu=True, compiled=True).workspace == step
+    compiled = [sampling_bytes(SMALL, **asked, float8_cache=narrow, on_cpu=True, compiled=True) for narrow in (False, True)]
+    assert compiled[0].workspace == compiled[1].workspace
