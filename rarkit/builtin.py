@@ -1,4 +1,4 @@
-"""The parts that come with rarkit, brought in through the same entry point and hooks as everybody else's."""
+"""The parts that come with rarkit, registered through the same entry point and hooks as any plugin's."""
 
 from __future__ import annotations
 

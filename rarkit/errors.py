@@ -1,6 +1,6 @@
-"""What rarkit raises. Every message names what was found, where, and the cure.
+"""The errors that rarkit raises. Every message says what was found, where, and the cure.
 
-``exit_code`` is what the command line ends with: 2 for a mistake in what was asked for, 1 for anything that went wrong on the way.
+``exit_code`` is the exit code of the command line: 2 for a mistake in the request, 1 for anything that failed along the way.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ from typing import ClassVar
 
 
 class RarkitWarning(UserWarning):
-    """Something a user ought to know, and nothing was lost by it."""
+    """Something that a user should know but that did no harm."""
 
 
 class RarkitError(Exception):
-    """The root of all errors that rarkit raises on purpose."""
+    """The base class of every error that rarkit raises on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UserError(RarkitError):
-    """What was asked for cannot be done as it was asked: the asker can mend it."""
+    """The request cannot be carried out as given; the user can fix it."""
 
     exit_code: ClassVar[int] = 2
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be read or does not say what a recipe must say."""
+    """A recipe that cannot be read, lacks a required setting or has an invalid one."""
 
 
 class UnknownPartError(UserError, KeyError):
-    """A name that no installed part has (a KeyError too: registries are mappings)."""
+    """No installed part has this name. Also a KeyError, since registries are mappings."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class PluginError(UserError):
-    """A plugin that failed to load, or two that claim one name."""
+    """A plugin that failed to load, or two plugins with a part of the same name."""
 
 
 class GridError(UserError):
-    """A grid or image size that the chosen part cannot serve."""
+    """A grid or image size that the chosen part does not support."""
 
 
 class CapabilityError(UserError):
@@ -49,7 +49,7 @@ class CapabilityError(UserError):
 
 
 class DatasetError(UserError):
-    """Data that is missing, unreadable or not what the dataset's layout promises."""
+    """Data that is missing, unreadable or not laid out as the dataset requires."""
 
 
 class WeightsError(UserError):
@@ -61,30 +61,30 @@ class StoreError(UserError):
 
 
 class IncompleteError(StoreError):
-    """A stage's output that is half-written or has lost chunks."""
+    """A stage output that is half-written or has lost chunks."""
 
 
 class RankError(RarkitError):
     """Another process of the same run failed, or the run was stopped from outside."""
 
     def __init__(self, message: str, *, told: bool) -> None:
-        """``told``: the first rank tells the user, so that this one need not."""
+        """``told``: the first rank reports the error to the user, so this one stays silent."""
         super().__init__(message)
         self.told = told
 
 
 class LockedError(StoreError):
-    """Somebody else is writing the same stage output."""
+    """Another process is writing the same stage output."""
 
 
 def closest(wanted: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """The known names that resemble the wanted one, the closest first; none where nothing is close."""
+    """Up to ``most`` known names that resemble ``wanted``, closest first; empty if none is close."""
     from difflib import get_close_matches
 
     return get_close_matches(wanted, list(known), n=most)
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: ``; did you mean 'spiral'?``, or a full stop where nothing is close."""
+    """The end of a sentence about an unknown name: ``; did you mean 'spiral'?``, or a full stop if no name is close."""
     close = closest(wanted, known)
     return f"; did you mean {close[0]!r}?" if close else "."

@@ -1,4 +1,4 @@
-"""The contract between those who have images (datasets) and those who look at them (tokenizers, feature extractors).
+"""The contract between what provides images (datasets) and what consumes them (tokenizers, feature extractors).
 
 Shape letters: N images, H and W height and width, C channels (1 or 3).
 """
@@ -46,15 +46,15 @@ class ImageBlock:
 
 
 class ImageReader(ABC):
-    """Images of one split in a fixed order: row i is the same image today and tomorrow."""
+    """Images of one split in a fixed order: row i is always the same image."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many images (views counted separately where a dataset makes several crops of one file)."""
+        """The number of images. If a dataset makes several crops of a file, each counts."""
 
     @abstractmethod
     def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
-        """Rows ``start`` to ``stop - 1`` in order, in blocks of ``rows`` (the last may be shorter).
+        """Yields rows ``start`` to ``stop - 1`` in order, in blocks of ``rows`` (the last may be shorter).
 
         Raises:
             DatasetError: an image cannot be read; the message names the file.
@@ -62,7 +62,7 @@ class ImageReader(ABC):
 
     @final
     def read(self, start: int = 0, stop: int | None = None) -> ImageBlock:
-        """Rows ``start`` to ``stop - 1`` in one block; for data that is known to be small."""
+        """Rows ``start`` to ``stop - 1`` in one block, for data known to be small. ``stop`` defaults to the end."""
         stop = len(self) if stop is None else stop
         assert start < stop <= len(self), (start, stop, len(self))
         blocks = list(self.blocks(start, stop, max(1, stop - start)))

@@ -1,4 +1,4 @@
-"""Public names that are imported on first use, so that importing a package loads only what is needed."""
+"""Public names that are imported on first use, so that importing a package stays fast."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and the sorted names for a package whose names live in other modules.
+    """``__getattr__``, ``__dir__`` and the sorted names of a package that re-exports names from other modules.
 
     Args:
         package: the package's ``__name__``.
-        homes: the names each module provides, by the module's dotted name.
+        homes: the names that each module provides, keyed by the module's dotted name.
     """
     home = {name: module for module, names in homes.items() for name in names}
 
@@ -21,7 +21,7 @@ def lazy_names(package: str, homes: Mapping[str, Iterable[str]]) -> tuple[Callab
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(home[name]), name)
-        # The next access finds it without coming here.
+        # Later accesses find the attribute without calling this function.
         setattr(sys.modules[package], name, value)
         return value
 

@@ -1,7 +1,7 @@
-"""Random numbers as a pure function of (seed, purpose, step, index): whoever asks, in whatever grouping, gets the same ones.
+"""Random numbers as a pure function of (seed, purpose, step, index): they do not depend on who draws them or on batching.
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written over NumPy arrays:
-NumPy's own Philox keeps one state and would need a Python loop over the rows of a batch.
+NumPy's own Philox holds a single state and would need a Python loop over the rows of a batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 
 
 def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tuple[NDArray[np.uint64], ...]:
-    """Four 32-bit words for each counter of four 32-bit words (all held in uint64 arrays that broadcast together)."""
+    """Maps counters of four 32-bit words to four random 32-bit words, all in uint64 arrays that broadcast together."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -37,14 +37,14 @@ def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: i
     """Uniform 64-bit integers.
 
     Args:
-        seed: any integer; its low 64 bits count.
-        purpose: keeps draws for different ends apart (``"permutation"``, ``"noise"``, …).
+        seed: any integer; only its low 64 bits are used.
+        purpose: separates independent streams (``"permutation"``, ``"noise"``, …).
         step: 0 ≤ step < 2³².
         indices: (B,) sample indices, 0 ≤ index < 2³².
-        count: how many numbers for each index.
+        count: numbers per index.
 
     Returns:
-        (B, count) uint64; row b depends on (seed, purpose, step, indices[b]) alone, and its first n numbers not on ``count``.
+        (B, count) uint64. Row b depends only on (seed, purpose, step, indices[b]); a larger ``count`` keeps its first numbers.
     """
     index_B1 = np.asarray(indices, dtype=np.uint64).reshape(-1, 1)
     block_1K = np.arange((count + 1) // 2, dtype=np.uint64).reshape(1, -1)
@@ -56,7 +56,7 @@ def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: i
 
 
 def uniforms(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1) with 53 bits: ``random_bits``, scaled. Returns (B, count) float64."""
+    """Uniform numbers in [0, 1) with 53 random bits: ``random_bits``, scaled. Returns (B, count) float64."""
     bits: NDArray[np.float64] = (random_bits(seed, purpose, step, indices, count) >> np.uint64(11)).astype(np.float64)
     return bits * 2.0**-53
 
