@@ -66,5 +66,5 @@ def plugins(session: nox.Session, plugin: str) -> None:
     source = ROOT / "plugins" / plugin
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(source))
     session.install(*map(str, wheels.glob("*.whl")), *BOUNDS)
-    session.run("python", "-c", "import rarkit; rarkit.registry(strict=True)")
+    session.run("python", "-c", "import rarkit; rarkit.parts(strict=True)")
     session.run("python", "-m", "pytest", str(source / "tests"), *session.posargs, env=ONE_THREAD)

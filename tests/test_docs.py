@@ -20,8 +20,8 @@ import rarkit
 import rarkit.testing
 from rarkit.cli import app
 from rarkit.recipe.schema import Recipe
-from rarkit.registry import hookspecs
 from rarkit.registry.component import Component, Settings
+from rarkit.registry.kinds import KINDS
 from tests.pages import blocks, commands, inline, missing, prose, script, shown_outputs, slug
 from tests.rules import PUBLIC_MODULES, ROOT, none
 
@@ -54,8 +54,8 @@ def misuse(arguments: list[str]) -> str | None:
 
 
 def generator() -> ModuleType:
-    """docs/generate_parts.py, imported."""
-    spec = importlib.util.spec_from_file_location("generate_parts", DOCS / "generate_parts.py")
+    """docs/generate.py, imported."""
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -148,8 +148,8 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def test_every_hook_is_documented() -> None:
-    hooks = [name for name in vars(hookspecs) if name.startswith("rarkit_")]
-    assert len(hooks) >= 6
+    hooks = [kind.hook for kind in KINDS.values()]
+    assert len(hooks) >= 7
     headings = re.findall(r"^### (.*)$", (DOCS / "plugins.md").read_text(), re.MULTILINE)
     none([hook for hook in hooks if hook not in headings], "give each a heading of the third level")
 
@@ -166,15 +166,19 @@ def _of_parts(value: type) -> bool:
     return issubclass(value, Settings) or value.__module__.endswith((".base", ".images"))
 
 
-def test_the_page_of_parts_is_up_to_date() -> None:
-    assert (DOCS / "parts.md").read_text() == generator().page(rarkit.registry()), "run python docs/generate_parts.py"
+def test_generated_pages_are_up_to_date() -> None:
+    pages = generator()
+    assert (DOCS / "parts.md").read_text() == pages.parts_page(rarkit.parts()), "run python docs/generate.py"
+    recipes = (DOCS / "recipes.md").read_text()
+    assert recipes == pages.recipes_page(recipes), "run python docs/generate.py"
+    assert [match[1] for match in pages.TABLE.finditer(recipes)] == list(pages.TABLES)
 
 
 def test_every_part_and_setting_is_documented() -> None:
     """Independent of the generator: a part it forgot would be missing from the page and from the comparison."""
     wanted = []
-    for kind in generator().TITLES:
-        registry = rarkit.registry().of_kind(kind)
+    for kind in KINDS:
+        registry = rarkit.parts().of_kind(kind)
         for name, part in registry.items():
             if registry.source(name).plugin == "builtin":
                 wanted += [f"### {name}", part.__name__, *(f"{key}" for key in part.model_fields)]
@@ -184,7 +188,7 @@ def test_every_part_and_setting_is_documented() -> None:
 
 def test_every_recipe_table_and_key_is_documented() -> None:
     tables = settings_tables(Recipe)
-    assert {"", "model", "train", "sample", "evaluate"} <= set(tables)
+    assert {"", "train", "sample", "evaluate"} <= set(tables)
     page = (DOCS / "recipes.md").read_text()
     shown = {*re.findall(r"`([^`\n]+)`", page), *re.findall(r"^\[+([\w.]+)\]+$", page, re.MULTILINE)}
     shown = {word.strip("[]") for word in shown}

@@ -8,6 +8,7 @@ from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rarkit.files.weights import checksum as checksum
+    from rarkit.models.base import ModelCosts as ModelCosts
     from rarkit.models.base import ModelFamily as ModelFamily
     from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.models.image_model import ImageModel as ImageModel
@@ -25,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rarkit.files.weights": ["checksum"],
-        "rarkit.models.base": ["ModelFamily"],
+        "rarkit.models.base": ["ModelCosts", "ModelFamily"],
         "rarkit.models.config": ["ModelConfig"],
         "rarkit.models.image_model": ["ImageModel"],
         "rarkit.models.llama_ar.checkpoints": ["load_llama_ar"],

@@ -14,7 +14,11 @@ from pydantic import ValidationError
 from scipy import stats
 
 import rarkit
-from rarkit.permutation_schedules import Constant, Cosine, Linear, Step, draw_orders
+from rarkit.permutation_schedules.constant import Constant
+from rarkit.permutation_schedules.cosine import Cosine
+from rarkit.permutation_schedules.draw import draw_orders
+from rarkit.permutation_schedules.linear import Linear
+from rarkit.permutation_schedules.step import Step
 from rarkit.testing import PermutationScheduleSuite, orders
 
 RELEASED = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())["random_ratio"]
@@ -30,7 +34,7 @@ class TestRising(PermutationScheduleSuite):
 
 
 def test_the_list_is_complete():
-    schedules = rarkit.registry().permutation_schedules
+    schedules = rarkit.parts().permutation_schedules
     ours = {name for name in schedules if schedules.source(name).distribution == "rarkit"}
     assert ours == {part.name for part in TestFalling.parts}
 

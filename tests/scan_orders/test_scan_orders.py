@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 import rarkit
 from rarkit import scan_orders
 from rarkit.errors import GridError
-from rarkit.scan_orders import Alternate, Raster, Spiral, Subsample, ZCurve, Zigzag
+from rarkit.scan_orders.alternate import Alternate
+from rarkit.scan_orders.raster import Raster
+from rarkit.scan_orders.spiral import Spiral
+from rarkit.scan_orders.subsample import Subsample
+from rarkit.scan_orders.z_curve import ZCurve
+from rarkit.scan_orders.zigzag import Zigzag
 from rarkit.testing import ScanOrderSuite, grids
 
 FIGURE_6 = json.loads((Path(__file__).parents[1] / "data/parity/scan_orders_16x16.json").read_text())["orders"]
@@ -34,11 +39,10 @@ class TestConformance(ScanOrderSuite):
 
 
 def test_the_list_is_complete():
-    orders = rarkit.registry().scan_orders
+    orders = rarkit.parts().scan_orders
     ours = {name for name in orders if orders.source(name).distribution == "rarkit"}
     assert ours == {part.name for part in TestConformance.parts}
     assert ours | {"base"} == {path.stem for path in Path(scan_orders.__path__[0]).glob("*.py")} - {"__init__"}
-    assert set(scan_orders.__all__) == {type(part).__name__ for part in TestConformance.parts} | {"ScanOrder"}
     assert FIGURE_6.keys() == PAPER.keys()
 
 

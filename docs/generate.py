@@ -1,43 +1,56 @@
-"""Writes docs/parts.md from the parts that come with rarkit: python docs/generate_parts.py"""
+"""Writes what documentation can be written from the code: docs/parts.md, and the tables of settings in docs/recipes.md.
+
+    python docs/generate.py
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import rarkit
-from rarkit.registry import hookspecs
+from rarkit.evaluation.settings import EvaluateSettings
+from rarkit.registry.kind import Kind
+from rarkit.registry.kinds import KINDS
+from rarkit.sampling.settings import SampleSettings
+from rarkit.training.settings import TrainSettings
 
-PAGE = Path(__file__).with_name("parts.md")
-TITLES = {
-    "datasets": "Datasets",
-    "tokenizers": "Tokenizers",
-    "scan_orders": "Scan orders",
-    "permutation_schedules": "Permutation schedules",
-    "attention_backends": "Attention backends",
-    "feature_extractors": "Feature extractors",
-}
+DOCS = Path(__file__).parent
+TABLES: dict[str, type[rarkit.Settings]] = {"train": TrainSettings, "sample": SampleSettings, "evaluate": EvaluateSettings}
+"""The tables of a recipe that name no part."""
+TABLE = re.compile(r"<!-- settings of \[(\w+)\] -->\n.*?<!-- end -->", re.DOTALL)
 INTRODUCTION = """\
 # Parts
 
-The parts that come with rarkit, by the recipe table that chooses them. This page is written by `docs/generate_parts.py` from the
-classes themselves. `rarkit plugins list` shows what is installed, parts of other plugins included; [plugins](plugins.md) tells
-how to write one.
+The parts that come with rarkit, by the recipe table that chooses them. `docs/generate.py` writes this page from the classes
+themselves. `rarkit plugins list` shows what is installed, parts of other plugins included; [plugins](plugins.md) explains how to
+write one.
 """
 
 
-def page(parts: rarkit.Parts) -> str:
-    """The whole page."""
-    return "\n".join([INTRODUCTION, *(line for kind in TITLES for line in family(kind, parts.of_kind(kind)))])
+def parts_page(parts: rarkit.Parts) -> str:
+    """docs/parts.md."""
+    return "\n".join([INTRODUCTION, *(line for kind in KINDS.values() for line in family(kind, parts.of_kind(kind.name)))])
 
 
-def family(kind: str, parts: rarkit.Registry[Any]) -> Iterator[str]:
-    """The section of one kind: what its hook says of it, and its built-in parts."""
-    yield f"## {TITLES[kind]}\n"
-    said = text(getattr(hookspecs, f"rarkit_{kind}")).removeprefix(f"{TITLES[kind]}: ")
-    yield f"{said[0].upper()}{said[1:]}\n"
+def recipes_page(page: str) -> str:
+    """docs/recipes.md with its tables of settings written anew, between their marks."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = "\n".join(settings(TABLES[match[1]])).rstrip()
+        return f"<!-- settings of [{match[1]}] -->\n{rows}\n<!-- end -->"
+
+    return TABLE.sub(table, page)
+
+
+def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
+    """The section of one kind, with its built-in parts."""
+    yield f"## {kind.title}\n"
+    default = f"; `{kind.default}` unless `name` is given" if kind.default else ""
+    yield f"{kind.about[0].upper()}{kind.about[1:]}. Chosen by `[{kind.table}] name = …`{default}.\n"
     for name, part in parts.items():
         if parts.source(name).plugin == "builtin":
             yield f"### {name}\n"
@@ -73,7 +86,7 @@ def value(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "anyOf" in field:
         options = [value(option, definitions) for option in field["anyOf"] if option.get("type") != "null"]
         return " or ".join(options)
-    if "$ref" in field:
+    if "$ref" in field or "oneOf" in field:
         return "a table"
     if "enum" in field or "const" in field:
         return ", ".join(f"`{toml(option)}`" for option in field.get("enum", [field.get("const")]))
@@ -83,17 +96,19 @@ def value(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     return " ".join([words.get(field.get("type", ""), "value"), ", ".join(limits)]).strip()
 
 
-def toml(found: Any) -> str:
+def toml(default: Any) -> str:
     """A default as a recipe would write it."""
-    if isinstance(found, bool):
-        return str(found).lower()
-    if isinstance(found, str):
-        return f'"{found}"'
-    if isinstance(found, list):
-        return f"[{', '.join(toml(item) for item in found)}]"
-    if isinstance(found, dict):
-        return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in found.items())} }}"
-    return str(found)
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, str):
+        return f'"{default}"'
+    if isinstance(default, list):
+        return f"[{', '.join(toml(item) for item in default)}]"
+    if isinstance(default, dict):
+        # Of a part with many settings its name is enough: its own section has the rest.
+        shown = default if len(default) <= 3 or "name" not in default else {"name": default["name"]}
+        return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in shown.items())} }}"
+    return str(default)
 
 
 def text(documented: object) -> str:
@@ -107,4 +122,5 @@ def cells(*columns: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(rarkit.parts()))
+    (DOCS / "parts.md").write_text(parts_page(rarkit.parts()))
+    (DOCS / "recipes.md").write_text(recipes_page((DOCS / "recipes.md").read_text()))
