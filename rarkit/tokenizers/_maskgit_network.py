@@ -113,7 +113,8 @@ class Quantizer(nn.Module):
 
     def __init__(self, codes: int, latent: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(codes, latent)
+        # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+        self.embedding = nn.Embedding(codes, latent, _weight=torch.empty(codes, latent))
 
     def nearest(self, latents_BZHW: Tensor) -> Tensor:
         """The code whose row is nearest to each latent in Euclidean distance: (B, H, W) int64. Needs one score for each code."""

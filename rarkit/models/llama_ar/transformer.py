@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -78,7 +79,10 @@ class Transformer(nn.Module):
 
     def __init__(self, config: LlamaARConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocabulary_size, config.hidden_size)
+        # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+        self.embed_tokens = nn.Embedding(
+            config.vocabulary_size, config.hidden_size, _weight=torch.empty(config.vocabulary_size, config.hidden_size)
+        )
         self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 

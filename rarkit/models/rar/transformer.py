@@ -44,7 +44,8 @@ class OrderedTransformer(ImageModel, ABC):
             if config.conditioning == "adaln":
                 self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-            self.embeddings = nn.Embedding(config.vocabulary_size, width)
+            # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+            self.embeddings = nn.Embedding(config.vocabulary_size, width, _weight=torch.empty(config.vocabulary_size, width))
             self.adaln_before_head = FinalNorm(config)
             self.lm_head = nn.Linear(width, config.codebook_size)
         if device.type != "meta":

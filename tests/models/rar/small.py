@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -38,6 +40,11 @@ def parity() -> Parity:
 
 def lively(config: RARConfig = TINY, seed: int = 0, *, scale: float = 0.2) -> RAR:
     """A model in which nothing is degenerate: a fresh one has AdaLN gates of zero, so its blocks do nothing."""
+    return copy.deepcopy(_lively(config, seed, scale))
+
+
+@cache
+def _lively(config: RARConfig, seed: int, scale: float) -> RAR:
     model = RAR(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import final
+from functools import cache
+from typing import cast, final
 
 import torch
 from torch import Tensor
@@ -15,11 +16,6 @@ from torch.nn import functional
 
 from rarkit.models.rar.decoding.steps import Read, cache_shape, narrowed
 from rarkit.models.rar.decoding.weights import DecodingWeights
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # PyTorch before 2.10
-    varlen_attn = None  # type: ignore[assignment]
 
 
 class FixedReads(ABC):
@@ -87,7 +83,8 @@ class FlashReads(FixedReads):
         filled_R = (entry_1 + 1).to(torch.int32).repeat(rows)
         query_starts = self.row_starts[: rows + 1]
         key_starts = query_starts * self.entries
-        attend: Callable[..., Tensor] = varlen_attn  # type: ignore[assignment]
+        attend = varlen_attention()
+        assert attend is not None
 
         def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
             keys_RSNK, values_RSNK = self.kv[layer, :, :rows]
@@ -104,13 +101,26 @@ def fixed_reads_for(weights: DecodingWeights) -> type[FixedReads]:
     model = weights.model
     dtype, device = model.cls_token.dtype, model.cls_token.device
     serves = (
-        varlen_attn is not None
-        and "seqused_k" in (varlen_attn.__kwdefaults__ or {})
-        and dtype in (torch.bfloat16, torch.float16)
+        dtype in (torch.bfloat16, torch.float16)
         and weights.cache_dtype == dtype
         and model.config.head_size % 8 == 0
         and device.type == "cuda"
         and torch.version.cuda is not None
         and torch.cuda.get_device_capability(device) >= (8, 0)
     )
-    return FlashReads if serves else MaskedReads
+    attend = varlen_attention() if serves else None
+    has_lengths = attend is not None and "seqused_k" in (attend.__kwdefaults__ or {})
+    return FlashReads if has_lengths else MaskedReads
+
+
+@cache
+def varlen_attention() -> Callable[..., Tensor] | None:
+    """PyTorch's flash kernel for sequences of different lengths; None before PyTorch 2.10.
+
+    Imported where a GPU wants it: with it comes torch's compiler, which takes seconds to load.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return cast(Callable[..., Tensor], varlen_attn)

@@ -107,7 +107,7 @@ def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labe
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
     monkeypatch.setattr(cached, "steps_for", lambda prepared: cuda_graphs.CapturedSteps)
     monkeypatch.setattr(cuda_graphs, "fixed_reads_for", lambda prepared: reads)
-    monkeypatch.setattr(cuda_attention, "varlen_attn", flash)
+    monkeypatch.setattr(cuda_attention, "varlen_attention", lambda: flash)
     monkeypatch.setattr(cuda_graphs, "BUCKET", bucket)
     monkeypatch.setattr(sampling_costs, "TABLE_BYTES", budget)
     prepared = lively().prepare()
