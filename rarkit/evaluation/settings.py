@@ -13,15 +13,15 @@ from rarkit.registry.component import NotInFingerprint, Settings
 
 
 class EvaluateSettings(Settings, ABC):
-    """``[evaluate]``: in which features samples are compared with real images."""
+    """``[evaluate]``: how samples are compared with real images."""
 
     features: SerializeAsAny[FeatureExtractor] = Classifier()
-    """The feature extractor; a table with ``name``."""
+    """Feature extractor; a table with ``name``."""
     yardsticks: bool = True
-    """Whether held-out images, reconstructions and uniform tokens are measured too, and the model's bits per token on them.
+    """Measure held-out images, reconstructions and uniform tokens too, and the model's bits per token.
 
-    They need the dataset's images; without, and with an extractor that brings its own reference, no data is needed."""
+    Yardsticks need the dataset's images. Without them, an extractor with its own reference needs no data."""
     bootstrap: Annotated[int, Field(ge=0)] = 100
-    """Resamplings behind each interval (5 % to 95 %); 0 for none."""
+    """Bootstrap resamplings for each interval (5 % to 95 %); 0 for no intervals."""
     batch_size: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 256
-    """Images that go through the feature extractor at a time."""
+    """Images per forward pass of the feature extractor."""

@@ -1,6 +1,6 @@
-"""A recipe resolved once: what plan and stages read.
+"""The experiment: a recipe resolved once, read by the plan and the stages.
 
-Shape letters: L tokens of an image, M samples.
+Shape letters: L tokens per image.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.schema import Recipe
 
 Grid = tuple[int, int]
-"""Height and width of an image's grid of tokens."""
+"""Height and width of an image's token grid."""
 
 
 @final
 @dataclass(frozen=True)
 class Experiment:
-    """What a recipe comes to: the data's shape and classes, the grid, the model's sizes."""
+    """A resolved recipe: image shape and classes, token grid, model configuration, permutation schedule."""
 
     recipe: Recipe
     images: ImageInfo
@@ -35,7 +35,7 @@ class Experiment:
     codebook_size: int
     config: ModelConfig
     schedule: PermutationSchedule
-    """The recipe's, or its model family's own."""
+    """The recipe's schedule, or the default of its model family."""
 
     @cached_property
     def order_L(self) -> NDArray[np.int64]:
@@ -44,7 +44,7 @@ class Experiment:
 
     @property
     def costs(self) -> ModelCosts:
-        """What the model takes."""
+        """Memory and FLOPs of training and sampling the model."""
         return self.recipe.model.costs(self.config)
 
     @property
@@ -54,19 +54,23 @@ class Experiment:
 
     @property
     def held_out_split(self) -> Split:
-        """The test images, or the training images of a dataset that has no others."""
+        """``"test"``, or ``"train"`` if the dataset has no test split."""
         return "test" if "test" in self.splits else "train"
 
     @cached_property
     def sample_classes(self) -> tuple[int, ...]:
-        """The labels of the classes to sample; empty where the recipe does not sample."""
+        """Labels of the classes to sample; empty if the recipe does not sample."""
         sample = self.recipe.sample
         if sample is None:
             return ()
         return tuple(range(self.images.num_classes)) if sample.classes is None else sample.classes
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
-        """The same resolution of a recipe that differs in nothing that decides it (other sampling settings, another scan order)."""
+        """This experiment with another recipe, which may differ only in scan order and sampling settings.
+
+        Raises:
+            GridError: the scan order does not support the grid.
+        """
         recipe.scan_order.check_grid(*self.grid)
         return replace(self, recipe=recipe)
 
@@ -76,12 +80,12 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
 
     Args:
         recipe: a valid recipe.
-        images: size and classes of its images, where they are known without the data; the dataset is asked where None.
+        images: size and classes of the images, if already known; None asks the dataset.
 
     Raises:
-        DatasetError: size and classes of the images cannot be known without the data.
-        GridError: tokenizer and images, or scan order and grid, do not go together.
-        RecipeError: samples of a class that the dataset does not have.
+        DatasetError: size and classes of the images cannot be determined without the data.
+        GridError: the tokenizer does not support the images, or the scan order the grid.
+        RecipeError: ``sample.classes`` names a class that the dataset does not have.
     """
     images = recipe.dataset.info() if images is None else images
     grid = recipe.tokenizer.grid(images)

@@ -1,4 +1,4 @@
-"""Reads recipes: TOML, ``extends``, overrides, and errors that say where and what instead."""
+"""Loads recipes: TOML, ``extends``, overrides, and errors that give file, line and allowed values."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from rarkit.registry.kinds import TABLES, Parts
 from rarkit.registry.loader import parts as installed_parts
 
 OPTION = "--set"
-"""How messages name a setting that came from no file."""
+"""How messages refer to a setting given on the command line."""
 
 
 def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: bool = False) -> Recipe:
     """Reads, merges and validates a recipe.
 
     Args:
-        path: a TOML file, or any fsspec URL of one.
-        overrides: ``"train.steps=100"``: a dotted path and a TOML value (a bare word counts as a string).
-        strict_plugins: refuse to go on where any installed plugin is broken, needed or not.
+        path: path or fsspec URL of a TOML file.
+        overrides: assignments such as ``"train.steps=100"``: a dotted path and a TOML value (a bare word is a string).
+        strict_plugins: fail if any installed plugin is broken, even one that the recipe does not use.
 
     Raises:
-        RecipeError: the file is missing, is not TOML, or says something that cannot be; every mistake is listed with its place.
-        PluginError: two plugins claim one name, or (``strict_plugins``) one is broken.
+        RecipeError: the file is missing, not TOML, or invalid; every mistake is listed with file and line.
+        PluginError: two plugins register the same name, or (with ``strict_plugins``) a plugin is broken.
     """
     path = str(path)
     tables, texts = _read(path, ())
@@ -42,11 +42,16 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, strict_plugins: boo
         table, _, key = assignment.partition("=")[0].strip().rpartition(".")
         texts = {f"{OPTION} {assignment}": f"[{table}]\n{key} ="} | texts
     recipe = parse_recipe(tables, installed_parts(strict=strict_plugins), path, texts)
-    return recipe.named(PurePosixPath(path).stem, shlex.join(["rarkit", "run", path, *(f"--set={one}" for one in overrides)]))
+    command = shlex.join(["rarkit", "run", path, *(f"--set={assignment}" for assignment in overrides)])
+    return recipe.named(PurePosixPath(path).stem, command)
 
 
 def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:
-    """Validates a recipe given as nested dictionaries; the arguments behind ``parts`` serve the messages alone."""
+    """Validates a recipe given as nested dictionaries; ``path`` and ``texts`` (file contents by path) are used in messages only.
+
+    Raises:
+        RecipeError: the tables are not a valid recipe; every mistake is listed.
+    """
     tables = with_default_names(dict(tables))
     problems = _unknown_parts(tables, parts)
     try:
@@ -67,9 +72,9 @@ def _model(parts: Parts) -> type[Recipe]:
 
 
 def _read(path: str, came_from: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tables of a file and of all it extends, and the files' texts by path, the nearest first."""
+    """The merged tables of a file and of those it extends, and the texts of these files by path, the file itself first."""
     if path in came_from:
-        raise RecipeError(f"recipes extend each other in a circle: {' → '.join([*came_from, path])}")
+        raise RecipeError(f"circular extends: {' → '.join([*came_from, path])}. Remove one of them.")
     text = _text(path, came_from)
     try:
         tables = tomllib.loads(text)
@@ -88,24 +93,24 @@ def _read(path: str, came_from: tuple[str, ...]) -> tuple[dict[str, Any], dict[s
 
 
 def _text(path: str, came_from: tuple[str, ...]) -> str:
-    wanted_by = f" ({came_from[-1]} extends it)" if came_from else ""
+    extended_by = f" (extended by {came_from[-1]})" if came_from else ""
     try:
         with fsspec.open(path, "rb") as file:
             return bytes(file.read()).decode("utf-8")
     except FileNotFoundError:
-        beside = _beside(path)
-        hint = f" Did you mean {beside}?" if beside else ""
-        raise RecipeError(f"there is no recipe {path}{wanted_by}.{hint}") from None
+        similar = _similar_recipe(path)
+        hint = f" Did you mean {similar}?" if similar else ""
+        raise RecipeError(f"there is no recipe {path}{extended_by}.{hint}") from None
     except IsADirectoryError:
-        raise RecipeError(f"{path}{wanted_by} is a folder: name one of the recipes in it, {path.rstrip('/')}/….toml") from None
+        raise RecipeError(f"{path}{extended_by} is a folder. Name a recipe in it: {path.rstrip('/')}/….toml.") from None
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8 text ({error}): is it a recipe?") from None
+        raise RecipeError(f"{path} is not UTF-8 text ({error}). Is it a recipe?") from None
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"recipe {path}{wanted_by} cannot be read: {error}") from error
+        raise RecipeError(f"cannot read recipe {path}{extended_by}: {error}") from error
 
 
-def _beside(path: str) -> str | None:
-    """A recipe in the same folder with a name like this."""
+def _similar_recipe(path: str) -> str | None:
+    """A recipe in the same folder with a similar name."""
     filesystem, plain = fsspec.core.url_to_fs(path)
     names: list[str] = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
     close = closest(plain, names)
@@ -113,7 +118,7 @@ def _beside(path: str) -> str | None:
 
 
 def _place(value: Any, folder: str) -> Any:
-    """The same tables, with strings that remember the folder they were written in."""
+    """The same tables, in which every string carries the folder of its file."""
     if isinstance(value, str):
         return Placed(value, folder)
     if isinstance(value, list):
@@ -124,7 +129,7 @@ def _place(value: Any, folder: str) -> Any:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``base``, table by table; a table that names another part takes the place of the base's."""
+    """``base`` updated with ``over``, recursively; a table that names another part replaces the base's table."""
     merged = dict(base)
     for key, value in over.items():
         old = base.get(key)
@@ -134,26 +139,26 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def override(tables: dict[str, Any], assignment: str) -> None:
-    """Sets one value in nested tables: ``table.key=value``, the value in TOML (a bare word counts as a string).
+    """Sets one value in nested tables: ``table.key=value``, with a TOML value (a bare word is a string).
 
     Raises:
-        RecipeError: it is not of that form, or the path runs through something that is no table.
+        RecipeError: the assignment does not have this form, or its path leads through a value that is not a table.
     """
-    path, equals, said = assignment.partition("=")
+    path, equals, text = assignment.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", key) for key in keys):
         raise RecipeError(f"--set {assignment!r}: expected table.key=value, as in --set train.steps=100")
     try:
-        value = tomllib.loads(f"value = {said}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = said.strip()
+        value = text.strip()
     table = tables
     for key in keys[:-1]:
         below = table.setdefault(key, {})
         if not isinstance(below, dict):
             raise RecipeError(f"--set {assignment!r}: {key!r} is {below!r}, not a table")
         table = below
-    # Another part has other settings: those of the part that was named before would only be refused.
+    # Another part has other settings, and would refuse those of the part it replaces.
     if keys[-1] == "name" and ".".join(keys[:-1]) in TABLES and table.get("name") != value:
         table.clear()
     table[keys[-1]] = value
@@ -163,7 +168,7 @@ def override(tables: dict[str, Any], assignment: str) -> None:
 
 
 def _unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
-    """A message for each part table that names nothing that is installed, by dotted path."""
+    """A message for each table that names no installed part, by dotted path."""
     problems = {}
     for path, kind in TABLES.items():
         table = _at(tables, path.split("."))
@@ -171,7 +176,7 @@ def _unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
             registry_of_kind = parts.of_kind(kind.name)
             part_name = table.get("name")
             if part_name is None:
-                problems[f"{path}.name"] = f"missing: say which one. Installed: {', '.join(registry_of_kind)}."
+                problems[f"{path}.name"] = f"missing. Choose one of: {', '.join(registry_of_kind)}."
             elif part_name not in registry_of_kind:
                 problems[f"{path}.name"] = registry_of_kind.unknown(str(part_name))
     return problems
@@ -184,32 +189,32 @@ def _at(tables: Any, keys: Sequence[str]) -> Any:
 
 
 def _problems(error: ValidationError, parts: Parts, already: Sequence[str]) -> dict[str, str]:
-    """A message for each mistake that pydantic found, by dotted path."""
+    """A message for each validation error, by dotted path."""
     problems: dict[str, str] = {}
-    # A key that is missing may be one that is misspelt: that first.
+    # A missing key may just be misspelt, so unknown keys come first.
     for mistake in sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] == "missing"):
         location, allowed = _spelled(mistake["loc"], parts)
         path = ".".join(str(key) for key in location)
         if any(path == known or known == f"{path}.name" for known in already):
             continue
-        found = mistake.get("input")
+        value = mistake.get("input")
         if mistake["type"] == "missing":
-            said = "missing"
+            message = "missing"
         elif mistake["type"] == "extra_forbidden":
-            said = f"no such key{_suggestion(location, allowed)}"
+            message = f"no such key{_suggestion(location, allowed)}"
         elif mistake["type"] == "value_error":
-            said = str(mistake["ctx"]["error"])
+            message = str(mistake["ctx"]["error"])
         else:
-            shown = repr(found) if not isinstance(found, (dict, BaseModel)) else "a table"
-            said = f"found {shown}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
-        problems[path] = said
+            shown = repr(value) if not isinstance(value, (dict, BaseModel)) else "a table"
+            message = f"found {shown}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+        problems[path] = message
     return problems
 
 
 def _spelled(location: tuple[int | str, ...], parts: Parts) -> tuple[list[int | str], list[str]]:
-    """A location as a recipe spells it, and the keys that are allowed in the table which holds its last key.
+    """A pydantic error location as the recipe's keys, and the keys allowed in the table that holds the last of them.
 
-    Within a discriminated union pydantic puts the chosen part's name into the location, which no recipe spells out.
+    Inside a discriminated union, pydantic adds the name of the chosen part to the location; it is removed here.
     """
     spelled: list[int | str] = []
     holding: list[type[BaseModel]] = []
@@ -226,7 +231,7 @@ def _spelled(location: tuple[int | str, ...], parts: Parts) -> tuple[list[int | 
 
 
 def _tables_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation allows: itself, or the members of a union."""
+    """The models in an annotation: the model itself, or the members of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for inner in get_args(annotation) for table in _tables_in(inner)]
@@ -239,15 +244,15 @@ def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
 
 def _refuse(problems: Mapping[str, str], path: str, texts: Mapping[str, str]) -> NoReturn:
     lines = []
-    for dotted, said in problems.items():
+    for dotted, message in problems.items():
         file, line = _place_of(dotted, path, texts)
-        where = f"{file}:{line}" if line and not file.startswith(OPTION) else file
-        lines.append(f"{where}: {f'{dotted}: ' if dotted else ''}{said}")
+        place = f"{file}:{line}" if line and not file.startswith(OPTION) else file
+        lines.append(f"{place}: {f'{dotted}: ' if dotted else ''}{message}")
     raise RecipeError("\n".join(lines))
 
 
 def _place_of(dotted: str, path: str, texts: Mapping[str, str]) -> tuple[str, int | None]:
-    """The file and line on which a dotted key is set; the line is None where it is not (a key that is missing, an override)."""
+    """File and line that set a dotted key; ``path`` and no line if none does (the key is missing)."""
     table, _, key = dotted.rpartition(".")
     for file, text in texts.items():
         inside = ""

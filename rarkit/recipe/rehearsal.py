@@ -1,4 +1,4 @@
-"""Rehearsals: a recipe made small, on stand-ins for what is not at hand, with its shape and its parts kept."""
+"""Rehearsals: the same recipe on generated images, with a small model and few steps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rarkit.recipe.schema import Recipe
 
 STEPS, BATCH, SAMPLES = 4, 2, 8
 IMAGES, LARGE_IMAGES = 64, 4
-"""Images to train on: few of large ones, but enough of small ones for a tokenizer to learn from."""
+"""Training images: few if they are large, enough for a tokenizer to be fitted if they are small."""
 
 
 def rehearsal(recipe: Recipe) -> Recipe:
-    """The same stages and parts on stand-ins: generated images of the right size and classes, few layers, steps and samples.
+    """The same stages and parts, small: generated images of the same size and classes, few layers, steps and samples.
 
-    What it gives means nothing, and says so. A checkpoint that the recipe samples from has to be replaced by the caller
-    (``model.weights``), since only a model can make one.
+    Its numbers mean nothing, and its title says that it is a rehearsal. If the recipe samples from a checkpoint, the caller
+    replaces ``model.weights`` by one that fits the small model.
 
     Raises:
-        DatasetError: size and classes of the images are not known without the data.
+        DatasetError: size and classes of the images cannot be determined without the data.
     """
     info = recipe.dataset.info()
     classes = np.unique(np.linspace(0, info.num_classes - 1, SAMPLES).round().astype(int)).tolist()

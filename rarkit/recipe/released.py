@@ -1,6 +1,6 @@
-"""The released models as recipes: how each size was sampled for the paper's numbers.
+"""Recipes for the released models, with the settings each size was sampled with for the paper's results.
 
-``recipes/rar_*_released.toml`` say the same for people to read and change; a test holds them to this.
+``recipes/rar_*_released.toml`` are the same recipes as files; a test compares them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RELEASED: dict[str, tuple[float, float, float]] = {
     "rar_xl": (1.02, 6.9, 1.5),
     "rar_xxl": (1.02, 8.0, 1.2),
 }
-"""Temperature, and scale and power of the power-cosine guidance, by preset."""
+"""By preset: temperature, then scale and power of the power-cosine guidance."""
 SEED, SIZE = 42, 256
 
 
@@ -24,8 +24,8 @@ def released_recipe(preset: str, weights: str, tokenizer: str) -> Recipe:
 
     Args:
         preset: a key of ``RELEASED``.
-        weights: the transformer's file, a path or any fsspec URL.
-        tokenizer: that of the MaskGIT-VQGAN.
+        weights: path or fsspec URL of the transformer's weights.
+        tokenizer: path or fsspec URL of the MaskGIT-VQGAN's weights.
     """
     temperature, scale, power = RELEASED[preset]
     tables = {

@@ -1,4 +1,4 @@
-"""The recipe: a pydantic model, assembled from the parts that are installed."""
+"""The recipe as a pydantic model, built from the installed parts."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class Recipe(Settings, ABC):
     """A whole experiment: data, parts, model, training, sampling, evaluation."""
 
     title: str
-    """What this is, in a line."""
+    """One-line description, shown in plans and reports."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Everything random is a function of it."""
+    """Seed of everything random."""
     dataset: SerializeAsAny[Dataset]
-    """Where images come from."""
+    """Source of the images."""
     tokenizer: SerializeAsAny[Tokenizer]
-    """Images to grids of codes, and back."""
+    """Encodes images to grids of codes and decodes them."""
     scan_order: SerializeAsAny[ScanOrder] = Raster()
-    """In which order the grid is visited when nothing is random."""
+    """Order of the grid's cells in sequences that are not randomly permuted."""
     permutation_schedule: SerializeAsAny[PermutationSchedule] | None = None
-    """How the share of random permutations falls over training; the model family's own unless given (of ``rar``: ``linear``)."""
+    """Share of random permutations over the course of training. Defaults to the model family's own: ``linear`` for ``rar``."""
     attention: SerializeAsAny[AttentionBackend] = SDPA()
-    """The attention kernel."""
+    """Attention kernel."""
     model: SerializeAsAny[ModelFamily]
-    """How tokens become logits; ``rar`` unless ``name`` says otherwise."""
+    """Model that predicts the tokens; a ``rar`` if ``name`` is not given."""
     train: TrainSettings | None = None
-    """Training; left out where ``model.weights`` names a checkpoint."""
+    """Training; required unless ``model.weights`` names a checkpoint."""
     sample: SampleSettings | None = None
-    """Sampling; without this table no samples are drawn."""
+    """Sampling; without this table no images are sampled."""
     evaluate: EvaluateSettings | None = None
-    """Evaluation of the samples; without this table there is none."""
+    """Evaluation of the samples; skipped without this table."""
 
     _recipe_name: str = PrivateAttr(default="recipe")
     _command: str = PrivateAttr(default="")
@@ -58,17 +58,17 @@ class Recipe(Settings, ABC):
 
     @property
     def recipe_name(self) -> str:
-        """The file's name without its ending: results lie in ``runs/<recipe_name>/``."""
+        """The file name without its extension; results are in ``runs/<recipe_name>/``."""
         return self._recipe_name
 
     @property
     def command(self) -> str:
-        """What to type to run it again; empty for a recipe that came from no file."""
+        """The shell command that runs the recipe; empty for a recipe that was not loaded from a file."""
         return self._command
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether this is a recipe made small, whose numbers mean nothing."""
+        """Whether this is a rehearsal, whose numbers mean nothing."""
         return self._is_rehearsal
 
     def named(self, name: str, command: str = "", *, rehearsal: bool = False) -> Self:
@@ -80,13 +80,13 @@ class Recipe(Settings, ABC):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.train is None and self.model.weights is None:
-            raise ValueError("a model has to come from somewhere: add a [train] table, or model.weights")
+            raise ValueError("there is neither a [train] table nor model.weights: add one of them")
         if self.train is not None and self.model.weights is not None:
-            raise ValueError("model.weights takes the place of training: leave out the [train] table or model.weights")
+            raise ValueError("there are both a [train] table and model.weights, which replaces training: remove one of them")
         if self.evaluate is not None and self.sample is None:
-            raise ValueError("[evaluate] compares samples: add a [sample] table (it may be empty)")
+            raise ValueError("[evaluate] needs samples: add a [sample] table (it may be empty)")
         if self.sample is not None and self.sample.classes is not None and len(set(self.sample.classes)) < len(self.sample.classes):
-            raise ValueError("sample.classes names a class twice: per_class says how many images of each")
+            raise ValueError("sample.classes lists a class twice: list each once, and set per_class for more images of each")
         if self.permutation_schedule is not None:
             try:
                 self.model.check_schedule(self.permutation_schedule)
@@ -101,7 +101,7 @@ class Recipe(Settings, ABC):
 
 
 def with_default_names(tables: Any) -> Any:
-    """The same tables, in which a part that has a default name is named: ``[model]`` without ``name`` is a ``rar``."""
+    """The same tables with default names filled in: ``[model]`` without ``name`` becomes a ``rar``."""
     if not isinstance(tables, dict):
         return tables
     named = dict(tables)
@@ -113,7 +113,7 @@ def with_default_names(tables: Any) -> Any:
 
 
 def recipe_model(parts: Parts) -> type[Recipe]:
-    """The recipe's model with each part table as a union of what is installed, discriminated by ``name``."""
+    """The recipe model in which each part's table is the union of the installed parts, discriminated by ``name``."""
     evaluate = create_model(
         "EvaluateSettings",
         __base__=EvaluateSettings,
@@ -129,7 +129,7 @@ def recipe_model(parts: Parts) -> type[Recipe]:
 
 
 def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[Any, Any]:
-    """The annotation and field of a part table; its default stays the base's."""
+    """Annotation and field of a part's table, with the default and description of the base."""
     base_field = base.model_fields[name]
     classes: list[type[Component]] = list(registry.values())
     default = ... if base_field.is_required() else base_field.default

@@ -1,4 +1,4 @@
-"""Recipes as text: TOML for people, JSON Schema for editors."""
+"""A recipe as TOML, and the JSON Schema of recipes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from rarkit.registry.kinds import Parts
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The whole recipe as TOML: defaults spelled out, ``extends`` and overrides folded in."""
+    """The whole recipe as TOML, with all defaults, ``extends`` and overrides resolved."""
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
 
 
 def json_schema(parts: Parts) -> dict[str, Any]:
-    """The JSON Schema of recipes, with the parts that are installed; ``extends`` included, which loading resolves."""
+    """The JSON Schema of recipes with the installed parts, including ``extends``."""
     schema = recipe_model(parts).model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["extends"] = {
         "type": "string",
-        "description": "Another recipe, relative to this one, whose tables this one adds to.",
+        "description": "Path of the recipe that this one extends, relative to this file.",
     }
     partial: dict[str, Any] = _partial(schema)
     return partial
 
 
 def _partial(schema: Any) -> Any:
-    """The schema with nothing required: a recipe that extends another may leave anything to it, the name of a part too."""
+    """The schema with nothing required: a recipe that extends another may leave out any key, even a part's ``name``."""
     if isinstance(schema, list):
         return [_partial(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    # Without its name, a table may be that of several parts.
+    # A table without a name may match several parts.
     renamed = {"oneOf": "anyOf"}
     left_out = {"required", "discriminator"} if "type" in schema or "oneOf" in schema else set()
     return {renamed.get(key, key): _partial(value) for key, value in schema.items() if key not in left_out}

@@ -1,4 +1,4 @@
-"""How tokens are chosen, and the recipe's ``[sample]`` table. Imports no torch."""
+"""How tokens are drawn from logits, and the recipe's ``[sample]`` table. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from rarkit.sampling.precision import CachePrecision, SamplingPrecision
 
 
 class Choice(Settings, ABC):
-    """From a model's logits to tokens: all that ``generate`` asks besides labels, order and noise."""
+    """How tokens are drawn from a model's logits: what ``generate`` needs besides labels, order and noise."""
 
     guidance: SerializeAsAny[GuidanceSchedule] = Constant()
-    """Classifier-free guidance over the steps of the sequence."""
+    """Classifier-free guidance scale over the steps of the sequence."""
     temperature: PositiveFloat = 1.0
-    """Logits are divided by it, after guidance; ``top_k = 1`` takes the likeliest token."""
+    """Divides the logits, after guidance. For the likeliest token at each step, set ``top_k = 1``."""
     top_k: PositiveInt | None = None
     """Draw from the k likeliest tokens only."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """Draw from the likeliest tokens that together reach this probability."""
+    """Draw from the smallest set of likeliest tokens whose probabilities sum to at least this."""
 
 
 @final
 class TokenChoice(Choice):
-    """How tokens are chosen, by itself: what the keyword arguments of ``generate`` make. Takes any guidance schedule."""
+    """A choice without the rest of ``[sample]``, made from the keyword arguments of ``generate``. Takes any guidance schedule."""
 
     guidance: InstanceOf[GuidanceSchedule] = Constant()
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> TokenChoice:
-        """The choice with these settings; None stands for a setting's default.
+        """The choice with these settings; None means the default.
 
         Raises:
-            UserError: there is no such setting, or it cannot take the value.
+            UserError: a setting does not exist or has an invalid value.
         """
         for name in settings:
             if name not in cls.model_fields:
@@ -48,25 +48,28 @@ class TokenChoice(Choice):
         try:
             return cls.model_validate({name: value for name, value in settings.items() if value is not None})
         except ValidationError as error:
-            mistakes = (f"{one['loc'][0]} is {one['input']!r}: {one['msg'][0].lower()}{one['msg'][1:]}" for one in error.errors())
+            mistakes = (
+                f"{mistake['loc'][0]} is {mistake['input']!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+                for mistake in error.errors()
+            )
             raise UserError("; ".join(mistakes)) from error
 
 
 @final
 class SampleSettings(Choice):
-    """``[sample]``: how many images of each class, and how tokens are drawn."""
+    """``[sample]``: the images to sample, and how their tokens are drawn."""
 
     guidance: Guidance = Constant()
-    """Classifier-free guidance over the steps of the sequence."""
+    """Classifier-free guidance scale over the steps of the sequence."""
     per_class: PositiveInt = 50
-    """Images for each class."""
+    """Images per class."""
     classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Labels of the classes to draw, each once; all of them unless given."""
+    """Labels of the classes to sample, each once. Defaults to all classes."""
     precision: SamplingPrecision = "float32"
-    """Type of weights and cache while sampling; int8, on a CPU alone, is of the blocks' projections, and all else bfloat16."""
+    """Type of weights and cache; with ``"int8"`` (CPU only), the blocks' projections are int8 and the rest is bfloat16."""
     kv_cache: CachePrecision = "same"
-    """Type of the KV cache: the same as the weights', or float8 (e4m3), which takes half the memory of bfloat16."""
+    """Type of the KV cache: that of the weights, or float8 (e4m3), at half the memory of bfloat16."""
     batch_size: Annotated[PositiveInt, NotInFingerprint()] = 64
-    """Images drawn at a time; in float32 the samples do not depend on it."""
+    """Images sampled at a time. In float32 the samples do not depend on it."""
     npz: Annotated[bool, NotInFingerprint()] = False
-    """Whether to write ``samples.npz`` (``arr_0``, uint8 NHWC), which the ADM evaluator reads."""
+    """Write ``samples.npz`` (``arr_0``, uint8 NHWC) for the ADM evaluator."""

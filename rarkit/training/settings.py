@@ -14,36 +14,36 @@ Precision = Literal["float32", "bfloat16"]
 
 @final
 class TrainSettings(Settings):
-    """``[train]``: AdamW with linear warm-up and half a cosine down, on randomly permuted token sequences."""
+    """``[train]``: next-token training with AdamW, linear warm-up and cosine decay, on randomly permuted token sequences."""
 
     steps: PositiveInt
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     batch_size: PositiveInt
-    """Images for each step, over all processes together."""
+    """Images per step, over all processes together."""
     tokens: Annotated[Location | None, NotInFingerprint()] = None
-    """Tokens to train on that ``rarkit tokens import`` left, instead of the dataset's own, encoded here."""
+    """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
     micro_batch_size: Annotated[PositiveInt | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images for each forward and backward pass; the gradient of a step is accumulated over them. All at once unless given."""
+    """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch."""
     learning_rate: PositiveFloat = 4e-4
-    """Highest learning rate, reached at the end of the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: Annotated[float, Field(ge=0.0)] = 1e-5
     """Learning rate at the last step."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps over which the learning rate rises from 0."""
+    """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.96)
-    """AdamW's decay rates."""
+    """Decay rates of AdamW's moments."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.03
-    """Applied to matrices, not to biases, norms, embeddings and positional tables."""
+    """Weight decay of matrices; biases, norms, embeddings and positional tables are not decayed."""
     gradient_clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient; larger gradients are scaled down to it."""
     precision: Precision = "bfloat16"
-    """Autocast type of the forward pass; weights and optimizer stay in float32."""
+    """Autocast dtype of the forward pass; weights and optimizer state stay in float32."""
     compile: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = False
-    """Whether to run the model through ``torch.compile``."""
+    """Compile the model with ``torch.compile``."""
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     checkpoint_every: Annotated[PositiveInt, NotInFingerprint()] = 1000
-    """Steps between checkpoints; an interrupted training goes on from the last one, to the same bits."""
+    """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

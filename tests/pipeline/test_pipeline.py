@@ -132,7 +132,7 @@ def test_samples_of_some_classes_are_drawn_as_asked(load, store, tmp_path):
     assert done.plan["sample"].output.read_array("labels").tolist() == [7, 7, 7, 2, 2, 2]
     for wrong, message in [
         ("[10]", "there is no class 10; dataset 'digits' has classes 0 to 9"),
-        ("[1, 1]", "names a class twice"),
+        ("[1, 1]", "lists a class twice"),
     ]:
         with pytest.raises(RecipeError, match=message):
             plan(load(f"sample.classes={wrong}"), store)
