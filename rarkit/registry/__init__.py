@@ -1,1 +1,1 @@
-"""The registry: what a part is, the hooks by which plugins bring parts, and the loader that finds them."""
+"""The registry: the base class of parts, the hooks through which plugins add them, and the loader."""

@@ -1,4 +1,4 @@
-"""The base of every interchangeable part: a frozen pydantic model that is also its own recipe table."""
+"""The base class of all parts. A part is a frozen pydantic model whose fields are the keys of its recipe table."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pydantic.fields import FieldInfo
 @final
 @dataclass(frozen=True)
 class NotInFingerprint:
-    """Marks a field that changes how a result is computed but not what it is: ``Annotated[int, NotInFingerprint()]``."""
+    """Marks a field that changes how a result is computed but not the result: ``Annotated[int, NotInFingerprint()]``."""
 
     tolerance: float = 0.0
-    """How far numbers may move, relative to the largest of their array (of all weights, for a weight); 0: not a bit.
+    """How far numbers may differ, relative to the largest of their array (for a weight, of all weights); 0 means bit-identical.
 
-    Tests hold each field to its mark."""
+    Tests hold each field to this tolerance."""
 
 
 @final
 class Placed(str):
-    """A string that remembers the folder (or URL) of the file in which it was written."""
+    """A string that remembers the folder (or URL) of the file it was read from."""
 
     folder: str
 
@@ -44,35 +44,35 @@ def _relative_to_file(location: Any) -> Any:
     protocol, separator, folder = location.folder.rpartition("://")
     joined = f"{folder.rstrip('/')}/{location}"
     plain = os.path.normpath(joined)
-    # Where the recipe's folder is a symbolic link, its ".." lies elsewhere than the path says.
+    # If the recipe's folder is a symbolic link, ".." resolves to the parent of the link's target.
     same = bool(separator) or os.path.realpath(plain) == os.path.realpath(joined)
     return protocol + separator + (plain if same else joined)
 
 
 Location = Annotated[str, BeforeValidator(_relative_to_file)]
-"""A path or fsspec URL. One written in a recipe is relative to the recipe's own folder, any other to the working directory."""
+"""A path or fsspec URL. A relative path in a recipe starts at the recipe's folder, any other at the working directory."""
 
 
 class Settings(BaseModel, ABC):
-    """A frozen set of settings: unknown keys are refused, every field carries a docstring (it becomes schema and docs)."""
+    """A frozen set of settings. Unknown keys are refused; each field's docstring becomes its entry in the schema and the docs."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
     )
 
     def content(self) -> Any:
-        """What the settings point to, where that lies outside of them (a file's checksum, say); part of the fingerprint.
+        """A digest of what the settings refer to (a file's checksum, say), as plain JSON data; part of the fingerprint.
 
-        Returns plain JSON data, or None where the settings say it all.
+        Returns None if the settings alone determine the result.
         """
         return None
 
     @final
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, as plain JSON data.
+        """Everything that determines the result, as plain JSON data.
 
-        Left out are fields marked ``NotInFingerprint`` and fields at their default: a setting that is added later leaves the
-        fingerprints of what was made before it as they are. Parts are always in, with their names and versions.
+        Fields marked ``NotInFingerprint`` and fields at their default are left out, so that a new setting at its default does not
+        change existing fingerprints. Parts are always included, with name and version.
         """
         identity: dict[str, Any] = {}
         if isinstance(self, Component):
@@ -91,7 +91,7 @@ class Settings(BaseModel, ABC):
 
 
 def _plain(value: Any) -> Any:
-    """Settings, dataclasses and containers of them as JSON data."""
+    """Converts settings, dataclasses and containers of them to JSON data."""
     if isinstance(value, Settings):
         return value.identity()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_literal_constant(field: FieldInfo) -> bool:
-    """Whether the field can have one value only, as ``name: Literal["spiral"]``: it tells one class from another."""
+    """Whether the field allows a single value, as ``name: Literal["spiral"]`` does; such a field identifies the class."""
     return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
@@ -113,25 +113,25 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _same(value: Any, default: Any) -> bool:
-    # As JSON: to a permutation schedule 1 is a step and 1.0 the end of training, though 1 == 1.0.
+    # Compared as JSON: in a permutation schedule 1 is a step and 1.0 the end of training, though 1 == 1.0.
     return default is not ... and json.dumps(value, sort_keys=True) == json.dumps(default, sort_keys=True)
 
 
 class Component(Settings, ABC):
     """A part that a recipe can name. Subclasses are final and set ``name: Literal["…"] = "…"``.
 
-    The class is the part: its fields are the keys of the recipe's table, its docstring the documentation, and ``version`` is
-    raised whenever the same settings begin to give a different result.
+    The fields are the keys of the recipe table, and the docstring is the documentation. Raise ``version`` whenever the same
+    settings give a different result.
     """
 
     kind: ClassVar[str]
-    """The registry it belongs to; set by the family's base class."""
+    """The kind of part, which names its registry; set by the kind's base class."""
     version: ClassVar[int] = 1
     name: str
-    """The name by which recipes choose this part."""
+    """The name that selects this part in a recipe."""
 
     def capability(self, device: str, dtype: str) -> str | None:
-        """Why this part cannot work here, or None if it can.
+        """Why this part cannot run on this machine, or None if it can.
 
         Args:
             device: ``"cpu"``, ``"cuda"``, …
@@ -140,11 +140,11 @@ class Component(Settings, ABC):
         return None
 
     def rehearsed(self) -> Self:
-        """The part as a rehearsal uses it: quick, and without files (random weights, few steps). Itself unless overridden."""
+        """The part for a rehearsal: fast and without files (random weights, few steps). By default the part itself."""
         return self
 
     @classmethod
     @final
     def part_name(cls) -> str:
-        """The name that recipes use, read from the class."""
+        """The name that recipes use, without an instance."""
         return str(cls.model_fields["name"].default)

@@ -1,8 +1,8 @@
-"""The hooks through which a distribution brings parts to rarkit: one for each kind, ``rarkit_<kind>``.
+"""The hooks through which plugins add parts to rarkit: one per kind, ``rarkit_<kind>``.
 
-A plugin is a module (or object) named by an entry point in the group ``rarkit``. Each hook takes no arguments, returns a list of
-classes (not instances) and does nothing else: it must not import torch, read files or look at the machine. Hooks are called
-once, when the parts are first asked for; the order in which plugins are called has no meaning.
+A plugin is a module (or object) named by an entry point in the group ``rarkit``. Each hook takes no arguments and returns a list of
+classes (not instances). It must not import torch, read files or inspect the machine. Hooks are called once, on the first use of
+the parts, in no particular order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a kind of part is. Imports nothing heavy, not even pydantic."""
+"""The description of a kind of part. Imports nothing heavy, not even pydantic."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class Kind:
     """One kind of part."""
 
     name: str
-    """Plural, as registries and hooks name it: ``"scan_orders"``."""
+    """The plural, as in registries and hooks: ``"scan_orders"``."""
     table: str
-    """The recipe table whose ``name`` chooses one, dotted where it is inside another."""
+    """The recipe table whose ``name`` selects a part; dotted if the table is nested."""
     home: str
     """The module of the kind's base class."""
     public: tuple[str, ...]
-    """What ``rarkit`` exports from there, the base class first."""
+    """The names that ``rarkit`` exports from ``home``, the base class first."""
     about: str
-    """What parts of this kind are, in a few words."""
+    """What parts of this kind do, in a few words."""
     default: str | None = None
-    """The part a table without ``name`` means."""
+    """The part that a table without ``name`` selects."""
 
     @property
     def singular(self) -> str:

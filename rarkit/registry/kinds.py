@@ -1,6 +1,6 @@
 """The kinds of parts, listed once: hooks, registries, recipe tables and public names follow from the fields of ``Parts``.
 
-Imports nothing heavy, not even pydantic: the command line reads it to start.
+Imports nothing heavy, not even pydantic, because the command line imports it at start-up.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Everything that is installed: one registry for each kind."""
+    """All installed parts: one registry per kind."""
 
     datasets: Registry[Dataset] = field(
         metadata={
             "table": "dataset",
             "home": "rarkit.datasets.base",
             "public": ("Dataset",),
-            "about": "labelled images, in a fixed order",
+            "about": "labelled images in a fixed order",
         }
     )
     tokenizers: Registry[Tokenizer] = field(
@@ -86,12 +86,12 @@ class Parts:
     )
 
     def of_kind(self, kind: str) -> Registry[Component]:
-        """The registry of one kind, by the kind's name."""
+        """The registry of the kind with this name."""
         registry: Registry[Component] = getattr(self, KINDS[kind].name)
         return registry
 
 
-KINDS: dict[str, Kind] = {one.name: Kind(one.name, **one.metadata) for one in fields(Parts)}
-"""By name, in the order in which the documentation shows them."""
+KINDS: dict[str, Kind] = {registry.name: Kind(registry.name, **registry.metadata) for registry in fields(Parts)}
+"""The kinds by name, in the order of the documentation."""
 TABLES: dict[str, Kind] = {kind.table: kind for kind in KINDS.values()}
-"""By the recipe table that chooses a part of the kind."""
+"""The kinds by the recipe table that selects a part."""

@@ -1,4 +1,4 @@
-"""Finds plugins by their entry points, each on its own, so that a broken one takes no other down."""
+"""Loads plugins from their entry points, each separately, so that a broken plugin does not affect the others."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ BUILTIN = "builtin"
 @final
 @dataclass(frozen=True)
 class PluginRecord:
-    """What became of one plugin."""
+    """The outcome of loading one plugin."""
 
     source: Source
     status: Literal["loaded", "broken", "blocked"]
     parts: tuple[tuple[str, type[Component]], ...] = ()
-    """(kind, class) of each part it brings."""
+    """(kind, class) of each part it adds."""
     cause: str = ""
-    """Why it is broken or blocked."""
+    """Why the plugin is broken or blocked."""
 
 
 @final
 @dataclass(frozen=True)
 class Loaded:
-    """All plugins, and the names that two of them claim."""
+    """The records of all plugins, and one sentence for each part name that two of them claim."""
 
     records: tuple[PluginRecord, ...]
     conflicts: tuple[str, ...]
@@ -56,7 +56,7 @@ class Loaded:
         """The registries.
 
         Args:
-            strict: whether a plugin that failed to load is an error even if nobody needs it.
+            strict: treat a plugin that failed to load as an error even if no part of it is used.
 
         Raises:
             PluginError: two parts claim one name, or (``strict``) a plugin is broken.
@@ -73,13 +73,13 @@ class Loaded:
 
 @cache
 def installed() -> Loaded:
-    """The plugins installed here, loaded once per process."""
+    """The plugins of this environment, loaded once per process."""
     return load(entry_points(group=GROUP), os.environ.get(ONLY), os.environ.get(BLOCK))
 
 
 @cache
 def parts(*, strict: bool = False) -> Parts:
-    """The parts that are installed, in one typed registry for each kind.
+    """The installed parts, in one typed registry per kind.
 
     Raises:
         PluginError: two parts claim one name, or (``strict``) a plugin failed to load.
@@ -91,9 +91,9 @@ def load(points: Iterable[EntryPoint], only: str | None = None, block: str | Non
     """Loads the plugins behind entry points.
 
     Args:
-        points: entry points; each names a module or object that carries hook implementations.
-        only: comma-separated names of the plugins to load besides ``builtin``; None for all.
-        block: comma-separated names of plugins not to load.
+        points: entry points, each naming a module or object with hook implementations.
+        only: comma-separated names of the plugins to load in addition to ``builtin``; None loads all.
+        block: comma-separated names of plugins to skip.
 
     Raises:
         PluginError: ``only`` or ``block`` names a plugin that is not installed.
@@ -131,7 +131,7 @@ def _source(point: EntryPoint) -> Source:
 def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    # A stranger's code may raise anything at all; whatever it is becomes this plugin's recorded cause.
+    # A plugin's code may raise any exception; it is recorded as the cause.
     try:
         manager.register(point.load(), source.plugin)
         manager.check_pending()
@@ -149,13 +149,14 @@ def _checked(part: object, kind: str) -> type[Component]:
     if not isinstance(part, type) or not issubclass(part, Component):
         raise PluginError(f"{hook} must return a list of classes derived from rarkit's bases, not {part!r}")
     if getattr(part, "kind", None) != kind:
-        raise PluginError(f"{hook} returned {part.__qualname__}, which is one of the {getattr(part, 'kind', 'unknown parts')}")
+        actual = getattr(part, "kind", None)
+        raise PluginError(f"{hook} returned {part.__qualname__}, whose kind is {actual!r}; it must be {kind!r}")
     if isabstract(part):
         raise PluginError(f"{part.__qualname__} leaves methods undefined: {', '.join(sorted(part.__abstractmethods__))}")
     if not isinstance(part.model_fields["name"].default, str):
         raise PluginError(f'{part.__qualname__} has no name; write name: Literal["…"] = "…" in the class')
     if not part.__doc__:
-        raise PluginError(f"{part.__qualname__} has no docstring; it is the part's documentation")
+        raise PluginError(f"{part.__qualname__} has no docstring; write one: it is the part's documentation")
     return part
 
 
@@ -166,8 +167,8 @@ def _conflicts(records: Iterable[PluginRecord]) -> Iterable[str]:
             key = kind, part.part_name()
             if key in claimed:
                 yield (
-                    f"{claimed[key][1]} and {record.source} both bring a part called {key[1]!r} ({kind}). Uninstall one, or "
-                    f"leave one out: {BLOCK}={record.source.plugin}."
+                    f"{claimed[key][1]} and {record.source} both have a part called {key[1]!r} ({kind}). Uninstall one, or "
+                    f"block one: {BLOCK}={record.source.plugin}."
                 )
             else:
                 claimed[key] = part, record.source

@@ -1,4 +1,4 @@
-"""The typed registry: one frozen mapping from name to class for each kind of part."""
+"""The typed registry: for each kind of part, a read-only mapping from name to class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rarkit.registry.kind import Kind
 T = TypeVar("T", bound=Component)
 
 KNOWN_PLUGINS = {("scan_orders", "hilbert"): "rarkit-hilbert", ("attention_backends", "xformers"): "rarkit-xformers"}
-"""Parts that are known to live in a distribution of their own: where one is missing, the error says what to install."""
+"""Parts of known plugins, and the distribution to install: named in the error if the part is missing."""
 
 
 @final
@@ -31,10 +31,10 @@ class Source:
 
 @final
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """The parts of one kind, by name, in alphabetical order."""
+    """The parts of one kind, by name, in alphabetical order of names."""
 
     def __init__(self, kind: Kind, parts: Mapping[str, tuple[type[T], Source]], problems: tuple[str, ...] = ()) -> None:
-        """``problems``: what to tell somebody whose part is missing (plugins that failed to load)."""
+        """``problems``: sentences added to the error about a missing part (plugins that failed to load)."""
         self.kind = kind
         self._parts = dict(sorted(parts.items()))
         self._problems = problems
@@ -57,12 +57,12 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return f"Registry({self.kind.name!r}, {', '.join(self._parts)})"
 
     def source(self, name: str) -> Source:
-        """Which plugin brought the part."""
+        """The plugin that the part comes from."""
         self[name]
         return self._parts[name][1]
 
     def unknown(self, name: str) -> str:
-        """What to tell somebody who asked for a name that is not here: what is, what it resembles, what to install."""
+        """The message about an unknown name: similar names, installed names, and the distribution to install if known."""
         message = f"no {self.kind.singular} is called {name!r}{did_you_mean(name, self._parts)}"
         message += f" Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind.name, name) in KNOWN_PLUGINS:

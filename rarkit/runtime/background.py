@@ -1,4 +1,4 @@
-"""Work in a thread beside the one that hands it out, a bounded number of items behind it."""
+"""A background thread with a bounded queue of work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Item = TypeVar("Item")
 
 @final
 class Background(Generic[Item]):
-    """Works on items one after the other, in the order in which they came, while its owner goes on.
+    """Processes items one at a time, first in, first out, in its own thread.
 
-    A context: left without an error, it waits until everything is done; left with one (Ctrl-C, say), it finishes the item in hand
-    and drops those that wait. What goes wrong in the thread is raised by the owner's next call.
+    A context manager. A normal exit waits for all items; an exit by exception (Ctrl-C, say) finishes the current item and drops
+    the queued ones. An exception in the thread is raised by the owner's next call.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Background(Generic[Item]):
         waiting: int,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """Nothing starts before the context is entered.
+        """The thread starts when the context is entered.
 
         Args:
             work: called in the thread, with one item at a time.
-            waiting: how many items may wait at most, at least 1: ``put`` blocks until there is room. One more is in hand.
-            around: a context that the thread enters for all its life, for settings that belong to a thread.
+            waiting: the length of the queue, at least 1, not counting the item being processed; ``put`` blocks while it is full.
+            around: a context that the thread holds for its lifetime, for thread-local settings.
         """
         assert waiting >= 1, waiting
         self._work, self._most, self._around = work, waiting, around
@@ -40,7 +40,7 @@ class Background(Generic[Item]):
         self._changed = threading.Condition()
         self._closed = self._busy = False
         self._error: BaseException | None = None
-        # A daemon, so that a second Ctrl-C ends the process without waiting for the item in hand.
+        # A daemon, so that a second Ctrl-C ends the process without waiting for the current item.
         self._thread = threading.Thread(target=self._run, name="rarkit-background", daemon=True)
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class Background(Generic[Item]):
             self.check()
 
     def put(self, item: Item) -> None:
-        """Hands over an item; waits for room."""
+        """Queues an item; blocks while the queue is full."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or len(self._items) < self._most)
             self.check()
@@ -66,13 +66,13 @@ class Background(Generic[Item]):
             self._changed.notify_all()
 
     def settle(self) -> None:
-        """Waits until everything that was handed over is done."""
+        """Waits until every queued item is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or not (self._items or self._busy))
         self.check()
 
     def check(self) -> None:
-        """Raises what went wrong in the thread, if anything did."""
+        """Raises the thread's exception, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -80,7 +80,7 @@ class Background(Generic[Item]):
         try:
             with self._around():
                 while self._has_next():
-                    # Not held by a name here, so that a finished item's memory is free while the next is waited for.
+                    # Bound to no name here, so that a finished item's memory is freed while the thread waits for the next.
                     self._work(self._next())
         except BaseException as error:
             with self._changed:

@@ -6,7 +6,11 @@ from rarkit.errors import CapabilityError
 
 
 def resolve_device(device: str) -> str:
-    """``"auto"`` is CUDA where there is any, else the CPU; anything else is itself. Raises CapabilityError if it cannot be used."""
+    """The device to use: for ``"auto"``, ``"cuda"`` if there is a CUDA device and ``"cpu"`` otherwise; other names as given.
+
+    Raises:
+        CapabilityError: torch cannot use the device on this machine.
+    """
     import torch
 
     if device == "auto":

@@ -1,4 +1,4 @@
-"""What this machine has, found out without torch, so that planning stays quick."""
+"""What hardware this machine has, read without torch so that planning stays fast."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import final
 
 GPU_WORTHY = 1e15
-"""FLOPs from which a recipe is no work for processors: three hours at 100 GFLOP/s."""
+"""FLOPs above which a recipe needs a GPU: three hours of CPU time at 100 GFLOP/s."""
 
 
 @final
 @dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU, by its maker's data sheet."""
+    """A GPU model; the numbers are those of its data sheet."""
 
     title: str
     rates: dict[str, float]
-    """FLOP/s of dense matrix products, by the type that is multiplied."""
+    """FLOP/s of dense matrix products, by data type."""
     bandwidth: float
-    """Bytes of its memory read in a second."""
+    """Memory bandwidth in bytes per second."""
     memory: int
-    """Bytes."""
+    """Memory in bytes."""
 
 
 GPUS = {
@@ -36,7 +36,7 @@ GPUS = {
 
 
 def has_cuda() -> bool:
-    """Whether the driver of this machine shows a CUDA device (to this process: ``CUDA_VISIBLE_DEVICES`` may hide all)."""
+    """Whether the driver shows this process a CUDA device (``CUDA_VISIBLE_DEVICES`` can hide them all)."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -46,16 +46,16 @@ def has_cuda() -> bool:
 
 
 def no_gpu() -> str | None:
-    """Why torch finds no GPU here, and the cure; None if it does."""
+    """Why torch cannot use a GPU here, and the cure; None if it can."""
     if not has_cuda():
-        return "this machine shows no CUDA device, and this is no work for processors. Run it where there is one."
+        return "this machine has no CUDA device, and the work is too much for a CPU. Run it on a machine with a GPU."
     if version("torch").endswith("+cpu"):
-        return "there is a GPU, but PyTorch was installed without CUDA: install it anew as pytorch.org says."
+        return "there is a GPU, but PyTorch was installed without CUDA. Reinstall it as pytorch.org describes."
     return None
 
 
 def machine_description() -> str:
-    """The machine, in a line."""
+    """One line about the machine: processor, cores, GPUs, Python and torch versions."""
     import torch
 
     processor = platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""How far long work has come: bars on a terminal, now and then a plain line elsewhere. Always on stderr."""
+"""Progress of long work, on stderr: bars on a terminal, an occasional plain line elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 Advance = Callable[..., None]
-"""``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) takes the place of the last one."""
+"""``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) replaces the previous one."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -27,20 +27,20 @@ class _Rate(ProgressColumn):
 
 @final
 class Reporter:
-    """Where stages tell what they are doing."""
+    """Prints messages and progress of stages."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        """``quiet`` says nothing at all."""
+        """``quiet``: print nothing."""
         self._console = Console(stderr=True, quiet=quiet)
         self._quiet = quiet
 
     def say(self, line: str) -> None:
-        """One line for the user."""
+        """Prints one line."""
         self._console.print(line, markup=False, highlight=False)
 
     @contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-        """A piece of work of ``total`` units, of which ``done`` were done before."""
+        """Shows the progress of work of ``total`` units, ``done`` of which are already finished."""
         context = self._bar if self._console.is_terminal and not self._quiet else self._lines
         with context(description, total, unit, done) as advance:
             yield advance
@@ -79,7 +79,7 @@ class Reporter:
                 last = now
                 rate = (state - done) / (now - started)
                 left = (total - state) / rate if rate else 0.0
-                said = f"{description}: {state:,}/{total:,} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
-                print(f"{said}, {note}" if note else said, file=sys.stderr, flush=True)
+                line = f"{description}: {state:,}/{total:,} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
+                print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
         yield advance

@@ -1,8 +1,8 @@
-"""The processes of one run, as ``torchrun`` starts them: ranks that share the work, or wait while the first does it.
+"""The processes of one run, as ``torchrun`` starts them: ranks that share the work, or wait while the first rank does it.
 
-Ranks exchange a few words through the key-value store that torchrun keeps, and files through the stage's output: no tensors, hence
-no process group. Waiting asks the store again and again instead of entering a collective: it never times out, however long the
-first rank trains, and signals and failures of other ranks are heard while it lasts.
+Ranks exchange short messages through torchrun's key-value store, and files through the stage's output. They exchange no tensors, so
+there is no process group. A waiting rank polls the store instead of entering a collective: it never times out, however long the
+first rank trains, and it notices signals and failures of other ranks while it waits.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 Told = TypeVar("Told")
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun puts into the environment."""
+"""The environment variables that torchrun sets."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+"""Seconds between two polls: the pause doubles from the first to the second."""
 LEAVE_SECONDS = 10.0
-"""How long a rank that failed waits for the others to hear of it."""
+"""How long a failed rank waits for the others to read its message."""
 FAILED, LEFT = "failed", "left"
 
 
 @final
 class Ranks:
-    """This process among those of its run. Every rank has to call ``told`` and ``meet`` equally often, in the same order."""
+    """This process among those of its run. All ranks must make the same calls of ``told`` and ``meet``, in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
-        """``rank`` in [0, size); a store that all of them reach, where there are several."""
+        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank."""
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False
@@ -48,32 +49,32 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that holds locks, speaks to the user and does what cannot be shared."""
+        """Whether this is the first rank, which holds locks, prints messages and does the work that cannot be shared."""
         return self.rank == 0
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Rank and host, for messages."""
         return f"rank {self.rank} on {platform.node()}"
 
     def told(self, value: Callable[[], Told]) -> Told:
-        """What the first rank finds, which alone calls ``value``: plain JSON data."""
+        """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
         if self._store is None:
             return value()
         key = self._key()
         if self.first:
-            found = value()
+            result = value()
             with _launcher():
-                self._store.set(key, json.dumps(found))
-            return found
+                self._store.set(key, json.dumps(result))
+            return result
         store = self._store
         self._wait(lambda: store.check([key]))
         with _launcher():
-            heard: Told = json.loads(store.get(key))
-        return heard
+            received: Told = json.loads(store.get(key))
+        return received
 
     def meet(self) -> None:
-        """Waits until all ranks have come here."""
+        """Waits until all ranks have called this."""
         if self._store is None:
             return
         key, store = self._key(), self._store
@@ -82,59 +83,59 @@ class Ranks:
         self._wait(lambda: store.add(key, 0) >= self.size)
 
     def agree(self, what: str, own: Any) -> None:
-        """Waits until all ranks are here with the same plain data.
+        """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
 
         Raises:
-            StoreError: this rank's differs from the first's.
+            StoreError: this rank's data differs from the first rank's.
         """
         if self.told(lambda: own) != own:
             raise StoreError(
-                f"{what} is another than that of the first rank: {json.dumps(own)}. All ranks need the same store (a folder that "
-                "they share, or an s3:// address), recipe, data and version of rarkit."
+                f"{what} differs from that of the first rank: {json.dumps(own)}. All ranks need the same store (a shared folder or "
+                "an s3:// URL), recipe, data and version of rarkit."
             )
         self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
-        """Raises StoreError where this rank does not see what the first has written."""
+        """Raises StoreError if this rank does not see what the first rank wrote."""
         if not (self.first or exists()):
             raise StoreError(
-                f"what the first rank wrote to {path} is not there for this one. All ranks need the same store: a folder "
-                "that they share, or an s3:// address."
+                f"this rank does not see what the first rank wrote to {path}. All ranks need the same store: a shared folder or "
+                "an s3:// URL."
             )
 
     def check(self) -> None:
-        """Raises RankError once another rank has failed. Quick: asks twice a second at most."""
+        """Raises RankError if another rank has failed. Cheap: asks the store at most twice a second."""
         if self._store is None or time.monotonic() - self._looked < LONGEST_PAUSE:
             return
         self._looked = time.monotonic()
-        said = self._failure()
-        if said is not None:
-            raise RankError(said, told=not self.first)
+        failure = self._failure()
+        if failure is not None:
+            raise RankError(failure, told=not self.first)
 
     def device(self, device: str) -> str:
-        """The torch device of this rank: where ranks are to use CUDA, each takes the GPU of its number on its machine.
+        """The torch device of this rank. With CUDA, each rank takes the GPU of its local rank.
 
         Raises:
-            CapabilityError: there are fewer GPUs than ranks on this machine.
+            CapabilityError: this machine has fewer GPUs than ranks.
         """
         if self.size == 1 or device != "cuda":
             return device
         import torch
 
-        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= there:
-            raise CapabilityError(f"there are {there} GPUs and more ranks than that. Start torchrun with --nproc-per-node {there}.")
-        # Streams and graphs belong to the current device.
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise CapabilityError(f"this machine has more ranks than its {gpus} GPUs. Start torchrun with --nproc-per-node {gpus}.")
+        # Streams and graphs are created on the current device.
         torch.cuda.set_device(local)
         return f"cuda:{local}"
 
     def failing(self, error: BaseException) -> BaseException:
-        """Tells the others why this rank stops, and gives what it has to raise: the first speaks for all."""
-        said = self._failure() if self.terminated else None
+        """Tells the other ranks why this one stops, and returns the error to raise; only the first rank reports to the user."""
+        failure = self._failure() if self.terminated else None
         if self.terminated:
-            reason = said or (
-                "the run was stopped from outside (SIGTERM), or one of its processes was killed. What is written is kept: "
-                "start it again, and it goes on"
+            reason = failure or (
+                "the run was stopped from outside (SIGTERM), or one of its processes was killed. Finished work is kept: "
+                "start the run again to continue"
             )
             error = RankError(reason, told=not self.first)
         elif not isinstance(error, RankError):
@@ -144,7 +145,7 @@ class Ranks:
         return error
 
     def leave(self) -> None:
-        """Says that this rank is done, and waits until all are, so that none goes while others have yet to hear from it."""
+        """Marks this rank as done and waits for the others, so that none exits before the others have read its messages."""
         if self._store is None or self.terminated:
             return
         until = time.monotonic() + LEAVE_SECONDS
@@ -154,17 +155,17 @@ class Ranks:
                 while self._store.add(LEFT, 0) < self.size and time.monotonic() < until:
                     time.sleep(SHORTEST_PAUSE)
         except RankError:
-            # The launcher went first: there is nobody left to wait for.
+            # The launcher has exited: there is no other rank to wait for.
             return
 
     def _tell(self, error: BaseException) -> None:
         assert self._store is not None
-        said = str(error) if isinstance(error, RarkitError) else f"{type(error).__name__} {error}".strip()
+        reason = str(error) if isinstance(error, RarkitError) else f"{type(error).__name__} {error}".strip()
         try:
             with _launcher():
-                self._store.compare_set(FAILED, "", f"{self.name}: {said}")
+                self._store.compare_set(FAILED, "", f"{self.name}: {reason}")
         except RankError:
-            # The launcher is gone, and the others find that out by themselves.
+            # The launcher is gone; the other ranks notice it themselves.
             return
 
     def _failure(self) -> str | None:
@@ -193,10 +194,10 @@ _joined: Ranks | None = None
 
 @contextmanager
 def together() -> Iterator[Ranks]:
-    """Joins the other ranks where torchrun started this process, for as long as the body runs; else there is only this one.
+    """Yields the ranks of this run, if torchrun started this process, or else a single rank.
 
-    All leave together. If one fails, all others raise RankError as soon as they wait, generate or are told to stop; the lock that
-    the first holds is then released. Within another ``together``, it is the same.
+    All ranks leave together. If one fails, the others raise RankError as soon as they wait, generate or receive SIGTERM, and the
+    first rank's lock is released. A nested ``together`` yields the same ranks.
 
     Raises:
         RankError: another rank failed, or the launcher stopped this one.
@@ -218,7 +219,7 @@ def together() -> Iterator[Ranks]:
         ranks.leave()
         restore()
     except BaseException as error:
-        # As soon as one process is gone, the launcher sends SIGTERM to the others; the first has yet to say why.
+        # When a process exits, the launcher sends SIGTERM to the others; the first rank still has to report the reason.
         _on_sigterm(signal.SIG_IGN)
         raised = ranks.failing(error)
         ranks.leave()
@@ -234,7 +235,7 @@ def _several() -> bool:
 
 
 def _stop_on_sigterm(ranks: Ranks) -> Callable[[], Any]:
-    """Lets SIGTERM unwind this process instead of ending it at once; returns what undoes that."""
+    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handler."""
 
     def stop(number: int, frame: object) -> None:
         ranks.terminated = True
@@ -245,7 +246,7 @@ def _stop_on_sigterm(ranks: Ranks) -> Callable[[], Any]:
 
 
 def _on_sigterm(handler: Any) -> Any:
-    """Sets what SIGTERM does, and returns what it did; nothing where Python allows none, outside the main thread."""
+    """Sets the SIGTERM handler and returns the previous one; does nothing outside the main thread, where Python forbids it."""
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGTERM, handler)
@@ -253,11 +254,11 @@ def _on_sigterm(handler: Any) -> Any:
 
 @contextmanager
 def _launcher() -> Iterator[None]:
-    """Turns the loss of torchrun's store into an error of ours."""
+    """Turns the loss of torchrun's store into a RankError."""
     from torch.distributed import DistError
 
     try:
         yield
     except DistError as error:
-        message = f"torchrun cannot be reached any more ({error}). Start the run again: it goes on."
+        message = f"lost the connection to torchrun ({error}). Start the run again to continue."
         raise RankError(message, told=os.environ["RANK"] != "0") from error

@@ -226,7 +226,7 @@ def test_ranks_that_do_not_agree_stop():
     assert isinstance(first, RankError)
     assert not first.told
     assert str(first).startswith("rank 2 on ")
-    assert 'the plan is another than that of the first rank: ["cached"]. All ranks need the same store' in str(first)
+    assert 'the plan differs from that of the first rank: ["cached"]. All ranks need the same store' in str(first)
     assert second.told
     assert third.told
 
@@ -236,7 +236,7 @@ def test_a_rank_that_does_not_see_the_store_says_so(tmp_path):
 
     output = Store(str(tmp_path)).output("train", "f00")
     Ranks(0, 2, HashStore()).check_sees(output.path, output.exists)
-    with pytest.raises(StoreError, match=r"train/f00 is not there for this one\. All ranks need the same store"):
+    with pytest.raises(StoreError, match=r"does not see what the first rank wrote to .*train/f00\. All ranks need"):
         Ranks(1, 2, HashStore()).check_sees(output.path, output.exists)
 
 
