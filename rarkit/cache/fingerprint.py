@@ -43,7 +43,10 @@ def digest(output: StageOutput) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What changed between two identities: ``path: old → new`` for each leaf, in the order of the new one."""
+    """What changed between two identities: ``path: old → new`` for each leaf, in the order of the new one.
+
+    Identities leave out what is at its default: that is shown as ``default``.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         changes = []
         for key in [*new, *(key for key in old if key not in new)]:
@@ -55,5 +58,5 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if value is not None else "none"
+    text = json.dumps(value, ensure_ascii=False) if value is not None else "default"
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,4 +1,4 @@
-"""A stage: one node of the pipeline. It reads a view and the outputs upstream, and writes one cached output."""
+"""The base of stages. A stage is a node of the pipeline: it reads a view and upstream outputs, and writes one cached output."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 
 STATE = "state_"
-"""Before the names of arrays that hold what a part has learned."""
+"""Prefix of the arrays that hold a part's learned state."""
 
 
 class View(Settings, ABC):
-    """All that a stage reads of an experiment, and so all that its fingerprint covers: ``run`` is given nothing else.
+    """Everything a stage reads of an experiment. ``run`` gets nothing else, so the fingerprint covers all that it reads.
 
-    Fields at their default stay out of the fingerprint, and so do those marked ``NotInFingerprint``.
+    Fields at their default and fields marked ``NotInFingerprint`` stay out of the fingerprint.
     """
 
 
@@ -34,61 +34,61 @@ V = TypeVar("V", bound=View)
 @final
 @dataclass(frozen=True)
 class Work(Generic[V]):
-    """What a stage works with."""
+    """The arguments of ``Stage.run``."""
 
     view: V
     device: str
     """A torch device string."""
     inputs: Mapping[str, StageOutput]
-    """Complete outputs of the stages that this one named as upstream."""
+    """The complete outputs of the upstream stages, by name."""
     output: StageOutput
-    """Its own output, locked and begun; arrays and files of an interrupted run are still there."""
+    """The stage's own output, locked and begun, with the arrays and files left by an interrupted run."""
     reporter: Reporter
     log: Callable[[Mapping[str, Any]], None]
-    """Takes one record for ``log.jsonl``, as it happens."""
+    """Appends a record to ``log.jsonl``."""
     ranks: Ranks = ALONE
     """The processes that share the work; the first holds the lock of the output."""
 
 
 class Stage(ABC, Generic[V]):
-    """Subclasses are final; they import torch and zarr only inside ``run``, so that planning stays quick."""
+    """A node of the pipeline. Subclasses are final, and import torch and zarr only inside ``run`` to keep planning fast."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised when the same view begins to give a different result."""
+    """Increased when the same view gives a different result than before."""
     is_shared: ClassVar[bool] = False
-    """Whether every rank calls ``run`` to do its part; else the first does all while the others wait."""
+    """Whether every rank calls ``run`` and does its share; otherwise the first does everything while the others wait."""
 
     @abstractmethod
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
-        """The stages whose outputs it reads; None where the recipe has no such stage."""
+        """Names of the stages whose outputs it reads; None if the recipe does not have this stage."""
 
     @abstractmethod
     def view(self, experiment: Experiment) -> V | None:
-        """What the stage reads of an experiment; None where the recipe has no such stage.
+        """What the stage reads of an experiment; None if the recipe does not have this stage.
 
         Raises:
-            DatasetError, WeightsError: data or weights that it depends on are missing.
+            DatasetError, WeightsError: data or weights that the stage reads are missing.
         """
 
     @abstractmethod
     def run(self, work: Work[V]) -> None:
-        """Writes the output and finishes it. Called again after an interruption, it goes on and ends with the same bits."""
+        """Writes the output and finishes it. After an interruption, another call resumes and gives bit-identical results."""
 
     @final
     def identity(self, view: V) -> dict[str, Any]:
-        """What decides the output, besides the outputs upstream, as plain JSON data."""
+        """Everything that determines the output, apart from upstream outputs, as plain JSON data."""
         return {"version": self.version, **view.identity()}
 
 
 def write_state(output: StageOutput, state: Mapping[str, NDArray[Any]]) -> None:
-    """Keeps what a part has learned."""
+    """Stores a part's learned state."""
     for name, values in state.items():
         output.write_array(f"{STATE}{name}", np.atleast_1d(values))
 
 
 def read_state(output: StageOutput | None) -> dict[str, NDArray[Any]]:
-    """What a part has learned; nothing where there is no such stage."""
+    """A part's learned state; empty if there is no output to read it from."""
     if output is None:
         return {}
     names = [name for name in output.record()["arrays"] if name.startswith(STATE)]

@@ -1,6 +1,6 @@
-"""evaluate: numbers for the samples, each beside its yardsticks.
+"""evaluate: metrics of the samples and of the yardsticks.
 
-Shape letters: M samples, N images, L tokens of an image.
+Shape letters: N images, L tokens per image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LIKELIHOOD_BATCH = 256
 
 @final
 class TokenizedView(View):
-    """What measuring model and tokenizer on the dataset's tokens takes; the outputs upstream decide the rest."""
+    """What evaluating model and tokenizer on the dataset's tokens reads, besides upstream outputs."""
 
     source: ModelSource
     scan_order: ScanOrder
@@ -60,14 +60,14 @@ class EvaluateView(View):
     seed: int
     evaluate: EvaluateSettings
     metrics: dict[str, int]
-    """The version of each metric: with another metric, numbers are lacking in what was made before it."""
+    """Version of each metric by name, so that a new metric is measured on earlier runs too."""
     tokenized: TokenizedView | None = None
-    """None without yardsticks."""
+    """None if there are no yardsticks."""
 
 
 @final
 class Evaluate(Stage[EvaluateView]):
-    """Samples and reference → ``metrics.json``, and what the extractor sees in the samples."""
+    """Samples and reference → ``metrics.json``, and the features of the samples."""
 
     name = "evaluate"
 
@@ -124,7 +124,7 @@ class Evaluate(Stage[EvaluateView]):
 
 
 def metric_records(output: StageOutput) -> list[MetricRecord]:
-    """The numbers that the stage left."""
+    """The metrics in the stage's output."""
     return [MetricRecord.from_json(record) for record in json.loads(output.read_file(METRICS_FILE))["metrics"]]
 
 
@@ -153,7 +153,7 @@ def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
 
 
 def _token_set(tokens: StageOutput, split: Split) -> TokenSet:
-    """The first images of a split."""
+    """Tokens and labels of a split, at most those of the first 10,000 images."""
     tokens_NL, labels_N = (
         tokens.read_array(f"{split}_{what}", 0, HELD_OUT_IMAGES).astype(np.int64) for what in ("tokens", "labels")
     )

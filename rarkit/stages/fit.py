@@ -1,4 +1,4 @@
-"""fit: trains the tokenizer, where it learns from data."""
+"""fit: trains the tokenizer, if it learns from data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FitView(View):
 
 @final
 class Fit(Stage[FitView]):
-    """Training images → what the tokenizer learned."""
+    """Training images → the tokenizer's learned state."""
 
     name = "fit"
 

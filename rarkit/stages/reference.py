@@ -1,7 +1,6 @@
-"""reference: what samples are compared with, and the yardsticks beside them, in the features that evaluation uses.
+"""reference: features of the real images that samples are compared with, and of the yardsticks.
 
-Shape letters: B images of a batch, N images, H, W, C height, width, channels of an image, L tokens of an image, F, S features,
-K classes.
+Shape letters: B batch, N images, H, W, C height, width and channels of an image, L tokens per image, F, S features, K classes.
 """
 
 from __future__ import annotations
@@ -30,17 +29,18 @@ SHOWN_IMAGES = 20
 BLOCK_ROWS = 4096
 REAL = "real"
 YARDSTICKS = {"test": "real test images", "reconstructions": "reconstructions", "uniform": "uniform tokens"}
-"""Sets beside the samples: in the names of arrays, and as readers know them."""
+"""The sets measured beside the samples: prefix of their arrays, and name in the report."""
 SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS = "shown_originals", "shown_reconstructions"
 Sets = dict[str, tuple[Iterable[NDArray[np.uint8]], int]]
-"""Batches of images, and how many images these are, by name."""
+"""By name: batches of images, and the number of images."""
 
 
 @final
 class YardstickView(View):
-    """What the yardsticks are made of, besides the dataset; that and the tokenizer decide the rest."""
+    """What making the yardsticks reads, besides the dataset."""
 
     tokenizer: Tokenizer
+    # Dataset and tokenizer determine the rest.
     grid: Annotated[Grid, NotInFingerprint()]
     codebook_size: Annotated[int, NotInFingerprint()]
     held_out_split: Annotated[Split, NotInFingerprint()]
@@ -51,25 +51,27 @@ class ReferenceView(View):
     """What ``reference`` reads."""
 
     seed: int = 0
-    """Of the extractor's training and of the uniform tokens; 0 where there is neither."""
+    """Seed for training the extractor and for the uniform tokens; 0 if there is neither."""
     features: FeatureExtractor
     batch_size: Annotated[int, NotInFingerprint(tolerance=1e-4)]
     images: Annotated[ImageInfo, NotInFingerprint()]
-    """Checked to be what the extractor takes, and otherwise not looked at."""
+    """Only checked against what the extractor takes."""
     dataset: Dataset | None = None
-    """None where no image of it is opened."""
+    """None if no image of it is read."""
     yardsticks: YardstickView | None = None
 
 
 @final
 class Reference(Stage[ReferenceView]):
-    """Images → features of ``real`` ones, and with yardsticks of ``test``, ``reconstructions``, ``uniform`` (random tokens).
+    """Images → features of the ``real`` set, and with yardsticks of ``test``, ``reconstructions`` and ``uniform`` (random tokens).
 
-    Real ones are the training images, or the extractor's own reference batch. Arrays, in float32: ``<set>_features`` (N, F), and
-    where the extractor gives them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S); ``<set>_labels`` (N,) int64 unless it is a
-    reference batch; ``real_features_mean`` and ``real_features_covariance`` (and of ``spatial``), in float64, where that brings
-    statistics of its own; with yardsticks ``shown_originals`` and ``shown_reconstructions``, uint8 images; and what the extractor
-    learned. Yardsticks are of at most 50,000 images.
+    Real images are the training images, or the extractor's own reference batch. A yardstick has at most 50,000 images. Arrays:
+
+    - ``<set>_features`` (N, F) float32, and if the extractor has them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S);
+    - ``<set>_labels`` (N,) int64, except of a reference batch;
+    - ``real_features_mean`` and ``real_features_covariance`` (the same for ``spatial``), float64, if the reference batch has them;
+    - with yardsticks, ``shown_originals`` and ``shown_reconstructions`` (N, H, W, C) uint8;
+    - the extractor's learned state.
     """
 
     name = "reference"
@@ -136,7 +138,7 @@ class Reference(Stage[ReferenceView]):
 
 
 def opens_data(recipe: Recipe) -> bool:
-    """Whether a recipe's reference needs images of the dataset."""
+    """Whether a recipe's reference stage reads images of the dataset."""
     if recipe.evaluate is None:
         return False
     features = recipe.evaluate.features
@@ -144,7 +146,7 @@ def opens_data(recipe: Recipe) -> bool:
 
 
 def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
-    """Arrays of each set, real images and yardsticks, by their name without the set's; read from the store when looked up."""
+    """By set (real images and yardsticks), its arrays by their name without the prefix; each is read when looked up."""
     record = output.record()
     return {name: _StoredSet(output, f"{name}_", frozenset(record["arrays"])) for name in record["sets"]}
 
@@ -171,7 +173,7 @@ class _StoredSet(Mapping[str, NDArray[Any]]):
 
 
 def _yardstick_sets(work: Work[ReferenceView], dataset: Dataset, yardsticks: YardstickView) -> Sets:
-    """The sets beside the samples. Their labels and the images to show are written at once."""
+    """The yardsticks' images, read lazily. Their labels and the images for the report are written right away."""
     output, tokenized, batch_size, split = work.output, work.inputs["tokenize"], work.view.batch_size, yardsticks.held_out_split
     tokenizer = yardsticks.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
     held_out = dataset.open(split)
@@ -195,7 +197,7 @@ def _yardstick_sets(work: Work[ReferenceView], dataset: Dataset, yardsticks: Yar
 def _batches(
     reader: ImageReader, count: int, batch_size: int, labels: list[NDArray[np.int64]] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """The first images of a reader, (B, H, W, C) at a time; their labels are appended to ``labels``."""
+    """The first ``count`` images in batches (B, H, W, C) uint8; their labels are appended to ``labels``."""
     for block in reader.blocks(0, count, batch_size):
         if labels is not None:
             labels.append(block.labels_N)
@@ -203,15 +205,15 @@ def _batches(
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:
-    """``features`` (N, F) of all images; ``logits`` (N, K) and ``spatial`` (N, S) where the extractor gives them."""
+    """``features`` (N, F) of all images, and if the extractor has them ``logits`` (N, K) and ``spatial`` (N, S)."""
     import torch
 
     batches: dict[str, list[NDArray[np.float32]]] = {}
     with torch.inference_mode():
         for images_BHWC in images:
-            # Torch has no read-only tensors: images of a memory-mapped store are copied.
-            seen = model(torch.from_numpy(np.require(images_BHWC, requirements="W")))
-            for name, values in (("features", seen.features_BF), ("logits", seen.logits_BC), ("spatial", seen.spatial_BS)):
+            # Torch has no read-only tensors, so images of a memory-mapped store are copied.
+            batch = model(torch.from_numpy(np.require(images_BHWC, requirements="W")))
+            for name, values in (("features", batch.features_BF), ("logits", batch.logits_BC), ("spatial", batch.spatial_BS)):
                 if values is not None:
                     batches.setdefault(name, []).append(values.float().cpu().numpy())
             advance(len(images_BHWC))

@@ -1,10 +1,11 @@
 """sample: tokens drawn from the model along the scan order, decoded to images.
 
-A background thread decodes and stores while the next batch is generated; ranks take turns at stretches of chunks. A stretch is
-always generated whole and in the same batches, whichever of its blocks are missing and whoever generates it: so the bits depend
-neither on an interruption nor on the number of ranks, even in types so coarse that they depend on the batch.
+Samples are stored in blocks, one chunk each. Consecutive blocks that fill a batch form a stretch, and ranks generate stretches in
+turn, while a background thread decodes and stores the previous batch. A stretch is always generated whole and in the same batches,
+by whichever rank and even if only some of its blocks are missing. So neither interruptions nor the number of ranks change the
+result, even in types coarser than float32, in which a sample depends on its batch.
 
-Shape letters: M samples, B batch, L tokens of an image, H, W, C image height, width, channels.
+Shape letters: M samples, B batch, L tokens per image, H, W, C height, width and channels of an image.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 
 ARRAYS = ("tokens", "labels", "images")
 Drawn = tuple[int, NDArray[np.int64]]
-"""A block and its tokens (B, L) in raster order."""
+"""Number of a block, and its tokens (B, L) in raster order."""
 
 
 @final
 class ModelSource(View):
-    """The model that is sampled from, or whose likelihoods are measured: trained, or the one whose weights the recipe names."""
+    """The model to sample from or to measure likelihoods with: trained, or loaded from ``model.weights``."""
 
     model: ModelFamily
     config: ModelConfig
@@ -56,7 +57,7 @@ class ModelSource(View):
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self | None:
-        """That of a recipe's samples; None where it draws none."""
+        """The model that a recipe samples from; None if it does not sample."""
         recipe = experiment.recipe
         if recipe.sample is None:
             return None
@@ -68,23 +69,23 @@ class SampleView(View):
     """What ``sample`` reads."""
 
     seed: int
-    settings: SampleSettings
+    sample: SampleSettings
     source: ModelSource
     scan_order: ScanOrder
     grid: Annotated[Grid, NotInFingerprint()]
-    """The number of its cells is in the source's ``config``."""
+    """Height and width of the token grid; the number of cells is in the fingerprint through the source's ``config``."""
     tokenizer: Tokenizer
     image_shape: tuple[int, int, int]
-    """Height, width, channels: of the data only this counts, so that released weights can be sampled without it."""
+    """Height, width, channels. Nothing else of the dataset is read, so released weights can be sampled without data."""
     classes: Annotated[tuple[int, ...], NotInFingerprint()]
-    """Labels; they follow from the settings and the number of classes."""
+    """Labels of the classes to sample; settings and number of classes determine them."""
     batch_size: int | None = None
-    """Where the samples depend on it: in types coarser than float32 they may."""
+    """The batch size in types coarser than float32, in which samples may depend on it; None in float32."""
 
     @property
     def labels_M(self) -> NDArray[np.int64]:
-        """The class asked for of each sample, (M,): ``per_class`` of the first class, then of the next, …"""
-        return np.repeat(np.array(self.classes, dtype=np.int64), self.settings.per_class)
+        """The class of each sample, (M,) int64: ``per_class`` times the first class, then the next, …"""
+        return np.repeat(np.array(self.classes, dtype=np.int64), self.sample.per_class)
 
 
 @final
@@ -105,7 +106,7 @@ class Sample(Stage[SampleView]):
             return None
         return SampleView(
             seed=recipe.seed,
-            settings=recipe.sample,
+            sample=recipe.sample,
             source=source,
             scan_order=recipe.scan_order,
             grid=experiment.grid,
@@ -126,8 +127,8 @@ class Sample(Stage[SampleView]):
             output.refresh()
         ranks.check_sees(output.path, output.exists)
         layout = output.layout("images")
-        batch_size = work.view.settings.batch_size
-        todo = [one for one in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(one.blocks)]
+        batch_size = work.view.sample.batch_size
+        todo = [stretch for stretch in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(stretch.blocks)]
         own = todo[ranks.rank :: ranks.size]
         rows = {block: layout.block_rows(block) for stretch in own for block in stretch.blocks if block in missing}
         share = sum(stop - start for start, stop in rows.values())
@@ -141,31 +142,31 @@ class Sample(Stage[SampleView]):
 
 
 def _create(work: Work[SampleView]) -> None:
-    """Declares the arrays. What an earlier run began keeps its chunks, even if this one would cut them otherwise."""
+    """Creates the arrays. Those of an interrupted run keep their chunk size, even if this run would choose another."""
     view, output = work.view, work.output
     count = len(view.labels_M)
     begun = output.record()["arrays"].get("tokens")
-    rows = begun["rows"] if begun else sample_rows(count, math.prod(view.image_shape), view.settings.batch_size)
+    rows = begun["rows"] if begun else sample_rows(count, math.prod(view.image_shape), view.sample.batch_size)
     output.create("tokens", (count, view.source.config.seq_len), token_dtype(view.source.config.codebook_size), rows)
     output.create("labels", (count,), np.int32, rows)
     output.create("images", (count, *view.image_shape), np.uint8, rows)
 
 
 def _draw(work: Work[SampleView], own: list[Stretch], rows: dict[int, tuple[int, int]], advance: Advance) -> None:
-    """Generates stretches, and has those of their blocks that are in ``rows`` decoded and stored behind."""
+    """Generates stretches; those of their blocks that are in ``rows`` are decoded and stored in the background."""
     import torch
 
     from rarkit.sampling.generation import generate
 
-    view, ranks, settings = work.view, work.ranks, work.view.settings
+    view, ranks, settings = work.view, work.ranks, work.view.sample
     labels_M, order_L = view.labels_M, torch.from_numpy(view.scan_order.order(*view.grid))
     model = prepared(sampling_model(view.source, work.inputs.get("train"), work.device), settings)
-    # One batch may wait while another is decoded and a third is generated.
+    # One batch may wait while a second is decoded and a third is generated.
     waiting = max((len(stretch.blocks) for stretch in own), default=1)
-    with Background(_storing(work, rows, advance), waiting=waiting, around=_own_stream(work.device)) as behind:
+    with Background(_storing(work, rows, advance), waiting=waiting, around=_own_stream(work.device)) as background:
 
-        def heed(step: int, tokens_BL: object) -> None:
-            behind.check()
+        def check(step: int, tokens_BL: object) -> None:
+            background.check()
             ranks.check()
 
         size = 0
@@ -173,22 +174,24 @@ def _draw(work: Work[SampleView], own: list[Stretch], rows: dict[int, tuple[int,
             parts = []
             for start, stop in stretch.batches(settings.batch_size):
                 if work.device.startswith("cuda") and stop - start != size:
-                    # A batch of another size captures graphs anew, during which no other thread may use the device.
-                    behind.settle()
+                    # A batch of another size captures new graphs, during which no other thread may use the device.
+                    background.settle()
                 size = stop - start
                 indices = np.arange(start, stop)
                 labels_B = torch.from_numpy(labels_M[indices])
-                tokens_BL = generate(model, labels_B, order=order_L, choice=settings, seed=view.seed, indices=indices, on_step=heed)
+                tokens_BL = generate(
+                    model, labels_B, order=order_L, choice=settings, seed=view.seed, indices=indices, on_step=check
+                )
                 parts.append(tokens_BL.cpu().numpy())
             tokens = np.concatenate(parts)
             for block in stretch.blocks:
                 if block in rows:
                     first, end = rows[block]
-                    behind.put((block, tokens[first - stretch.start : end - stretch.start]))
+                    background.put((block, tokens[first - stretch.start : end - stretch.start]))
 
 
 def _storing(work: Work[SampleView], rows: dict[int, tuple[int, int]], advance: Advance) -> Callable[[Drawn], None]:
-    """What decodes a block and writes it."""
+    """A function that decodes a block and writes it."""
     view = work.view
     tokenizer = view.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
     labels_M = view.labels_M.astype(np.int32)
@@ -204,7 +207,7 @@ def _storing(work: Work[SampleView], rows: dict[int, tuple[int, int]], advance: 
 
 
 def _own_stream(device: str) -> Callable[[], Any]:
-    """The settings of the thread that decodes: no gradients, and on CUDA a stream of its own beside that of generation."""
+    """The context of the decoding thread: inference mode, and on CUDA its own stream, so that decoding overlaps generation."""
 
     @contextmanager
     def around() -> Iterator[None]:
@@ -221,12 +224,12 @@ def _own_stream(device: str) -> Callable[[], Any]:
 
 
 def prepared(model: ImageModel, settings: SampleSettings) -> Decodable:
-    """A model of ``sampling_model`` laid out for decoding as the settings ask."""
+    """A model from ``sampling_model``, its weights and cache prepared for decoding with these settings."""
     return model.prepare(int8=settings.precision == "int8", float8_cache=settings.kv_cache == "float8")
 
 
 def sampling_model(source: ModelSource, train: StageOutput | None, device: str) -> ImageModel:
-    """The model in eval mode, in the type that its precision asks for: from the train stage, or the weights that it names.
+    """The model in eval mode, in the dtype of its precision: from the output of ``train``, or from ``model.weights``.
 
     Raises:
         WeightsError, IncompleteError: the weights are missing or damaged.
@@ -241,26 +244,26 @@ def sampling_model(source: ModelSource, train: StageOutput | None, device: str) 
     return source.model.load(source.model.weights, source.config, attention, device=device, dtype=dtype)
 
 
-# How the work is cut: chunks of the store, and stretches of chunks that one batch fills.
+# How the work is divided: into blocks, the chunks of the store, and stretches, the blocks that a batch fills.
 
 
 @final
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive blocks, ``start`` to ``stop`` (exclusive) in rows."""
+    """Consecutive blocks; ``start`` and ``stop`` (exclusive) are their rows."""
 
     start: int
     stop: int
     blocks: range
 
     def batches(self, batch_size: int) -> Iterator[tuple[int, int]]:
-        """First row and end row (exclusive) of each batch."""
+        """First and end row (exclusive) of each batch."""
         for first in range(self.start, self.stop, batch_size):
             yield first, min(first + batch_size, self.stop)
 
 
 def sample_rows(count: int, row_bytes: int, batch_size: int) -> int:
-    """Rows of a chunk of samples: at most 16 MiB of images, in whole batches or a whole number of times in a batch."""
+    """Rows of a chunk of samples: at most 16 MiB of images, and a multiple or a divisor of the batch size."""
     rows = rows_per_block(count, row_bytes)
     if rows >= batch_size:
         return rows - rows % batch_size
@@ -268,7 +271,7 @@ def sample_rows(count: int, row_bytes: int, batch_size: int) -> int:
 
 
 def stretches(count: int, rows: int, batch_size: int) -> list[Stretch]:
-    """All stretches of ``count`` samples in blocks of ``rows``: as many blocks as a batch fills, at least one."""
+    """Divides ``count`` samples in blocks of ``rows`` into stretches of as many blocks as a batch fills, at least one."""
     blocks, together = -(-count // rows), max(1, batch_size // rows)
     starts = range(0, blocks, together)
     return [

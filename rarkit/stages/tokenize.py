@@ -1,6 +1,6 @@
-"""tokenize: images to raster grids of codes, which every scan order and schedule shares.
+"""tokenize: images to grids of codes in raster order, shared by all scan orders and permutation schedules.
 
-Shape letters: N images, B rows of a batch, H, W, C image height, width, channels, L tokens of an image.
+Shape letters: N images, B batch, H, W, C height, width and channels of an image (H, W of codes: of the grid), L tokens per image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TokenizeView(View):
 
     dataset: Dataset
     tokenizer: Tokenizer
-    # The rest follows from these two.
+    # Dataset and tokenizer determine the rest.
     splits: Annotated[tuple[Split, ...], NotInFingerprint()]
     grid: Annotated[Grid, NotInFingerprint()]
     codebook_size: Annotated[int, NotInFingerprint()]
@@ -100,7 +100,7 @@ def _encode(
 def decoded(
     model: TokenizerModel, tokens_NL: NDArray[np.int64], grid: tuple[int, int], batch_size: int = BATCH_ROWS
 ) -> Iterator[NDArray[np.uint8]]:
-    """Images (B, H, W, C) uint8 of raster tokens, in batches."""
+    """Decodes tokens in raster order to images, in batches (B, H, W, C) uint8."""
     import torch
 
     for start in range(0, len(tokens_NL), batch_size):

@@ -1,4 +1,4 @@
-"""train: tokens to a model, checkpointed on the way."""
+"""train: tokens to a trained model, with checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.safetensors"
 LOG = "log_"
-"""Before the names of the arrays that hold the training log."""
+"""Prefix of the arrays that hold the training log."""
 
 
 @final
@@ -41,25 +41,25 @@ class TrainView(View):
     """What ``train`` reads."""
 
     seed: int
-    settings: TrainSettings
+    train: TrainSettings
     scan_order: ScanOrder
     grid: Annotated[Grid, NotInFingerprint()]
-    """The number of its cells is in ``config``."""
+    """Height and width of the token grid; the number of cells is in the fingerprint through ``config``."""
     permutation_schedule: PermutationSchedule
     attention: AttentionBackend
     model: ModelFamily
     config: ModelConfig
     imported_tokens: str | None = None
-    """The digest of the tokens that ``settings.tokens`` names."""
+    """Digest of the tokens that ``train.tokens`` names."""
     mask_draws: tuple[int, bool] | None = None
-    """Images of a micro-batch, and whether the model is compiled: on both depend dropout masks that torch's global generator draws.
+    """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
 
-    None where nothing is drawn from it, and where the whole batch is one pass of the model as it is."""
+    None if no mask is drawn from it, or if each batch is a single pass of the uncompiled model."""
 
 
 @final
 class Train(Stage[TrainView]):
-    """Tokens → ``model.safetensors`` (the released tensor names) and the training log."""
+    """Tokens → ``model.safetensors`` (with the released tensor names) and the training log."""
 
     name = "train"
 
@@ -75,7 +75,7 @@ class Train(Stage[TrainView]):
         tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
         return TrainView(
             seed=recipe.seed,
-            settings=recipe.train,
+            train=recipe.train,
             scan_order=recipe.scan_order,
             grid=experiment.grid,
             permutation_schedule=experiment.schedule,
@@ -89,7 +89,7 @@ class Train(Stage[TrainView]):
     def run(self, work: Work[TrainView]) -> None:
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
-        view, output, settings = work.view, work.output, work.view.settings
+        view, output, settings = work.view, work.output, work.view.train
         tokens = work.inputs["tokenize"] if settings.tokens is None else output_at(settings.tokens, "tokenize")
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         trainer = Trainer(
@@ -109,7 +109,7 @@ class Train(Stage[TrainView]):
             trainer.restore(state)
             for record in records:
                 work.log(dataclasses.asdict(record))
-            work.reporter.say(f"train: going on from the checkpoint at step {trainer.step:,}")
+            work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
         with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
             while trainer.step < settings.steps:
                 record = trainer.advance()
@@ -139,24 +139,24 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
     """The tokens that ``train.tokens`` names.
 
     Raises:
-        DatasetError: there are none.
-        RecipeError: they are not what the recipe's tokenizer and dataset give.
+        DatasetError: they are missing or damaged.
+        RecipeError: their grid or codebook size differs from that of the recipe's tokenizer.
     """
     output = output_at(place, "tokenize")
-    where = f"train.tokens = {place!r}"
+    setting = f"train.tokens = {place!r}"
     if output.defect() is not None:
-        raise DatasetError(f"{where}: {output.defect()}. Make them with rarkit tokens import.")
+        raise DatasetError(f"{setting}: {output.defect()}. Create them with rarkit tokens import.")
     record, grid, size = output.record(), list(experiment.grid), experiment.codebook_size
     if record["grid"] != grid or record["identity"].get("codebook_size", size) != size:
         raise RecipeError(
-            f"{where} holds grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, and the "
-            f"recipe's tokenizer gives {grid} from {size}. Choose the tokenizer that they were made with."
+            f"{setting} has grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, but the "
+            f"recipe's tokenizer gives grids of {grid} from a codebook of {size}. Use the tokenizer that the tokens were made with."
         )
     return output
 
 
 def model_bytes(model: ImageModel) -> bytes:
-    """A safetensors file of the model, its sizes in the metadata."""
+    """The model as a safetensors file, with its sizes in the metadata."""
     from safetensors.torch import save
 
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
@@ -166,10 +166,10 @@ def model_bytes(model: ImageModel) -> bytes:
 def trained_model(
     output: StageOutput, family: ModelFamily, config: ModelConfig, attention: AttentionBackend, device: str
 ) -> ImageModel:
-    """The model that the stage left, in eval mode.
+    """The model in the stage's output, in eval mode.
 
     Raises:
-        IncompleteError: its file is damaged.
+        IncompleteError: the model's file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -177,7 +177,7 @@ def trained_model(
     try:
         model = family.restore(config, attention.build(), load(output.read_file(MODEL_FILE)))
     except (SafetensorError, RuntimeError) as error:
-        raise IncompleteError(f"the model of {output} is damaged: {error}. Make it again with --force train.") from error
+        raise IncompleteError(f"the model in {output} is damaged: {error}. Train it again with --force train.") from error
     return model.to(device).eval()
 
 
@@ -187,7 +187,7 @@ def training_log(output: StageOutput) -> dict[str, np.ndarray[Any, Any]]:
     return {name.removeprefix(LOG): output.read_array(name) for name in names}
 
 
-# Checkpoints. The seal is written after the state and says what it must be, so that half a checkpoint counts as none.
+# Checkpoints. The state's checksum is written to a file of its own after the state, so that a partial checkpoint is ignored.
 
 
 def _write_checkpoint(output: StageOutput, state: dict[str, Any], step: int) -> None:
@@ -209,9 +209,9 @@ def _latest_checkpoint(output: StageOutput) -> dict[str, Any] | None:
     names = output.file_names()
     steps = [int(name.removeprefix("checkpoint-").removesuffix(".json")) for name in names if name.endswith(".json")]
     for step in sorted(steps, reverse=True):
-        seal = output.read_file(f"checkpoint-{step}.json")
+        checksum = output.read_file(f"checkpoint-{step}.json")
         data = output.read_file(f"checkpoint-{step}.pt") if f"checkpoint-{step}.pt" in names else b""
-        if f'"{hashlib.sha256(data).hexdigest()}"'.encode() in seal:
+        if f'"{hashlib.sha256(data).hexdigest()}"'.encode() in checksum:
             state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             return state
     return None

@@ -82,4 +82,4 @@ def test_a_killed_training_goes_on_from_its_checkpoint(finished, digits_recipe, 
     # Writes 1 and 2 are the checkpoint of step 2 and its seal, 3 is the checkpoint of step 4: it stays half-written.
     run_killed(digits_recipe, store, tmp_path / "runs", "train", 3, short_overrides)
     run(load_recipe(digits_recipe, short_overrides), str(store), device="cpu", runs=tmp_path / "runs")
-    assert "going on from the checkpoint at step 2" in capfd.readouterr().err
+    assert "resuming from the checkpoint at step 2" in capfd.readouterr().err

@@ -1,0 +1,90 @@
+"""Runs of an older rarkit still load, and what a newer one wrote is told as such.
+
+``tests/data/format_1.tar.gz`` is a short digits run that rarkit wrote before records, receipts and locks had format numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import rarkit
+from rarkit.errors import RecipeError
+from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
+
+OLD = Path(__file__).parents[1] / "data/format_1.tar.gz"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """The folder of the old run, its store beside it."""
+    with tarfile.open(OLD) as archive:
+        archive.extractall(tmp_path, filter="data")
+    receipt = tmp_path / "runs/digits/receipt.json"
+    receipt.write_text(receipt.read_text().replace("STORE", (tmp_path / "store").as_uri()))
+    return receipt.parent
+
+
+def test_an_old_run_is_sampled_from(old):
+    drawing = rarkit.sample(old, ["3", "7"], 4, device="cpu", quiet=True)
+    # What the rarkit that wrote it drew; tokens may differ where another processor rounds otherwise.
+    assert drawing.tokens_NL.shape == (8, 16)
+    if drawing.tokens_NL[0].tolist() == [1, 6, 3, 8, 12, 6, 3, 3, 7, 0, 1, 6, 6, 1, 5, 7]:
+        digest = hashlib.sha256(drawing.images_NHWC.tobytes()).hexdigest()
+        assert digest == "6fbbe0a4977f7bfa26db16094d39cdeaff9ebd9e2973568295d93750c31340b0"
+
+
+def test_an_old_run_is_exported(old, tmp_path):
+    from rarkit.inference.export import export_model
+    from rarkit.models import load_rar
+
+    for merged in (False, True):
+        model = load_rar(export_model(old, tmp_path / f"{merged}.safetensors", merged=merged))
+        assert (model.config.hidden_size, model.config.target_aware, model.config.conditioning) == (8, True, "adaln")
+
+
+def test_a_plan_says_that_an_older_rarkit_made_what_is_there(old, digits_recipe):
+    planned = rarkit.plan(rarkit.load_recipe(digits_recipe), str(old.parents[1] / "store"))
+    reasons = {stage.name: (stage.action, stage.reason) for stage in planned.stages}
+    for name in ("fit", "train", "sample"):
+        assert reasons[name] == ("run", "the one in the store was made by an older rarkit")
+    assert not shows(old, planned.outputs())
+
+
+def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, capsys, monkeypatch):
+    from rarkit.cli import show
+
+    store = old.parents[1] / "store"
+    newer = next(store.glob("sample/*/zarr.json"))
+    record = json.loads(newer.read_text())
+    record["attributes"]["rarkit"]["format"] = 99
+    newer.write_text(json.dumps(record))
+    rows = {row["stage"]: row for row in map(show.output_as_json, show.outputs(str(store), None))}
+    assert rows["fit"]["state"] == rows["train"]["state"] == "complete, of an older rarkit"
+    assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("of a newer rarkit", False)
+    defects = {output.stage: show.verified(output) for output in show.outputs(str(store), None)}
+    assert (defects["fit"], defects["train"]) == (None, None)
+    assert "update rarkit" in defects["sample"]
+
+
+def test_a_receipt_of_a_newer_rarkit_is_refused(old):
+    receipt = read_receipt(old)
+    assert "format" not in receipt
+    (old / "receipt.json").write_text(json.dumps({**receipt, "format": FORMAT + 1}))
+    with pytest.raises(RecipeError, match=r"written by a newer rarkit.*Update rarkit"):
+        open_run(old)
+
+
+def test_receipts_carry_a_format_and_the_shape_of_the_images(finished, monkeypatch):
+    from rarkit.datasets.digits import Digits
+
+    receipt = read_receipt(finished.folder)
+    assert receipt["format"] == FORMAT
+    assert receipt["images"] == {"height": 8, "width": 8, "channels": 1, "class_names": list("0123456789")}
+    # So that the data need not be at hand.
+    monkeypatch.setattr(Digits, "info", lambda self: pytest.fail("the dataset was asked"))
+    assert open_run(finished.folder).experiment.images == finished.plan.experiment.images
