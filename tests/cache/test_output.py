@@ -316,4 +316,4 @@ def test_fingerprints_tell_identities_apart(one, two):
 def test_differences_name_the_leaves():
     old = {"train": {"steps": 10, "betas": [0.9, 0.96]}, "seed": 1, "gone": 2}
     new = {"train": {"steps": 20, "betas": [0.9, 0.96]}, "seed": 1}
-    assert differences(old, new) == ["train.steps: 10 → 20", "gone: 2 → none"]
+    assert differences(old, new) == ["train.steps: 10 → 20", "gone: 2 → default"]
