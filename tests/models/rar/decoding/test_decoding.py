@@ -221,9 +221,9 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"order": [0, 1]}, GridError, "12 tokens an image; the order is of shape \\(2,\\)"),
-        ({"order": [0] * LENGTH}, GridError, "does not visit each of the 12 cells once"),
-        ({"labels": [0, 5]}, UserError, "label 5 is none of the model's classes, 0 … 4"),
+        ({"order": [0, 1]}, GridError, "12 tokens per image, but the order has shape \\(2,\\)"),
+        ({"order": [0] * LENGTH}, GridError, "does not visit each of the 12 cells exactly once"),
+        ({"labels": [0, 5]}, UserError, "label 5 is not one of the model's classes, 0 … 4"),
         ({"labels": [-1]}, UserError, "label -1"),
         ({"labels": [0.5]}, UserError, "give one class id a sample"),
         ({"indices": [1, 2, 3]}, UserError, "2 labels, but sample indices of shape \\(3,\\)"),

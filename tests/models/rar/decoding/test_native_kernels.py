@@ -1,14 +1,9 @@
-"""The compiled kernels against PyTorch's own operations in float64, and how they come to be compiled.
+"""The compiled kernels against PyTorch's own operations in float64.
 
 Shape letters: R rows, I inputs, O outputs, U rows of a table; N heads, K head width, S entries of the cache.
 """
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from rarkit.errors import CapabilityError, RarkitWarning
-from rarkit.models.rar.decoding.native_kernels import CACHES, WEIGHTS, CompiledLinear, Modulation, Residual, kernels
+from rarkit.errors import CapabilityError
+from rarkit.models.rar.decoding.native_kernels import CACHES, WEIGHTS, CompiledLinear, Modulation, Residual, compiled_kernels
 from rarkit.models.rar.decoding.projections import quantised
 from rarkit.models.rar.decoding.steps import narrowed
-from rarkit.sampling import compiled, generate, prepare
+from rarkit.sampling import generate
 from tests.models.rar.decoding.kernels import needs_kernels
 from tests.models.rar.small import TINY, lively
 
@@ -42,7 +37,7 @@ def generator(seed: int) -> torch.Generator:
     added=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_layer_is_what_pytorch_makes_of_it(rows, inputs, outputs, dtype, gelu, modulated, added, seed):
     chance = generator(seed)
     weight_OI, bias_O = torch.randn(outputs, inputs, generator=chance), torch.randn(outputs, generator=chance)
@@ -57,7 +52,7 @@ def test_a_layer_is_what_pytorch_makes_of_it(rows, inputs, outputs, dtype, gelu,
 
     modulation = Modulation(shift_UI, scale_UI, row_R, EPS) if modulated else None
     residual = Residual(to_RO, gate_UO, row_R) if added else None
-    found_RO = CompiledLinear(kernels(), weight_OI, scale_O, bias_O, gelu=gelu)(x_RI, modulation, residual)
+    output_RO = CompiledLinear(compiled_kernels(), weight_OI, scale_O, bias_O, gelu=gelu)(x_RI, modulation, residual)
 
     wide_RI, wide_OI = x_RI.double(), weight_OI.double() * (1 if scale_O is None else scale_O[:, None].double())
     if modulated:
@@ -68,8 +63,8 @@ def test_a_layer_is_what_pytorch_makes_of_it(rows, inputs, outputs, dtype, gelu,
     expected_RO = functional.gelu(expected_RO) if gelu else expected_RO
     if added:
         expected_RO, bound_RO = to_RO + gate_UO[row_R] * expected_RO, bound_RO * gate_UO[row_R].abs() + 1e-6
-    assert found_RO.shape == expected_RO.shape
-    assert ((found_RO - expected_RO).abs() <= 1.2 * bound_RO).all()
+    assert output_RO.shape == expected_RO.shape
+    assert ((output_RO - expected_RO).abs() <= 1.2 * bound_RO).all()
 
 
 @given(
@@ -82,7 +77,7 @@ def test_a_layer_is_what_pytorch_makes_of_it(rows, inputs, outputs, dtype, gelu,
     data=st.data(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_attention_normalises_keeps_and_reads_what_is_filled(rows, spare, heads, width, entries, dtype, data, seed):
     entry, chance = data.draw(st.integers(0, entries - 1)), generator(seed)
     qkv_R3NK = torch.randn(rows, 3, heads, width, generator=chance) * 3
@@ -92,7 +87,7 @@ def test_attention_normalises_keeps_and_reads_what_is_filled(rows, spare, heads,
     kv_2RNSK[:, :, :, entry:] = torch.tensor(float("nan")).to(dtype)
     before = kv_2RNSK.clone()
 
-    found_RNK = kernels().attend(qkv_R3NK, (weight_2K, bias_2K, EPS), kv_2RNSK, entry)
+    read_RNK = compiled_kernels().attend(qkv_R3NK, (weight_2K, bias_2K, EPS), kv_2RNSK, entry)
 
     q_RNK, k_RNK, _ = qkv_R3NK.double().unbind(1)
     q_RNK, k_RNK = (
@@ -110,7 +105,7 @@ def test_attention_normalises_keeps_and_reads_what_is_filled(rows, spare, heads,
 
     keys_RNTK, values_RNTK = kv_2RNSK[:, :rows, :, : entry + 1].double()
     expected_RNK = functional.scaled_dot_product_attention(q_RNK[:, :, None], keys_RNTK, values_RNTK)[:, :, 0]
-    torch.testing.assert_close(found_RNK.double(), expected_RNK, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(read_RNK.double(), expected_RNK, rtol=1e-3, atol=2e-3)
 
 
 def test_every_number_of_float8_is_read_and_written_as_pytorch_does():
@@ -119,8 +114,8 @@ def test_every_number_of_float8_is_read_and_written_as_pytorch_does():
     kv_2RNSK = torch.zeros(2, 256, 1, 2, 1).to(torch.float8_e4m3fn)
     kv_2RNSK[1, :, 0, 0, 0] = codes
     one = torch.ones(2, 1), torch.zeros(2, 1), EPS
-    found = kernels().attend(torch.zeros(256, 3, 1, 1), one, kv_2RNSK, 1).flatten()
-    torch.testing.assert_close(found, codes.float() / 2, equal_nan=True, rtol=0, atol=0)
+    read = compiled_kernels().attend(torch.zeros(256, 3, 1, 1), one, kv_2RNSK, 1).flatten()
+    torch.testing.assert_close(read, codes.float() / 2, equal_nan=True, rtol=0, atol=0)
 
     numbers = codes.float()[~codes.float().isnan()].sort().values
     middles = (numbers[1:] + numbers[:-1]) / 2
@@ -143,28 +138,30 @@ def assert_written(values: torch.Tensor, dtype: torch.dtype) -> None:
     kv_2RNSK = torch.zeros(2, len(values), 1, 1, 1).to(dtype)
     qkv_R3NK = torch.zeros(len(values), 3, 1, 1)
     qkv_R3NK[:, 2, 0, 0] = values
-    kernels().attend(qkv_R3NK, (torch.ones(2, 1), torch.zeros(2, 1), EPS), kv_2RNSK, 0)
-    found, expected = kv_2RNSK[1].flatten(), (narrowed(values, dtype) if dtype.itemsize == 1 else values.to(dtype))
-    assert found[-1].float().isnan()
-    assert torch.equal(found[:-1].view(torch.uint8), expected[:-1].view(torch.uint8))
+    compiled_kernels().attend(qkv_R3NK, (torch.ones(2, 1), torch.zeros(2, 1), EPS), kv_2RNSK, 0)
+    written, expected = kv_2RNSK[1].flatten(), (narrowed(values, dtype) if dtype.itemsize == 1 else values.to(dtype))
+    assert written[-1].float().isnan()
+    assert torch.equal(written[:-1].view(torch.uint8), expected[:-1].view(torch.uint8))
 
 
 def test_what_is_not_a_number_stays_so():
-    linear = CompiledLinear(kernels(), torch.ones(3, 4), None, torch.zeros(3), gelu=True)
+    linear = CompiledLinear(compiled_kernels(), torch.ones(3, 4), None, torch.zeros(3), gelu=True)
     x_RI = torch.ones(2, 4)
     x_RI[1, 2] = float("nan")
     assert linear(x_RI).isnan().tolist() == [[False] * 3, [True] * 3]
     qkv_R3NK, kv_2RNSK = torch.ones(2, 3, 1, 8), torch.zeros(2, 2, 1, 3, 8)
     qkv_R3NK[1, 0] = float("nan")
-    found_RNK = kernels().attend(qkv_R3NK, (torch.ones(2, 8), torch.zeros(2, 8), EPS), kv_2RNSK, 2)
-    assert found_RNK.isnan().flatten(1).tolist() == [[False] * 8, [True] * 8]
+    read_RNK = compiled_kernels().attend(qkv_R3NK, (torch.ones(2, 8), torch.zeros(2, 8), EPS), kv_2RNSK, 2)
+    assert read_RNK.isnan().flatten(1).tolist() == [[False] * 8, [True] * 8]
 
 
 @pytest.mark.parametrize("dtype", WEIGHTS)
 def test_a_row_is_the_same_to_the_bit_in_any_batch_and_with_any_threads(dtype):
     chance = generator(3)
     weight_OI = (torch.randn(70, 300, generator=chance) * 20).to(dtype)
-    linear = CompiledLinear(kernels(), weight_OI, torch.rand(70) if dtype == torch.int8 else None, torch.randn(70), gelu=True)
+    linear = CompiledLinear(
+        compiled_kernels(), weight_OI, torch.rand(70) if dtype == torch.int8 else None, torch.randn(70), gelu=True
+    )
     x_RI, threads = torch.randn(120, 300, generator=chance), torch.get_num_threads()
     together_RO = linear(x_RI)
     try:
@@ -179,140 +176,20 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch_and_with_any_threads(dtype):
 def test_samples_are_those_of_pytorchs_products():
     """Up to ties, which a float32's last bit decides: none here."""
     asked = {"order": torch.arange(TINY.seq_len), "seed": 3}
-    ours, theirs = (generate(prepare(lively(), compiled=one), [0, 1, 2, 3], **asked) for one in (True, False))
+    ours, theirs = (generate(lively().prepare(compiled=compiled), [0, 1, 2, 3], **asked) for compiled in (True, False))
     assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("wrong", [torch.float16, torch.float64])
 def test_other_types_are_refused(wrong):
     with pytest.raises(CapabilityError, match=r"compiled kernels are for float32 and bfloat16.*; this is torch\.float"):
-        prepare(lively().to(wrong), compiled=True)
-    assert prepare(lively().to(wrong)).kernels is None
-
-
-@pytest.fixture
-def anew(monkeypatch, tmp_path):
-    """Nothing compiled yet, and a cache folder of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    compiled._found.cache_clear()
-    yield tmp_path / "cache" / "rarkit" / "kernels"
-    compiled._found.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("compiler", "said"),
-    [
-        ("no-such-compiler -m64", r"there is no C\+\+ compiler 'no-such-compiler -m64'.*install g\+\+"),
-        (" ", r"there is no C\+\+ compiler ' '"),
-        ('"g++', r"there is no C\+\+ compiler '\"g\+\+'"),
-        ("/bin/false", r"/bin/false cannot compile kernels \(it ended with 1\); GCC 9 or later can"),
-    ],
-)
-def test_without_a_compiler_pytorchs_products_decode_and_it_is_said(anew, monkeypatch, compiler, said):
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("PATH", "")
-    with pytest.warns(RarkitWarning, match=f"decoding with PyTorch's own products, which are slower here: {said}"):
-        ready = prepare(lively())
-    assert ready.kernels is None
-    with pytest.raises(CapabilityError, match=said):
-        prepare(lively(), compiled=True)
-    assert prepare(lively(), compiled=False).kernels is None
-    assert list(anew.glob("*")) == []
-
-
-def test_a_compiler_may_have_arguments(anew, monkeypatch):
-    monkeypatch.setenv("CXX", "env g++")
-    assert kernels().panel % 8 == 0
-
-
-@pytest.mark.parametrize(
-    ("compiler", "said"), [("/bin/false", "/bin/false cannot compile kernels"), ("not-here", "there is no C.. compiler 'not-here'")]
-)
-def test_gxx_takes_the_place_of_one_that_cannot_and_it_is_said(anew, monkeypatch, compiler, said):
-    monkeypatch.setenv("CXX", compiler)
-    with pytest.warns(RarkitWarning, match=rf"kernels are those of g\+\+: {said}"):
-        assert kernels().panel % 8 == 0
-
-
-def test_what_the_compiler_says_is_told(anew, monkeypatch, tmp_path):
-    sources = tmp_path / "sources"
-    sources.mkdir()
-    (sources / "kernels.cpp").write_text("this is no C++")
-    monkeypatch.setattr(compiled, "SOURCES", sources)
-    with pytest.raises(CapabilityError, match=r"g\+\+ cannot compile kernels \(.*kernels\.cpp:1.*error: "):
-        kernels()
-    assert list(anew.glob("*")) == []
-
-
-def test_they_are_compiled_once_and_kept(anew, monkeypatch):
-    kernels()
-    (library,) = anew.iterdir()
-    written = library.stat().st_mtime_ns
-    compiled._found.cache_clear()
-    kernels()
-    assert [library] == list(anew.iterdir())
-    assert library.stat().st_mtime_ns == written
-    # Another source is another library.
-    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-DOTHER"))
-    compiled._found.cache_clear()
-    kernels()
-    assert len(list(anew.iterdir())) == 2
-
-
-@pytest.mark.parametrize("home", [True, False])
-def test_without_a_place_to_keep_them_they_are_compiled_for_this_process(anew, monkeypatch, home):
-    if home:
-        anew.parent.parent.mkdir()
-        anew.parent.write_text("a file where the folder should be")
-    else:
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(compiled.Path, "home", homeless)
-    assert kernels().panel % 8 == 0
-
-
-def homeless() -> Path:
-    raise RuntimeError("Could not determine home directory.")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.9999])
-def test_a_library_that_was_cut_off_is_compiled_anew(anew, share):
-    """Loading it would end the process with a bus error."""
-    kernels()
-    (library,) = anew.iterdir()
-    whole = library.read_bytes()
-    library.unlink()  # never in place: it is mapped
-    library.write_bytes(whole[: int(len(whole) * share)])
-    compiled._found.cache_clear()
-    assert kernels().panel % 8 == 0
-    assert list(anew.iterdir()) == [library]
-    assert library.stat().st_size == len(whole)
+        lively().to(wrong).prepare(compiled=True)
+    assert lively().to(wrong).prepare().weights.kernels is None
 
 
 def test_weights_are_a_copy():
     weight_OI, bias_O = torch.ones(16, 1), torch.zeros(16)
-    linear = CompiledLinear(kernels(), weight_OI, None, bias_O)
+    linear = CompiledLinear(compiled_kernels(), weight_OI, None, bias_O)
     weight_OI.add_(5)
     bias_O.add_(5)
     assert linear(torch.ones(1, 1)).tolist() == [[1.0] * 16]
-
-
-def test_processes_that_compile_at_once_do_not_meet(anew):
-    command = [sys.executable, "-c", "from rarkit.models.rar.decoding.native_kernels import kernels; print(kernels().panel)"]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0].strip() for process in running] == [str(kernels().panel)] * 2
-    assert len(list(anew.iterdir())) == 1
-
-
-def test_torchs_own_threads_run_them():
-    """A second OpenMP runtime beside torch's would have threads that wait for work while the first one's have it."""
-    kernels()
-    code = "import torch\nfrom rarkit.models.rar.decoding.native_kernels import *\nfound = kernels()\n"
-    code += "x = torch.ones(64, 512)\nCompiledLinear(found, torch.ones(512, 512), None, torch.zeros(512))(x)\nx @ x.T\n"
-    code += "print(len(__import__('os').listdir('/proc/self/task')))"
-    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
-    plain = code.replace("CompiledLinear(found, torch.ones(512, 512), None, torch.zeros(512))(x)\n", "")
-    threads = [
-        int(subprocess.run([sys.executable, "-c", one], env=environment, check=True, capture_output=True, text=True).stdout)
-        for one in (code, plain)
-    ]
-    assert threads[0] == threads[1]

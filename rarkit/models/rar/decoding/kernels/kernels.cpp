@@ -1,6 +1,6 @@
 // Decoding on a CPU with AVX2 or AVX-512: a few rows of float32 meet large weights, or a long cache, and reading these from memory
 // is what takes the time. Weights and cache are widened to float32 on their way, and the next ones are asked for meanwhile.
-// rarkit/sampling/compiled.py compiles and calls this. The order of each sum depends on nothing but its length: a row's result is
+// native_kernels.py compiles and calls this. The order of each sum depends on nothing but its length: a row's result is
 // the same in any batch.
 //
 // R rows, I inputs, O outputs, U rows of a table of modulations; N heads, K head width, S entries of the cache.
