@@ -108,8 +108,8 @@ def test_a_recipe_trains_on_imported_tokens_as_on_its_own(finished, digits_recip
     done = run(recipe, str(tmp_path / "store"), device="cpu", until="train", runs=tmp_path / "runs", quiet=True)
     assert done.plan["train"].output.read_file("model.safetensors") == finished.plan["train"].output.read_file("model.safetensors")
     wrong = load_recipe(digits_recipe, [*short_overrides, f"train.tokens={tmp_path / 'imported'}", "tokenizer.codes=17"])
-    with pytest.raises(RecipeError, match=r"codebook of 16, and the recipe's tokenizer gives \[4, 4\] from 17"):
+    with pytest.raises(RecipeError, match=r"codebook of 16, but the recipe's tokenizer gives .* from a codebook of 17"):
         plan(wrong, str(tmp_path / "store"))
     absent = load_recipe(digits_recipe, [*short_overrides, "train.tokens=nowhere"])
-    with pytest.raises(DatasetError, match="Make them with rarkit tokens import"):
+    with pytest.raises(DatasetError, match="Create them with rarkit tokens import"):
         run(absent, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)

@@ -1,4 +1,4 @@
-"""Reference and evaluate: what their views cover, and how a metric reaches the report."""
+"""The reference and evaluate stages: what their views cover, and how a metric gets into the report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_metric_in_the_list_is_measured_and_shown(finished, tmp_path, monkeypa
     monkeypatch.setattr(evaluate, "METRICS", (*METRICS, MeanFeature()))
     planned = {stage.name: stage for stage in plan(finished.plan.recipe, store).stages}
     assert [name for name, stage in planned.items() if stage.action == "run"] == ["evaluate"]
-    assert planned["evaluate"].reason == "settings changed: metrics.mean_feature: none → 1"
+    assert planned["evaluate"].reason == "settings changed: metrics.mean_feature: default → 1"
     done = run(finished.plan.recipe, store=store, device="cpu", runs=tmp_path / "runs", quiet=True)
     *others, added = done.metrics
     assert others == finished.metrics
@@ -77,7 +77,7 @@ def test_views_cover_what_is_read(digits_recipe, override, changed):
 
 
 def test_a_published_reference_depends_on_no_data_of_the_recipe(digits_recipe, tmp_path):
-    """Another dataset, tokenizer or seed: its features are the same ones."""
+    """Its features stay the same with another dataset, tokenizer or seed."""
     features = Inception(weights=None, reference=str(tmp_path / "batch.npz"))
     (tmp_path / "batch.npz").write_bytes(b"")
 

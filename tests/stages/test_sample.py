@@ -1,4 +1,4 @@
-"""The sample stage: cut into bounded chunks, decoded behind generation, the same bits however it is interrupted."""
+"""The sample stage: bounded chunks, decoding in the background, the same bits after any interruption."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ def test_chunks_are_bounded_and_batches_are_full(count, row_bytes, batch_size):
     rows = sample_rows(count, row_bytes, batch_size)
     assert rows == 1 or rows * row_bytes <= 16 * 2**20
     cut = stretches(count, rows, batch_size)
-    assert [row for one in cut for start, stop in one.batches(batch_size) for row in range(start, stop)] == list(range(count))
-    assert [block for one in cut for block in one.blocks] == list(range(-(-count // rows)))
-    assert all((one.start, min(one.blocks.stop * rows, count)) == (one.blocks.start * rows, one.stop) for one in cut)
-    sizes = [stop - start for one in cut for start, stop in one.batches(batch_size)]
-    # All batches but the last are equal, and more than half of what was asked for.
+    batches = [batch for stretch in cut for batch in stretch.batches(batch_size)]
+    assert [row for start, stop in batches for row in range(start, stop)] == list(range(count))
+    assert [block for stretch in cut for block in stretch.blocks] == list(range(-(-count // rows)))
+    for stretch in cut:
+        assert (stretch.start, stretch.stop) == (stretch.blocks.start * rows, min(stretch.blocks.stop * rows, count))
+    sizes = [stop - start for start, stop in batches]
+    # All batches but the last are of one size, more than half of batch_size.
     assert len(set(sizes[:-1])) <= 1
     assert max(sizes) <= batch_size
     assert len(sizes) == 1 or (2 * sizes[0] > batch_size or rows == 1)
@@ -41,7 +43,7 @@ def test_fifty_thousand_pictures_of_imagenet():
         assert len(stretches(50_000, rows, batch_size)[0].blocks) == blocks
 
 
-# Thirty chunks of ten, four of which are drawn in one batch
+# Thirty chunks of ten samples, four to a batch
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def cut(monkeypatch):
 
 @pytest.fixture
 def draw(finished, digits_recipe, short_overrides, tmp_path):
-    """Runs the sample stage in a store where it has not run."""
+    """Runs the sample stage in a store that has the output of all stages before it."""
 
     def draw(name="store", *overrides):
         store = tmp_path / name
@@ -68,16 +70,16 @@ def draw(finished, digits_recipe, short_overrides, tmp_path):
     ("precision", "kv_cache"), [("bfloat16", "same"), ("int8", "same"), ("float32", "float8"), ("int8", "float8")]
 )
 def test_recipes_choose_precision_and_cache(draw, monkeypatch, precision, kv_cache):
-    asked, prepare = [], OrderedTransformer.prepare
+    calls, prepare = [], OrderedTransformer.prepare
 
     def spy(model, **kwargs):
-        asked.append((str(model.cls_token.dtype), kwargs))
+        calls.append((str(model.cls_token.dtype), kwargs))
         return prepare(model, **kwargs)
 
     monkeypatch.setattr(OrderedTransformer, "prepare", spy)
     output = draw("store", f"sample.precision={precision}", f"sample.kv_cache={kv_cache}")
     dtype = "torch.float32" if precision == "float32" else "torch.bfloat16"
-    assert asked == [(dtype, {"int8": precision == "int8", "float8_cache": kv_cache == "float8"})]
+    assert calls == [(dtype, {"int8": precision == "int8", "float8_cache": kv_cache == "float8"})]
     tokens_ML = output.read_array("tokens")
     assert tokens_ML.shape == (300, 16)
     assert len(np.unique(tokens_ML)) > 8
@@ -85,7 +87,7 @@ def test_recipes_choose_precision_and_cache(draw, monkeypatch, precision, kv_cac
 
 @pytest.fixture
 def generated(monkeypatch):
-    """The sample indices of every batch, as they are generated."""
+    """The sample indices of each batch generated so far."""
     from rarkit.sampling import generation
 
     plain, batches = generation.generate, []
@@ -111,31 +113,31 @@ def test_few_chunks_are_in_flight(cut, draw, generated, monkeypatch):
     monkeypatch.setattr(StageOutput, "write_block", write_block)
     assert draw().layout("images").rows == 10
     assert written == list(range(30))
-    # A batch that waits, one that was generated meanwhile, and one that is begun; without a bound it would be 29.
+    # One batch waits, one was generated meanwhile, and one is being generated; without a bound it would be 29.
     assert 4 < max(flight) <= 12
 
 
 def test_a_failure_to_decode_stops_generation_at_its_next_step(cut, draw, monkeypatch):
     from rarkit.sampling import generation
 
-    plain, batches, steps, behind = generation.generate, [], [], []
+    plain, batches, steps, decoders = generation.generate, [], [], []
 
     def decode(self, codes_BHW):
-        behind.append(threading.current_thread())
+        decoders.append(threading.current_thread())
         raise MemoryError("no room for pictures")
 
     def generate(*args, on_step, **kwargs):
         batches.append(kwargs["indices"])
 
-        def heed(step, tokens_BL):
+        def check(step, tokens_BL):
             if len(batches) == 2:
-                while not behind:
+                while not decoders:
                     time.sleep(0.001)
-                behind[0].join(10)
+                decoders[0].join(10)
                 steps.append(step)
             on_step(step, tokens_BL)
 
-        return plain(*args, on_step=heed, **kwargs)
+        return plain(*args, on_step=check, **kwargs)
 
     monkeypatch.setattr(_PatchModel, "decode", decode)
     monkeypatch.setattr(generation, "generate", generate)
@@ -158,7 +160,7 @@ def test_an_interrupted_stretch_is_drawn_again_in_the_same_batches(cut, draw, ge
         with pytest.raises(OSError, match="the network is gone"):
             draw()
     generated.clear()
-    # A newer version would cut otherwise; what was begun is finished as it was begun.
+    # A newer version may choose other chunks, but finishes an output with those it was begun with.
     monkeypatch.setattr("rarkit.stages.sample.rows_per_block", lambda count, row_bytes: 100)
     written = []
     monkeypatch.setattr(StageOutput, "write_block", lambda self, block, **rows: (written.append(block), plain(self, block, **rows)))
