@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from rarkit.models import RARConfig
+from rarkit.models.rar.decoding import cuda_graphs
 from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for
-from rarkit.sampling import CachedDecoder, Constant, Interval, PlainDecoder, captured, generate, prepare
+from rarkit.sampling import Constant, Interval, PlainDecoder, generate
 from tests.models.rar.small import lively
 
 pytestmark = [
@@ -38,10 +39,10 @@ def _exact_products():
 def test_captured_steps_equal_plain(monkeypatch, case, guidance):
     """Four batches after each other: eager, captured, replayed."""
     dtype, asked, tolerance, reads = CASES[case]
-    monkeypatch.setattr(captured, "BUCKET", 32)
+    monkeypatch.setattr(cuda_graphs, "BUCKET", 32)
     exact = lively(SIZES, scale=0.05).cuda()
-    prepared = prepare(lively(SIZES, scale=0.05).to("cuda", dtype), **asked)
-    assert fixed_reads_for(prepared) is reads
+    prepared = lively(SIZES, scale=0.05).to("cuda", dtype).prepare(**asked)
+    assert fixed_reads_for(prepared.weights) is reads
     scales = [guidance.scale_at(step, SIZES.seq_len) for step in range(SIZES.seq_len)]
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
@@ -49,7 +50,7 @@ def test_captured_steps_equal_plain(monkeypatch, case, guidance):
         labels_B = torch.randint(SIZES.num_classes, (3,), generator=generator).cuda()
         tokens_BL = torch.randint(SIZES.codebook_size, (3, SIZES.seq_len), generator=generator).cuda()
         with torch.inference_mode():
-            fast, plain = CachedDecoder(prepared, labels_B, order_L, scales), PlainDecoder(exact, labels_B, order_L, scales)
+            fast, plain = prepared.decoder(labels_B, order_L, scales), PlainDecoder(exact, labels_B, order_L, scales)
             previous = [None, *tokens_BL[:, order_L].unbind(1)[:-1]]
             for step, tokens_B in enumerate(previous):
                 expected = plain.logits(step, tokens_B)
@@ -58,7 +59,7 @@ def test_captured_steps_equal_plain(monkeypatch, case, guidance):
 
 
 def test_no_step_waits_for_the_gpu():
-    prepared = prepare(lively(SIZES, scale=0.05).to("cuda", torch.bfloat16))
+    prepared = lively(SIZES, scale=0.05).to("cuda", torch.bfloat16).prepare()
     asked = {"order": torch.arange(SIZES.seq_len), "guidance": Constant(scale=2.0)}
     for _ in range(2):
         tokens_BL = generate(prepared, [1, 2, 3], seed=5, **asked)

@@ -63,7 +63,7 @@ def _logits(model, labels_B, order_L, guidance, tokens_BL, decoder=None):
     guidance=st.sampled_from(GUIDANCE),
     merged=st.booleans(),
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, merged):
     """Logits of both decoders, float32, within 2e-5 of the largest (absolute where that is below 1)."""
     if entries_more is not None:
@@ -102,7 +102,7 @@ def flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
     labels=st.lists(st.integers(0, TINY.num_classes - 1), min_size=1, max_size=5),
     guidance=st.sampled_from(GUIDANCE),
 )
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labels, guidance):
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
     monkeypatch.setattr(cached, "steps_for", lambda prepared: cuda_graphs.CapturedSteps)
