@@ -1,4 +1,4 @@
-"""Sampling, for any model family: guidance, noise, the choice of tokens, ``generate``. Importing this loads no torch."""
+"""Sampling from any model family: guidance, noise, token choice and ``generate``. Importing this loads no torch."""
 
 from __future__ import annotations
 

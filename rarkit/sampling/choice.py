@@ -1,4 +1,4 @@
-"""From logits and one uniform number to a token.
+"""Draws a token from logits and one uniform number.
 
 Shape letters: B batch, V codebook size.
 """
@@ -14,13 +14,13 @@ PLAIN = TokenChoice()
 
 
 def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
-    """The probabilities that tokens are drawn with: (B, V) float64, each row sums to 1.
+    """The probabilities from which tokens are drawn: (B, V) float64, each row sums to 1.
 
-    Logits are divided by the temperature. Then ``top_k`` keeps the k likeliest tokens, among equals the lower ids; of those,
-    renormalised, ``top_p`` keeps the likeliest until their probabilities reach that sum, the first always.
+    Logits are divided by the temperature. ``top_k`` then keeps the k likeliest tokens (on ties, the lower ids). ``top_p`` keeps
+    the fewest likeliest tokens whose renormalised probabilities sum to at least ``top_p``; always at least one.
 
     Args:
-        logits_BV: (B, V), any floating dtype; guided already.
+        logits_BV: (B, V), any floating dtype, after guidance.
         choice: temperature, ``top_k`` and ``top_p``.
     """
     temperature, top_k, top_p = choice.temperature, choice.top_k, choice.top_p
@@ -41,14 +41,14 @@ def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
 
 
 def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """Inverse CDF: the first token whose cumulated probability exceeds u.
+    """Inverse-CDF sampling: the first token whose cumulative probability exceeds the uniform number.
 
     Args:
         probabilities_BV: (B, V) float64, rows sum to about 1.
         uniform_B: (B,) float64 in [0, 1].
 
     Returns:
-        (B,) int64. A token of probability 0 is never drawn, whatever rounding does to the sums.
+        (B,) int64. A token of probability 0 is never drawn, even if the sums are rounded.
     """
     cumulated_BV = probabilities_BV.cumsum(-1)
     possible_BV = probabilities_BV > 0
@@ -60,5 +60,5 @@ def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 def pick(logits_BV: Tensor, uniform_B: Tensor, choice: Choice = PLAIN) -> Tensor:
-    """One token a row, (B,) int64: ``draw`` from ``distribution``."""
+    """One token per row, (B,) int64: ``draw`` from ``distribution``."""
     return draw(distribution(logits_BV, choice), uniform_B)

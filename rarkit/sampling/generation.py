@@ -1,4 +1,4 @@
-"""Sampling images' tokens from a model.
+"""Samples the tokens of images from a model.
 
 Shape letters: B batch, L tokens of an image, V codebook size.
 """
@@ -21,13 +21,13 @@ from rarkit.sampling.sample_noise import noise
 from rarkit.sampling.settings import Choice, TokenChoice
 
 OnStep = Callable[[int, Tensor], None]
-"""Called after each step with its number and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""
+"""Called after each step with the step and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""
 
 
 @final
 @dataclass(frozen=True)
 class Step:
-    """One step of sampling: its number, what the tokens were drawn from (B, V) float64, and the tokens (B,) int64."""
+    """One step of sampling: its number, the probabilities (B, V) float64, and the tokens drawn from them (B,) int64."""
 
     step: int
     probabilities_BV: Tensor
@@ -46,28 +46,28 @@ def generate(
     decoder: DecoderFactory | None = None,
     **settings: Any,
 ) -> Tensor:
-    """Samples token grids. A sample depends on its label, the seed and its index, not on the batch it is computed in.
+    """Samples token grids. A sample depends on its label, its index and the seed, not on the rest of the batch.
 
     Args:
-        model: of any family; works on its device, in its dtype, with its attention. What its ``prepare`` returns saves laying out
-            the weights anew for each batch.
+        model: a model of any family; sampling uses its device, dtype and attention. Pass what its ``prepare`` returns to avoid
+            preparing the weights again for every batch.
         labels: (B,) classes in [0, C).
         order: (L,) int64, the raster index visited at each step.
-        choice: how tokens are chosen, in one object; or give its fields by name instead: ``guidance``, ``temperature``,
-            ``top_k``, ``top_p``.
+        choice: how tokens are chosen. Alternatively, pass its fields by name: ``guidance``, ``temperature``, ``top_k``,
+            ``top_p``.
         seed: any integer.
-        indices: (B,) the samples' indices, integers from 0 on; 0 … B − 1 where None.
-        on_step: for progress and previews.
-        decoder: another decoder than the model's own; ``PlainDecoder`` is the slow reference.
+        indices: (B,) the samples' indices, integers ≥ 0; None means 0 … B − 1.
+        on_step: called after each step, for progress and previews.
+        decoder: replaces the model's own decoder; ``PlainDecoder`` is the slow reference.
         **settings: fields of ``TokenChoice``.
 
     Returns:
         (B, L) int64 in [0, V), a raster grid on the model's device.
 
     Raises:
-        GridError: ``order`` is not an order of the model's tokens.
+        GridError: ``order`` is not a permutation of the model's token positions.
         UserError: a label or a setting is out of range.
-        WeightsError: a merged model was asked for another order than its own.
+        WeightsError: a merged model is sampled along an order other than its own.
     """
     order_L = _order(model, order)
     raster_BL = torch.full((len(_labels(model, labels)), len(order_L)), -1, device=order_L.device)
@@ -93,13 +93,14 @@ def decode(
     decoder: DecoderFactory | None = None,
     **settings: Any,
 ) -> Iterator[Step]:
-    """``generate``, step by step, with the probabilities; the arguments are the same, and
+    """Like ``generate``, but yields each step with its probabilities.
 
     Args:
-        forced_tokens: (B, L) int64, a raster grid; its tokens are taken at every step in place of drawn ones.
+        forced_tokens: (B, L) int64, a raster grid whose tokens are used instead of drawn ones. The other arguments are those of
+            ``generate``.
     """
     if choice is not None and settings:
-        raise UserError(f"give either choice or its fields by name, not both: {', '.join(settings)}")
+        raise UserError(f"both choice and its fields by name ({', '.join(settings)}) are given. Give one or the other.")
     choice = TokenChoice.of(settings) if choice is None else choice
     order_L, labels_B = _order(model, order), _labels(model, labels)
     scales = [choice.guidance.scale_at(step, len(order_L)) for step in range(len(order_L))]
@@ -130,29 +131,34 @@ def _order(model: Decodable, order: ArrayLike | Tensor) -> Tensor:
     order_L = torch.as_tensor(order, device=_device(model))
     if order_L.shape != (length,) or order_L.is_floating_point():
         raise GridError(
-            f"the model has {length} tokens an image; the order is of shape {tuple(order_L.shape)}, {order_L.dtype}. Give the "
-            f"raster index visited at each step, ({length},) int64, as a scan order's order(height, width) does."
+            f"the model has {length} tokens per image, but the order has shape {tuple(order_L.shape)} and dtype {order_L.dtype}. "
+            f"Pass the raster index visited at each step, ({length},) int64, as returned by a scan order's order(height, width)."
         )
     order_L = order_L.long()
     if not torch.equal(order_L.sort().values, torch.arange(length, device=order_L.device)):
-        raise GridError(f"the order does not visit each of the {length} cells once; a scan order's order(height, width) does")
+        raise GridError(
+            f"the order does not visit each of the {length} cells exactly once. Pass what a scan order's order(height, width) "
+            "returns."
+        )
     return order_L
 
 
 def _labels(model: Decodable, labels: ArrayLike | Tensor) -> Tensor:
     labels_B = torch.as_tensor(labels, device=_device(model))
     if labels_B.ndim != 1 or labels_B.is_floating_point():
-        raise UserError(f"labels are of shape {tuple(labels_B.shape)}, {labels_B.dtype}; give one class id a sample, (B,) int64")
+        raise UserError(
+            f"labels have shape {tuple(labels_B.shape)} and dtype {labels_B.dtype}; pass one class id per sample, (B,) int64"
+        )
     wrong = [label for label in labels_B.tolist() if not 0 <= label < model.sizes.num_classes]
     if wrong:
-        raise UserError(f"label {wrong[0]} is none of the model's classes, 0 … {model.sizes.num_classes - 1}")
+        raise UserError(f"label {wrong[0]} is not one of the model's classes, 0 … {model.sizes.num_classes - 1}")
     return labels_B.long()
 
 
 def _uniforms(model: Decodable, batch: int, seed: int, indices: ArrayLike | None) -> Tensor:
     indices_B = np.arange(batch) if indices is None else np.asarray(indices)
     if indices_B.shape != (batch,):
-        raise UserError(f"{batch} labels, but sample indices of shape {indices_B.shape}; give one index a label")
+        raise UserError(f"there are {batch} labels, but the sample indices have shape {indices_B.shape}; pass one index per label")
     if not np.issubdtype(indices_B.dtype, np.integer) or indices_B.min(initial=0) < 0:
-        raise UserError(f"sample indices {indices_B.tolist()}; they are integers from 0 on, and choose the samples' noise")
+        raise UserError(f"sample indices are {indices_B.tolist()}; they select the samples' noise and must be integers from 0")
     return torch.from_numpy(noise(seed, indices_B, model.sizes.seq_len)).to(_device(model))

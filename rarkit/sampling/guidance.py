@@ -12,26 +12,26 @@ from rarkit.registry.component import Settings
 
 
 class GuidanceSchedule(Settings, ABC):
-    """The guidance scale as a pure function of the step. At scale 1 the model's own distribution is drawn from."""
+    """The guidance scale as a pure function of the step. A scale of 1 leaves the model's conditional distribution unchanged."""
 
     @abstractmethod
     def scale_at(self, step: int, total: int) -> float:
-        """s_k for step k of ``total``: 0 ≤ step < total."""
+        """s_k at step k of ``total``, 0 ≤ k < total."""
 
     @final
     def guided_steps(self, total: int) -> int:
-        """How many steps need the unconditional branch: up to the last whose scale is not 1."""
+        """The number of steps that run the unconditional branch: up to the last with a scale ≠ 1."""
         return max((step + 1 for step in range(total) if self.scale_at(step, total) != 1.0), default=0)
 
 
 @final
 class Constant(GuidanceSchedule):
-    """The same scale at every step; 1 is no guidance."""
+    """The same scale at every step; 1 means no guidance."""
 
     name: Literal["constant"] = "constant"
-    """Chooses this schedule."""
+    """Selects this guidance schedule."""
     scale: float = Field(default=1.0, ge=0)
-    """s: how far to go from the unconditional towards the conditional logits."""
+    """The scale s; above 1 it extrapolates from the unconditional past the conditional logits."""
 
     def scale_at(self, step: int, total: int) -> float:
         return self.scale
@@ -39,14 +39,14 @@ class Constant(GuidanceSchedule):
 
 @final
 class Linear(GuidanceSchedule):
-    """From ``start`` at the first step in a straight line to ``scale`` at the last."""
+    """Linear from ``start`` at the first step to ``scale`` at the last."""
 
     name: Literal["linear"] = "linear"
-    """Chooses this schedule."""
+    """Selects this guidance schedule."""
     scale: float = Field(ge=0)
-    """s at the last step."""
+    """The scale at the last step."""
     start: float = Field(default=1.0, ge=0)
-    """s at the first step."""
+    """The scale at the first step."""
 
     def scale_at(self, step: int, total: int) -> float:
         share = step / (total - 1) if total > 1 else 1.0
@@ -55,17 +55,17 @@ class Linear(GuidanceSchedule):
 
 @final
 class PowerCosine(GuidanceSchedule):
-    """s_k = 1 + (s − 1) · (1 − cos(π · (k / L)^p)) / 2, from 1 up to s: the schedule of the released RAR models.
+    """Rises from 1 towards s: s_k = 1 + (s − 1) · (1 − cos(π · (k / L)^p)) / 2, the schedule of the released RAR models.
 
     With power 0 the scale is s at every step.
     """
 
     name: Literal["power_cosine"] = "power_cosine"
-    """Chooses this schedule."""
+    """Selects this guidance schedule."""
     scale: float = Field(ge=0)
-    """s: the scale that is approached in the end."""
+    """The scale s that the last steps approach."""
     power: float = Field(ge=0)
-    """p: the larger, the later guidance sets in."""
+    """The power p; the larger it is, the later guidance sets in."""
 
     def scale_at(self, step: int, total: int) -> float:
         return 1 + (self.scale - 1) * (1 - math.cos(math.pi * (step / total) ** self.power)) / 2
@@ -73,24 +73,24 @@ class PowerCosine(GuidanceSchedule):
 
 @final
 class Interval(GuidanceSchedule):
-    """Guidance in a part of the steps only, none before and after.
+    """Guidance within an interval of the steps, none before and after it.
 
-    After Kynkäänniemi et al. (arXiv 2404.07724), whose interval is one of noise levels; ours is one of steps.
+    After Kynkäänniemi et al. (arXiv 2404.07724), who use an interval of noise levels; here it is an interval of steps.
     """
 
     name: Literal["interval"] = "interval"
-    """Chooses this schedule."""
+    """Selects this guidance schedule."""
     scale: float = Field(ge=0)
-    """s inside the interval."""
+    """The scale inside the interval."""
     start: float = Field(default=0.0, ge=0, le=1)
-    """Share of the steps after which guidance sets in."""
+    """Start of the interval, as a fraction of the steps."""
     end: float = Field(default=1.0, ge=0, le=1)
-    """Share of the steps after which it stops."""
+    """End of the interval, as a fraction of the steps."""
 
     @model_validator(mode="after")
     def _start_before_end(self) -> Interval:
         if self.start > self.end:
-            raise ValueError(f"start {self.start} lies after end {self.end}: the interval would be empty")
+            raise ValueError(f"start {self.start} is after end {self.end}: the interval would be empty")
         return self
 
     def scale_at(self, step: int, total: int) -> float:
@@ -98,4 +98,4 @@ class Interval(GuidanceSchedule):
 
 
 Guidance = Annotated[Constant | Linear | PowerCosine | Interval, Field(discriminator="name")]
-"""Any of the schedules, chosen by ``name``."""
+"""Any guidance schedule, chosen by ``name``."""

@@ -1,4 +1,4 @@
-"""The randomness of sampling: a sample's noise depends on the seed and on its index, not on its batch."""
+"""The noise of sampling: it depends on the seed and the sample's index, not on the batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rarkit.randomness import uniforms
 
 
 def noise(seed: int, indices: ArrayLike, length: int) -> NDArray[np.float64]:
-    """One uniform number in [0, 1) for each sample and step.
+    """One uniform number in [0, 1) per sample and step.
 
     Args:
         seed: any integer.
         indices: (B,) sample indices.
-        length: L, the steps of one sample.
+        length: L, steps per sample.
 
     Returns:
-        (B, L) float64; row b depends on (seed, indices[b]) alone.
+        (B, L) float64; row b depends only on (seed, indices[b]).
     """
     return uniforms(seed, "noise", 0, indices, length)

@@ -14,7 +14,7 @@ from rarkit.sampling.precision import CachePrecision, SamplingPrecision
 
 
 class Choice(Settings, ABC):
-    """How tokens are drawn from a model's logits: what ``generate`` needs besides labels, order and noise."""
+    """How tokens are drawn from a model's logits."""
 
     guidance: SerializeAsAny[GuidanceSchedule] = Constant()
     """Classifier-free guidance scale over the steps of the sequence."""
@@ -28,13 +28,13 @@ class Choice(Settings, ABC):
 
 @final
 class TokenChoice(Choice):
-    """A choice without the rest of ``[sample]``, made from the keyword arguments of ``generate``. Takes any guidance schedule."""
+    """The choice made by the keyword arguments of ``generate``. Accepts any guidance schedule."""
 
     guidance: InstanceOf[GuidanceSchedule] = Constant()
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> TokenChoice:
-        """The choice with these settings; None means the default.
+        """The choice with these settings; None selects the default.
 
         Raises:
             UserError: a setting does not exist or has an invalid value.

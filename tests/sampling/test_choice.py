@@ -81,7 +81,7 @@ def test_top_p_by_hand():
 def test_top_1_takes_the_likeliest(logits):
     tensor = torch.from_numpy(logits)
     for uniform in (0.0, 0.5, ALMOST_ONE):
-        chosen = pick(tensor, torch.full((len(tensor),), uniform, dtype=torch.float64), top_k=1)
+        chosen = pick(tensor, torch.full((len(tensor),), uniform, dtype=torch.float64), TokenChoice(top_k=1))
         assert torch.equal(tensor.gather(1, chosen[:, None])[:, 0], tensor.amax(-1))
 
 

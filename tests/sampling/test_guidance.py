@@ -64,7 +64,7 @@ def test_guidance_is_chosen_by_name():
         assert adapter.validate_python(schedule.model_dump()) == schedule
     with pytest.raises(ValidationError, match="power_cosine"):
         adapter.validate_python({"name": "cosine", "scale": 2.0})
-    with pytest.raises(ValidationError, match=r"start 0.5 lies after end 0.25"):
+    with pytest.raises(ValidationError, match=r"start 0.5 is after end 0.25"):
         Interval(scale=2.0, start=0.5, end=0.25)
 
 
