@@ -1,1 +1,1 @@
-"""Permutation schedules: how often a sample is trained on a random permutation. ``draw`` turns that into permutations."""
+"""Permutation schedules: how often a sample is trained on a random permutation. ``draw`` draws the permutations."""

@@ -1,4 +1,4 @@
-"""Permutation schedules: with which probability a sample is trained on a random permutation, over training."""
+"""Permutation schedules: the probability, over training, that a sample is trained on a random permutation."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class PermutationSchedule(Component):
 
         Args:
             step: 0 ≤ step ≤ total; the first optimizer step is step 0.
-            total: how many steps the training has, at least 1.
+            total: number of training steps, at least 1.
         """

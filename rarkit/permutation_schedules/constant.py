@@ -11,12 +11,12 @@ from rarkit.permutation_schedules.base import PermutationSchedule
 
 @final
 class Constant(PermutationSchedule):
-    """The same random ratio at every step: 0 is ordinary autoregressive training, 1 permutes always."""
+    """The same random ratio at every step: 0 is ordinary autoregressive training, 1 permutes every sample."""
 
     name: Literal["constant"] = "constant"
-    """Chooses this schedule."""
+    """Selects this permutation schedule."""
     ratio: float = Field(default=1.0, ge=0.0, le=1.0)
-    """The random ratio."""
+    """The random ratio, in [0, 1]."""
 
     def random_ratio(self, step: int, total: int) -> float:
         return self.ratio

@@ -11,10 +11,10 @@ from rarkit.permutation_schedules.progress import share_between, step_of
 
 @final
 class Cosine(Annealing):
-    """1 until ``start``, then along half a cosine to 0 at ``end``: slowly at both ends."""
+    """1 until ``start``, then along half a cosine to 0 at ``end``, slowly at both ends."""
 
     name: Literal["cosine"] = "cosine"
-    """Chooses this schedule."""
+    """Selects this permutation schedule."""
 
     def random_ratio(self, step: int, total: int) -> float:
         share = share_between(step, step_of(self.start, total), step_of(self.end, total))

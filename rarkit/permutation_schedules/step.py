@@ -1,4 +1,4 @@
-"""Step: the random ratio in stairs."""
+"""Step: a piecewise constant random ratio."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 
 @final
 class Step(PermutationSchedule):
-    """Constant between ``points``: ``ratios`` has one entry more, the ratio before the first point, after it, and so on."""
+    """Piecewise constant: the ratio changes at each of ``points``; ``ratios`` has one entry more than ``points``."""
 
     name: Literal["step"] = "step"
-    """Chooses this schedule."""
+    """Selects this permutation schedule."""
     points: tuple[Point, ...] = (0.5, 0.75)
-    """Where the ratio changes, in rising order: steps (whole numbers) or fractions of training (with a point)."""
+    """When the ratio changes, ascending: steps (whole numbers) or fractions of training (with a decimal point)."""
     ratios: tuple[Ratio, ...] = (1.0, 0.5, 0.0)
-    """The ratio before the first point, between each two, and from the last on."""
+    """The ratios before the first point, between consecutive points, and from the last point on."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.ratios) != len(self.points) + 1:
             raise ValueError(
-                f"{len(self.points)} points cut training into {len(self.points) + 1} parts, but there are {len(self.ratios)} ratios"
+                f"{len(self.points)} points divide training into {len(self.points) + 1} parts, but there are "
+                f"{len(self.ratios)} ratios"
             )
         if len({type(point) for point in self.points}) > 1:
-            raise ValueError(f"points = {list(self.points)}: give all as steps (whole numbers) or all as fractions (with a point)")
+            raise ValueError(
+                f"points = {list(self.points)}: give all as steps (whole numbers) or all as fractions (with a decimal point)"
+            )
         if list(self.points) != sorted(set(self.points)):
-            raise ValueError(f"points = {list(self.points)} do not rise")
+            raise ValueError(f"points = {list(self.points)} are not in ascending order")
         return self
 
     def random_ratio(self, step: int, total: int) -> float:

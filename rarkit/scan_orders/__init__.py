@@ -1,1 +1,1 @@
-"""Scan orders: in which order the cells of a grid are visited. One file an order."""
+"""Scan orders: the order in which the cells of a grid are visited. One file per order."""

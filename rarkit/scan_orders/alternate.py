@@ -1,4 +1,4 @@
-"""Alternate: row by row, there and back."""
+"""Alternate: row by row in alternating directions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class Alternate(ScanOrder):
-    """Row by row from the top, the first from left to right, the next from right to left (boustrophedon). Any grid."""
+    """Row by row from the top, alternately left to right and right to left (boustrophedon). Any grid."""
 
     name: Literal["alternate"] = "alternate"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)

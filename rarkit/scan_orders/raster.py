@@ -12,10 +12,10 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class Raster(ScanOrder):
-    """Row by row from the top, each from left to right: the order of ordinary autoregressive image models. Any grid."""
+    """Row by row from the top, each from left to right: the usual order of autoregressive image models. Any grid."""
 
     name: Literal["raster"] = "raster"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)

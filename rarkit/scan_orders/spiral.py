@@ -1,4 +1,4 @@
-"""Spiral: round and round along the border of what is left."""
+"""Spiral: ring by ring along the border of the remaining grid."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class Spiral(ScanOrder):
-    """Counter-clockwise rings, from the top left corner downwards and inwards, or the same path backwards. Any grid."""
+    """Counter-clockwise rings, starting downwards at the top left corner and moving inwards, or that path reversed. Any grid."""
 
     name: Literal["spiral"] = "spiral"
-    """Chooses this order."""
+    """Selects this scan order."""
     direction: Literal["inward", "outward"] = "inward"
-    """From the top left corner to the centre, or from the centre out."""
+    """``"inward"`` runs from the top left corner to the centre, ``"outward"`` from the centre to the corner."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)
-        left = np.arange(height * width, dtype=np.int64).reshape(height, width)
+        remaining = np.arange(height * width, dtype=np.int64).reshape(height, width)
         sides = []
-        while left.size:
-            # The left column, downwards; then the rest turned clockwise has its next side where the left column was.
-            sides.append(left[:, 0])
-            left = np.rot90(left[:, 1:], -1)
+        while remaining.size:
+            # Take the left column, top to bottom; turning the rest clockwise makes the next side the left column.
+            sides.append(remaining[:, 0])
+            remaining = np.rot90(remaining[:, 1:], -1)
         inward_L = np.concatenate(sides)
         return inward_L if self.direction == "inward" else inward_L[::-1].copy()

@@ -1,4 +1,4 @@
-"""Subsample: the four quadrants in turn."""
+"""Subsample: one cell of each quadrant in turn."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class Subsample(ScanOrder):
-    """One cell of each quadrant in turn (top left, top right, bottom left, bottom right), each in raster order. Even sides."""
+    """One cell of each quadrant in turn (top left, top right, bottom left, bottom right), each in raster order. Even sides only."""
 
     name: Literal["subsample"] = "subsample"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def requirement(self, height: int, width: int) -> str | None:
-        return None if height % 2 == width % 2 == 0 else "it serves grids with an even number of rows and of columns"
+        return None if height % 2 == width % 2 == 0 else "it needs an even number of rows and of columns"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)

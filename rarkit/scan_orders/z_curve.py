@@ -1,4 +1,4 @@
-"""Z-curve: Morton's order."""
+"""Z-curve: Morton order."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class ZCurve(ScanOrder):
-    """Quadrant by quadrant, each in turn by quadrants (Morton 1966). Square grids whose side is a power of two."""
+    """Quadrant by quadrant, recursively (Morton 1966). Square grids whose side is a power of two."""
 
     name: Literal["z_curve"] = "z_curve"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def requirement(self, height: int, width: int) -> str | None:
         if height == width and height & (height - 1) == 0:
             return None
-        return "it serves square grids whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
+        return "it needs a square grid whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)

@@ -1,4 +1,4 @@
-"""Zigzag: JPEG's anti-diagonals."""
+"""Zigzag: along the anti-diagonals, as in JPEG."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rarkit.scan_orders.base import ScanOrder
 
 @final
 class Zigzag(ScanOrder):
-    """Anti-diagonals from the top left corner, alternately upwards and downwards, as JPEG orders coefficients. Any grid."""
+    """Anti-diagonals from the top left corner, alternately upwards and downwards, as in JPEG. Any grid."""
 
     name: Literal["zigzag"] = "zigzag"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)

@@ -123,7 +123,7 @@ def recipe_with(tmp_path, digits_recipe, old, new):
         (
             'name = "patch_kmeans"\npatch = 2',
             'name = "patch_kmeans"\npatch = 8',
-            "'subsample' cannot serve a grid of 1×1: it serves",
+            "'subsample' does not support a grid of 1×1: it needs",
         ),
     ],
 )
@@ -387,6 +387,6 @@ def test_an_exported_model_is_the_trained_one(rarkit, finished, tmp_path, merged
 
 def test_what_is_no_run_is_not_exported(rarkit, tmp_path):
     code, _, err = rarkit("export", tmp_path)
-    assert (code, "is no run: it has no receipt.json" in err) == (2, True)
+    assert (code, "is not a run: it has no receipt.json" in err) == (2, True)
     (tmp_path / "receipt.json").write_text("{}")
     assert "cannot be read (KeyError" in rarkit("export", tmp_path)[2]

@@ -106,7 +106,7 @@ def test_cosine_is_a_cosine():
     ("part", "settings", "message"),
     [
         (Linear, {"start": 0.5, "end": 100}, "both as steps"),
-        (Cosine, {"start": 0.9, "end": 0.2}, "lies after"),
+        (Cosine, {"start": 0.9, "end": 0.2}, "is after"),
         (Linear, {"start": -1, "end": 5}, "greater than or equal to 0"),
         (Linear, {"start": 0.5, "end": 1.5}, "less than or equal to 1"),
         (Linear, {"start": float("nan"), "end": 1.0}, "greater than|less than"),
@@ -114,8 +114,8 @@ def test_cosine_is_a_cosine():
         (Linear, {"start": "0.5", "end": 1.0}, "should be a valid"),
         (Constant, {"ratio": 1.5}, "less than or equal to 1"),
         (Step, {"points": [0.5], "ratios": [1.0]}, "2 parts"),
-        (Step, {"points": [0.5, 0.2], "ratios": [1, 0.5, 0]}, "do not rise"),
-        (Step, {"points": [3, 3], "ratios": [1, 0.5, 0]}, "do not rise"),
+        (Step, {"points": [0.5, 0.2], "ratios": [1, 0.5, 0]}, "not in ascending order"),
+        (Step, {"points": [3, 3], "ratios": [1, 0.5, 0]}, "not in ascending order"),
         (Step, {"points": [0.5, 7], "ratios": [1, 0.5, 0]}, "all as steps"),
     ],
 )

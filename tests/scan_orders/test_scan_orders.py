@@ -107,5 +107,5 @@ def test_subsample_takes_the_quadrants_in_turn(half, data):
 
 @pytest.mark.parametrize(("order", "grid"), [(ZCurve(), (3, 3)), (ZCurve(), (4, 8)), (Subsample(), (3, 4)), (Subsample(), (4, 3))])
 def test_a_refusal_says_which_grids_are_served(order, grid):
-    with pytest.raises(GridError, match=rf"{order.name}.*{grid[0]}×{grid[1]}: it serves"):
+    with pytest.raises(GridError, match=rf"{order.name}.*{grid[0]}×{grid[1]}: it needs"):
         order.order(*grid)
