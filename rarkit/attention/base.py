@@ -1,4 +1,4 @@
-"""Attention backends: one interface, interchangeable kernels.
+"""Attention backends: one interface to interchangeable kernels.
 
 Shape letters: B batch, N heads, S query length, T key length, K head width.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @final
 class Dropout(NamedTuple):
-    """Dropout of attention weights in one layer of one training step, and where its masks come from."""
+    """Dropout of attention weights in one layer of one training step, with the seeds of its masks."""
 
     probability: float
-    """With which an attention weight is zeroed; the others are scaled up by 1 / (1 − probability)."""
+    """The probability that an attention weight is zeroed; the others are scaled by 1 / (1 − probability)."""
     seeds_B: Tensor
-    """(B,) int64: a seed for each sample, a function of the run's seed, the step and the sample's index."""
+    """(B,) int64, one seed per sample: a function of the run's seed, the step and the sample's index."""
     layer: int
-    """From 0; each layer draws masks of its own."""
+    """The layer's number, from 0; each layer draws its own masks."""
 
 
 class AttentionFunction(Protocol):
@@ -33,26 +33,26 @@ class AttentionFunction(Protocol):
         """Returns (B, N, S, K) in the dtype of q.
 
         Args:
-            causal: query s sees keys 0 … s; then S equals T.
-            dropout: which attention weights to drop; None outside training.
+            causal: query s sees keys 0 … s; requires S = T.
+            dropout: dropout of the attention weights; None outside training.
         """
         ...
 
 
 class AttentionBackend(Component):
-    """Chooses the attention kernel. What a recipe asks for is what runs: no silent fallback."""
+    """Selects the attention kernel. The kernel named in the recipe is the one that runs; there is no silent fallback."""
 
     kind: ClassVar[str] = "attention_backends"
     has_dropout: ClassVar[bool] = True
-    """Whether the kernel can drop attention weights in training; where it cannot, planning refuses ``attention_dropout``."""
+    """Whether the kernel can drop attention weights in training; if not, planning refuses ``attention_dropout``."""
     has_seeded_dropout: ClassVar[bool] = False
-    """Whether a sample's mask is a function of its seed and the layer alone.
+    """Whether a sample's mask depends only on its seed and the layer.
 
-    If not, the kernel draws from torch's global generator, which training seeds at each step: masks then depend on how the batch
-    is cut into micro-batches, and that enters the fingerprint."""
+    If not, the kernel draws from torch's global generator, which training seeds at each step. The masks then depend on how the
+    batch is split into micro-batches, so the split enters the fingerprint."""
     keeps_weights: ClassVar[bool] = False
-    """Whether all S × T attention weights stay in memory for the backward pass; planning counts them."""
+    """Whether all S × T attention weights stay in memory for the backward pass; the memory estimate counts them."""
 
     @abstractmethod
     def build(self) -> AttentionFunction:
-        """The kernel; imports torch (and the backend's own library)."""
+        """The kernel. Imports torch and the backend's own library."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Flex(AttentionBackend):
     """``torch.nn.attention.flex_attention``, compiled on CUDA. Has no attention dropout: set ``attention_dropout = 0``.
 
-    On the CPU torch computes it without fusing anything, and forwards only: there it serves comparisons, not work.
+    On the CPU it is not fused and has no backward pass, so it is useful only for comparisons.
     """
 
     name: Literal["flex"] = "flex"
@@ -29,7 +29,7 @@ class Flex(AttentionBackend):
         if not device.startswith("cuda"):
             return f"flex attention has no backward pass on {device}, only on CUDA; choose sdpa"
         if dtype not in ("float32", "bfloat16", "float16"):
-            return f"flex attention's kernels on CUDA work in float32, bfloat16 or float16, not in {dtype}; choose sdpa"
+            return f"flex attention on CUDA supports float32, bfloat16 and float16, not {dtype}; choose sdpa"
         return None
 
     def build(self) -> AttentionFunction:
@@ -40,15 +40,14 @@ def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropou
     """softmax(q kᵀ / √K) v; see ``AttentionFunction``.
 
     Raises:
-        CapabilityError: dropout was asked for, or gradients on another device than CUDA.
+        CapabilityError: ``dropout`` is given, or a gradient is required on a device other than CUDA.
     """
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
     if dropout is not None:
         raise CapabilityError(
-            f"flex attention cannot drop attention weights, and attention_dropout is {dropout.probability}: set it to 0, or choose "
-            "sdpa"
+            f"flex attention has no attention dropout, but attention_dropout is {dropout.probability}: set it to 0, or choose sdpa"
         )
     inputs = (q_BNSK, k_BNTK, v_BNTK)
     on_cuda = q_BNSK.is_cuda
@@ -58,7 +57,7 @@ def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropou
     if on_cuda:
         read_BNSK: Tensor = _compiled()(*inputs, block_mask=mask)
     else:
-        # torch refuses leaves that require gradients even where gradients are off.
+        # torch refuses leaf tensors that require gradients even with gradients disabled.
         read_BNSK = flex_attention(q_BNSK.detach(), k_BNTK.detach(), v_BNTK.detach(), block_mask=mask)
     return read_BNSK
 
@@ -76,7 +75,7 @@ def _causal_mask(length: int, device: Any) -> Any:
     import torch
     from torch.nn.attention.flex_attention import create_block_mask
 
-    # A mask first made while sampling, in inference mode, could not be used in a later training step.
+    # A mask created in inference mode, while sampling, could not be used in a later training step.
     with torch.inference_mode(False):
         return create_block_mask(_sees, None, None, length, length, device=device)
 

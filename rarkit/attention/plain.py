@@ -1,4 +1,4 @@
-"""Attention written out: the reference for the other backends.
+"""Attention as matrix products: the reference for the other backends.
 
 Shape letters: B batch, N heads, S query length, T key length, K head width.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class Plain(AttentionBackend):
-    """Softmax attention in three lines of tensor algebra. Keeps all S × T weights in memory; works everywhere."""
+    """Softmax attention as plain matrix products. Works on every device; keeps all S × T weights in memory."""
 
     name: Literal["plain"] = "plain"
     has_seeded_dropout: ClassVar[bool] = True
@@ -40,7 +40,7 @@ def plain_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: b
 
 
 def _mask(dropout: Dropout, weights_BNST: Tensor) -> Tensor:
-    """0 where a weight is dropped, else 1 / (1 − p); drawn on the CPU, so the same on every device."""
+    """0 for a dropped weight, 1 / (1 − p) for the others. Drawn on the CPU, so that it is the same on every device."""
     import torch
 
     masks = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class SDPA(AttentionBackend):
-    """``torch.nn.functional.scaled_dot_product_attention``: PyTorch picks the kernel (flash, memory-efficient, cuDNN, …)."""
+    """``torch.nn.functional.scaled_dot_product_attention``; PyTorch picks the kernel (flash, memory-efficient, cuDNN, …)."""
 
     name: Literal["sdpa"] = "sdpa"
 
@@ -30,8 +30,8 @@ def fused_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: b
     from torch.nn import functional
 
     if q_BNSK.device.type == "cpu" and q_BNSK.dtype != float32 and q_BNSK.shape[2] == 1:
-        # One query in half precision, as in decoding: PyTorch's CPU kernel takes about three times as long as the plain products.
+        # For one query in half precision, as in decoding, PyTorch's CPU kernel takes about three times as long as plain products.
         return plain_attention(q_BNSK, k_BNTK, v_BNTK, causal=causal, dropout=dropout)
-    # The fused kernels draw from torch's global generator: they take no seeds.
+    # The fused kernels take no seeds; they draw from torch's global generator.
     probability = 0.0 if dropout is None else dropout.probability
     return functional.scaled_dot_product_attention(q_BNSK, k_BNTK, v_BNTK, is_causal=causal, dropout_p=probability)

@@ -1,4 +1,4 @@
-"""The convolutional network of MaskGIT-VQGAN, under the released tensor names.
+"""The convolutional network of MaskGIT-VQGAN, with the released tensor names.
 
 Shape letters: B batch, Z latent channels, H, W height and width, V codebook size.
 """
@@ -27,7 +27,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 @final
 class Residual(nn.Module):
-    """Twice norm, SiLU, convolution. Where the width changes, the 1×1 shortcut is applied to the branch, as the release does."""
+    """Norm, SiLU and convolution, twice. If the width changes, the 1×1 shortcut is applied to the branch, as in the release."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 @final
 class Level(nn.Module):
-    """Residual blocks at one resolution, and the convolution after upsampling where there is one."""
+    """Residual blocks at one resolution, optionally followed by upsampling and a convolution."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int, *, upsamples: bool = False) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Level(nn.Module):
 
 @final
 class Encoder(nn.Module):
-    """Images in [0, 1] (B, 3, H, W) to latents (B, Z, H/f, W/f), f = 2^(levels − 1)."""
+    """From images in [0, 1] (B, 3, H, W) to latents (B, Z, H/f, W/f), f = 2^(levels − 1)."""
 
     def __init__(self, channels: int, width: int, multipliers: Sequence[int], blocks: int, latent: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
 
 @final
 class Decoder(nn.Module):
-    """Latents (B, Z, H, W) to images (B, 3, f·H, f·W), not yet clamped to [0, 1]."""
+    """From latents (B, Z, H, W) to images (B, 3, f·H, f·W), not clamped to [0, 1]."""
 
     def __init__(self, channels: int, width: int, multipliers: Sequence[int], blocks: int, latent: int) -> None:
         super().__init__()
@@ -113,23 +113,23 @@ class Quantizer(nn.Module):
 
     def __init__(self, codes: int, latent: int) -> None:
         super().__init__()
-        # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+        # Pass the tensor: if nn.Embedding draws the weights on the meta device, torch loads its compiler, which takes seconds.
         self.embedding = nn.Embedding(codes, latent, _weight=torch.empty(codes, latent))
 
     def nearest(self, latents_BZHW: Tensor) -> Tensor:
-        """The code whose row is nearest to each latent in Euclidean distance: (B, H, W) int64. Needs one score for each code."""
+        """The nearest code of each latent in Euclidean distance: (B, H, W) int64. Computes one score per latent and code."""
         codebook_VZ = self.embedding.weight
         norms_V = codebook_VZ.square().sum(1)
         latents_XZ = latents_BZHW.permute(0, 2, 3, 1).reshape(-1, codebook_VZ.shape[1])
         rows = max(1, SCORES_AT_ONCE // len(norms_V))
-        # |x|² is the same for all codes and left out.
+        # |x|² is the same for all codes and is left out.
         codes = [torch.addmm(norms_V, part, codebook_VZ.T, alpha=-2).argmin(1) for part in torch.split(latents_XZ, rows)]
         return torch.cat(codes).reshape(latents_BZHW.shape[0], *latents_BZHW.shape[2:])
 
 
 @final
 class MaskGITNetwork(nn.Module):
-    """Encoder, codebook, decoder. ``memory_format`` channels_last is the quick layout, contiguous the plain one."""
+    """Encoder, codebook and decoder. Faster in ``torch.channels_last`` memory format than in the contiguous one."""
 
     def __init__(self, channels: int, width: int, multipliers: Sequence[int], blocks: int, latent: int, codes: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class MaskGITNetwork(nn.Module):
         self.quantize = Quantizer(codes, latent)
 
     def initialise(self, seed: int) -> None:
-        """Random weights that keep activations in a sensible range, for rehearsals and benchmarks."""
+        """Sets random weights that keep activations in a sensible range, for rehearsals and benchmarks."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, weight in self.named_parameters():

@@ -26,32 +26,32 @@ RELEASED = "maskgit-vqgan-imagenet-f16-256.bin"
 
 @final
 class MaskGITVQGAN(Tokenizer):
-    """The convolutional VQGAN of MaskGIT (Chang et al. 2022) in its PyTorch release: 16 × 16 pixels a token, 1,024 codes.
+    """The convolutional VQGAN of MaskGIT (Chang et al. 2022) in its PyTorch release: 16 × 16 pixels per token, 1,024 codes.
 
-    Settings other than ``weights`` describe the network and are those of the released file unless given.
+    The other settings describe the network; their defaults are those of the released file.
     """
 
     name: Literal["maskgit_vqgan"] = "maskgit_vqgan"
     weights: Annotated[Location | None, NotInFingerprint()]
-    """The released ``maskgit-vqgan-imagenet-f16-256.bin``, or a safetensors file; null for random weights, in rehearsals."""
+    """The released ``maskgit-vqgan-imagenet-f16-256.bin`` or a safetensors file; null means random weights, for rehearsals."""
     hidden_channels: Annotated[int, Field(gt=0, multiple_of=32)] = 128
     """Channels at full resolution."""
     channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
-    """Channels at each resolution, as multiples; each after the first halves height and width."""
+    """Multiples of ``hidden_channels`` at each resolution; each resolution after the first halves height and width."""
     num_res_blocks: PositiveInt = 2
-    """Residual blocks at each resolution."""
+    """Residual blocks per resolution."""
     z_channels: PositiveInt = 256
-    """Z, the width of a code."""
+    """Z, the dimension of a code's vector."""
     codes: Annotated[int, Field(ge=2)] = 1024
     """V, the codebook size."""
     batch_size: Annotated[PositiveInt, NotInFingerprint()] = 16
-    """Images that go through the network at a time; bounds memory."""
+    """Images processed at a time; bounds memory."""
 
     def content(self) -> str | None:
         return None if self.weights is None else checksum(self.weights)
 
     def rehearsed(self) -> Self:
-        # A quarter of the width: the released network takes seconds for each image on a laptop.
+        # A quarter of the width: the released network takes seconds per image on a laptop.
         return self.model_copy(update={"weights": None, "hidden_channels": 32})
 
     def codebook_size(self) -> int:
@@ -61,7 +61,7 @@ class MaskGITVQGAN(Tokenizer):
         factor = 2 ** (len(self.channel_mult) - 1)
         if info.channels != 3 or info.height % factor or info.width % factor:
             raise GridError(
-                f"tokenizer 'maskgit_vqgan' takes colour images whose sides are multiples of {factor}, not "
+                f"tokenizer 'maskgit_vqgan' takes colour images whose sides are multiples of {factor}, but these are "
                 f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], "
                 "or another [tokenizer]."
             )
@@ -74,7 +74,7 @@ class MaskGITVQGAN(Tokenizer):
         """The network with its weights, on the CPU.
 
         Raises:
-            WeightsError: the file is missing, damaged, or not of such a network.
+            WeightsError: the file is missing, damaged, or does not fit the network.
         """
         import torch
 
@@ -88,14 +88,15 @@ class MaskGITVQGAN(Tokenizer):
         else:
             tensors, _ = read_tensors(local_copy(self.weights))
             expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-            check_tensors(self.weights, expected, tensors, f"Is it {RELEASED}? Else set the sizes of the network in [tokenizer].")
+            cure = f"Is it {RELEASED}? If not, set the sizes of the network in [tokenizer]."
+            check_tensors(self.weights, expected, tensors, cure)
             network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
 
 @final
 class MaskGITModel(TokenizerModel):
-    """The network at work: channels last in memory, in bounded batches."""
+    """The network on a device, in channels-last layout and bounded batches."""
 
     def __init__(self, network: MaskGITNetwork, device: str, batch_size: int) -> None:
         import torch
@@ -117,7 +118,7 @@ class MaskGITModel(TokenizerModel):
 
     def latents(self, images_BHWC: Tensor) -> Tensor:
         """Latents (B, Z, grid height, grid width) of uint8 images (B, H, W, C)."""
-        # A (B, H, W, C) array seen as (B, C, H, W) lies channels last already: nothing is copied.
+        # A (B, H, W, C) array viewed as (B, C, H, W) is already channels-last: nothing is copied.
         latents_BZHW: Tensor = self.network.encoder(images_BHWC.permute(0, 3, 1, 2).float().div_(255.0))
         return latents_BZHW
 

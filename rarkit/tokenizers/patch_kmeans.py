@@ -1,4 +1,4 @@
-"""A codebook of patches, found by k-means.
+"""A codebook of image patches, learned by k-means.
 
 Shape letters: N images, B batch, H and W height and width of an image, C channels, P patches of an image, M patches in all,
 V codebook size, D = patch · patch · C values of a patch.
@@ -27,11 +27,11 @@ IMAGES_AT_ONCE = 256
 
 @final
 class PatchKMeans(Tokenizer):
-    """Each patch of ``patch`` × ``patch`` pixels is one token: the nearest (Euclidean) of ``codes`` mean patches.
+    """One token per patch of ``patch`` × ``patch`` pixels: the nearest (Euclidean) of ``codes`` mean patches.
 
     The mean patches are k-means centres of training patches (k-means++, then Lloyd's iterations; scikit-learn's ``KMeans``),
-    numbered from dark to light. Codes depend on their patch alone, so there is no context in them: a small, quick, honest tokenizer
-    for small images.
+    numbered from dark to light. A code depends only on its own patch, not on the rest of the image: a small, fast tokenizer for
+    small images.
     """
 
     name: Literal["patch_kmeans"] = "patch_kmeans"
@@ -40,11 +40,11 @@ class PatchKMeans(Tokenizer):
     codes: Annotated[int, Field(ge=2, le=2**16)] = 128
     """V, the codebook size."""
     iterations: Annotated[int, Field(ge=1)] = 100
-    """Lloyd's iterations at most; they end when no patch changes its code."""
+    """Maximum number of Lloyd's iterations; they stop when no patch changes its code."""
     max_images: Annotated[int, Field(ge=1)] = 10_000
-    """Training images to learn from at most; from larger data so many are drawn without replacement."""
+    """Maximum number of training images to learn from; from larger datasets this many are drawn without replacement."""
     max_patches: Annotated[int, Field(ge=1)] = 200_000
-    """Patches to learn from, about: where the images have more, each gives the same number, drawn without replacement."""
+    """About how many patches to learn from; if there are more, each image gives equally many, drawn without replacement."""
 
     learns: ClassVar[bool] = True
 
@@ -60,11 +60,11 @@ class PatchKMeans(Tokenizer):
         return info.height // self.patch, info.width // self.patch
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
-        """Finds the codebook.
+        """Learns the codebook.
 
         Args:
             reader: training images.
-            seed: decides which patches are drawn and where the centres start. The same seed gives the same bits.
+            seed: determines which patches are drawn and where the centres start. The same seed gives the same bits.
 
         Returns:
             ``codebook`` (V, D) float32 in [0, 255].
@@ -80,20 +80,20 @@ class PatchKMeans(Tokenizer):
         distinct = len(np.unique(patches_MD, axis=0))
         if distinct < self.codes:
             raise DatasetError(
-                f"tokenizer 'patch_kmeans' is to learn {self.codes} codes, but the {len(patches_MD)} training patches of "
+                f"tokenizer 'patch_kmeans' cannot learn {self.codes} codes: the {len(patches_MD)} training patches of "
                 f"{self.patch}×{self.patch} have only {distinct} distinct values. Set codes to {distinct} or less, "
-                "or give it more images."
+                "or use more images."
             )
         random_state = derived_seed(seed, "k-means") % 2**32
         means = KMeans(self.codes, n_init=1, max_iter=self.iterations, tol=0.0, random_state=random_state)
-        # With several threads KMeans adds up in the order in which they happen to finish.
+        # With several threads KMeans sums in the order in which they finish, which varies.
         with threadpool_limits(1):
             means.fit(patches_MD)
         codebook_VD = means.cluster_centers_.clip(0, 255).astype(np.float32)
         return {"codebook": codebook_VD[np.argsort(codebook_VD.mean(1), kind="stable")]}
 
     def _drawn(self, reader: ImageReader, seed: int) -> Iterator[NDArray[np.uint8]]:
-        """Patches (…, D) to learn from. Which ones depends on the seed, the number of images and their size alone."""
+        """Patches (…, D) to learn from. The choice depends only on the seed, the number of images and their size."""
         rows = np.arange(len(reader))
         if len(rows) > self.max_images:
             rows = np.sort(np.argsort(uniforms(seed, "images", 0, rows, 1)[:, 0], kind="stable")[: self.max_images])
@@ -119,18 +119,20 @@ class PatchKMeans(Tokenizer):
         import torch
 
         if "codebook" not in state:
-            raise WeightsError(f"tokenizer 'patch_kmeans' needs its 'codebook', found {sorted(state)}. Run the fit stage.")
+            raise WeightsError(
+                f"tokenizer 'patch_kmeans' needs its 'codebook', but the learned state has {sorted(state)}. Run the fit stage."
+            )
         codebook_VD = np.asarray(state["codebook"], dtype=np.float32)
         if codebook_VD.ndim != 2 or codebook_VD.shape[0] != self.codes or codebook_VD.shape[1] % self.patch**2:
             raise WeightsError(
-                f"codebook of shape {codebook_VD.shape} does not fit {self.codes} codes of {self.patch}×{self.patch} pixels. "
-                "It was learned under other settings: run the fit stage again."
+                f"a codebook of shape {codebook_VD.shape} does not fit {self.codes} codes of {self.patch}×{self.patch} pixels. "
+                "It was learned with other settings: run the fit stage again."
             )
         return _PatchModel(torch.from_numpy(codebook_VD).to(device), self.patch)
 
 
 def _patches(images_NHWC: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:
-    """(N, P, D): patches in raster order, each flattened as (patch, patch, C)."""
+    """The patches in raster order, each flattened from (patch, patch, C): (N, P, D)."""
     count, height, width, channels = images_NHWC.shape
     cut = images_NHWC.reshape(count, height // patch, patch, width // patch, patch, channels)
     return cut.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, patch * patch * channels)
@@ -151,13 +153,13 @@ class _PatchModel(TokenizerModel):
         if channels != self.channels or height % self.patch or width % self.patch:
             raise GridError(
                 f"images of {height}×{width} with {channels} channels do not divide into the codebook's patches of "
-                f"{self.patch}×{self.patch} with {self.channels}. Use the images that the codebook was learned from."
+                f"{self.patch}×{self.patch} with {self.channels}. Use images like those the codebook was learned from."
             )
         rows, columns = height // self.patch, width // self.patch
         cut = images_BHWC.to(self.codebook_VD).reshape(batch, rows, self.patch, columns, self.patch, channels)
         patches_MD = cut.transpose(2, 3).reshape(batch * rows * columns, -1)
         chunk = max(1, DISTANCES_AT_ONCE // len(self.codebook_VD))
-        # Without the matrix product, so that a patch's code cannot depend on its neighbours in the batch.
+        # Without a matrix product, whose rounding would let a patch's code depend on its neighbours in the batch.
         exact = "donot_use_mm_for_euclid_dist"
         codes = [torch.cdist(part, self.codebook_VD, compute_mode=exact).argmin(1) for part in torch.split(patches_MD, chunk)]
         return torch.cat(codes).reshape(batch, rows, columns)

@@ -1,6 +1,6 @@
-"""One token for each pixel.
+"""One token per pixel.
 
-Shape letters: B batch, H and W height and width of image and grid alike, C channels (1).
+Shape letters: B batch, H and W height and width of both image and grid, C channels (1).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ WHITE = 255
 
 @final
 class Pixel(Tokenizer):
-    """Each pixel of a grey image is one token: its shade, rounded to the nearest of ``levels`` evenly spaced ones.
+    """One token per pixel of a greyscale image: its shade, rounded to the nearest of ``levels`` evenly spaced shades.
 
-    Loses nothing on images that have no more shades than that, such as ``digits`` with its 17.
+    Lossless if the images only have these shades, as ``digits`` with its 17 does.
     """
 
     name: Literal["pixel"] = "pixel"
     levels: Annotated[int, Field(ge=2, le=256)] = 17
-    """Shades from black to white: the codebook size."""
+    """Number of shades from black to white: the codebook size."""
 
     def codebook_size(self) -> int:
         return self.levels
@@ -58,11 +58,11 @@ class _PixelModel(TokenizerModel):
 def _check_grey(channels: int) -> None:
     if channels != 1:
         raise GridError(
-            f"tokenizer 'pixel' takes grey images, but these have {channels} channels. "
-            "Choose another [tokenizer], such as patch_kmeans, or grey images in [dataset]."
+            f"tokenizer 'pixel' takes greyscale images, but these have {channels} channels. "
+            "Choose another [tokenizer], such as patch_kmeans, or greyscale images in [dataset]."
         )
 
 
 def _scaled(values: Tensor, top: int, old_top: int) -> Tensor:
-    """values · top / old_top to the nearest whole number, halves upwards; in integers, so that every device agrees."""
+    """values · top / old_top, rounded half up. In integer arithmetic, so that every device gives the same result."""
     return (2 * values * top + old_top) // (2 * old_top)

@@ -104,7 +104,7 @@ def errors(done):
 
 def goes_on_alone(recipe, overrides, store):
     again = run(load_recipe(recipe, overrides), str(store), until="sample", device="cpu", runs=store.parent / "runs", quiet=True)
-    assert again.plan["sample"].reason == "goes on where an earlier run stopped"
+    assert again.plan["sample"].reason == "resumes an interrupted run"
     assert again.plan["sample"].output.verify() is None
     return files(store)
 
@@ -252,7 +252,7 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch):
     assert chosen == [1]
     assert ALONE.device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(CapabilityError, match=r"there are 2 GPUs and more ranks.*--nproc-per-node 2"):
+    with pytest.raises(CapabilityError, match=r"more ranks than its 2 GPUs.*--nproc-per-node 2"):
         ranks.device("cuda")
 
 
