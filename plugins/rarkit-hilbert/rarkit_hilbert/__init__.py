@@ -1,4 +1,4 @@
-"""The Hilbert curve as a scan order: the smallest whole plugin of rarkit, and a template for others."""
+"""The Hilbert curve as a scan order: a minimal but complete rarkit plugin, and a template for others."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rarkit import ScanOrder, hookimpl
 
 @final
 class Hilbert(ScanOrder):
-    """Hilbert curve: each cell beside the one before it, near cells near in time. Square grids, side a power of two."""
+    """Hilbert curve: each cell is next to the previous one. Square grids whose side is a power of two."""
 
     name: Literal["hilbert"] = "hilbert"
-    """Chooses this order."""
+    """Selects this scan order."""
 
     def requirement(self, height: int, width: int) -> str | None:
         if height == width and height & (height - 1) == 0:
             return None
-        return "it serves square grids whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
+        return "it needs a square grid whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
         self.check_grid(height, width)
         step_HW = np.zeros((1, 1), dtype=np.int64)
-        # The curve runs from the top left to the top right corner. Four smaller ones make a larger one: down the left side, up
-        # the right, the first and the last mirrored so that each begins beside the end of the one before.
+        # The curve runs from the top left to the top right corner. Four small curves make a large one, down the left side and up
+        # the right; the first and last are mirrored, so that each starts next to the end of the previous one.
         while (side := len(step_HW)) < height:
             count = side * side
             top = np.hstack([step_HW.T, np.flip(step_HW.T) + 3 * count])
@@ -37,5 +37,5 @@ class Hilbert(ScanOrder):
 
 @hookimpl
 def rarkit_scan_orders() -> list[type[ScanOrder]]:
-    """Brings the Hilbert curve to rarkit."""
+    """Adds the Hilbert curve to rarkit."""
     return [Hilbert]

@@ -1,4 +1,4 @@
-"""The Hilbert curve keeps what rarkit expects of a scan order, and what makes it a Hilbert curve."""
+"""The plugin meets rarkit's contract of a scan order, and the order is a Hilbert curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TestHilbert(ScanOrderSuite):
 
 
 def test_the_installed_plugin_is_found():
-    orders = rarkit.registry(strict=True).scan_orders
+    orders = rarkit.parts(strict=True).scan_orders
     assert orders["hilbert"] is Hilbert
     assert orders.source("hilbert").distribution == "rarkit-hilbert"
 
@@ -38,7 +38,7 @@ def test_each_quadrant_is_finished_before_the_next(side):
     assert np.count_nonzero(np.diff(quadrant)) == 3
 
 
-def test_other_grids_are_refused_with_those_that_are_served():
+def test_a_refusal_names_the_grids_that_are_supported():
     for grid in [(3, 3), (4, 8), (6, 6)]:
         with pytest.raises(rarkit.RarkitError, match="power of two"):
             Hilbert().order(*grid)
@@ -47,13 +47,13 @@ def test_other_grids_are_refused_with_those_that_are_served():
 def test_the_readme_shows_what_it_does():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     [table] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    part = rarkit.registry().scan_orders["hilbert"](**tomllib.loads(table)["scan_order"])
+    part = rarkit.parts().scan_orders["hilbert"](**tomllib.loads(table)["scan_order"])
     [shown] = re.findall(r"--grid 4x4\n(.*?)```", readme, re.DOTALL)
     assert [int(step) for step in shown.split()] == part.rank(4, 4).tolist()
 
 
 @pytest.mark.parametrize("side", [2, 4, 8])
 def test_a_quadrant_is_the_smaller_curve(side):
-    """The bottom left quarter, second of the four, is the curve of half the side as it stands."""
+    """The bottom left quadrant, visited second, is the curve of half the side, not mirrored."""
     rank = Hilbert().rank(2 * side, 2 * side).reshape(2 * side, 2 * side)
     np.testing.assert_array_equal(rank[side:, :side] - side * side, Hilbert().rank(side, side).reshape(side, side))

@@ -1,4 +1,4 @@
-"""The backend says where it cannot run, and hands xFormers what it wants. The kernel itself needs CUDA."""
+"""The backend says when it cannot run, and passes the right arguments to xFormers. Testing the kernel itself needs CUDA."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class TestKernel(AttentionBackendSuite):
 
 
 def stand_in(q, k, v, attn_bias=None, p=0.0):
-    """xFormers' function as its documentation describes it, (B, S, N, K) throughout, computed by torch."""
+    """xFormers' function as documented, with (B, S, N, K) tensors, computed by torch."""
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
     causal = attn_bias is not None
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, dropout_p=p).transpose(1, 2)
 
 
 class TestArguments(AttentionBackendSuite):
-    """The suite, with torch in the place of the kernel: transposition, mask and scale are right."""
+    """The suite with torch in place of the kernel: transposition, mask and scale are right."""
 
     parts = (XFormers(),)
 
@@ -47,7 +47,7 @@ class TestArguments(AttentionBackendSuite):
 
 
 def test_the_installed_plugin_is_found():
-    assert rarkit.registry(strict=True).attention_backends["xformers"] is XFormers
+    assert rarkit.parts(strict=True).attention_backends["xformers"] is XFormers
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_the_installed_plugin_is_found():
     [
         (False, "cuda", "bfloat16", "not installed: pip install"),
         (True, "cpu", "float32", "no attention on cpu"),
-        (True, "cuda", "float64", "not in float64"),
+        (True, "cuda", "float64", "not float64"),
         (True, "cuda:1", "bfloat16", None),
     ],
 )
-def test_it_says_where_it_cannot_run(monkeypatch, installed, device, dtype, reason):
+def test_it_says_why_it_cannot_run(monkeypatch, installed, device, dtype, reason):
     monkeypatch.setattr(rarkit_xformers, "find_spec", lambda name: ModuleSpec(name, None) if installed else None)
-    found = XFormers().capability(device, dtype)
-    assert found is None if reason is None else reason in found
+    refusal = XFormers().capability(device, dtype)
+    assert refusal is None if reason is None else reason in refusal
