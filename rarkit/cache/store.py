@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, final
 
-import fsspec
 from fsspec import AbstractFileSystem
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import StoreError
+from rarkit.files.locations import filesystem_of, reaching
 
 
 @final
@@ -26,11 +26,7 @@ class Store:
         Raises:
             StoreError: the protocol is unknown, or what it needs is not installed.
         """
-        try:
-            filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
-            hint = ' Install it with: pip install "rarkit[s3]".' if url.startswith("s3:") else ""
-            raise StoreError(f"store {url!r} cannot be opened: {error}.{hint}") from error
+        filesystem, root = filesystem_of(url, raising=StoreError, use_listings_cache=False)
         self.url = url
         self.filesystem: AbstractFileSystem = filesystem
         self.root: str = root.rstrip("/")
@@ -63,12 +59,11 @@ class Store:
                 continue
 
     def _folders(self, path: str) -> list[str]:
-        try:
-            entries = self.filesystem.ls(path, detail=True)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"store {self.url!r} cannot be listed: {error}. Check the address and its permissions.") from error
+        with reaching(self.url, "Check the store's address and permissions.", raising=StoreError):
+            try:
+                entries = self.filesystem.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
         names = (entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
         return sorted(names)
 

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
 from rarkit.cache.store import output_at
-from rarkit.errors import DatasetError
+from rarkit.errors import DatasetError, StoreError
+from rarkit.files.atomic import replacing
+from rarkit.files.locations import compression_of, filesystem_of, reaching
 from rarkit.runtime.progress import Reporter
 
 TOKENS, LABELS = "train_tokens", "train_labels"
@@ -95,7 +99,7 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
         known = ", ".join(sorted(name.removesuffix("_tokens") for name in arrays if name.endswith("_tokens")))
         raise DatasetError(f"{source} has no {split} tokens. It has: {known or 'none'}.")
     layout = output.layout(f"{split}_tokens")
-    with fsspec.open(lines, "wt", compression="infer") as file, reporter.task("export", layout.shape[0], "images") as advance:
+    with _writing(lines) as file, reporter.task("export", layout.shape[0], "images") as advance:
         for block in range(layout.blocks):
             rows = layout.block_rows(block)
             labels_N, tokens_NL = (output.read_array(f"{split}_{what}", *rows).tolist() for what in ("labels", "tokens"))
@@ -105,11 +109,23 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
     return layout.shape[0]
 
 
+@contextmanager
+def _writing(lines: str) -> Iterator[TextIO]:
+    """The file, whole or not at all if it is a local one."""
+    with reaching(lines, "Choose another place, or make room for it.", raising=StoreError):
+        filesystem, path = filesystem_of(lines, raising=StoreError)
+        compression = compression_of(lines)
+        if isinstance(filesystem, LocalFileSystem):
+            with replacing(Path(path)) as partial, fsspec.open(str(partial), "wt", compression=compression) as file:
+                yield file
+            return
+        with fsspec.open(lines, "wt", compression=compression) as file:
+            yield file
+
+
 def _open(lines: str) -> Any:
-    try:
+    with reaching(lines):
         return fsspec.open(lines, "rb", compression="infer").open()
-    except (OSError, ValueError, ImportError) as error:
-        raise DatasetError(f"{lines} cannot be read: {error}") from error
 
 
 def _count(lines: str, reporter: Reporter) -> int:

@@ -44,11 +44,17 @@ def reaching(
         raise raising(f"{place} cannot be reached ({reason}). {cure}") from error
 
 
-def filesystem_of(place: str, *, raising: type[UserError] = DatasetError) -> tuple[Any, str]:
-    """The fsspec file system that a place is on, and its path there. Raises ``raising`` if there is no way to it."""
+def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of a place, and its path there. Raises ``raising`` if there is none; ``options`` are fsspec's."""
     with reaching(place, raising=raising):
-        filesystem, path = fsspec.core.url_to_fs(place)
+        filesystem, path = fsspec.core.url_to_fs(place, **options)
         return filesystem, str(path)
+
+
+def compression_of(place: str) -> str | None:
+    """How a file is compressed, by the end of its name: ``"gzip"`` for ``.gz``, and so on."""
+    compression: str | None = fsspec.utils.infer_compression(place)
+    return compression
 
 
 def within(place: str, folder: str) -> str:

@@ -14,6 +14,7 @@ import fsspec
 from pydantic import BaseModel, ValidationError
 
 from rarkit.errors import RecipeError, closest, did_you_mean
+from rarkit.files.locations import reaching
 from rarkit.recipe.schema import Recipe, recipe_model, with_default_names
 from rarkit.registry.component import Placed
 from rarkit.registry.kinds import TABLES, Parts
@@ -94,19 +95,18 @@ def _read(path: str, came_from: tuple[str, ...]) -> tuple[dict[str, Any], dict[s
 
 def _text(path: str, came_from: tuple[str, ...]) -> str:
     extended_by = f" (extended by {came_from[-1]})" if came_from else ""
-    try:
-        with fsspec.open(path, "rb") as file:
-            return bytes(file.read()).decode("utf-8")
-    except FileNotFoundError:
-        similar = _similar_recipe(path)
-        hint = f" Did you mean {similar}?" if similar else ""
-        raise RecipeError(f"there is no recipe {path}{extended_by}.{hint}") from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path}{extended_by} is a folder. Name a recipe in it: {path.rstrip('/')}/….toml.") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8 text ({error}). Is it a recipe?") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"cannot read recipe {path}{extended_by}: {error}") from error
+    with reaching(path, f"Check the recipe's address{extended_by}.", raising=RecipeError):
+        try:
+            with fsspec.open(path, "rb") as file:
+                return bytes(file.read()).decode("utf-8")
+        except FileNotFoundError:
+            similar = _similar_recipe(path)
+            hint = f" Did you mean {similar}?" if similar else ""
+            raise RecipeError(f"there is no recipe {path}{extended_by}.{hint}") from None
+        except IsADirectoryError:
+            raise RecipeError(f"{path}{extended_by} is a folder. Name a recipe in it: {path.rstrip('/')}/….toml.") from None
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is not UTF-8 text ({error}). Is it a recipe?") from None
 
 
 def _similar_recipe(path: str) -> str | None:

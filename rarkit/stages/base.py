@@ -24,8 +24,22 @@ STATE = "state_"
 class View(Settings, ABC):
     """Everything a stage reads of an experiment. ``run`` gets nothing else, so the fingerprint covers all that it reads.
 
-    Fields at their default and fields marked ``NotInFingerprint`` stay out of the fingerprint.
+    Fields at their default and fields marked ``NotInFingerprint`` stay out of the fingerprint. What a nested view adds stands beside
+    the fields of the outer one, so that a plan names settings as recipes do.
     """
+
+    @final
+    def flat_identity(self) -> dict[str, Any]:
+        """``identity``, with the entries of nested views in place of the views."""
+        identity = self.identity()
+        for name in type(self).model_fields:
+            inner = getattr(self, name)
+            if isinstance(inner, View) and name in identity:
+                del identity[name]
+                entries = inner.flat_identity()
+                assert not identity.keys() & entries.keys(), f"{type(self).__name__} has fields of its nested {name}"
+                identity |= entries
+        return identity
 
 
 V = TypeVar("V", bound=View)
@@ -78,7 +92,7 @@ class Stage(ABC, Generic[V]):
     @final
     def identity(self, view: V) -> dict[str, Any]:
         """Everything that determines the output, apart from upstream outputs, as plain JSON data."""
-        return {"version": self.version, **view.identity()}
+        return {"version": self.version, **view.flat_identity()}
 
 
 def write_state(output: StageOutput, state: Mapping[str, NDArray[Any]]) -> None:
