@@ -1,4 +1,4 @@
-"""Processor threads, set sensibly: none beside the first where there is too little to share."""
+"""The number of CPU threads: one for recipes too small to gain from more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL_ACTIVATION, SMALL_IMAGE = 2**18, 64 * 64
 
 
 def is_small(experiment: Experiment) -> bool:
-    """Whether images and activations are so small that threads cost more in waiting for each other than they save in work."""
+    """Whether images and activations are so small that synchronizing threads costs more than they save."""
     settings = experiment.recipe.train or experiment.recipe.sample
     entries = (settings.batch_size if settings is not None else 1) * experiment.config.seq_len
     height, width, _ = experiment.image_shape
@@ -20,10 +20,10 @@ def is_small(experiment: Experiment) -> bool:
 
 @contextmanager
 def sensible_threads(experiment: Experiment | None, device: str) -> Iterator[None]:
-    """One thread on the CPU for a small recipe; as many as there are for any other.
+    """One CPU thread for a small recipe, torch's default for any other.
 
-    On a machine with anything else to do, threads that wait for each other after every small operation make the whole ten times as
-    slow; on an idle one, they gain little.
+    Threads that synchronize after every small operation make a run up to ten times slower on a busy machine, and gain little on an
+    idle one.
     """
     if device != "cpu" or experiment is None or not is_small(experiment):
         yield
@@ -34,7 +34,7 @@ def sensible_threads(experiment: Experiment | None, device: str) -> Iterator[Non
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # NumPy's linear algebra has threads of its own.
+        # NumPy's linear algebra has its own threads.
         with threadpoolctl.threadpool_limits(1):
             yield
     finally:

@@ -1,4 +1,4 @@
-"""Carries a plan out, stage by stage."""
+"""Executes a plan, stage by stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rarkit.stages.base import Work
 @final
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage came to in one run."""
+    """What a run did for one stage."""
 
     name: str
     fingerprint: str
@@ -33,14 +33,17 @@ class StageResult:
 def execute(
     plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None], ranks: Ranks = ALONE
 ) -> list[StageResult]:
-    """Runs what the plan says, each output locked while it is written.
+    """Runs the stages that the plan says to run, and locks each output while it is written.
 
     Args:
-        plan: from ``plan``; call ``check_ready`` first.
+        plan: a plan that ``check_ready`` has accepted.
         device: a torch device string.
         reporter: shows progress.
-        log: takes (stage, record) as records come in.
-        ranks: the processes that carry out the same plan, each in its own call.
+        log: called with (stage, record) for each log record.
+        ranks: the processes that execute the same plan, each in its own call.
+
+    Returns:
+        One result per stage that ran or was cached, in order.
     """
     if ranks.first and not plan.nothing_to_do:
         plan.store.check_writable()
@@ -77,25 +80,25 @@ def _run_stage(
         "host": platform.node(),
     }
     inputs = {name: plan[name].output for name in planned.upstream}
-    works = ranks.first or planned.stage.is_shared
-    if works:
+    takes_part = ranks.first or planned.stage.is_shared
+    if takes_part:
         for upstream in inputs.values():
             upstream.refresh()
             ranks.check_sees(upstream.path, upstream.exists)
             upstream.require_complete()
     with output.writing(about, afresh=planned.forced) if ranks.first else nullcontext():
-        # Another process may have finished it while this one waited for nothing but its own plan.
+        # Another process may have finished the output since the plan was made.
         needed = ranks.told(lambda: not output.record().get("complete"))
-        if needed and works:
+        if needed and takes_part:
             assert planned.view is not None, planned.name
             work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
             planned.stage.run(work)
-        # Nobody reads what is not finished, and the lock is held until nobody writes.
+        # No rank reads an unfinished output, and the lock is held until all ranks have written.
         ranks.meet()
 
 
 def versions() -> dict[str, str]:
-    """The versions of what decides results."""
+    """Versions of Python and of the packages that affect results."""
     return {name: version(name) for name in ("rarkit", "torch", "numpy", "zarr", "scikit-learn")} | {
         "python": platform.python_version()
     }

@@ -1,4 +1,4 @@
-"""Plans a recipe's stages against a store, and says why each runs."""
+"""Plans a recipe's stages against a store, with the reason why each runs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from rarkit.stages.tokenize import Tokenize
 from rarkit.stages.train import Train
 
 STAGES: tuple[Stage[Any], ...] = (Fit(), Tokenize(), Train(), Sample(), Reference(), Evaluate())
-"""In an order in which each comes after those that it reads."""
+"""All stages; each comes after those it reads."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 DEFAULT_STORE = "rarkit-store"
 
 Action = Literal["cached", "run", "not needed", "damaged", "left out", "blocked"]
 _UNKNOWN = "unknown"
-"""In place of a fingerprint that cannot be known; nothing is ever stored there."""
+"""Placeholder for a fingerprint that cannot be determined; nothing is ever stored under it."""
 
 
 @final
 @dataclass(frozen=True)
 class PlannedStage:
-    """What will become of one stage, and why."""
+    """What will happen to one stage, and why."""
 
     stage: Stage[Any]
     output: StageOutput
@@ -44,12 +44,12 @@ class PlannedStage:
     action: Action
     reason: str
     view: View | None = None
-    """What the stage will be given; None where it is blocked."""
+    """What the stage will read of the experiment; None if it is blocked."""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the view comes to in the fingerprint."""
+    """What the view contributes to the fingerprint."""
     forced: bool = False
     obstacle: RarkitError | None = None
-    """What keeps a blocked stage from being planned: data or weights that are missing."""
+    """Why a blocked stage cannot be planned: missing data or weights."""
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class PlannedStage:
 
     @property
     def fingerprint(self) -> str | None:
-        """The name of its output; None where it depends on something that is missing."""
+        """The name of its output; None if it depends on missing data or weights."""
         return None if self.obstacle else self.output.fingerprint
 
 
@@ -68,26 +68,26 @@ class Plan:
 
     recipe: Recipe
     experiment: Experiment | None
-    """The recipe resolved; None where size and classes of its images cannot be known without the data."""
+    """The resolved recipe; None if size and classes of its images cannot be determined without the data."""
     store: Store
     stages: tuple[PlannedStage, ...]
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether every stage is there already."""
+        """Whether every stage that is needed is cached."""
         return all(stage.action in ("cached", "not needed") for stage in self.stages)
 
     @property
     def obstacle(self) -> RarkitError | None:
-        """What the first blocked stage lacks; None where nothing is missing."""
+        """Why the first blocked stage cannot be planned; None if no stage is blocked."""
         first = next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
-        return None if first is None else type(first)(f"{with_published(first)} rarkit plan lists all that is missing.")
+        return None if first is None else type(first)(f"{with_published(first)} rarkit plan lists everything that is missing.")
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 
     def outputs(self) -> dict[str, StageOutput]:
-        """The outputs that are complete now, by stage."""
+        """The outputs that are complete at the moment, by stage."""
         return {stage.name: stage.output for stage in self.stages if stage.output.record().get("complete")}
 
 
@@ -99,21 +99,22 @@ def plan(
     until: str | None = None,
     force: tuple[str, ...] = (),
 ) -> Plan:
-    """Says for each stage of a recipe whether its output is in the store, and if not, why not. Starts and writes nothing.
+    """Determines for each stage of a recipe whether its output is in the store, and why not if it is not. Runs and writes nothing.
 
-    Fingerprints cover the content of data and weights. Where these are missing, the stages that depend on them are "blocked":
-    nothing can be said of them, and ``run`` raises what is missing.
+    Fingerprints cover the content of data and weights. Stages that depend on missing data or weights are "blocked", and ``run``
+    raises what is missing.
 
     Args:
         recipe: the recipe.
-        store: any fsspec URL.
-        start: run this stage and all after it anew; those before it must be in the store.
+        store: path or fsspec URL of the store.
+        start: rerun this stage and all after it; those before it must be in the store.
         until: leave out the stages after this one.
-        force: run these stages anew even if their output is there.
+        force: rerun these stages even if their output is in the store.
 
     Raises:
-        RecipeError: ``start``, ``until`` or ``force`` names no stage of this recipe.
-        GridError: tokenizer, images and scan order do not go together.
+        RecipeError: ``start``, ``until`` or ``force`` names a stage that this recipe does not have, or a stage before ``start`` is
+            not in the store.
+        GridError: the tokenizer does not support the images, or the scan order the grid.
         StoreError: the store cannot be read.
     """
     store = Store(store) if isinstance(store, str) else store
@@ -132,7 +133,7 @@ def plan(
 
 
 def _resolved(recipe: Recipe) -> tuple[Experiment | None, RarkitError | None]:
-    """The experiment, or why it cannot be known without the data."""
+    """The experiment, or the error if it cannot be determined without the data."""
     try:
         return resolve(recipe), None
     except DatasetError as error:
@@ -159,7 +160,7 @@ def _planned(
             obstacle = error
     if obstacle is not None:
         upstream = dict.fromkeys(names, _UNKNOWN)
-        reason = f"needs {'weights' if isinstance(obstacle, WeightsError) else 'data'} that are missing"
+        reason = "weights are missing" if isinstance(obstacle, WeightsError) else "data is missing"
         output = store.output(stage.name, _UNKNOWN)
         return PlannedStage(stage, output, upstream, "blocked", reason, forced=forced, obstacle=obstacle)
     upstream = {name: before[name].output.fingerprint for name in names}
@@ -171,21 +172,21 @@ def _planned(
 
 
 def _state(output: StageOutput, forced: bool) -> tuple[Action, str]:
-    """What becomes of a stage by what lies in the store, and why; no reason where nothing lies there."""
+    """The action that follows from the state of an output, and the reason (empty if there is no output, or a whole one)."""
     if forced:
-        return "run", "asked for"
+        return "run", "forced"
     try:
         record = output.record()
         if not record.get("complete"):
-            return "run", "goes on where an earlier run stopped" if record else ""
+            return "run", "resumes an interrupted run" if record else ""
         defect = output.defect()
     except IncompleteError:
         defect = "its zarr.json is not readable"
-    return ("cached", "") if defect is None else ("damaged", f"{defect}; make it again with --force {output.stage}")
+    return ("cached", "") if defect is None else ("damaged", f"{defect}; recompute it with --force {output.stage}")
 
 
 def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    """What is different from the last output of this stage that the same recipe made."""
+    """What differs from the last output of this stage made by a recipe of the same name."""
     same = [
         record for record in store.records(stage.name) if record.get("complete") and record.get("recipe_name") == recipe.recipe_name
     ]
@@ -193,7 +194,7 @@ def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[
         return "not in the store yet"
     last = max(same, key=lambda record: float(record["finished"]))
     if format_of(last) < FORMAT:
-        return "the one in the store was made by an older rarkit"
+        return "the stored output is from an older rarkit"
     changed = differences(last["identity"], identity)
     above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
     reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
@@ -202,22 +203,23 @@ def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[
 
 
 def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:
-    """The stages without those that nobody needs: absent ones whose readers are all in the store."""
+    """The stages, in which those after ``--until`` are left out, and those that no stage to run reads are not needed."""
     names, kept = list(planned), dict(planned)
-    # From the end, so that a stage which is not needed needs nothing either.
+    # Backwards, because a stage that is not needed does not need its upstream stages either.
     for index, name in reversed(list(enumerate(names))):
         stage = kept[name]
-        readers = [other for other in kept.values() if name in other.upstream and other.name not in left_out]
+        readers = [reader for reader in kept.values() if name in reader.upstream and reader.name not in left_out]
         if name in left_out:
             kept[name] = _changed(stage, "left out", "after --until")
         elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked"):
-            raise RecipeError(f"--from {start}: stage {name!r} before it is not in the store. Run without --from first.")
-        elif stage.action == "run" and not stage.forced and readers and not any(_reads(other) for other in readers):
-            kept[name] = _changed(stage, "not needed", "what reads it is in the store")
+            raise RecipeError(f"--from {start} needs stage {name!r}, which is not in the store. Run without --from first.")
+        elif stage.action == "run" and not stage.forced and readers and not any(_reads(reader) for reader in readers):
+            kept[name] = _changed(stage, "not needed", "all stages that read it are cached")
     return list(kept.values())
 
 
 def _reads(stage: PlannedStage) -> bool:
+    """Whether the stage will read its upstream outputs."""
     return stage.action in ("run", "damaged", "blocked")
 
 

@@ -1,4 +1,4 @@
-"""What keeps a recipe from running here: data and weights that are missing, parts that cannot work on this machine."""
+"""Checks that a recipe can run here: that data and weights are present, and that its parts support this machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rarkit.stages.train import imported
 
 
 def check_ready(plan: Plan, device: str) -> Experiment:
-    """The experiment of a plan that can be carried out on this device.
+    """Checks that a plan can be executed on this device, and returns its experiment.
 
     Raises:
         DatasetError, WeightsError: data or weights are missing.
-        IncompleteError: an output is damaged; the message says which stage to force.
-        CapabilityError: a part that is needed cannot work here.
+        IncompleteError: an output is damaged; the message names the stage to force.
+        CapabilityError: a part of the recipe cannot be used here.
     """
     if plan.obstacle is not None:
         raise plan.obstacle
-    assert plan.experiment is not None, "a recipe that was not resolved has an obstacle"
+    assert plan.experiment is not None, "an unresolved recipe has an obstacle"
     for stage in plan.stages:
         if stage.action == "damaged":
             raise IncompleteError(f"the output of stage {stage.name!r} at {stage.output.path} is damaged: {stage.reason}.")
@@ -34,13 +34,13 @@ def check_ready(plan: Plan, device: str) -> Experiment:
 
 
 def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
-    """Why parts of a recipe cannot work on a device, by the table that names them."""
+    """Why parts of a recipe cannot be used on a device, by the table that names them."""
     obstacles = {}
     train, attention = recipe.train, recipe.attention
     dropout = recipe.model.dropped.get("attention_dropout", 0.0)
     if train is not None and dropout > 0 and not attention.has_dropout:
         obstacles["attention"] = (
-            f"[attention] {attention.name!r} cannot drop attention weights, and model.attention_dropout is {dropout}: set it to 0, "
+            f"[attention] {attention.name!r} cannot drop attention weights, but model.attention_dropout is {dropout}: set it to 0, "
             "or choose another [attention]"
         )
     if recipe.sample is not None:
@@ -49,7 +49,7 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
         except CapabilityError as error:
             obstacles["sample"] = str(error)
         if recipe.sample.precision == "int8" and device != "cpu":
-            obstacles["sample"] = "sample.precision 'int8' is for CPUs: set it to 'bfloat16', or run with --device cpu"
+            obstacles["sample"] = "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu"
     dtype = train.precision if train is not None else "float32"
     for table in TABLES:
         part: Any = recipe
@@ -58,12 +58,12 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
         if isinstance(part, Component) and table not in obstacles:
             reason = part.capability(device, dtype)
             if reason is not None:
-                obstacles[table] = f"[{table}] {part.name!r} cannot work here: {reason}"
+                obstacles[table] = f"[{table}] {part.name!r} cannot be used here: {reason}"
     return obstacles
 
 
 def missing_content(recipe: Recipe, experiment: Experiment | None) -> dict[str, RarkitError]:
-    """The data and weights that a recipe names and that are missing, by the table that names them."""
+    """The errors for missing data and weights of a recipe, by the table or key that names them."""
     missing: dict[str, RarkitError] = {}
     tables: dict[str, Settings] = {"dataset": recipe.dataset, "tokenizer": recipe.tokenizer, "model": recipe.model}
     if recipe.evaluate is not None:

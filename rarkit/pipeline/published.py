@@ -1,4 +1,4 @@
-"""Where the released files are published: told to whoever misses one."""
+"""The addresses of the released files, added to the message if one is missing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PUBLISHED = {
     "VIRTUAL_imagenet256_labeled.npz": "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
     "VIRTUAL_imagenet256_labeled.npz",
 }
-"""Where the released files are to be had, by their names."""
+"""Addresses of the released files, by file name."""
 
 
 def with_published(error: RarkitError) -> str:
-    """The message of an error, with the addresses at which the released files it names are published."""
+    """The message of an error, followed by the addresses of the released files that it mentions."""
     message = str(error)
     for name, address in PUBLISHED.items():
         if name in str(error):
-            hub = ', which may also be named instead (pip install "rarkit[hub]")' if address.startswith("hf://") else ""
+            hub = ', which can also be given as the path (pip install "rarkit[hub]")' if address.startswith("hf://") else ""
             message += f" Published: {address}{hub}."
     return message

@@ -1,4 +1,4 @@
-"""The receipt of a run, ``runs/<recipe>/receipt.json``: what ran, on what, from which weights, with which numbers."""
+"""The receipt of a run, ``runs/<recipe>/receipt.json``: recipe, stages, machine, versions, weights, metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rarkit.runtime.machine import machine_description
 
 RECEIPT = "receipt.json"
 FORMAT = 2
-"""Of what this rarkit writes. Format 1 had no number, and neither size nor classes of the images."""
+"""Format of the receipts that this version writes. Format 1 had no number, and did not record size and classes of the images."""
 
 
 def write_receipt(
@@ -40,10 +40,10 @@ def write_receipt(
     """The receipt as plain JSON data.
 
     Args:
-        experiment: what was run.
-        store: where the outputs are.
-        outputs: those that are complete, by stage.
-        results: what each stage came to.
+        experiment: the experiment that was run.
+        store: the store that holds the outputs.
+        outputs: the complete outputs, by stage.
+        results: what the run did for each stage.
         about: further entries (device, seconds, weights, files, metrics).
     """
     recipe, ran = experiment.recipe, {result.name: result for result in results}
@@ -82,12 +82,12 @@ def write_receipt(
 @final
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a receipt leads to."""
+    """A run read back from its receipt."""
 
     folder: Path
     experiment: Experiment
     outputs: Mapping[str, StageOutput]
-    """The outputs of its stages, by name; whether they are still in the store is for the reader to see."""
+    """The outputs of its stages, by name; they may have been deleted from the store since."""
 
     @property
     def recipe(self) -> Recipe:
@@ -95,21 +95,21 @@ class FinishedRun:
 
 
 def read_receipt(folder: Path) -> dict[str, Any]:
-    """A run's receipt, of this rarkit's format or an older one.
+    """A run's receipt, in the current format or an older one.
 
     Raises:
-        RecipeError: the folder holds none, it is damaged, or a newer rarkit wrote it.
+        RecipeError: the folder has no receipt, or it is damaged or was written by a newer rarkit.
     """
     path = folder / RECEIPT
     try:
         receipt: dict[str, Any] = dict(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise RecipeError(f"{folder} is no run: it has no {RECEIPT}. Runs lie in runs/<recipe>/ after rarkit run.") from None
+        raise RecipeError(f"{folder} is not a run: it has no {RECEIPT}. rarkit run leaves one in runs/<recipe>/.") from None
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{path} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
     if receipt.get("format", 1) > FORMAT:
         raise RecipeError(
-            f"{path} was written by a newer rarkit (format {receipt['format']}, and this one reads up to {FORMAT}). Update rarkit."
+            f"{path} was written by a newer rarkit (format {receipt['format']}; this one reads up to {FORMAT}). Update rarkit."
         )
     return receipt
 
@@ -118,8 +118,8 @@ def open_run(folder: str | Path) -> FinishedRun:
     """Reads a run back from its folder.
 
     Raises:
-        RecipeError: the folder holds no receipt, or one that this version cannot read.
-        DatasetError: an older rarkit wrote it, and the data that tells its classes is not there any more.
+        RecipeError: the folder has no receipt, or one that this version cannot read.
+        DatasetError: an older rarkit wrote the receipt, and the data that defines its classes is missing.
     """
     folder = Path(folder)
     receipt = read_receipt(folder)
@@ -136,24 +136,24 @@ def open_run(folder: str | Path) -> FinishedRun:
 
 
 def shows(folder: Path, outputs: Mapping[str, StageOutput]) -> bool:
-    """Whether a run's folder shows just these outputs, and is whole."""
+    """Whether a run's folder is complete and its receipt lists exactly these outputs."""
     try:
         receipt = read_receipt(folder)
     except RecipeError:
-        # It is made anew.
+        # The folder is written again.
         return False
     shown = {stage["name"]: stage["fingerprint"] for stage in receipt["stages"]}
-    there = {name: output.fingerprint for name, output in outputs.items()}
-    return receipt.get("format") == FORMAT and shown == there and all((folder / name).exists() for name in receipt["files"])
+    current = {name: output.fingerprint for name, output in outputs.items()}
+    return receipt.get("format") == FORMAT and shown == current and all((folder / name).exists() for name in receipt["files"])
 
 
 def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """The weight files that a recipe names, by table, each with its place and ``sha256``.
+    """The weight files of a recipe, by table, each with its location (``file``) and ``sha256``.
 
     A part reads weights if it has a setting ``weights``.
 
     Raises:
-        WeightsError: a file is not there.
+        WeightsError: a file is missing.
     """
     tables: dict[str, Settings] = {"model": recipe.model, "tokenizer": recipe.tokenizer}
     if recipe.evaluate is not None:

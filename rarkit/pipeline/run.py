@@ -1,4 +1,4 @@
-"""``rarkit.run``: a recipe from plan to pictures."""
+"""``rarkit.run``: plans a recipe, executes the plan and publishes the results."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from rarkit.stages.evaluate import metric_records
 @final
 @dataclass(frozen=True)
 class Run:
-    """What a run came to."""
+    """A run of a recipe and its results."""
 
     plan: Plan
     folder: Path
-    """Where the pictures and numbers are."""
+    """The folder with report, images and numbers."""
     results: tuple[StageResult, ...]
     seconds: float
 
     @property
     def did_nothing(self) -> bool:
-        """Whether everything was there already."""
+        """Whether every stage was cached."""
         return all(result.action == "cached" for result in self.results)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of its own evaluation; none where it was stopped before."""
+        """The metric records of the evaluation; empty if the run has none."""
         output = self.plan.outputs().get("evaluate")
         return [] if output is None else [record.to_json() for record in metric_records(output)]
 
@@ -61,31 +61,31 @@ def run(
     runs: str | Path = "runs",
     quiet: bool = False,
 ) -> Run:
-    """Runs what is not in the store yet, and leaves pictures and numbers in ``runs/<recipe>/``.
+    """Runs the stages that are not in the store yet, and writes report, images and numbers to ``runs/<recipe>/``.
 
     Args:
-        recipe: from ``rarkit.load_recipe``.
-        store: where stage outputs are cached, any fsspec URL.
-        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA where there is any.
-        start: run this stage and all after it anew.
+        recipe: a recipe from ``rarkit.load_recipe``.
+        store: path or fsspec URL of the store that caches stage outputs.
+        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
+        start: rerun this stage and all after it.
         until: stop after this stage.
-        force: run these stages anew.
+        force: rerun these stages.
         runs: the folder for results.
-        quiet: no progress on stderr.
+        quiet: show no progress on stderr.
 
     Raises:
-        RarkitError: whatever went wrong, with its cure.
+        RarkitError: the recipe cannot be run, or a stage failed; the message says what to do.
     """
     with together():
         return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
 
 
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
-    """Carries out a plan; the second half of ``run``. Under ``torchrun``, every rank calls it with the same plan."""
+    """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan."""
     folder = Path(runs) / planned.recipe.recipe_name
     began = time.monotonic()
     with together() as ranks:
-        # Also keeps the first from writing what would change the plans of the others.
+        # This also keeps the first rank from writing before the others have made their plans.
         ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
         reporter = Reporter(quiet=quiet or not ranks.first)
         if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned.outputs())):
@@ -111,13 +111,13 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
-    """Runs every stage of a recipe on stand-ins, in a store that is thrown away; leaves a report in ``runs/<recipe>-rehearsal/``.
+    """Runs a small version of a recipe on generated images in a temporary store; writes a report to ``runs/<recipe>-rehearsal/``.
 
-    Arguments and errors are those of ``run``; one process does it.
+    Arguments and errors are those of ``run``. A rehearsal runs in a single process.
     """
     with together() as ranks:
         if ranks.size > 1:
-            raise RecipeError("a rehearsal is for one process. Start it without torchrun.")
+            raise RecipeError("a rehearsal runs in one process. Start it without torchrun.")
     small = rehearsal(recipe)
     with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
         if recipe.train is None:
@@ -134,12 +134,12 @@ def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:
-    """Nothing runs here that has anything to log."""
+    """For ranks and runs that write no log."""
 
 
 @final
 class _LiveLog:
-    """``log.jsonl`` while it grows; publishing replaces it with the exact record from the store."""
+    """Writes ``log.jsonl`` during a run; publishing replaces it by the complete log from the store."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -148,7 +148,7 @@ class _LiveLog:
     def write(self, stage: str, record: Mapping[str, Any]) -> None:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Made anew, so that a link which stands there is not followed.
+            # Deleted first, so that a symbolic link is replaced rather than followed.
             self._path.unlink(missing_ok=True)
             self._file = self._path.open("x")
         self._file.write(json.dumps({"stage": stage, **record}) + "\n")
@@ -164,7 +164,7 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
     from rarkit.report.publish import publish
 
     outputs = run.plan.outputs()
-    rows = [StageRow(one.name, one.action, one.seconds, one.fingerprint, one.reason) for one in run.results]
+    rows = [StageRow(stage.name, stage.action, stage.seconds, stage.fingerprint, stage.reason) for stage in run.results]
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(experiment, outputs, rows, run.seconds, run.folder)
@@ -174,12 +174,12 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
         write_text(run.folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
     except OSError as error:
         raise StoreError(
-            f"results cannot be written to {run.folder}: {error}. The stages' outputs are safe in the store."
+            f"cannot write results to {run.folder}: {error}. The stages' outputs are safe in the store: fix this, and run again."
         ) from error
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """A run for scripts: ``rarkit run --json``."""
+    """A run as plain JSON data, for ``rarkit run --json``."""
     return {
         "recipe": run.plan.recipe.recipe_name,
         "folder": str(run.folder),

@@ -278,7 +278,7 @@ def test_mistakes(rarkit, finished, tmp_path, arguments, message):
 
 def test_what_is_neither_run_nor_checkpoint(rarkit, tmp_path):
     code, _, err = rarkit("sample", "nowhere", *QUIET)
-    assert (code, "nowhere is no run" in err) == (2, True)
+    assert (code, "nowhere is not a run" in err) == (2, True)
 
 
 def test_a_run_without_its_model(rarkit, finished, tmp_path):

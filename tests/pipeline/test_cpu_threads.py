@@ -1,4 +1,4 @@
-"""Small recipes get one thread, others all of them, and afterwards it is as it was."""
+"""Small recipes get one thread, others all of them; the number is restored afterwards."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A fingerprint covers what decides the output: every setting of every table and part is changed in turn.
+"""Fingerprints cover everything that affects an output. Each setting of each table and part is changed in turn.
 
-A stage is handed its view and the outputs upstream, and nothing else. So where view and fingerprint are as before, the output is;
-where the fingerprint is as before and the view is not, the stage runs again, and its output has to be the same: every bit, or
-within the tolerance that the setting's ``NotInFingerprint`` states. A few changes run all stages, to hold them to that.
+A stage reads its view and upstream outputs, and nothing else. So an unchanged view gives an unchanged output. If the view changes
+but the fingerprint does not, the stage runs again, and its output must be the same: bit by bit, or within the tolerance of the
+setting's ``NotInFingerprint``. For a few changes all stages run, to check that they read nothing but their view.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "models.rar": {},
     "models.llama_ar": {"model": SMALL_LLAMA, "permutation_schedule": None},
     "feature_extractors.classifier": {},
-    # As few images as go: each takes the network a tenth of a second.
+    # As few images as possible, because the network takes a tenth of a second for each.
     "feature_extractors.inception": {
         "dataset": {**BASE["dataset"], "train_images": 4, "test_images": 2},
         "tokenizer": {"name": "pixel", "levels": 6},
@@ -78,9 +78,9 @@ PARTS: dict[str, dict[str, Any]] = {
         "evaluate": {"bootstrap": 0, "features": {"name": "inception", "weights": None}},
     },
 }
-"""What a recipe needs to use each part."""
+"""The tables that a recipe needs to use each part."""
 WITHOUT_RUN = {"attention_backends.flex"}
-"""Has no settings, and no backward pass on a CPU."""
+"""Parts that have no settings, and no backward pass on a CPU."""
 CHANGED: dict[str, Any] = {
     "datasets.digits.test_fraction": 0.3,
     "datasets.generated.height": 6,
@@ -106,14 +106,14 @@ CHANGED: dict[str, Any] = {
     "datasets.webdataset.image": "jpg;png;jpeg",
     "datasets.webdataset.label": "index",
     "datasets.webdataset.class_names": ["a", "b", "c"],
-    "datasets.webdataset.num_classes": (2, "in place of class_names, which are tested"),
+    "datasets.webdataset.num_classes": (2, "an alternative to class_names, which is tested"),
     "datasets.webdataset.sizes": ("FILES/sizes.json", "counts that the shards do not have are refused"),
     "tokenizer.weights": "FILES/vqgan2.safetensors",
-    "tokenizers.maskgit_vqgan.hidden_channels": (64, "the weights fit one network alone"),
-    "tokenizers.maskgit_vqgan.channel_mult": ([1, 1, 1], "the weights fit one network alone"),
-    "tokenizers.maskgit_vqgan.num_res_blocks": (2, "the weights fit one network alone"),
-    "tokenizers.maskgit_vqgan.z_channels": (64, "the weights fit one network alone"),
-    "tokenizers.maskgit_vqgan.codes": (8, "the weights fit one network alone"),
+    "tokenizers.maskgit_vqgan.hidden_channels": (64, "the weights fit only one network"),
+    "tokenizers.maskgit_vqgan.channel_mult": ([1, 1, 1], "the weights fit only one network"),
+    "tokenizers.maskgit_vqgan.num_res_blocks": (2, "the weights fit only one network"),
+    "tokenizers.maskgit_vqgan.z_channels": (64, "the weights fit only one network"),
+    "tokenizers.maskgit_vqgan.codes": (8, "the weights fit only one network"),
     "tokenizer.patch": 1,
     "tokenizer.max_images": 6,
     "tokenizer.max_patches": 12,
@@ -121,8 +121,8 @@ CHANGED: dict[str, Any] = {
     "permutation_schedule.end": 1.0,
     "permutation_schedule.points": [0.1, 0.2],
     "permutation_schedule.ratios": [1.0, 0.0, 0.5],
-    "model.weights": (None, "takes the place of training: tested below"),
-    "model.preset": (None, "of the paper's sizes: another way to say the four numbers"),
+    "model.weights": (None, "replaces training: tested below"),
+    "model.preset": (None, "only the paper's sizes, which stand for the four numbers"),
     "model.hidden_size": 16,
     "model.num_heads": 1,
     "model.conditioning": "prefix",
@@ -144,11 +144,12 @@ CHANGED: dict[str, Any] = {
     "sample.guidance": {"name": "linear", "scale": 1.5},
     "evaluate.features.max_images": 6,
     "evaluate.features.width": 8,
-    "evaluate.features.weights": (None, "the published file is 95 MB: tests/features holds it to its content"),
+    "evaluate.features.weights": (None, "the published file has 95 MB; tests/features checks its content"),
     "evaluate.features.reference": "FILES/reference.npz",
     "seed": 1,
 }
-"""Another value, by table and key or by part and key, where a rule gives none; with a reason where no run can use it."""
+"""Other values for settings, by table and key or by part and key, if ``other_value`` cannot derive one; a tuple with a reason if no
+run can use the value."""
 ONLY_ON_THE_PAGE = {"title"}
 runs = count()
 
@@ -193,7 +194,7 @@ def tables_of(part: str, files) -> dict[str, Any]:
 
 
 def ran(tables: dict[str, Any], store: str = "", force: tuple[str, ...] = ()) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each stage's fingerprint and output, from an empty store unless one is named."""
+    """Runs a recipe, in an empty store unless one is given; returns fingerprint and output of each stage."""
     recipe = parse_recipe(tables, rarkit.parts())
     planned = plan(recipe, store or f"memory://fingerprints-{next(runs)}", force=force)
     check_ready(planned, "cpu")
@@ -202,7 +203,7 @@ def ran(tables: dict[str, Any], store: str = "", force: tuple[str, ...] = ()) ->
 
 
 def views(tables: dict[str, Any], store: str) -> dict[str, tuple[str | None, Any]]:
-    """Each stage's fingerprint and view."""
+    """Fingerprint and view of each stage."""
     planned = plan(parse_recipe(tables, rarkit.parts()), store)
     return {stage.name: (stage.fingerprint, stage.view) for stage in planned.stages}
 
@@ -215,7 +216,7 @@ def content(output) -> dict[str, Any]:
         data = output.read_file(name)
         if name.endswith(".safetensors"):
             tensors = sorted(load(data).items())
-            # As one array: small weights are known as closely as large ones, and no closer.
+            # As one array, so that the tolerance is relative to the largest of all weights.
             values |= {name: np.concatenate([tensor.numpy().ravel() for _, tensor in tensors])}
         else:
             values |= {name: np.array(numbers(json.loads(data)))}
@@ -277,7 +278,7 @@ def field_of(part: str, table: str, key: str):
 
 
 def other_value(part: str, table: str, key: str, current: Any) -> Any:
-    """A value that the setting does not have."""
+    """A value that differs from the setting's current one, with a reason (as a tuple) if no run can use it."""
     for name in (f"{part}.{key}", f"{table}.{key}".strip(".")):
         if name in CHANGED:
             return CHANGED[name]
@@ -303,7 +304,7 @@ def test_every_part_is_among_them():
 
 
 def changed_tables(part: str, table: str, key: str, files) -> dict[str, Any]:
-    """The part's recipe with another value of a setting; skips where there is none that can be used."""
+    """The part's recipe with another value of a setting; skips the test if no run can use another value."""
     tables = tables_of(part, files)
     owner: Any = parse_recipe(tables, rarkit.parts())
     for step in table.split(".") if table else ():
@@ -320,7 +321,7 @@ def changed_tables(part: str, table: str, key: str, files) -> dict[str, Any]:
 
 @pytest.fixture
 def quick_compilation(monkeypatch):
-    """Without inductor, which takes half a minute to start."""
+    """Compiles without inductor, which takes half a minute to start."""
     monkeypatch.setattr(torch, "compile", lambda model: torch._dynamo.optimize("aot_eager")(model))
 
 
@@ -353,7 +354,7 @@ def test_what_changes_the_output_changes_the_fingerprint(part, table, key, files
     ],
 )
 def test_stages_read_nothing_but_their_view(table, key, files):
-    """All stages run, from an empty store: those with the old fingerprint give the old bits."""
+    """All stages run in an empty store; those with the old fingerprint give the old bits."""
     after = tables_of("models.rar", files)
     value = {"seed": 1, "name": "spiral", "steps": 5, "temperature": 0.5, "yardsticks": False, "depth": 2}[key]
     (after.setdefault(table, {}) if table else after)[key] = value
@@ -375,7 +376,7 @@ def assert_close(before: dict[str, Any], after: dict[str, Any], tolerance: float
             np.testing.assert_allclose(after[name], values, rtol=0, atol=tolerance * largest, err_msg=f"{where}: {name}")
 
 
-# What was wrong once, and what follows from several settings at once
+# Regressions, and effects of several settings together
 
 
 def fingerprints(tables: dict[str, Any]) -> dict[str, str | None]:
@@ -410,7 +411,7 @@ def test_settings_that_count_together_enter_together(base, change, stage, files)
 def test_seeded_masks_do_not_depend_on_the_micro_batch(files):
     tables = changed(tables_of("attention_backends.plain", files), model={"attention_dropout": 0.3})
     assert differing(tables, train={"micro_batch_size": 2}) == set()
-    (_, whole), (_, cut) = (ran(one)["train"] for one in (tables, changed(tables, train={"micro_batch_size": 2})))
+    (_, whole), (_, cut) = (ran(recipe)["train"] for recipe in (tables, changed(tables, train={"micro_batch_size": 2})))
     assert_close(whole, cut, 1e-4, "train in micro-batches")
 
 
@@ -439,16 +440,16 @@ def test_a_checkpoint_is_sampled_with_the_attention_that_the_recipe_names(files,
     recipe = parse_recipe(tables, rarkit.parts())
     model = recipe.model.create(resolve(recipe).config, Plain().build(), 0)
     write_tensors(model.state_dict(), tmp_path / "model.safetensors", model.metadata())
-    asked, build = [], Plain.build
-    monkeypatch.setattr(Plain, "build", lambda self: asked.append("plain") or build(self))
+    built, build = [], Plain.build
+    monkeypatch.setattr(Plain, "build", lambda self: built.append("plain") or build(self))
     tables = {**{key: table for key, table in tables.items() if key not in ("train", "evaluate")}}
     ran(changed(tables, model={"weights": str(tmp_path / "model.safetensors")}))
-    assert asked == ["plain"]
+    assert built == ["plain"]
 
 
-@pytest.mark.parametrize("other", [Linear(scale=1.5), PowerCosine(scale=1.5, power=0), Interval(scale=1.5), Constant(scale=2.5)])
-def test_guidance_schedules_do_not_share_a_fingerprint(other):
-    assert Constant(scale=1.5).identity() != other.identity()
+@pytest.mark.parametrize("guidance", [Linear(scale=1.5), PowerCosine(scale=1.5, power=0), Interval(scale=1.5), Constant(scale=2.5)])
+def test_guidance_schedules_do_not_share_a_fingerprint(guidance):
+    assert Constant(scale=1.5).identity() != guidance.identity()
 
 
 def test_a_new_setting_at_its_default_leaves_old_fingerprints(files):

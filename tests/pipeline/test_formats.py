@@ -1,6 +1,6 @@
-"""Runs of an older rarkit still load, and what a newer one wrote is told as such.
+"""Runs written by an older rarkit still load; those written by a newer one are refused as such.
 
-``tests/data/format_1.tar.gz`` is a short digits run that rarkit wrote before records, receipts and locks had format numbers.
+``tests/data/format_1.tar.gz`` is a short digits run from before records, receipts and locks had format numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OLD = Path(__file__).parents[1] / "data/format_1.tar.gz"
 
 @pytest.fixture
 def old(tmp_path):
-    """The folder of the old run, its store beside it."""
+    """The folder of the old run, with its store beside it."""
     with tarfile.open(OLD) as archive:
         archive.extractall(tmp_path, filter="data")
     receipt = tmp_path / "runs/digits/receipt.json"
@@ -31,7 +31,7 @@ def old(tmp_path):
 
 def test_an_old_run_is_sampled_from(old):
     drawing = rarkit.sample(old, ["3", "7"], 4, device="cpu", quiet=True)
-    # What the rarkit that wrote it drew; tokens may differ where another processor rounds otherwise.
+    # These images are what the old rarkit sampled; on another processor, rounding may lead to other tokens.
     assert drawing.tokens_NL.shape == (8, 16)
     if drawing.tokens_NL[0].tolist() == [1, 6, 3, 8, 12, 6, 3, 3, 7, 0, 1, 6, 6, 1, 5, 7]:
         digest = hashlib.sha256(drawing.images_NHWC.tobytes()).hexdigest()
@@ -47,11 +47,11 @@ def test_an_old_run_is_exported(old, tmp_path):
         assert (model.config.hidden_size, model.config.target_aware, model.config.conditioning) == (8, True, "adaln")
 
 
-def test_a_plan_says_that_an_older_rarkit_made_what_is_there(old, digits_recipe):
+def test_a_plan_says_that_an_older_rarkit_wrote_the_outputs(old, digits_recipe):
     planned = rarkit.plan(rarkit.load_recipe(digits_recipe), str(old.parents[1] / "store"))
     reasons = {stage.name: (stage.action, stage.reason) for stage in planned.stages}
     for name in ("fit", "train", "sample"):
-        assert reasons[name] == ("run", "the one in the store was made by an older rarkit")
+        assert reasons[name] == ("run", "the stored output is from an older rarkit")
     assert not shows(old, planned.outputs())
 
 
@@ -85,6 +85,6 @@ def test_receipts_carry_a_format_and_the_shape_of_the_images(finished, monkeypat
     receipt = read_receipt(finished.folder)
     assert receipt["format"] == FORMAT
     assert receipt["images"] == {"height": 8, "width": 8, "channels": 1, "class_names": list("0123456789")}
-    # So that the data need not be at hand.
+    # The data need not be present.
     monkeypatch.setattr(Digits, "info", lambda self: pytest.fail("the dataset was asked"))
     assert open_run(finished.folder).experiment.images == finished.plan.experiment.images

@@ -1,4 +1,4 @@
-"""SIGKILL in every stage, then run again: the same bits as if nothing had happened."""
+"""A run killed with SIGKILL in any stage and started again gives the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from rarkit import load_recipe, plan, run
 from rarkit.pipeline.plan import STAGE_NAMES
 
-# Kills itself with SIGKILL at the n-th write of a stage: before it, or with the write half done where it writes a file.
+# Kills itself with SIGKILL at the n-th write of a stage: before the write, or halfway through it if it writes a file.
 KILLED = """
 import os, signal, sys
 from rarkit import load_recipe, run
@@ -41,7 +41,7 @@ run(load_recipe(recipe, overrides), store, device="cpu", runs=runs, quiet=True)
 print("writes", writes)
 """
 LAST_WRITES = {"fit": 2, "tokenize": 4, "train": 12, "sample": 3, "reference": 12, "evaluate": 4}
-"""About how many writes each stage makes in the short recipe: a kill there comes late."""
+"""Roughly the number of writes of each stage in the short recipe, for a late kill."""
 
 
 def run_killed(recipe, store, runs, stage, at, overrides):
@@ -61,17 +61,17 @@ def test_killed_and_run_again(stage, late, finished, digits_recipe, short_overri
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     recipe = load_recipe(digits_recipe, short_overrides)
     planned = plan(recipe, str(store))
-    assert (planned[stage].action, planned[stage].reason) == ("run", "goes on where an earlier run stopped")
+    assert (planned[stage].action, planned[stage].reason) == ("run", "resumes an interrupted run")
     again = run(recipe, str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
     for name in STAGE_NAMES:
-        undisturbed, found = finished.plan[name].output, again.plan[name].output
-        assert found.defect() is None
-        assert found.record()["arrays"] == undisturbed.record()["arrays"]
+        undisturbed, resumed = finished.plan[name].output, again.plan[name].output
+        assert resumed.defect() is None
+        assert resumed.record()["arrays"] == undisturbed.record()["arrays"]
         for array in undisturbed.record()["arrays"]:
-            np.testing.assert_array_equal(found.read_array(array), undisturbed.read_array(array))
-        assert found.record()["files"] == undisturbed.record()["files"]
+            np.testing.assert_array_equal(resumed.read_array(array), undisturbed.read_array(array))
+        assert resumed.record()["files"] == undisturbed.record()["files"]
         for file in undisturbed.record()["files"]:
-            assert found.read_file(file) == undisturbed.read_file(file)
+            assert resumed.read_file(file) == undisturbed.read_file(file)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(finished, digits_recipe, short_overrides, tmp_path, capfd):
@@ -79,7 +79,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(finished, digits_recipe, 
     shutil.copytree(finished.plan.store.root, store)
     for stage in ("train", "sample", "evaluate"):
         shutil.rmtree(store / stage)
-    # Writes 1 and 2 are the checkpoint of step 2 and its seal, 3 is the checkpoint of step 4: it stays half-written.
+    # Writes 1 and 2 are the checkpoint of step 2 and its checksum; write 3, the checkpoint of step 4, stays half-written.
     run_killed(digits_recipe, store, tmp_path / "runs", "train", 3, short_overrides)
     run(load_recipe(digits_recipe, short_overrides), str(store), device="cpu", runs=tmp_path / "runs")
     assert "resuming from the checkpoint at step 2" in capfd.readouterr().err

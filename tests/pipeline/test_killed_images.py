@@ -1,4 +1,4 @@
-"""Tokenizing a folder of photographs, killed with SIGKILL: run again, the same bits, and no process is left behind."""
+"""Tokenizing a folder of photographs, killed with SIGKILL and run again, gives the same bits and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ num_heads = 2
 steps = 1
 batch_size = 1
 """
-# Ends, as SIGKILL would have it, with the second chunk half written: its tokens are there and its labels are not.
+# Kills itself with SIGKILL in the middle of the second chunk: its tokens are written, its labels are not.
 KILLED = """
 import os, signal, sys
 from rarkit import load_recipe, run
@@ -82,7 +82,7 @@ def recipe_path(tmp_path_factory):
 
 
 def files(output):
-    """Every file by its place in the output, but the record, which holds times."""
+    """The output's files by relative path, except the record, which has times."""
     root = Path(output.path)
     return {
         str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file() and path != root / "zarr.json"
@@ -90,7 +90,7 @@ def files(output):
 
 
 def in_session(session):
-    """Living processes of a session."""
+    """The number of live processes in a session."""
     states = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -111,12 +111,12 @@ def test_killed_among_photographs_and_run_again(recipe_path, tmp_path):
     command = [sys.executable, script, recipe_path, tmp_path / "resumed", tmp_path / "runs"]
     process = subprocess.Popen(list(map(str, command)), start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.wait(timeout=60) == -signal.SIGKILL
-    found = plan(recipe, str(tmp_path / "resumed"))["tokenize"]
-    assert found.reason == "goes on where an earlier run stopped"
-    assert found.output.missing_blocks(["train_tokens", "train_labels"]) == [1, 2]
+    resumed = plan(recipe, str(tmp_path / "resumed"))["tokenize"]
+    assert resumed.reason == "resumes an interrupted run"
+    assert resumed.output.missing_blocks(["train_tokens", "train_labels"]) == [1, 2]
     run(recipe, str(tmp_path / "resumed"), until="tokenize", device="cpu", runs=tmp_path / "runs", quiet=True)
-    assert found.output.verify() is None
-    assert files(found.output) == files(expected)
+    assert resumed.output.verify() is None
+    assert files(resumed.output) == files(expected)
     assert len(files(expected)) == 8
     tokens = expected.read_array("train_tokens")
     assert tokens.shape == (IMAGES, 16)

@@ -1,4 +1,4 @@
-"""Plans say what runs and why; runs leave pictures and numbers; the second run does nothing."""
+"""Plans list what runs and why; a run writes images and numbers; running it again does nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rarkit.pipeline.run import carry_out
 
 @pytest.fixture
 def store(finished, tmp_path):
-    """A copy of the undisturbed store, to spoil."""
+    """A copy of the finished run's store, to modify."""
     shutil.copytree(finished.plan.store.root, tmp_path / "store")
     return str(tmp_path / "store")
 
@@ -84,14 +84,14 @@ def test_from_until_and_force_do_what_they_say(load, store):
     assert [name for name, action in forced.items() if action == "run"] == ["train"]
     with pytest.raises(RecipeError, match=r"--force nonsense: this recipe has no such stage\. It has: fit, tokenize"):
         plan(load(), store, force=("nonsense",))
-    with pytest.raises(RecipeError, match="stage 'train' before it is not in the store"):
+    with pytest.raises(RecipeError, match="--from sample needs stage 'train', which is not in the store"):
         plan(load("train.steps=9"), store, start="sample")
 
 
 def test_what_nobody_needs_is_not_made_again(load, store):
-    found = plan(load(), store)
-    found["tokenize"].output.remove()
-    found["train"].output.remove()
+    before = plan(load(), store)
+    before["tokenize"].output.remove()
+    before["train"].output.remove()
     again = plan(load(), store)
     assert actions(again)["tokenize"] == actions(again)["train"] == "not needed"
     assert again.nothing_to_do
@@ -172,8 +172,8 @@ def test_damage_is_refused_until_the_stage_is_forced(load, store, tmp_path):
     assert plan(load(), store).nothing_to_do
 
 
-def test_a_part_that_cannot_work_here_is_told_before_anything_runs(load, tmp_path):
-    reasons = {0.0: r"\[attention\] 'flex' cannot work here: ", 0.1: r"model\.attention_dropout is 0\.1: set it to 0"}
+def test_a_part_that_cannot_be_used_here_is_reported_before_anything_runs(load, tmp_path):
+    reasons = {0.0: r"\[attention\] 'flex' cannot be used here: ", 0.1: r"model\.attention_dropout is 0\.1: set it to 0"}
     for dropout, message in reasons.items():
         planned = plan(load("attention.name=flex", f"model.attention_dropout={dropout}"), str(tmp_path / "store"))
         with pytest.raises(CapabilityError, match=message):
@@ -193,11 +193,11 @@ def test_any_store_gives_the_same_bits(url, request, load, finished, tmp_path):
     bucket = request.getfixturevalue("s3_bucket") if url == "s3" else f"bits-{time.monotonic_ns()}"
     done = run(load(), f"{url}://{bucket}/store", device="cpu", runs=tmp_path / "runs", quiet=True)
     for stage in finished.plan.stages:
-        other = done.plan[stage.name].output
-        assert other.fingerprint == stage.output.fingerprint
+        output = done.plan[stage.name].output
+        assert output.fingerprint == stage.output.fingerprint
         for name in stage.output.record()["arrays"]:
-            np.testing.assert_array_equal(other.read_array(name), stage.output.read_array(name))
+            np.testing.assert_array_equal(output.read_array(name), stage.output.read_array(name))
         for name in stage.output.record()["files"]:
-            assert other.read_file(name) == stage.output.read_file(name)
+            assert output.read_file(name) == stage.output.read_file(name)
     assert plan(load(), f"{url}://{bucket}/store").nothing_to_do
     assert len(list(Store(f"{url}://{bucket}/store").outputs())) == len(STAGE_NAMES)

@@ -1,4 +1,4 @@
-"""On an object store each look at an output is a request: planning and a cached run make few."""
+"""Planning and cached runs make few requests to an object store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_FOR_A_PLAN, MOST_FOR_A_CACHED_RUN = 30, 60
 
 @pytest.fixture(scope="module")
 def on_s3(s3_bucket, digits_recipe, short_overrides, tmp_path_factory):
-    """A finished short digits recipe on S3: its store, its folder of results, and how to load it."""
+    """A finished run of the short digits recipe on S3: the store, the folder of results, and a function that loads the recipe."""
     store, runs = f"s3://{s3_bucket}/requests", tmp_path_factory.mktemp("runs")
 
     def load(*overrides):
