@@ -54,9 +54,7 @@ def _check_config(path: str | Path, config: LlamaARConfig, written: str) -> None
     try:
         stored = LlamaARConfig.model_validate_json(written)
     except ValidationError as error:
-        raise WeightsError(
-            f"the sizes in {path} are not those of a llama_ar: {error}. Take a file that rarkit exported."
-        ) from error
+        raise WeightsError(f"the sizes in {path} are not those of a llama_ar: take a file that rarkit exported") from error
     names = sorted(LlamaARConfig.model_fields.keys() - IN_TRAINING)
     different = [name for name in names if getattr(stored, name) != getattr(config, name)]
     if different:
