@@ -1,4 +1,4 @@
-"""What sampling is said to take, against the decoder's real tensors and what torch counts."""
+"""The estimated costs of sampling, against the decoder's real tensors and what torch counts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
-from rarkit.models.rar.sampling_costs import TABLE_BYTES, WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.models.rar import sampling_costs
+from rarkit.models.rar.sampling_costs import WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
 from rarkit.sampling import Constant, Interval, generate
 from rarkit.sampling.precision import MODEL_DTYPES
 from tests.models.measured import peak
 from tests.models.rar.decoding.kernels import needs_kernels
 
 SMALL = RARConfig(hidden_size=64, depth=3, num_heads=4, mlp_hidden_size=192, seq_len=63, codebook_size=50, num_classes=10)
-WIDE = RARConfig(hidden_size=512, depth=2, num_heads=4, mlp_hidden_size=512, seq_len=30, codebook_size=50, num_classes=1000)
-"""With all its classes in one batch, tables of all entries would be larger than they may grow."""
+SHORT = SMALL.model_copy(update={"seq_len": 15})
+WIDE = RARConfig(hidden_size=256, depth=2, num_heads=4, mlp_hidden_size=256, seq_len=30, codebook_size=50, num_classes=1000)
+TABLE_BYTES = 2**24
+"""A limit for the tables that those of two entries keep within for WIDE, with all its classes in one batch."""
 PREFIX = {"target_aware": False, "conditioning": "prefix"}
 
 
@@ -56,20 +59,21 @@ CASES = [
     ("config", "labels", "guided", "dtype"), CASES, ids=["float32", "bfloat16", "unguided", "wide", "prefix", "prefix-bfloat16"]
 )
 @torch.inference_mode()
-def test_cache_and_tables_are_what_the_decoder_holds(config, labels, guided, dtype, compiled):
+def test_cache_and_tables_are_what_the_decoder_holds(monkeypatch, config, labels, guided, dtype, compiled):
+    monkeypatch.setattr(sampling_costs, "TABLE_BYTES", TABLE_BYTES)
     model = RAR(config).to(getattr(torch, dtype)).eval()
     labels_B, order_L = torch.tensor([*labels]), torch.arange(config.seq_len)
     decoder = model.prepare(compiled=compiled).decoder(labels_B, order_L, [2.0 if guided else 1.0] * config.seq_len)
     # One step fills the tables.
     decoder.logits(0, None)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
-    held = sum(size for place, size in found.items() if place not in weights)
-    said = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True, compiled=compiled)
-    # PyTorch's own layouts of the projections are no tensors that can be found.
-    assert said.kv_cache + said.modulations + (said.laid_out if compiled else 0) == pytest.approx(held, rel=0.03)
-    assert said.weights == sum(weight.nbytes for weight in model.parameters())
-    assert said.modulations <= TABLE_BYTES
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(decoder, set())}
+    held = sum(size for place, size in sizes.items() if place not in weights)
+    costs = sampling_bytes(config, batch=len(labels_B), guided=guided, dtype=dtype, on_cpu=True, compiled=compiled)
+    # PyTorch's own layouts of the projections are not tensors that the decoder holds.
+    assert costs.kv_cache + costs.modulations + (costs.laid_out if compiled else 0) == pytest.approx(held, rel=0.03)
+    assert costs.weights == sum(weight.nbytes for weight in model.parameters())
+    assert costs.modulations <= TABLE_BYTES
 
 
 PEAKS = [
@@ -94,7 +98,7 @@ def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compile
     ready = model.prepare(int8=dtype == "int8", compiled=compiled)
     guidance = Constant(scale=2.0) if guided else Constant()
     measured = peak(lambda: generate(ready, [*labels], order=torch.arange(config.seq_len), guidance=guidance))
-    said = sampling_bytes(
+    costs = sampling_bytes(
         config,
         batch=len(labels),
         guided=guided,
@@ -103,13 +107,13 @@ def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compile
         compiled=compiled,
         float32_rows=ready.weights.rows_dtype == torch.float32,
     )
-    assert said.total - said.weights - said.laid_out == pytest.approx(measured, rel=0.1)
+    assert costs.total - costs.weights - costs.laid_out == pytest.approx(measured, rel=0.1)
 
 
-@pytest.mark.parametrize("config", [SMALL, SMALL.model_copy(update=PREFIX)], ids=["rar", "prefix"])
+@pytest.mark.parametrize("config", [SHORT, SHORT.model_copy(update=PREFIX)], ids=["rar", "prefix"])
 @pytest.mark.parametrize(
     ("guidance", "guided_steps"),
-    [(Constant(), 0), (Constant(scale=3.0), SMALL.seq_len), (Interval(scale=3.0, end=20 / 63), 20)],
+    [(Constant(), 0), (Constant(scale=3.0), SHORT.seq_len), (Interval(scale=3.0, end=5 / SHORT.seq_len), 5)],
     ids=["none", "all", "some"],
 )
 def test_flops_are_those_that_torch_counts(config, guidance, guided_steps):
@@ -117,9 +121,9 @@ def test_flops_are_those_that_torch_counts(config, guidance, guided_steps):
     model = RAR(config, Plain().build()).double().eval()
     labels = [0, 1, 2, 2, 5]
     with FlopCounterMode(display=False) as counted:
-        generate(model, labels, order=torch.arange(SMALL.seq_len), guidance=guidance)
-    said = sampling_flops(config, batch=5, classes=4, guided_steps=guided_steps)
-    assert said == pytest.approx(counted.get_total_flops(), rel=0.02)
+        generate(model, labels, order=torch.arange(SHORT.seq_len), guidance=guidance)
+    flops = sampling_flops(config, batch=5, classes=4, guided_steps=guided_steps)
+    assert flops == pytest.approx(counted.get_total_flops(), rel=0.02)
 
 
 def test_traffic_is_weights_at_every_entry_and_the_filled_cache():
