@@ -10,27 +10,27 @@ from rarkit.registry.component import Component
 
 
 class Dataset(Component):
-    """Where images come from."""
+    """A source of labelled images."""
 
     kind: ClassVar[str] = "datasets"
 
     @abstractmethod
     def info(self) -> ImageInfo:
-        """Size and classes of the images; quick, since planning asks for it.
+        """Size and classes of the images. Must be fast, because planning calls it.
 
         Raises:
-            DatasetError: the data is not there; the message says how to get it.
+            DatasetError: the data is missing; the message says how to get it.
         """
 
     def splits(self) -> tuple[Split, ...]:
-        """Which splits there are; ``"train"`` always."""
+        """The splits of the dataset; ``"train"`` is always one of them."""
         return ("train", "test")
 
     def count(self, split: Split) -> int | None:
-        """How many images ``open(split)`` gives, where that is known without opening them; None where it is not.
+        """The number of images of ``open(split)``, or None if it is not known without opening the data.
 
         Raises:
-            DatasetError: the data is not there.
+            DatasetError: the data is missing.
         """
         return None
 
@@ -39,5 +39,5 @@ class Dataset(Component):
         """The images of one split.
 
         Raises:
-            DatasetError: the data, or this split of it, is not there.
+            DatasetError: the data, or this split, is missing.
         """

@@ -1,4 +1,4 @@
-"""Encoded images to rows of pixels, in worker processes, in order.
+"""Decodes images into rows of pixels, in order, in worker processes.
 
 Shape letters: N images (rows), F files of a batch, V views of a file, H, W, C image height, width, channels.
 """
@@ -29,9 +29,9 @@ from rarkit.files.locations import reaching
 from rarkit.images import ImageBlock, ImageReader
 
 BATCH_IMAGES = 16
-"""Images that travel back from a worker at once: 3 MB at 256 × 256."""
+"""Images that a worker returns at a time: 3 MB at 256 × 256."""
 BATCHES_AHEAD = 2
-"""Batches that each worker may be ahead of the reader."""
+"""Batches that each worker may decode ahead of the reader."""
 
 Result = TypeVar("Result")
 
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 @final
 @dataclass(frozen=True)
 class EncodedImage:
-    """One file: its name for errors, its class, and its bytes; or, for a worker to fetch, where they are."""
+    """One file: its name, its class and its bytes. Without bytes, a worker reads them from the source's file system by name."""
 
     name: str
     label: int
@@ -50,29 +50,29 @@ class Source(ABC):
     """Encoded images in a fixed order."""
 
     key: str
-    """Tells one content from another."""
+    """Identifies the content: equal keys mean equal files."""
     filesystem: Any = None
-    """Where workers fetch what comes without data (an fsspec file system, which can be pickled)."""
+    """The file system from which workers read images without data (a picklable fsspec file system)."""
     portable: bool = True
-    """Whether another process sees the same files."""
+    """Whether other processes see the same files."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many files."""
+        """The number of files."""
 
     @abstractmethod
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
-        """These files, by ascending number. Raises DatasetError if they cannot be reached."""
+        """The files with these numbers, which ascend. Raises DatasetError if they cannot be read."""
 
 
 @final
 class DecodedReader(ImageReader):
-    """Rows of a source: each of the files that are kept in turn, all its views one after the other."""
+    """The rows of a source: all views of its first file, then of the next, and so on. ``kept_F`` selects files."""
 
     def __init__(self, source: Source, preparation: Preparation, workers: int, kept_F: NDArray[np.int64] | None = None) -> None:
         self._source, self._preparation = source, preparation
         self._kept_F = np.arange(len(source)) if kept_F is None else kept_F
-        # Labels travel with the images.
+        # A result also holds the labels.
         batch_bytes = BATCH_IMAGES * (3 * preparation.size**2 + np.dtype(np.int64).itemsize)
         self._workers = Workers(workers if source.portable else 0, batch_bytes)
 
@@ -93,50 +93,50 @@ class DecodedReader(ImageReader):
         views = self._preparation.views
         batches = _batches(self._source.encoded(files_F), max(1, BATCH_IMAGES // views))
         work = partial(_crops, self._preparation, self._source.filesystem)
-        # Who asks for a few images at a time is served sooner without other processes.
+        # A few images are decoded faster in this process than by starting or asking workers.
         apply = self._workers.map if len(files_F) * views > BATCH_IMAGES else map
         for images_NHWC, labels_F in apply(work, batches):
             yield ImageBlock(images_NHWC, np.repeat(labels_F, views))
 
 
 def faults(source: Source, preparation: Preparation, workers: int) -> dict[int, str]:
-    """Decodes every file, and tells which cannot be decoded, by number, and why.
+    """Decodes every file and returns the reason for each file that cannot be decoded, by number.
 
     Raises:
-        DatasetError: a file cannot be reached; that says nothing of the image.
+        DatasetError: a file cannot be read, which says nothing about the image.
     """
     batches = _batches(source.encoded(np.arange(len(source))), BATCH_IMAGES)
-    found: dict[int, str] = {}
+    bad: dict[int, str] = {}
     number = 0
     for reasons in Workers(workers if source.portable else 0).map(partial(_reasons, preparation, source.filesystem), batches):
         for reason in reasons:
             if reason is not None:
-                found[number] = reason
+                bad[number] = reason
             number += 1
-    return found
+    return bad
 
 
 def usable_workers() -> int:
-    """The processor cores that this process may use, shared with the processes that a launcher started beside it."""
+    """The CPU cores available to this process, divided among the processes that torchrun started on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @final
 class Workers:
-    """Processes that start when they are first needed, and end with this object. None at all, if ``count`` is 0."""
+    """Worker processes that start on first use and end with this object. With ``count`` 0 the work is done in this process."""
 
     def __init__(self, count: int, result_bytes: int = 0) -> None:
-        """``result_bytes``: how large the arrays of a result may be that comes back through shared memory."""
+        """``result_bytes``: the maximum size of the arrays of a result that is returned through shared memory; 0 for none."""
         self._count, self._result_bytes = count, result_bytes
         self._pool: ProcessPoolExecutor | None = None
         self._slots: Slots | None = None
 
     def map(self, work: Callable[[list[EncodedImage]], Result], batches: Iterable[list[EncodedImage]]) -> Iterator[Result]:
-        """The results in order; a few batches are under way while one is looked at.
+        """The results in order; workers stay a few batches ahead of the caller.
 
         Raises:
-            DatasetError: what ``work`` raised, or a process ended without a word.
+            DatasetError: raised by ``work``, or a worker process died.
         """
         if self._count == 0:
             yield from map(work, batches)
@@ -163,19 +163,19 @@ class Workers:
         except BrokenProcessPool as error:
             self._pool = None
             raise DatasetError(
-                "a process that decodes images ended without a word: killed for want of memory, or rarkit was called from a script "
-                "without `if __name__ == '__main__':`. Set the dataset's workers to fewer, or to 0 to decode without them."
+                "a worker process that decodes images died: out of memory, or rarkit was called from a script without "
+                "`if __name__ == '__main__':`. Lower the dataset's workers, or set it to 0 to decode without them."
             ) from error
         finally:
             for future, slot in waiting:
                 future.cancel()
                 if slots:
-                    # Not before the worker has ended: until then it may write there.
+                    # Only once the worker is done: until then it may write to the slot.
                     future.add_done_callback(lambda _, slots=slots, slot=slot: slots.give_back(slot))  # type: ignore[misc]
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Spawned, since a fork would copy the locks of torch's and fsspec's threads.
+            # Spawned, because a fork would copy locks held by torch's and fsspec's threads.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
@@ -185,9 +185,9 @@ class Workers:
 
 
 def _end_with_parent() -> None:
-    """In a worker process: ends it when its parent does.
+    """Runs in a worker process: exits when the parent does.
 
-    A worker whose parent was killed would wait for work for ever: it holds the writing end of its own queue.
+    Otherwise a worker whose parent was killed would wait for work forever, because it holds the write end of its own queue.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -229,22 +229,22 @@ def _reasons(preparation: Preparation, filesystem: Any, batch: list[EncodedImage
 def _data(filesystem: Any, image: EncodedImage) -> bytes:
     if image.data is not None:
         return image.data
-    with reaching(image.name, "It was there when the dataset was opened."):
+    with reaching(image.name, "It existed when the dataset was opened."):
         return bytes(filesystem.cat_file(image.name))
 
 
-def _regrouped(first: ImageBlock, others: Iterator[ImageBlock], total: int, rows: int) -> Iterator[ImageBlock]:
-    """The first ``total`` rows of all these blocks, in blocks of ``rows``."""
+def _regrouped(first: ImageBlock, following: Iterator[ImageBlock], total: int, rows: int) -> Iterator[ImageBlock]:
+    """The first ``total`` rows of the blocks, regrouped into blocks of ``rows``."""
     held = [first]
-    left = total
-    while left > 0:
-        wanted = min(rows, left)
-        while sum(len(block.labels_N) for block in held) < wanted:
-            held.append(next(others))
+    remaining = total
+    while remaining > 0:
+        count = min(rows, remaining)
+        while sum(len(block.labels_N) for block in held) < count:
+            held.append(next(following))
         images_NHWC = np.concatenate([block.images_NHWC for block in held]) if len(held) > 1 else held[0].images_NHWC
         labels_N = np.concatenate([block.labels_N for block in held])
-        # A copy, so that a caller who keeps a block keeps that block alone.
-        whole = len(labels_N) == wanted
-        yield ImageBlock(images_NHWC if whole else images_NHWC[:wanted].copy(), labels_N[:wanted])
-        held = [ImageBlock(images_NHWC[wanted:], labels_N[wanted:])]
-        left -= wanted
+        # A copy, so that a caller who keeps a block does not keep the larger array alive.
+        whole = len(labels_N) == count
+        yield ImageBlock(images_NHWC if whole else images_NHWC[:count].copy(), labels_N[:count])
+        held = [ImageBlock(images_NHWC[count:], labels_N[count:])]
+        remaining -= count

@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn: real data without a download."""
+"""The handwritten digits that come with scikit-learn: real data without a download."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.randomness import uniforms
 
 LEVELS = 16
-"""The darkest ink; pixels are whole numbers from 0."""
+"""The highest pixel level; levels are whole numbers from 0."""
 OF_CLASS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
-"""How many digits of each class there are."""
+"""Number of digits of each class."""
 
 
 @final
@@ -24,14 +24,14 @@ class Digits(Dataset):
     """1,797 handwritten digits of 8 × 8 pixels in 17 shades of grey (scikit-learn's ``load_digits``; no network).
 
     The test part of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak, 1998). A pixel of level v, 0 to
-    16, becomes the byte nearest to v · 255 / 16. The digits are split class by class into training and test images, and shuffled.
+    16, becomes the byte nearest to v · 255 / 16. Each class is split into training and test images, and each split is shuffled.
     """
 
     name: Literal["digits"] = "digits"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The share of each class that is kept for testing, rounded to whole images; at least one image on either side."""
+    """Fraction of each class held out for testing, rounded to whole images; each split gets at least one image per class."""
     split_seed: int = 0
-    """Decides which digits are kept for testing, and the order of all."""
+    """Seed of the split and of the order of the images."""
 
     def info(self) -> ImageInfo:
         return ImageInfo(height=8, width=8, channels=1, class_names=tuple("0123456789"))
@@ -43,17 +43,17 @@ class Digits(Dataset):
     def open(self, split: Split) -> ImageReader:
         from sklearn.datasets import load_digits
 
-        found = load_digits()
-        levels_NHW, labels_N = found["images"], found["target"].astype(np.int64)
+        digits = load_digits()
+        levels_NHW, labels_N = digits["images"], digits["target"].astype(np.int64)
         images_NHWC = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)[..., None]
         rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
         return _Rows(ImageBlock(images_NHWC[rows], labels_N[rows]))
 
 
 def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> dict[Split, NDArray[np.int64]]:
-    """The rows of either split, in shuffled order: a partition of 0 … N − 1 in which each class is split alike.
+    """The rows of each split in shuffled order: a partition of 0 … N − 1 that splits each class in the same proportion.
 
-    A row's place depends on the seed, its index and its class alone.
+    Depends only on the labels, the fraction and the seed.
     """
     chance_N, place_N = uniforms(seed, "split", 0, np.arange(len(labels_N)), 2).T
     for_test_N = np.zeros(len(labels_N), dtype=bool)
@@ -65,7 +65,7 @@ def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> 
 
 
 def _for_test(count: int, fraction: float) -> int:
-    """How many of a class's images are kept for testing."""
+    """Number of test images in a class of ``count`` images."""
     return min(max(1, round(count * fraction)), count - 1)
 
 

@@ -1,4 +1,4 @@
-"""What datasets of encoded images (photographs in files) have in common."""
+"""The base class of datasets of encoded images (JPEG, PNG, …)."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.component import NotInFingerprint
 
 NAMED = 3
-"""How many skipped images a warning names."""
+"""Number of skipped images that a warning names."""
 _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
-"""Which files of a source can be decoded: found out once in a process, since it takes as long as decoding them all."""
+"""The decodable files of each source, cached for the process because finding them means decoding every file."""
 
 
 class EncodedDataset(Dataset, ABC):
-    """Images that are decoded, in worker processes, and cropped to squares when they are read."""
+    """Images that worker processes decode and crop to squares when they are read."""
 
     size: Annotated[int, Field(ge=1)] = 256
     """Height and width of the crops."""
     crop: Crop = "centre"
-    """Of training images, the centre crop or all ten of the ten-crop; of test images always the centre crop."""
+    """Crops of training images: the centre crop, or the ten crops of ten-crop. Test images always use the centre crop."""
     exif: bool = False
-    """Whether to turn images as their EXIF orientation says. The published pipelines do not."""
+    """Whether to rotate images according to their EXIF orientation. The published pipelines do not."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What an image that cannot be decoded is: an error, or skipped and counted. Skipping decodes all images once beforehand."""
+    """What to do about images that cannot be decoded. To skip and count them, all images are decoded once in advance."""
     workers: Annotated[int | None, Field(ge=0), NotInFingerprint()] = None
-    """Processes that decode; 0 for none. Left out: one for each processor core, divided among the ranks on this machine."""
+    """Worker processes that decode images; 0 for none. Defaults to the CPU cores, divided among the ranks on this machine."""
 
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
-        """In the order of the labels; quick. Raises DatasetError if the data is not there."""
+        """The class names in the order of the labels. Must be fast. Raises DatasetError if the data is missing."""
 
     @abstractmethod
     def source(self, split: Split) -> Source:
-        """The files of a split, with labels. Raises DatasetError if they are not there."""
+        """The labelled files of a split. Raises DatasetError if they are missing."""
 
     def files(self, split: Split) -> int | None:
-        """How many files a split has, where that is known without reading them. Raises DatasetError if they are not there."""
+        """The number of files of a split; None if it is unknown without reading them. Raises DatasetError if they are missing."""
         return None
 
     @final
     def count(self, split: Split) -> int | None:
-        # Which images are bad is not known before all are decoded.
+        # Bad images are known only once all images are decoded.
         files = None if self.on_bad_image == "skip" else self.files(split)
         return None if files is None else files * self._preparation(split).views
 
@@ -62,7 +62,7 @@ class EncodedDataset(Dataset, ABC):
     @final
     def open(self, split: Split) -> ImageReader:
         if split not in self.splits():
-            raise DatasetError(f"dataset {self.name!r} has no {split} split: its settings name no place for one")
+            raise DatasetError(f"dataset {self.name!r} has no {split} split: its settings give no location for it")
         source = self.source(split)
         preparation = self._preparation(split)
         workers = usable_workers() if self.workers is None else self.workers
@@ -77,17 +77,17 @@ class EncodedDataset(Dataset, ABC):
 
 
 def _kept(settings: str, source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:
-    # Files of the same names and sizes elsewhere may be other files.
+    # The settings hold the location: files with the same names and sizes elsewhere may differ.
     key = settings, source.key
     if key not in _KEPT:
         bad = faults(source, preparation, workers)
         if len(bad) == len(source):
-            raise DatasetError(f"none of {len(source):,} images can be decoded. The first: {next(iter(bad.values()))}")
+            raise DatasetError(f"none of the {len(source):,} images can be decoded. The first: {next(iter(bad.values()))}")
         if bad:
             first = "\n".join(list(bad.values())[:NAMED])
             more = f"\n… and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
             warnings.warn(
-                f"{len(bad):,} of {len(source):,} images are skipped, as the recipe asks:\n{first}{more}",
+                f"{len(bad):,} of {len(source):,} images are skipped, because on_bad_image is 'skip':\n{first}{more}",
                 RarkitWarning,
                 stacklevel=3,
             )

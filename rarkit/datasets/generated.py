@@ -1,4 +1,4 @@
-"""Generated images: blobs whose colours and places tell their class. Stand-ins of any size, from nothing but a seed.
+"""Generated images: blobs whose colours and positions depend on the class. Stand-ins of any size, made from a seed.
 
 Shape letters: N images, H, W, C height, width, channels, K blobs of an image.
 """
@@ -22,23 +22,23 @@ BLOBS = 4
 
 @final
 class Generated(Dataset):
-    """Soft blobs on a dark ground, alike within a class: for rehearsals and tests, where real images are not to be had."""
+    """Soft blobs on a dark background, similar within a class. For rehearsals and tests without real images."""
 
     name: Literal["generated"] = "generated"
     height: PositiveInt = 32
-    """Pixels from top to bottom."""
+    """Image height in pixels."""
     width: PositiveInt = 32
-    """Pixels from left to right."""
+    """Image width in pixels."""
     channels: Literal[1, 3] = 3
-    """1 for grey, 3 for colour."""
+    """1 for greyscale, 3 for colour."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1), NotInFingerprint()] = tuple("0123456789")
-    """What the classes are called; how many there are."""
+    """Names of the classes; their number is the number of classes."""
     train_images: PositiveInt = 64
-    """Images to train on; classes take turns."""
+    """Number of training images; image i has class i modulo the number of classes."""
     test_images: PositiveInt = 32
-    """Images held out."""
+    """Number of test images."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Other seeds, other images."""
+    """Seed of the images."""
 
     def content(self) -> int:
         return len(self.class_names)
@@ -72,7 +72,7 @@ class _Reader(ImageReader):
         numbers = BLOBS * (3 + settings.channels)
         of_class = uniforms(settings.seed, "generated class", 0, labels_N, numbers)
         of_image = uniforms(settings.seed, f"generated {self._split}", 0, index_N, numbers)
-        # Mostly the class's own, with a little of the image's.
+        # Mostly determined by the class, with some variation per image.
         mixed = (0.8 * of_class + 0.2 * of_image).reshape(len(index_N), BLOBS, -1)
         y_H, x_W = (np.linspace(0, 1, side) for side in (settings.height, settings.width))
         images = np.zeros((len(index_N), settings.height, settings.width, settings.channels))

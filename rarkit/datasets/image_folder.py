@@ -1,4 +1,4 @@
-"""A folder of class folders, as ImageNet comes."""
+"""A folder with one subfolder per class, the layout of ImageNet."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 @final
 class ImageFolder(EncodedDataset):
-    """Photographs in folders of classes: ``path/train/<class>/….jpg``, the layout of ImageNet (ILSVRC 2012).
+    """Images in one folder per class: ``path/train/<class>/….jpg``, the layout of ImageNet (ILSVRC 2012).
 
-    Classes are the folders of the training split, sorted, and keep the folders' names. Images are sorted by class and relative
-    path; files of other suffixes than those of images are passed over, and so are names that begin with a dot. With ten-crop, the
-    ten views of a file follow one another. ``path`` may be any fsspec URL.
+    The classes are the folders of the training split, sorted, under the folders' names. Images are sorted by class and relative
+    path; files without an image suffix are ignored, as are names that start with a dot. With ten-crop, the ten views of a file
+    are consecutive rows. ``path`` can be any fsspec URL.
 
-    The fingerprint covers names and sizes of all files, not their pixels, nor where the folder lies. A dataset object lists the
-    files once.
+    The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
+    object lists the files once.
     """
 
     name: Literal["image_folder"] = "image_folder"
     path: Annotated[Location, NotInFingerprint()]
-    """The folder that holds the splits."""
+    """Folder with the splits; a path or fsspec URL."""
     train: str = "train"
-    """The folder of training images, within ``path``."""
+    """Folder of the training images, relative to ``path``."""
     test: str | None = "val"
-    """The folder of test images, within ``path``; ``""`` if there is none."""
+    """Folder of the test images, relative to ``path``; ``""`` for no test split."""
     class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
-    """``"imagenet"``: the folders are ImageNet's 1,000 synsets, and the classes are called by name. Else by the folders' names."""
+    """``"imagenet"`` names the classes of ImageNet's 1,000 synset folders. Defaults to the folders' names."""
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test else ("train",)
@@ -70,7 +70,7 @@ class ImageFolder(EncodedDataset):
         return {}
 
     def _tree(self, split: Split) -> _Tree:
-        # By place, since pydantic's model_copy(update=…) copies what was listed too.
+        # Keyed by location, because pydantic's model_copy(update=…) also copies the cached listings.
         places = self._place(split), self._place("train")
         if places not in self._listed:
             self._listed[places] = self._list(split)
@@ -80,17 +80,17 @@ class ImageFolder(EncodedDataset):
         return within(self.path, self.train if split == "train" else self.test or "")
 
     def _class_folders(self, split: Split) -> dict[str, str]:
-        """Paths by class name, sorted."""
+        """Folder paths by class name, sorted."""
         place = self._place(split)
         filesystem, root = filesystem_of(place)
-        cure = f"It should hold one folder of images for each class: set path, and {split} to the name of the folder within it."
+        cure = f"It should contain one folder of images per class: set path, and set {split} to the name of the folder in it."
         if self.class_list == "imagenet":
-            cure = f"ImageNet (ILSVRC 2012) is given out at image-net.org to those who register. {cure}"
+            cure = f"ImageNet (ILSVRC 2012) is available at image-net.org after registration. {cure}"
         with reaching(place, cure):
-            found = dict(sorted(_folders(filesystem, root)))
-        if not found:
-            raise DatasetError(f"{place} holds no folders. {cure}")
-        return found
+            folders = dict(sorted(_folders(filesystem, root)))
+        if not folders:
+            raise DatasetError(f"{place} contains no folders. {cure}")
+        return folders
 
     def _list(self, split: Split) -> _Tree:
         place = self._place(split)
@@ -99,14 +99,14 @@ class ImageFolder(EncodedDataset):
         labels = {name: label for label, name in enumerate(self._class_folders("train"))}
         if self.class_list == "imagenet" and len(labels) != COUNT:
             raise DatasetError(
-                f"{self._place('train')} holds {len(labels)} folders, and ImageNet has {COUNT:,} classes: complete it, or leave "
-                "class_list out."
+                f"{self._place('train')} contains {len(labels)} folders, but ImageNet has {COUNT:,} classes. Complete the data, or "
+                "remove class_list."
             )
-        strangers = [name for name in folders if name not in labels]
-        if strangers:
+        unknown = [name for name in folders if name not in labels]
+        if unknown:
             raise DatasetError(
-                f"{place} has {len(strangers)} classes that {self._place('train')} has not: {', '.join(strangers[:5])}"
-                f"{', …' if len(strangers) > 5 else ''}. Classes are the folders of the training images; rename or move these."
+                f"{place} has {len(unknown)} classes that {self._place('train')} does not have: {', '.join(unknown[:5])}"
+                f"{', …' if len(unknown) > 5 else ''}. The classes are the folders of the training images; rename or move these."
             )
         files, digest = [], hashlib.sha256()
         for name, folder in folders.items():
@@ -115,7 +115,9 @@ class ImageFolder(EncodedDataset):
                     files.append((path, labels[name]))
                     digest.update(f"{name}{path[len(folder) :]}\0{size}\0".encode("utf-8", "surrogateescape"))
         if not files:
-            raise DatasetError(f"the folders in {place} hold no images: no files ending in {', '.join(SUFFIXES)}, in either case")
+            raise DatasetError(
+                f"the folders in {place} contain no images. Image files end in {', '.join(SUFFIXES)}, in upper or lower case."
+            )
         return _Tree(digest.hexdigest(), filesystem, not in_this_process_alone(place), files)
 
 
@@ -140,13 +142,13 @@ def _folders(filesystem: Any, root: str) -> Iterator[tuple[str, str]]:
     for entry in filesystem.ls(root, detail=True):
         path = entry["name"].rstrip("/")
         name = path.rsplit("/", 1)[-1]
-        # Object stores may list the folder in itself.
+        # Object stores may list a folder as its own entry.
         if entry["type"] == "directory" and name[0] != "." and path != root.rstrip("/"):
             yield name, path
 
 
 def _images(filesystem: Any, folder: str) -> Iterator[tuple[str, int]]:
-    """Paths and sizes of the images in a folder and the folders within it, in no order."""
+    """Paths and sizes of the images in a folder and its subfolders, in no particular order."""
     if isinstance(filesystem, LocalFileSystem):
         with os.scandir(folder) as entries:
             for entry in entries:

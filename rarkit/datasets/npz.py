@@ -1,4 +1,4 @@
-"""Arrays of images in NumPy's ``.npz`` files.
+"""Image arrays in NumPy's ``.npz`` files.
 
 Shape letters: N images, H, W, C image height, width, channels.
 """
@@ -23,23 +23,23 @@ IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 
 @final
 class Npz(Dataset):
-    """Images uint8 (N, H, W, C), with C 1 or 3, and labels (N,) of whole numbers from 0, as arrays in an ``.npz`` file.
+    """Images and labels as arrays in an ``.npz`` file, as written by ``numpy.savez(path, images=…, labels=…)``.
 
-    That is how ``numpy.savez(path, images=…, labels=…)`` writes them. A split is read into memory whole. The fingerprint covers
-    the content of both arrays, by the checksums in the file.
+    Images are uint8 (N, H, W, C) with C = 1 or 3; labels (N,) are whole numbers from 0. A split is read into memory as a whole.
+    The fingerprint covers the content of both arrays, through the checksums in the file.
     """
 
     name: Literal["npz"] = "npz"
     path: Annotated[Location, NotInFingerprint()]
-    """The file of training images; a path or any fsspec URL."""
+    """File of training images; a path or fsspec URL."""
     test_path: Annotated[Location | None, NotInFingerprint()] = None
-    """The file of test images, of the same size; left out, if there is none."""
+    """File of test images of the same size. Defaults to no test split."""
     images: str | None = None
-    """The name of the array of images; left out, ``images`` or else ``arr_0``."""
+    """Name of the array of images. Defaults to ``images``, or ``arr_0`` if there is none."""
     labels: str | None = None
-    """The name of the array of labels; left out, ``labels`` or else ``arr_1``."""
+    """Name of the array of labels. Defaults to ``labels``, or ``arr_1`` if there is none."""
     class_names: tuple[str, ...] | None = None
-    """The classes' names in the order of the labels; left out, they are the numbers up to the largest training label."""
+    """Names of the classes in the order of the labels. Defaults to the numbers from 0 to the largest training label."""
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test_path else ("train",)
@@ -57,23 +57,23 @@ class Npz(Dataset):
             return self._image_shape(archive, place)[0]
 
     def content(self) -> Any:
-        found = {}
+        content = {}
         for split in self.splits():
             place = self._place(split)
             with opened(place) as archive:
-                found[split] = checksums(archive, self._keys(archive, place))
-        return found
+                content[split] = checksums(archive, self._keys(archive, place))
+        return content
 
     def open(self, split: Split) -> ImageReader:
         if split not in self.splits():
-            raise DatasetError(f"dataset 'npz' has no {split} split: its settings name no file for one")
+            raise DatasetError(f"dataset 'npz' has no {split} split: its settings give no file for it")
         info, place = self.info(), self._place(split)
         with opened(place) as archive:
             shape = self._image_shape(archive, place)
             if shape[1:] != (info.height, info.width, info.channels):
                 raise DatasetError(
                     f"{place}: its images are {_times(shape[1:])}, but those of {self.path} are "
-                    f"{_times((info.height, info.width, info.channels))}; all must be alike"
+                    f"{_times((info.height, info.width, info.channels))}; all must have the same size"
                 )
             labels_N = self._labels(archive, place)
             if labels_N.max() >= info.num_classes:
@@ -91,14 +91,14 @@ class Npz(Dataset):
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         keys = []
         for setting, usual in ((self.images, IMAGES), (self.labels, LABELS)):
-            wanted = (setting,) if setting else usual
-            found = [name for name in wanted if name in names]
-            if not found:
+            candidates = (setting,) if setting else usual
+            present = [name for name in candidates if name in names]
+            if not present:
                 raise DatasetError(
-                    f"{place} has no array {' or '.join(wanted)}, only {', '.join(names) or 'nothing'}. Set {usual[0]} to the name "
-                    f"of the array of {usual[0]}."
+                    f"{place} has no array {' or '.join(candidates)}; its arrays are: {', '.join(names) or 'none'}. "
+                    f"Set {usual[0]} to the name of the array of {usual[0]}."
                 )
-            keys.append(found[0])
+            keys.append(present[0])
         return keys[0], keys[1]
 
     def _image_shape(self, archive: zipfile.ZipFile, place: str) -> tuple[int, ...]:
@@ -117,11 +117,12 @@ class Npz(Dataset):
         count = header(archive, images, place)[0][0]
         if dtype.kind not in "iu" or shape != (count,):
             raise DatasetError(
-                f"{place}: array {key} is {dtype} {_times(shape)}; labels must be whole numbers, one for each of {count:,} images"
+                f"{place}: array {key} is {dtype} {_times(shape)}; labels must be whole numbers, one for each of the "
+                f"{count:,} images"
             )
         labels_N = read_array(archive, key, place)
         if labels_N.min() < 0 or labels_N.max() > np.iinfo(np.int64).max:
-            raise DatasetError(f"{place}: labels are from {labels_N.min()} to {labels_N.max()}; they must be from 0")
+            raise DatasetError(f"{place}: labels range from {labels_N.min()} to {labels_N.max()}; they must start at 0")
         return labels_N.astype(np.int64)
 
 

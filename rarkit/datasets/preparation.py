@@ -1,4 +1,4 @@
-"""From an encoded image to the square crops that tokenizers are given.
+"""From an encoded image to the square crops that tokenizers take.
 
 The crops are those of OpenAI's guided-diffusion ("ADM", Dhariwal and Nichol, 2021) and of RAR's ten-crop (arXiv 2411.00776).
 Shape letters: V views of one image (1 or 10), H and W height and width.
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 Crop = Literal["centre", "ten"]
 TEN_CROP_MARGIN = 1.1
-"""Ten-crop looks at the centre crop that is this much larger than the crops themselves."""
+"""Ten-crop crops a centre crop that is larger than its own crops by this factor."""
 
 
 @final
 @dataclass(frozen=True)
 class Preparation:
-    """Which crops of an image are taken, and how it is decoded: settings that travel to worker processes."""
+    """How images are decoded and cropped. Picklable, so that it can be sent to worker processes."""
 
     size: int
     crop: Crop = "centre"
@@ -35,7 +35,7 @@ class Preparation:
 
     @property
     def views(self) -> int:
-        """How many crops one image gives."""
+        """Number of crops per image."""
         return 10 if self.crop == "ten" else 1
 
     def __call__(self, data: bytes, name: str) -> NDArray[np.uint8]:
@@ -46,11 +46,11 @@ class Preparation:
 
 
 def centre_crop(image: Image, size: int) -> Image:
-    """The middle square of an image, ``size`` × ``size``, after its short side was brought to ``size``.
+    """The central ``size`` × ``size`` square of an image whose short side is resized to ``size``.
 
-    The image is halved with a box filter (sizes rounded down) while its short side is at least twice ``size``; then resized
-    bicubically, up or down, sides rounded to the nearest whole number (halves to even); the crop begins at the excess divided by
-    two, rounded down.
+    While the short side is at least twice ``size``, the image is halved with a box filter (sides rounded down). It is then resized
+    bicubically, up or down, with sides rounded to the nearest whole number (halves to even). The crop starts at half the excess,
+    rounded down.
     """
     from PIL.Image import Resampling
 
@@ -62,10 +62,10 @@ def centre_crop(image: Image, size: int) -> Image:
 
 
 def ten_crop(image: Image, size: int) -> list[Image]:
-    """Ten squares, ``size`` × ``size``, of the centre crop at int(1.1 · size).
+    """Ten ``size`` × ``size`` crops of the centre crop at int(1.1 · size).
 
-    They are its corners top left, top right, bottom left and bottom right, its middle (offset rounded to the nearest whole
-    number, halves to even), and then the same five of the mirrored image.
+    In order: the corners top left, top right, bottom left and bottom right, the centre (offset rounded to the nearest whole
+    number, halves to even), then the same five of the mirrored image.
     """
     from PIL.Image import Transpose
 
@@ -78,23 +78,23 @@ def ten_crop(image: Image, size: int) -> list[Image]:
 
 
 def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
-    """Decodes an image into RGB as Pillow's ``convert("RGB")`` does: grey is repeated, transparency dropped, CMYK converted.
+    """Decodes an image to RGB as Pillow's ``convert("RGB")`` does: grey is repeated, transparency dropped, CMYK converted.
 
-    One departure: of 16-bit grey levels the upper byte is taken, where Pillow would turn all levels above 255 white.
+    One difference: 16-bit grey levels keep their upper byte, whereas Pillow turns all levels above 255 white.
 
     Args:
-        data: the encoded image, in any format that Pillow reads; of an animation, the first picture.
-        name: what to call it in an error.
-        exif: turn it as its EXIF orientation says. The published pipelines do not.
+        data: the encoded image, in any format that Pillow reads; the first frame of an animation is used.
+        name: the image's name in errors.
+        exif: whether to rotate it according to its EXIF orientation. The published pipelines do not.
 
     Raises:
-        DatasetError: the image is truncated, damaged, of no known format, or has pixels without a known range.
+        DatasetError: the image is truncated, damaged, in an unknown format, or its pixels have no known range.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            # Pillow would have palettes with transparency converted to RGBA; we have no use for it.
+            # Pillow advises converting palettes with transparency to RGBA; transparency is dropped here anyway.
             warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
             image.load()
             if exif:
@@ -102,12 +102,12 @@ def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
             return _as_rgb(image)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "it is of no format that Pillow knows"
+            reason = "Pillow does not know the format"
         raise DatasetError(
-            f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. Fetch it again, or take it out."
+            f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. Fetch it again, or remove it."
         ) from error
 
 
@@ -117,7 +117,7 @@ def _as_rgb(image: Image) -> Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 0xFFFF:
-            raise ValueError(f"grey levels from {levels.min()} to {levels.max()}, of which 16 bits are understood")
+            raise ValueError(f"grey levels from {levels.min()} to {levels.max()}, but only 16 bits are supported")
         return fromarray((levels.astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")

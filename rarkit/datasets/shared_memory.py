@@ -1,4 +1,4 @@
-"""Memory through which worker processes hand large arrays back: it carries gigabytes a second, a pipe some hundred megabytes."""
+"""Shared memory in which worker processes return large arrays: gigabytes a second, against hundreds of megabytes in a pipe."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import Any, final
 
 MOST_BYTES = 2**30
-"""Shared memory at most. The system does not refuse what it cannot give: it kills for it."""
+"""Maximum size of the shared memory: the system does not refuse too large a reservation, but kills processes for it later."""
 
 
 @final
 @dataclass(frozen=True)
 class Slot:
-    """A stretch of shared memory, as another process finds it."""
+    """A region of shared memory, addressable from another process."""
 
     path: str
     start: int
@@ -28,7 +28,7 @@ class Slot:
 @final
 @dataclass(frozen=True)
 class Packed:
-    """A result whose arrays lie in a slot one after the other, ``lengths`` bytes each; the rest of it is pickled."""
+    """A pickled result whose arrays, of ``lengths`` bytes, lie consecutively in a slot."""
 
     pickled: bytes
     lengths: tuple[int, ...]
@@ -36,20 +36,20 @@ class Packed:
 
 @final
 class Slots:
-    """Shared memory in slots of equal size. It belongs to no file, so nothing is left of it, however the process ends."""
+    """Shared memory in slots of equal size. It has no file name, so nothing is left behind however the process ends."""
 
     def __init__(self, count: int, size: int) -> None:
-        """Raises OSError if the system has no room for it."""
+        """Raises OSError if the system cannot provide the memory."""
         handle = os.memfd_create("rarkit")
         weakref.finalize(self, os.close, handle)
-        # Reserved now: memory that is first missed when it is written to ends the process.
+        # Reserved now: running out of memory at the first write would kill the process.
         os.posix_fallocate(handle, 0, count * size)
         self._memory = mmap.mmap(handle, count * size)
         path = f"/proc/{os.getpid()}/fd/{handle}"
         self._free = deque(Slot(path, number * size, size) for number in range(count))
 
     def take(self) -> Slot | None:
-        """A free slot, if there is one."""
+        """A free slot, or None."""
         return self._free.popleft() if self._free else None
 
     def give_back(self, slot: Slot | None) -> None:
@@ -57,7 +57,7 @@ class Slots:
             self._free.append(slot)
 
     def unpacked(self, result: Any, slot: Slot | None) -> Any:
-        """What was packed, in memory of its own."""
+        """The result, with its arrays copied out of the slot."""
         if slot is None or not isinstance(result, Packed):
             return result
         buffers, start = [], slot.start
@@ -68,16 +68,16 @@ class Slots:
 
 
 def shared(count: int, size: int) -> Slots | None:
-    """Slots, as many as there is room for, or None if there is for none: results then come through the pipe."""
+    """Up to ``count`` slots, as many as fit, or None if shared memory is unavailable; results then come through the pipe."""
     count = min(count, MOST_BYTES // size)
     try:
         return Slots(count, size) if count else None
-    except (AttributeError, OSError):  # AttributeError: systems other than Linux
+    except (AttributeError, OSError):  # AttributeError: not Linux
         return None
 
 
 def packed(result: Any, slot: Slot | None) -> Any:
-    """In a worker process: puts the arrays of a result into a slot, if they fit."""
+    """Runs in a worker process: moves the arrays of a result into a slot if they fit."""
     if slot is None:
         return result
     buffers: list[pickle.PickleBuffer] = []
@@ -87,7 +87,7 @@ def packed(result: Any, slot: Slot | None) -> Any:
         return result
     try:
         memory = _memory(slot.path)
-    except OSError:  # a system that hides processes from each other
+    except OSError:  # processes cannot see each other on this system
         return result
     start = slot.start
     for part in parts:

@@ -1,4 +1,4 @@
-"""Tar files of images and labels ("shards"), as the WebDataset library writes them."""
+"""Tar files of images and labels ("shards") in the format of the WebDataset library."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ Sample = dict[str, Any]
 
 @final
 class WebDataset(EncodedDataset):
-    """Tar shards in the format of the WebDataset library: files of one sample share their name up to the first dot.
+    """Tar shards in the format of the WebDataset library: the files of a sample have the same name up to the first dot.
 
-    Shards are read in the order in which ``urls`` names them, samples in the order in which they lie there, from any fsspec URL.
-    Shards can only be read from their beginning: reading on is quick, reading single rows here and there is not.
+    Shards are read in the order of ``urls`` and samples in the order of the shard. A shard can only be read from its start:
+    sequential reads are fast, random access is slow.
 
-    The fingerprint covers names and sizes of the shards, not their content, nor where they lie. Needs
+    The fingerprint covers the names and sizes of the shards, but neither their content nor their location. Needs
     ``pip install "rarkit[webdataset]"``.
     """
 
     name: Literal["webdataset"] = "webdataset"
     urls: Annotated[Location, NotInFingerprint()]
-    """Training shards: ``imagenet-train-{000..146}.tar`` stands for 147 of them, ``{a,b}`` for two."""
+    """Training shards, as a path or fsspec URL with patterns: ``imagenet-train-{000..146}.tar`` is 147 shards, ``{a,b}`` is two."""
     test_urls: Annotated[Location | None, NotInFingerprint()] = None
-    """Test shards; left out, if there are none."""
+    """Test shards. Defaults to no test split."""
     image: str = "jpg;jpeg;png;webp"
-    """Endings of the images, the first that a sample has."""
+    """Extensions of images, separated by semicolons; the first that a sample has is used."""
     label: str = "cls"
-    """The ending of the labels: files that hold a whole number, from 0."""
+    """Extension of labels: files with a whole number from 0."""
     class_names: tuple[str, ...] | None = None
-    """The classes' names in the order of the labels; either these or ``num_classes``."""
+    """Names of the classes in the order of the labels. Set either this or ``num_classes``."""
     num_classes: Annotated[int | None, Field(ge=1)] = None
-    """How many classes there are, where they have no names but their numbers."""
+    """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None
-    """A JSON file of how many samples each shard holds, by file name; left out, they are counted when the shards are opened."""
+    """JSON file with the number of samples of each shard, by file name. Defaults to counting them when the shards are opened."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.class_names is None) == (self.num_classes is None):
-            raise ValueError("give either class_names or num_classes")
+            raise ValueError("set either class_names or num_classes")
         return self
 
     def capability(self, device: str, dtype: str) -> str | None:
@@ -88,7 +88,7 @@ class WebDataset(EncodedDataset):
                 self._counts[shard] = _count(shard) if promised is None else _looked_up(promised, shard, str(self.sizes))
         counts = [self._counts[shard] for shard in shards]
         if not sum(counts):
-            raise DatasetError(f"{self.urls if split == 'train' else self.test_urls}: these shards hold no samples")
+            raise DatasetError(f"{self.urls if split == 'train' else self.test_urls}: these shards contain no samples")
         return _Shards(_key(shards), shards, counts, self.image.lower().split(";"), self.label.lower(), len(self.classes()))
 
     @cached_property
@@ -100,7 +100,7 @@ class WebDataset(EncodedDataset):
 
 
 def expanded(pattern: str) -> list[str]:
-    """``a-{08..10}{x,y}`` → a-08x, a-08y, a-09x, …: ranges of whole numbers, as wide as they are written, and alternatives."""
+    """Expands ranges (zero-padded as written) and alternatives: ``a-{08..10}{x,y}`` → a-08x, a-08y, a-09x, …."""
     pieces = re.split(r"\{([^{}]*)\}", pattern)
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
     return ["".join(chosen) for chosen in product(*choices)]
@@ -112,7 +112,7 @@ def _choices(inner: str) -> list[str]:
         return inner.split(",")
     first, last = bounds.groups()
     if int(first) > int(last):
-        raise DatasetError(f"{{{inner}}} in the name of shards is empty: write the smaller number first")
+        raise DatasetError(f"the range {{{inner}}} in the name of the shards is empty: write the smaller number first")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
@@ -129,7 +129,7 @@ class _Shards(Source):
         return int(self._ends[-1])
 
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
-        # A shard is left where reading stopped, for who reads on; whoever reads at the same time begins one of their own.
+        # The open shard is kept for a reader that continues here; a concurrent reader opens its own.
         shard, self._resting = self._resting, None
         for file in files_F:
             number = int(np.searchsorted(self._ends, file, side="right"))
@@ -144,16 +144,16 @@ class _Shards(Source):
         ending = next((ending for ending in self._images if ending in sample), None)
         if ending is None or self._label not in sample:
             has = ", ".join(key for key in sample if not key.startswith("__"))
-            wanted = f"label ({self._label})" if ending else f"image ({', '.join(self._images)})"
+            missing = f"label ({self._label})" if ending else f"image ({', '.join(self._images)})"
             raise DatasetError(
-                f"{name} has no {wanted}, only {has}. Set image and label to the endings that these shards use; "
-                "if the shard ends too early, fetch it again."
+                f"{name} has no {missing}; it has: {has}. Set image and label to the extensions that these shards use; "
+                "if the shard is truncated, fetch it again."
             )
         text = sample[self._label]
         try:
             label = int(text)
         except ValueError as error:
-            raise DatasetError(f"{name}.{self._label} should hold a whole number, but holds {text[:40]!r}") from error
+            raise DatasetError(f"{name}.{self._label} should be a whole number, but is {text[:40]!r}") from error
         if not 0 <= label < self._classes:
             raise DatasetError(f"{name} has the label {label}, but the {self._classes} classes are 0 to {self._classes - 1}")
         return EncodedImage(f"{name}.{ending}", label, sample[ending])
@@ -161,7 +161,7 @@ class _Shards(Source):
 
 @final
 class _Shard:
-    """A shard that is being read, from its beginning."""
+    """A shard that is read sequentially from its start."""
 
     def __init__(self, number: int, place: str, count: int) -> None:
         self.number, self.place, self.position = number, place, 0
@@ -169,7 +169,7 @@ class _Shard:
         self._samples = _samples(place)
 
     def sample(self, place: int) -> Sample:
-        """The sample at a place that was not yet passed."""
+        """The sample at a position that has not been passed yet."""
         for sample in self._samples:
             self.position += 1
             if self.position > place:
@@ -178,7 +178,7 @@ class _Shard:
                 return sample
         more_or_fewer = "more" if self.position == self._count else "fewer"
         raise DatasetError(
-            f"{self.place} holds {more_or_fewer} samples than the {self._count:,} that were counted before or that sizes promises. "
+            f"{self.place} contains {more_or_fewer} samples than the {self._count:,} counted earlier or stated in sizes. "
             "Fetch the shard again, or correct sizes."
         )
 
@@ -195,7 +195,7 @@ def _samples(place: str) -> Iterator[Sample]:
 
 
 def _count(place: str) -> int:
-    """Reads the names in a shard alone, and passes over what the library passes over."""
+    """Counts the samples by reading only the names in a shard; skips the files that the library skips."""
     from webdataset.tariterators import group_by_keys
 
     def names(stream: Any) -> Iterator[Sample]:
@@ -214,7 +214,7 @@ def _count(place: str) -> int:
 
 def _damaged(place: str, error: Exception) -> DatasetError:
     reason = str(error.args[0]).split(" @ ")[0] if error.args else ""
-    return DatasetError(f"{place} is damaged or no shard ({type(error).__name__}: {reason}). Fetch it again.")
+    return DatasetError(f"{place} is damaged or not a shard ({type(error).__name__}: {reason}). Fetch it again.")
 
 
 def _promised(place: str) -> dict[str, int]:
@@ -222,18 +222,20 @@ def _promised(place: str) -> dict[str, int]:
     with reaching(place):
         text = filesystem.cat_file(path)
     try:
-        found = json.loads(text)
+        sizes = json.loads(text)
     except ValueError as error:
-        raise DatasetError(f"{place} is no JSON: {error}") from error
-    if not isinstance(found, dict) or not all(type(count) is int and count >= 0 for count in found.values()):
-        raise DatasetError(f'{place} should hold how many samples each shard holds, by file name: {{"train-000.tar": 1000, …}}')
-    return found
+        raise DatasetError(f"{place} is not JSON: {error}") from error
+    if not isinstance(sizes, dict) or not all(type(count) is int and count >= 0 for count in sizes.values()):
+        raise DatasetError(
+            f'{place} should contain the number of samples of each shard, by file name: {{"train-000.tar": 1000, …}}'
+        )
+    return sizes
 
 
 def _looked_up(promised: dict[str, int], shard: str, place: str) -> int:
     name = shard.rsplit("/", 1)[-1]
     if name not in promised:
-        raise DatasetError(f"{place} does not say how many samples {name} holds; add it, or leave sizes out and have them counted")
+        raise DatasetError(f"{place} has no number of samples for {name}. Add it, or remove sizes to have the samples counted.")
     return promised[name]
 
 

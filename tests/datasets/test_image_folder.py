@@ -190,7 +190,7 @@ def test_bad_images_are_skipped_and_counted(tmp_path, workers):
 
 def test_nothing_left_after_skipping_is_an_error(tmp_path):
     root = planted(str(tmp_path), {"train/a/1.png": b"", "train/a/2.png": b"no"})
-    with pytest.raises(DatasetError, match=r"none of 2 images can be decoded.*a/1\.png"):
+    with pytest.raises(DatasetError, match=r"none of the 2 images can be decoded.*a/1\.png"):
         ImageFolder(path=root, test="", on_bad_image="skip", workers=0).open("train")
 
 
@@ -207,9 +207,9 @@ def test_a_file_that_went_away_is_never_skipped(tmp_path, on_bad_image):
     ("files", "said"),
     [
         ({}, r"there is no .*/train\. .*set path"),
-        ({"train/readme.txt": b""}, "holds no folders"),
-        ({"train/a/readme.txt": b""}, "hold no images"),
-        ({"train/a/1.png": b"", "val/b/1.png": b""}, r"1 classes that .*/train has not: b\."),
+        ({"train/readme.txt": b""}, "contains no folders"),
+        ({"train/a/readme.txt": b""}, "contain no images"),
+        ({"train/a/1.png": b"", "val/b/1.png": b""}, r"1 classes that .*/train does not have: b\."),
         ({"train/a/1.png": b""}, r"there is no .*/val"),
         ({"train": b"a file"}, "train"),
     ],
@@ -249,8 +249,8 @@ def test_a_process_that_dies_is_an_error_with_a_cure(folder, tmp_path):
     call = f"ImageFolder(path={folder!r}, size={SIZE}, crop='ten', workers=1, test='').open('train').read()"
     script.write_text(f"from rarkit.datasets.image_folder import ImageFolder\n{call}\n")
     said = subprocess.run([sys.executable, script], capture_output=True, text=True, env={"PYTHONPATH": "."}, check=False)
-    assert "DatasetError: a process that decodes images ended without a word" in said.stderr
-    assert "Set the dataset's workers" in said.stderr
+    assert "DatasetError: a worker process that decodes images died" in said.stderr
+    assert "Lower the dataset's workers" in said.stderr
 
 
 def test_planning_loads_no_decoder(folder):
@@ -278,5 +278,5 @@ def test_imagenet_classes_are_known_without_the_data():
 
 def test_a_folder_that_is_not_imagenet_s_is_refused(tmp_path):
     (tmp_path / "train" / "n01440764").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="holds 1 folders, and ImageNet has 1,000 classes"):
+    with pytest.raises(DatasetError, match="contains 1 folders, but ImageNet has 1,000 classes"):
         ImageFolder(path=str(tmp_path), test=None, class_list="imagenet").open("train")

@@ -78,9 +78,9 @@ IMAGES, LABELS = drawn(6)
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"images": IMAGES}, "has no array labels or arr_1, only images. Set labels"),
-        ({"labels": LABELS}, "has no array images or arr_0, only labels. Set images"),
-        ({}, "only nothing"),
+        ({"images": IMAGES}, "has no array labels or arr_1; its arrays are: images. Set labels"),
+        ({"labels": LABELS}, "has no array images or arr_0; its arrays are: labels. Set images"),
+        ({}, "its arrays are: none"),
         ({"images": IMAGES / 255, "labels": LABELS}, "array images is float64 6 × 5 × 4 × 3; images must be uint8"),
         ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "int64"),
         ({"images": IMAGES[0], "labels": LABELS}, "5 × 4 × 3; images must"),
@@ -88,12 +88,12 @@ IMAGES, LABELS = drawn(6)
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "0 × 5 × 4 × 3; images must"),
         (
             {"images": IMAGES, "labels": LABELS[:5]},
-            "array labels is int64 5; labels must be whole numbers, one for each of 6 images",
+            "array labels is int64 5; labels must be whole numbers, one for each of the 6 images",
         ),
         ({"images": IMAGES, "labels": LABELS[:, None]}, "6 × 1; labels must"),
         ({"images": IMAGES, "labels": LABELS / 2}, "float64 6; labels must"),
-        ({"images": IMAGES, "labels": LABELS - 1}, "labels are from -1 to 4"),
-        ({"images": IMAGES, "labels": np.full(6, 2**64 - 1, np.uint64)}, "they must be from 0"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "labels range from -1 to 4"),
+        ({"images": IMAGES, "labels": np.full(6, 2**64 - 1, np.uint64)}, "they must start at 0"),
         ({"images": IMAGES, "labels": np.array(["a"] * 6)}, "labels must be whole numbers"),
         ({"images": IMAGES, "labels": np.array([{}] * 6)}, "object 6; labels must be whole numbers"),
         ({"images": np.array([[{}]]), "labels": LABELS}, "object 1 × 1; images must"),

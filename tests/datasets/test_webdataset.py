@@ -158,9 +158,9 @@ def test_counting_passes_over_what_reading_passes_over(tmp_path):
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ({"png": png(0)}, r"n01/0000 has no label \(cls\), only png\. Set"),
-        ({"gif": b"", "cls": 0}, r"n01/0000 has no image \(jpg, jpeg, png, webp\), only cls, gif\. Set"),
-        ({"png": png(0), "cls": b"cat"}, r"n01/0000\.cls should hold a whole number, but holds b'cat'"),
+        ({"png": png(0)}, r"n01/0000 has no label \(cls\); it has: png\. Set"),
+        ({"gif": b"", "cls": 0}, r"n01/0000 has no image \(jpg, jpeg, png, webp\); it has: cls, gif\. Set"),
+        ({"png": png(0), "cls": b"cat"}, r"n01/0000\.cls should be a whole number, but is b'cat'"),
         ({"png": png(0), "cls": 5}, "has the label 5, but the 5 classes are 0 to 4"),
         ({"png": png(0), "cls": -1}, "has the label -1"),
         ({"png": png(0)[:99], "cls": 0}, r"one\.tar: n01/0000\.png \(99 bytes\) cannot be read as an image"),
@@ -198,7 +198,7 @@ def test_damaged_shards_are_named(folder, tmp_path, place):
     (tmp_path / "cut.tar").write_bytes((folder / "train-002.tar").read_bytes()[: ends[place]])
     (tmp_path / "sizes.json").write_text('{"cut.tar": 14}')
     for changes in ({}, {"sizes": f"{tmp_path}/sizes.json"}):
-        with pytest.raises(DatasetError, match=r"cut\.tar.*(damaged or no shard|has no image|fewer|no samples)") as caught:
+        with pytest.raises(DatasetError, match=r"cut\.tar.*(damaged or not a shard|has no image|fewer|no samples)") as caught:
             dataset("", urls=str(tmp_path / "cut.tar"), **changes).open("train").read()
         assert "0x" not in str(caught.value)
 
@@ -208,17 +208,17 @@ def test_a_wrong_promise_is_found(folder, tmp_path, promised, said):
     (tmp_path / "sizes.json").write_text(json.dumps({"train-000.tar": promised}))
     reader = dataset("", urls=f"{folder}/train-000.tar", sizes=f"{tmp_path}/sizes.json").open("train")
     assert len(reader) == promised
-    with pytest.raises(DatasetError, match=rf"train-000\.tar holds {said} samples than the {promised}"):
+    with pytest.raises(DatasetError, match=rf"train-000\.tar contains {said} samples than the {promised}"):
         reader.read()
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1]", "by file name"),
         ('{"a": true}', "by file name"),
-        ('{"a": 3}', "does not say how many samples train-000"),
+        ('{"a": 3}', "no number of samples for train-000"),
     ],
 )
 def test_sizes_that_say_nothing(folder, tmp_path, text, said):
