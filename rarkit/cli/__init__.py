@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print."""
+"""The command line. Each command parses its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands. Heavy imports happen inside them, so that ``--help`` is quick."""
+"""The commands. Heavy modules are imported inside them, to keep ``--help`` fast."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from rarkit.cli.cache import cache
 from rarkit.cli.options import (
     DEFAULT_STORE,
     AsJson,
+    Device,
     ForceStages,
     FromStage,
     GpuName,
     Overrides,
+    Quiet,
     RecipePath,
     StoreUrl,
     Strict,
     UntilStage,
+    flag,
     print_json,
 )
 from rarkit.cli.sample import sample
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="rarkit",
-    help="Autoregressive image generation in which the order of the tokens is a first-class thing.",
+    help="Train, sample and evaluate autoregressive image models along any order of the tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,8 +43,8 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """The ``rarkit`` command. Ends with 0, with 2 for a mistake in what was asked for, with 1 for what went wrong on the way."""
-    warnings.formatwarning = _told
+    """The ``rarkit`` command. Exits with 0 on success, 2 for an invalid request, 1 for any other failure."""
+    warnings.formatwarning = _format_warning
     try:
         app(prog_name="rarkit")
     except RarkitError as error:
@@ -53,14 +56,14 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-_CODE_AND_ALL = warnings.formatwarning
+_PYTHON_FORMAT = warnings.formatwarning
 
 
-def _told(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """What users ought to know, without the line of code that noticed it."""
-    return (
-        f"warning: {message}\n" if issubclass(category, RarkitWarning) else _CODE_AND_ALL(message, category, filename, lineno, line)
-    )
+def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Formats rarkit's warnings without the line of code that issued them, and others as Python does."""
+    if issubclass(category, RarkitWarning):
+        return f"warning: {message}\n"
+    return _PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
 def _load(path: str, overrides: list[str] | None, strict: bool) -> Recipe:
@@ -71,7 +74,7 @@ def _load(path: str, overrides: list[str] | None, strict: bool) -> Recipe:
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[bool, flag("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -85,20 +88,18 @@ def run(
     recipe: RecipePath,
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes CUDA where there is any.")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder for pictures and numbers.")] = Path("runs"),
+    device: Device = "auto",
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Write reports to this folder.")] = Path("runs"),
     start: FromStage = None,
     until: UntilStage = None,
     force: ForceStages = None,
-    rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Run every stage on small stand-ins, to see that it would work.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    rehearse: Annotated[bool, flag("--rehearse", help="Run a small version of the recipe on generated images.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Print the plan and exit.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Run a recipe: whatever is not in the store yet, then a report in runs/RECIPE/."""
+    """Run the stages of a recipe that are not in the store yet, and write a report to runs/RECIPE/."""
     from rarkit.cli import show
     from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
@@ -139,11 +140,11 @@ def plan(
     start: FromStage = None,
     until: UntilStage = None,
     force: ForceStages = None,
-    gpu: Annotated[GpuName, typer.Option(help="The GPU that memory and hours are reckoned for.")] = GpuName.h100,
+    gpu: Annotated[GpuName, typer.Option(help="Estimate memory and time for this GPU.")] = GpuName.h100,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Say what a run would do and why, what it needs and what is missing here, and start nothing."""
+    """Show what a run would do and why, what it needs, and what is missing here. Runs nothing."""
     from rarkit.cli import show
     from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
@@ -155,7 +156,7 @@ def plan(
 
 @app.command()
 def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False, strict_plugins: Strict = False) -> None:
-    """Check a recipe, and print it whole: defaults, extends and overrides folded in."""
+    """Check a recipe, and print it with defaults, extends and overrides resolved."""
     from rarkit.recipe.experiment import resolve
     from rarkit.recipe.text import to_toml
 
@@ -170,7 +171,7 @@ def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of recipes, with the parts that are installed here."""
+    """Print the JSON Schema of recipes with the installed parts."""
     from rarkit.recipe.text import json_schema
     from rarkit.registry.loader import parts
 
@@ -179,11 +180,16 @@ def schema() -> None:
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder: runs/RECIPE.")],
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to: .safetensors or .bin, any fsspec URL.")] = None,
-    merged: Annotated[bool, typer.Option("--merged", help="Fold both positional tables into one for the scan order.")] = False,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run: runs/RECIPE.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this path or URL (.safetensors, .bin) instead of the run's folder."
+        ),
+    ] = None,
+    merged: Annotated[bool, flag("--merged", help="Fold both positional tables into one, for the run's scan order.")] = False,
 ) -> None:
-    """Write the model of a run as one file, which load_rar reads (and the original code, if not merged)."""
+    """Write the model of a run to a single file, for load_rar (and the original code, if not merged)."""
     from rarkit.inference.export import export_model
 
     typer.echo(export_model(run, output, merged=merged))
@@ -191,13 +197,13 @@ def export(
 
 app.command()(sample)
 
-plugins = typer.Typer(no_args_is_help=True, help="The plugins that are installed, and what they bring.")
+plugins = typer.Typer(no_args_is_help=True, help="Inspect installed plugins.")
 app.add_typer(plugins, name="plugins")
 
 
 @plugins.command("list")
 def plugins_list(as_json: AsJson = False) -> None:
-    """List each plugin: its distribution, version, parts and status, and what broke a broken one."""
+    """List plugins with distribution, version, status and parts, or the cause if a plugin is broken."""
     from rarkit.cli import show
     from rarkit.registry.loader import installed
 
@@ -205,19 +211,22 @@ def plugins_list(as_json: AsJson = False) -> None:
     print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
 
 
-orders = typer.Typer(no_args_is_help=True, help="Scan orders.")
+orders = typer.Typer(no_args_is_help=True, help="Inspect scan orders.")
 app.add_typer(orders, name="orders")
 
 
 @orders.command("show")
 def orders_show(
-    name: Annotated[str, typer.Argument(help="A scan order, by name.")],
-    grid: Annotated[str, typer.Option(help="HEIGHTxWIDTH.")] = "8x8",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the order.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture instead.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a scan order.")],
+    grid: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Set the size of the grid.")] = "8x8",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the order; the value is TOML. Repeatable."),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an image of the path instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a scan order: the step at which each cell is visited."""
+    """Show a scan order as a grid of the steps at which its cells are visited."""
     from rarkit.cli import show
 
     order, height, width = show.scan_order(name, grid, settings or [])

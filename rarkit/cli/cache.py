@@ -1,4 +1,4 @@
-"""``rarkit cache``: what is in the store."""
+"""``rarkit cache``: lists, removes and verifies stage outputs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from rarkit.cli.options import DEFAULT_STORE, AsJson, StoreUrl, print_json
+from rarkit.cli.options import DEFAULT_STORE, AsJson, StoreUrl, flag, print_json
 
-cache = typer.Typer(no_args_is_help=True, help="The store: what stages have left there.")
+cache = typer.Typer(no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
 OutputNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[STAGE[/FINGERPRINT]]...", help="Outputs, by stage or stage/fingerprint.")
+    list[str] | None,
+    typer.Argument(metavar="[STAGE[/FINGERPRINT]]...", help="Outputs by stage or stage/fingerprint; all if none is given."),
 ]
 
 
 @cache.command("ls")
 def cache_ls(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """List stage outputs: which recipe made them, when, how large, whether whole."""
+    """List stage outputs with recipe, state, size and time."""
     from rarkit.cli import show
 
     rows = show.outputs(store, names)
@@ -25,16 +26,15 @@ def cache_ls(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json
 
 @cache.command("rm")
 def cache_rm(
-    names: Annotated[list[str], typer.Argument(metavar="STAGE[/FINGERPRINT]...", help="Outputs, by stage or stage/fingerprint.")],
+    names: Annotated[list[str], typer.Argument(metavar="STAGE[/FINGERPRINT]...", help="Outputs by stage or stage/fingerprint.")],
     store: StoreUrl = DEFAULT_STORE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, flag("--yes", "-y", help="Remove without asking.")] = False,
 ) -> None:
     """Remove stage outputs from the store."""
     from rarkit.cli import show
     from rarkit.cli.units import size
 
-    found = show.outputs(store, names)
-    for output in found:
+    for output in show.outputs(store, names):
         if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({size(output.bytes_used())})?"):
             output.remove()
             typer.echo(f"removed {output.stage}/{output.fingerprint}")
@@ -42,7 +42,7 @@ def cache_rm(
 
 @cache.command("verify")
 def cache_verify(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_json: AsJson = False) -> None:
-    """Read every chunk and compare its checksum; exit code 1 if anything is damaged."""
+    """Verify the checksums of stage outputs; exit with 1 if any output is damaged."""
     from rarkit.cli import show
 
     rows = [(output, show.verified(output)) for output in show.outputs(store, names)]

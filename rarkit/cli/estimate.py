@@ -1,4 +1,4 @@
-"""How ``rarkit plan`` says what a run will need."""
+"""Prints the estimate of ``rarkit plan``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rarkit.models.base import SamplingBytes
 
 
 def print_estimate(estimate: Estimate, console: Console) -> None:
-    """Below the table of stages."""
+    """Prints what a run needs, and what is missing here."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -30,34 +30,34 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
 
 def _rows(estimate: Estimate) -> list[tuple[str, str]]:
     if estimate.model is None:
-        return [("needs", "size and classes of the images are not known without the data, and so nothing else is")]
-    count = estimate.model.parameter_count()
-    rows = [("model", f"{count:,} parameters, {size(4 * count)} in float32; {estimate.model.seq_len} tokens an image")]
+        return [("needs", "unknown, because size and classes of the images cannot be determined without the data")]
+    parameters = estimate.model.parameter_count()
+    rows = [("model", f"{parameters:,} parameters, {size(4 * parameters)} in float32; {estimate.model.seq_len} tokens per image")]
     if estimate.images:
-        text = ", ".join(f"{split} {'not known yet' if one is None else f'{one:,}'}" for split, one in estimate.images.items())
-        rows.append(("images", text))
+        counts = (f"{split} {'unknown' if count is None else f'{count:,}'}" for split, count in estimate.images.items())
+        rows.append(("images", ", ".join(counts)))
     if estimate.disk:
-        rows.append(("disk", ", ".join(f"{name} {size(room)}" for name, room in estimate.disk.items())))
+        rows.append(("disk", ", ".join(f"{name} {size(count)}" for name, count in estimate.disk.items())))
     if estimate.train is not None:
         rows += _train_rows(estimate, estimate.train)
     if estimate.sample is not None:
         rows += _sample_rows(estimate, estimate.sample)
-    counted = "2 FLOP for each weight of a matrix and token it meets, and attention; backward is twice forward"
-    rows.append(("reckoned", f"{counted}; one {estimate.gpu.title} at {UTILISATION:.0%}; tokenizer and evaluation left out"))
+    flops = "2 FLOP per matrix weight and token, plus attention; the backward pass is twice the forward pass"
+    rows.append(("assumes", f"{flops}; one {estimate.gpu.title} at {UTILISATION:.0%} utilisation; no tokenizer, no evaluation"))
     return rows
 
 
 def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[tuple[str, str]]:
     memory = train.memory
-    work = f"{train.step_flops:.3g} FLOP a step, {train.flops:.3g} in all: {gpu_time(train.gpu_hours)}"
+    work = f"{train.step_flops:.3g} FLOP per step, {train.flops:.3g} in total: {gpu_time(train.gpu_hours)}"
     largest = train.largest_micro_batch
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
-    held = (
-        f"{size(memory.total)} at {train.micro_batch:,} images a pass{room}: weights {size(memory.weights)}, gradients "
+    bytes_used = (
+        f"{size(memory.total)} at {train.micro_batch:,} images per pass{room}: weights {size(memory.weights)}, gradients "
         f"{size(memory.gradients)}, AdamW {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
         f"{size(memory.activations)}"
     )
-    rows = [("train", work), ("  memory", held)]
+    rows = [("train", work), ("  memory", bytes_used)]
     if not train.fits:
         advice = (
             f"set train.micro_batch_size = {largest}"
@@ -69,17 +69,17 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[tuple[str, str
 
 
 def _sample_rows(estimate: Estimate, sample: SampleEstimate) -> list[tuple[str, str]]:
-    work = f"{sample.images:,} images, {sample.flops:.3g} FLOP in all: {gpu_time(sample.gpu_hours)}"
-    held = f"{size(sample.memory.total)} at {sample.batch:,} images a batch: {_decoding(sample.memory)}"
+    work = f"{sample.images:,} images, {sample.flops:.3g} FLOP in total: {gpu_time(sample.gpu_hours)}"
+    bytes_used = f"{size(sample.memory.total)} at {sample.batch:,} images per batch: {_decoding(sample.memory)}"
     on_cpu = f"{size(sample.cpu_memory.total)}: {_decoding(sample.cpu_memory)}"
-    rows = [("sample", work), ("  memory", held)]
+    rows = [("sample", work), ("  memory", bytes_used)]
     if not sample.fits:
         rows.append(("", f"{_too_much(estimate)}: lower sample.batch_size"))
     return [*rows, ("  on a CPU", on_cpu)]
 
 
 def _decoding(memory: SamplingBytes) -> str:
-    laid_out = f", a copy of the projections {size(memory.laid_out)}" if memory.laid_out else ""
+    laid_out = f", copy of the projections {size(memory.laid_out)}" if memory.laid_out else ""
     return (
         f"weights {size(memory.weights)}{laid_out}, KV cache {size(memory.kv_cache)}, modulations {size(memory.modulations)}, "
         f"logits {size(memory.logits)}, workspace {size(memory.workspace)}"
@@ -91,7 +91,7 @@ def _too_much(estimate: Estimate) -> str:
 
 
 def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
-    """The estimate for scripts: counts, bytes, FLOPs and hours as numbers."""
+    """The estimate as plain JSON data: counts, bytes, FLOPs and hours as numbers."""
     data = dataclasses.asdict(dataclasses.replace(estimate, model=None))
     data["utilisation"] = UTILISATION
     data["model"] = None

@@ -1,4 +1,4 @@
-"""What several commands share: options, and JSON for scripts."""
+"""Options and output shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from typing import Annotated, Any, final
 
 import typer
 
-RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML recipe: a path or any fsspec URL.")]
+
+def flag(*names: str, help: str, is_eager: bool = False) -> Any:
+    """An option without a value. Typer would show a value ``<bool>`` in the help, hence the empty metavar."""
+    return typer.Option(*names, help=help, is_eager=is_eager, metavar="")
+
+
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or fsspec URL of a TOML recipe.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; the value is TOML. Repeatable.")
 ]
 StoreUrl = Annotated[
-    str, typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Where stage outputs are cached: any fsspec URL.")
+    str,
+    typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Cache stage outputs at this path or fsspec URL."),
 ]
-FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it anew.")]
+FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Rerun this stage and all after it.")]
 UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
-ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage anew. Repeatable.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
-Strict = Annotated[bool, typer.Option("--strict-plugins", help="Refuse to go on where any installed plugin is broken.")]
+ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Rerun this stage. Repeatable.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available.")]
+Quiet = Annotated[bool, flag("--quiet", "-q", help="Show no progress on stderr.")]
+AsJson = Annotated[bool, flag("--json", help="Print JSON on stdout.")]
+Strict = Annotated[bool, flag("--strict-plugins", help="Fail if any installed plugin is broken.")]
 
 
 @final
@@ -35,5 +44,5 @@ DEFAULT_STORE = "rarkit-store"
 
 
 def print_json(data: Any) -> None:
-    """Plain data on stdout."""
+    """Prints plain JSON data on stdout."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""``rarkit sample``: pictures from a run or a checkpoint."""
+"""``rarkit sample``: images from a run or a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,42 +6,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rarkit.cli.options import AsJson, Overrides, print_json
+from rarkit.cli.options import AsJson, Device, Quiet, print_json
 
 if TYPE_CHECKING:
     from rarkit.inference.drawing import Drawing
 
 DRAWN = 8
-"""Images of each class, unless -n says otherwise."""
+"""Default number of images per class."""
 
 
 def sample(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run's folder, or a checkpoint (.bin, .safetensors; any URL).")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run, or path or URL of a checkpoint.")],
     preset: Annotated[
-        str | None, typer.Option(help="A checkpoint's size: rar_b, rar_l, rar_xl or rar_xxl; brings its released settings.")
+        str | None, typer.Option(help="Set a checkpoint's size and sampling settings: rar_b, rar_l, rar_xl or rar_xxl.")
     ] = None,
-    tokenizer: Annotated[str | None, typer.Option(metavar="FILE", help="For a checkpoint: weights of the MaskGIT-VQGAN.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Decode a checkpoint's tokens with these MaskGIT-VQGAN weights.")
+    ] = None,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", metavar="CLASS", help="A class, by number or name. Repeatable; else some.")
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS", help="Sample this class, by number or name; ten by default. Repeatable."),
     ] = None,
-    per_class: Annotated[int, typer.Option("-n", "--per-class", help="Images of each class.")] = DRAWN,
-    seed: Annotated[int | None, typer.Option(help="Another seed, other images.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Lower is likelier and more alike.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="How much the class counts; 1 is no guidance.")] = None,
-    guidance_power: Annotated[float | None, typer.Option(help="Power-cosine guidance; the larger, the later.")] = None,
+    per_class: Annotated[int, typer.Option("-n", "--per-class", help="Sample this many images per class.")] = DRAWN,
+    seed: Annotated[int | None, typer.Option(help="Set the seed; the recipe's by default.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Divide the logits by this temperature.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Set the scale of guidance; 1 is no guidance.")] = None,
+    guidance_power: Annotated[float | None, typer.Option(help="Use power-cosine guidance; larger powers guide later.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens only.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this probability in all.")] = None,
-    scan_order: Annotated[str | None, typer.Option(metavar="NAME", help="Another scan order than the model's own.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes CUDA where there is any.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or, on a CPU, int8.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images drawn at a time.")] = None,
-    overrides: Overrides = None,
-    output: Annotated[str, typer.Option("--output", "-o", help=".png: a grid; .npz: arrays; else a folder.")] = "samples.png",
-    gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also a .gif of the images, token by token.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens up to this total probability.")] = None,
+    scan_order: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sample along this scan order instead of the model's own.")
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[str | None, typer.Option(help="Sample in float32, bfloat16 or int8 (CPU only).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sample this many images at a time.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any sampling setting; the value is TOML. Repeatable."),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images.")
+    ] = "samples.png",
+    gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a .gif that shows the images token by token.")] = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw images of some classes, from a run or a released checkpoint."""
+    """Sample images of given classes from a run or a released checkpoint."""
     from rarkit.files.writable import check_writable
     from rarkit.inference.sample import sample as draw
     from rarkit.recipe.load import override
@@ -49,8 +59,8 @@ def sample(
     settings: dict[str, Any] = {}
     for assignment in overrides or ():
         override(settings, assignment)
-    named = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
-    settings |= {name: value for name, value in named.items() if value is not None}
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
+    settings |= {name: value for name, value in options.items() if value is not None}
     check_writable(output)
     if gif is not None:
         check_writable(gif, (".gif",), folder=False)
@@ -79,7 +89,7 @@ def sample(
 
 
 def _about(drawing: Drawing) -> dict[str, Any]:
-    """What was drawn, and how."""
+    """Classes and settings of a drawing, as plain JSON data."""
     settings = drawing.settings.model_dump(
         mode="json", include={"guidance", "temperature", "top_k", "top_p", "precision", "batch_size"}
     )

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""The output of the commands: tables, and plain JSON data for ``--json``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rarkit.pipeline.run import Run
 
 MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?"}
+NEWER = "from a newer rarkit"
 
 
 def _console() -> Console:
@@ -40,8 +41,8 @@ def _table(*columns: str) -> Table:
 
 
 def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
-    """Each stage with what will become of it, and why; then what the run needs."""
-    table = _table("", "stage", "fingerprint", "action", "because")
+    """Prints each stage with its action and reason, then the estimate."""
+    table = _table("", "stage", "fingerprint", "action", "reason")
     for stage in plan.stages:
         table.add_row(MARKS[stage.action], stage.name, (stage.fingerprint or "?")[:10], stage.action, stage.reason)
     console = _console()
@@ -52,7 +53,7 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
 
 
 def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """A plan for scripts."""
+    """A plan and its estimate as plain JSON data."""
     stages = [
         {
             "name": stage.name,
@@ -73,31 +74,31 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
 
 
 def print_run(run: Run) -> None:
-    """The numbers of a run, and where to look."""
+    """Prints the metrics of a run, and the path of its report."""
     from rarkit.evaluation.record import MetricRecord
     from rarkit.report.terminal import metrics_table
 
     console = _console()
     if run.plan.recipe.is_rehearsal:
-        console.print("This was a rehearsal on small stand-ins: every stage runs, and the numbers mean nothing.", style="yellow")
+        console.print("This was a rehearsal: every stage runs, but the numbers mean nothing.", style="yellow")
     if run.did_nothing:
-        console.print("Nothing to do: everything is in the store.")
+        console.print("Nothing to do: everything is in the store already.")
     metrics = [MetricRecord.from_json(record) for record in run.metrics]
     if metrics:
         console.print(metrics_table(metrics))
-    console.print(f"Done in {run.seconds:,.1f} s. Look at {run.folder / 'report.html'}", soft_wrap=True)
+    console.print(f"Done in {run.seconds:,.1f} s. Report: {run.folder / 'report.html'}", soft_wrap=True)
 
 
 def print_plugins(loaded: Loaded) -> None:
-    """Each plugin with what it brings."""
+    """Prints each plugin with its parts, or with the cause if it is broken."""
     table = _table("plugin", "distribution", "status", "parts")
     for record in loaded.records:
         by_kind: dict[str, list[str]] = {}
         for kind, part in record.parts:
             by_kind.setdefault(kind, []).append(part.part_name())
-        brings = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items()) or record.cause
+        parts_or_cause = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items()) or record.cause
         source = record.source
-        table.add_row(source.plugin, f"{source.distribution} {source.distribution_version}", record.status, brings)
+        table.add_row(source.plugin, f"{source.distribution} {source.distribution_version}", record.status, parts_or_cause)
     console = _console()
     console.print(table)
     for conflict in loaded.conflicts:
@@ -105,7 +106,7 @@ def print_plugins(loaded: Loaded) -> None:
 
 
 def plugins_as_json(loaded: Loaded) -> dict[str, Any]:
-    """The plugins for scripts."""
+    """The plugins as plain JSON data."""
     plugins = [
         {
             "plugin": record.source.plugin,
@@ -121,12 +122,12 @@ def plugins_as_json(loaded: Loaded) -> dict[str, Any]:
 
 
 def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, int, int]:
-    """A scan order by name, with settings, and the grid to draw it on.
+    """A scan order by name, with settings, and the height and width of the grid.
 
     Raises:
-        RecipeError: the grid or a setting makes no sense.
+        RecipeError: the grid or a setting is invalid.
         UnknownPartError: there is no such order.
-        GridError: it cannot serve the grid.
+        GridError: the order does not support the grid.
     """
     from pydantic import ValidationError
 
@@ -139,14 +140,14 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
     try:
         order = parts().scan_orders[name](**tables)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
-        raise RecipeError(f"scan order {name!r}: {said}") from error
+        mistakes = "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
+        raise RecipeError(f"scan order {name!r}: {mistakes}") from error
     order.check_grid(height, width)
     return order, height, width
 
 
 def grid_size(grid: str) -> tuple[int, int]:
-    """Height and width from HEIGHTxWIDTH. Raises RecipeError if it is not of that form."""
+    """Height and width from HEIGHTxWIDTH. Raises RecipeError if the text has another form."""
     match = re.fullmatch(r"(\d+)[x×](\d+)", grid)
     if match is None:
         raise RecipeError(f"--grid {grid!r}: expected HEIGHTxWIDTH, as in 8x8")
@@ -154,7 +155,7 @@ def grid_size(grid: str) -> tuple[int, int]:
 
 
 def print_order(order: ScanOrder, height: int, width: int) -> None:
-    """The grid with the step at which each cell is visited."""
+    """Prints the grid, with the step at which each cell is visited."""
     from rarkit.rendering.scan_order_text import scan_order_text
 
     console = _console()
@@ -163,7 +164,7 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
 
 
 def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:
-    """The path of a scan order as a PNG."""
+    """Writes the path of a scan order as a PNG."""
     from rarkit.rendering.pictures import scan_order_image
     from rarkit.rendering.png import write_png
 
@@ -171,30 +172,30 @@ def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -
 
 
 def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
-    """The outputs that are named (all, if none are).
+    """The outputs with these names; all outputs if no name is given.
 
     Raises:
-        StoreError: there is no store, or a name matches nothing.
+        StoreError: there is no store, or a name matches no output.
     """
     place = Store(store)
     if not place.filesystem.exists(place.root):
-        raise StoreError(f"there is no store {store!r}. Name the one that rarkit run was given with --store.")
-    found = list(place.outputs())
+        raise StoreError(f"there is no store {store!r}. Name the store of your runs with --store.")
+    stored = list(place.outputs())
     if not names:
-        return found
+        return stored
     chosen: list[StageOutput] = []
     for name in names:
         stage, _, prefix = name.partition("/")
-        matching = [output for output in found if output.stage == stage and output.fingerprint.startswith(prefix)]
+        matching = [output for output in stored if output.stage == stage and output.fingerprint.startswith(prefix)]
         if not matching:
-            known = ", ".join(sorted({output.stage for output in found})) or "nothing"
+            known = ", ".join(sorted({output.stage for output in stored})) or "nothing"
             raise StoreError(f"store {store!r} has no output {name!r}. It holds: {known}. See rarkit cache ls.")
         chosen += [output for output in matching if output not in chosen]
     return chosen
 
 
 def output_as_json(output: StageOutput) -> dict[str, Any]:
-    """One output for scripts; ``state`` says what it is, and what is not known of it is None."""
+    """An output as plain JSON data; what cannot be read from its record is None."""
     state, record = _state(output)
     return {
         "stage": output.stage,
@@ -209,20 +210,20 @@ def output_as_json(output: StageOutput) -> dict[str, Any]:
 
 
 def _state(output: StageOutput) -> tuple[str, dict[str, Any]]:
-    """What ``rarkit cache ls`` calls an output, and its record where this rarkit can read it."""
+    """The state of an output in ``rarkit cache ls``, and its record (empty if it cannot be read)."""
     try:
         written = output.format or FORMAT
     except IncompleteError:
         return "damaged", {}
     if written > FORMAT:
-        return "of a newer rarkit", {}
+        return NEWER, {}
     record = output.record()
     state = "complete" if record.get("complete") else "unfinished"
-    return (f"{state}, of an older rarkit" if written < FORMAT else state), record
+    return (f"{state}, from an older rarkit" if written < FORMAT else state), record
 
 
 def print_outputs(outputs: list[StageOutput]) -> None:
-    """The outputs in a table."""
+    """Prints the outputs as a table."""
     table = _table("stage", "fingerprint", "recipe", "state", "size", "finished")
     for output in outputs:
         row = output_as_json(output)
@@ -233,10 +234,10 @@ def print_outputs(outputs: list[StageOutput]) -> None:
 
 
 def verified(output: StageOutput) -> str | None:
-    """What is wrong with an output, every byte read; None if nothing is."""
+    """Reads every byte of an output; returns what is wrong with it, or None."""
     state, record = _state(output)
-    if state == "of a newer rarkit":
-        return "a newer rarkit wrote it, and this one cannot read it: update rarkit"
+    if state == NEWER:
+        return "written by a newer rarkit: update rarkit to read it"
     try:
         blocks = sum(output.layout(name).blocks for name in record.get("arrays", {}))
         with Reporter().task(f"{output.stage}/{output.fingerprint[:10]}", blocks, "chunks") as advance:
@@ -246,9 +247,9 @@ def verified(output: StageOutput) -> str | None:
 
 
 def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
-    """The state of each output, and the cure of a damaged one."""
+    """Prints the state of each output, with the cure if it is damaged."""
     console = _console()
     for output, defect in rows:
-        cure = f" (make it again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
-        said = "whole" if defect is None else f"damaged: {defect}{cure}"
-        console.print(f"{output.stage}/{output.fingerprint}: {said}", soft_wrap=True)
+        cure = f" (recompute it with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
+        state = "intact" if defect is None else f"damaged: {defect}{cure}"
+        console.print(f"{output.stage}/{output.fingerprint}: {state}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``rarkit tokens``: published pre-tokenized data in and out."""
+"""``rarkit tokens``: imports and exports pre-tokenized data."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-tokens = typer.Typer(no_args_is_help=True, help="Tokens as JSON lines, the form in which pre-tokenized data is published.")
-TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="A token store: a path or any fsspec URL.")]
-JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="JSON lines, one for each image; .gz and the like are understood.")]
+tokens = typer.Typer(no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
+TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
+JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="File of JSON lines, one per image; may be compressed (.gz, …).")]
 
 
 @tokens.command("import")
 def tokens_import(
     lines: JsonLines,
     target: TokenPlace,
-    grid: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each image's grid of tokens.")] = "16x16",
-    codebook_size: Annotated[int, typer.Option(min=1, help="Tokens are below this.")] = 1024,
-    classes: Annotated[int, typer.Option(min=1, help="Class ids are below this.")] = 1000,
+    grid: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Set the size of the token grid.")] = "16x16",
+    codebook_size: Annotated[int, typer.Option(min=1, help="Set the codebook size; tokens must be below it.")] = 1024,
+    classes: Annotated[int, typer.Option(min=1, help="Set the number of classes; class ids must be below it.")] = 1000,
 ) -> None:
-    """Read JSON lines {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
+    """Import JSON lines {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
     from rarkit.cache.token_lines import import_tokens
     from rarkit.cli import show
     from rarkit.runtime.progress import Reporter
@@ -33,9 +33,9 @@ def tokens_import(
 def tokens_export(
     source: TokenPlace,
     lines: JsonLines,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Export this split: train or test.")] = "train",
 ) -> None:
-    """Write a token store (an imported one, or the output of a tokenize stage) as JSON lines."""
+    """Export a token store, imported or the output of a tokenize stage, as JSON lines."""
     from rarkit.cache.token_lines import export_tokens
     from rarkit.runtime.progress import Reporter
 

@@ -1,10 +1,10 @@
-"""Quantities for people."""
+"""Formats quantities for reading."""
 
 from __future__ import annotations
 
 
 def size(count: int) -> str:
-    """Bytes."""
+    """A number of bytes in binary units."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -14,7 +14,7 @@ def size(count: int) -> str:
 
 
 def gpu_time(hours: float) -> str:
-    """Hours of one GPU, in a unit that suits them."""
+    """GPU-hours, in hours or minutes."""
     for unit, seconds in (("hours", 3600), ("minutes", 60)):
         if hours * 3600 >= seconds:
             return f"{hours * 3600 / seconds:,.1f} GPU-{unit}"

@@ -1,4 +1,4 @@
-"""What a run will need, by arithmetic: parameters, disk, FLOPs, memory, time; and what is missing here. Imports no torch."""
+"""Estimates what a run needs (parameters, disk, FLOPs, memory, time), and lists what is missing here. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from rarkit.stages.sample import sample_rows, stretches
 from rarkit.stages.tokenize import Tokenize
 
 UTILISATION = 0.4
-"""The share of a GPU's rate (or, where memory is the limit, of its bandwidth) that is assumed to be reached."""
+"""Assumed utilisation of a GPU: the share of its peak rate, or of its memory bandwidth if that is the limit."""
 USABLE = 0.9
-"""The share of a GPU's memory that is planned with: the driver, libraries and fragments take the rest."""
+"""Usable share of a GPU's memory; driver, libraries and fragmentation take the rest."""
 LABEL_BYTES = 4
 
 
 @final
 @dataclass(frozen=True)
 class TrainEstimate:
-    """What training takes, on one GPU."""
+    """What training needs on one GPU."""
 
     steps: int
     step_flops: int
     micro_batch: int
     memory: TrainingBytes
     fits: bool
-    """Whether the memory is enough on the GPU that is assumed."""
+    """Whether this fits the memory of the assumed GPU."""
     largest_micro_batch: int | None
-    """The largest divisor of the batch that fits; None if not even one image does."""
+    """The largest divisor of the batch size that fits; None if not even one image fits."""
     gpu_hours: float
 
     @property
@@ -55,38 +55,38 @@ class TrainEstimate:
 @final
 @dataclass(frozen=True)
 class SampleEstimate:
-    """What drawing the samples takes, on one GPU; decoding their tokens to images is not counted."""
+    """What sampling needs on one GPU, without decoding tokens to images."""
 
     images: int
     batch: int
     flops: int
     memory: SamplingBytes
     cpu_memory: SamplingBytes
-    """The same batch on a CPU, decoded with the compiled kernels."""
+    """Memory for the same batch on a CPU, with the compiled kernels."""
     fits: bool
-    """Whether the memory is enough on the GPU that is assumed."""
+    """Whether this fits the memory of the assumed GPU."""
     gpu_hours: float
 
 
 @final
 @dataclass(frozen=True)
 class Estimate:
-    """What a recipe needs as a whole, whatever is in the store; None and empty where images of unknown shape leave it open."""
+    """What a whole recipe needs, even if some stages are cached; None or empty if the shape of the images is unknown."""
 
     gpu: Gpu
     model: ModelConfig | None
     images: Mapping[str, int | None]
-    """How many images of each split are tokenized; None where only opening the data tells."""
+    """Images to tokenize by split; None if the number is unknown without opening the data."""
     disk: Mapping[str, int]
-    """Bytes in the store (and of ``samples.npz`` beside the report), by what takes them."""
+    """Bytes in the store by kind of data, and of ``samples.npz`` beside the report."""
     train: TrainEstimate | None
     sample: SampleEstimate | None
     missing: Mapping[str, str]
-    """What is not here: by name, with how to get it."""
+    """What is missing here, by name, with how to get it."""
 
 
 def estimate(plan: Plan, gpu: str = "h100") -> Estimate:
-    """What carrying out a plan's recipe takes, on a GPU of ``GPUS``, and what is missing on this machine."""
+    """Estimates what a plan's recipe needs on a GPU of ``GPUS``, and what is missing on this machine."""
     experiment, kind = plan.experiment, GPUS[gpu]
     missing = _missing_content(plan)
     if experiment is None:
@@ -114,7 +114,7 @@ def _missing_content(plan: Plan) -> dict[str, str]:
 
 
 def _images(experiment: Experiment) -> dict[str, int | None]:
-    # Stages that open the images are left out where tokens are imported, or weights released.
+    # Recipes with imported tokens or released weights may have no stage that tokenizes.
     if Tokenize().upstream(experiment.recipe) is None:
         return {}
     counts: dict[str, int | None] = {}
@@ -122,7 +122,7 @@ def _images(experiment: Experiment) -> dict[str, int | None]:
         try:
             counts[split] = experiment.recipe.dataset.count(split)
         except DatasetError:
-            # What is missing is listed apart.
+            # Missing data is listed separately.
             counts[split] = None
     return counts
 
@@ -136,7 +136,7 @@ def _disk(experiment: Experiment, images: Mapping[str, int | None]) -> dict[str,
     if recipe.train is not None:
         disk["model"] = 4 * config.parameter_count()
         if recipe.train.checkpoint_every < recipe.train.steps:
-            # Weights and two moments; the older checkpoint goes when the newer is whole.
+            # Weights and two moments; the old checkpoint is deleted once the new one is complete.
             disk["checkpoints"] = 2 * 12 * config.parameter_count()
     if recipe.sample is not None:
         count, pixels = len(experiment.sample_classes) * recipe.sample.per_class, int(np.prod(experiment.image_shape))
@@ -183,7 +183,7 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
     try:
         recipe.model.check_sampling(sample.precision, sample.kv_cache)
     except CapabilityError:
-        # Listed among what keeps the recipe from running.
+        # Listed as missing by ``part_obstacles``.
         return None
     labels_M = np.repeat(np.array(experiment.sample_classes), sample.per_class)
     guided = sample.guidance.guided_steps(experiment.config.seq_len)
@@ -209,7 +209,7 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
 
 
 def _batches(labels_M: NDArray[np.int64], image_bytes: int, batch_size: int) -> Counter[tuple[int, int]]:
-    """How many batches there are of each size and number of distinct classes, as the sample stage cuts them."""
+    """The number of batches by (size, number of distinct classes), divided as in the sample stage."""
     rows = sample_rows(len(labels_M), image_bytes, batch_size)
     cuts = (cut for stretch in stretches(len(labels_M), rows, batch_size) for cut in stretch.batches(batch_size))
     return Counter((stop - start, len(np.unique(labels_M[start:stop]))) for start, stop in cuts)

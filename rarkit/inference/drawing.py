@@ -1,6 +1,6 @@
-"""Images that a model drew, with all that is needed to caption, animate and repeat them.
+"""Sampled images, with everything needed to caption, animate and reproduce them.
 
-Shape letters: N images, H, W, C their height, width and channels, L tokens of an image.
+Shape letters: N images, H, W, C height, width and channels of an image, L tokens per image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rarkit.sampling.settings import SampleSettings
 @final
 @dataclass(frozen=True)
 class Drawing:
-    """What ``rarkit.sample`` returns: images class by class, ``per_class`` of each, and what they were drawn with."""
+    """The result of ``rarkit.sample``: ``per_class`` images of each class, class by class, and the settings used."""
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -32,10 +32,10 @@ class Drawing:
     """In raster order."""
     classes: tuple[int, ...]
     class_names: tuple[str, ...]
-    """Of ``classes``, in their order."""
+    """The names of ``classes``, in the same order."""
     per_class: int
     grid: tuple[int, int]
-    """Height and width of the grid of tokens."""
+    """Height and width of the token grid."""
     order_L: NDArray[np.int64]
     """The raster index visited at each step."""
     seed: int
@@ -43,14 +43,18 @@ class Drawing:
     settings: SampleSettings
 
     def save(self, path: str | os.PathLike[str]) -> list[str]:
-        """Writes the images: ``.png`` a grid with captions, ``.npz`` ``arr_0`` (N, H, W, 3) uint8 and the labels, else a folder.
+        """Writes the images. Existing files are replaced atomically.
+
+        Args:
+            path: ``.png`` for a grid with captions, ``.npz`` for ``arr_0`` (N, H, W, 3) uint8 and the labels; a folder for one
+                PNG per image.
 
         Returns:
-            The files that were written. What was there is replaced, each file whole or not at all.
+            The paths of the files written.
 
         Raises:
-            UserError: another suffix.
-            StoreError: nothing can be written there.
+            UserError: the path has another suffix.
+            StoreError: the path cannot be written.
         """
         place = os.fspath(path)
         check_writable(place)
@@ -66,7 +70,7 @@ class Drawing:
     def animate(self, path: str | os.PathLike[str]) -> list[str]:
         """Writes a ``.gif`` in which the images appear token by token along the scan order.
 
-        A cell shows what it shows in the finished image; cells that are not drawn yet are grey. Returns and raises as ``save``.
+        Each cell appears as in the finished image; cells still to come are grey. Returns and errors are those of ``save``.
         """
         place = os.fspath(path)
         check_writable(place, (".gif",), folder=False)

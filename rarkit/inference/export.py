@@ -1,4 +1,4 @@
-"""The model of a run as one file."""
+"""Exports the model of a run."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from rarkit.pipeline.receipt import open_run
 
 
 def export_model(folder: str | Path, path: str | Path | None = None, *, merged: bool = False) -> str:
-    """Writes the model of a run as one file that ``load_rar`` and, if not merged, the original code read.
+    """Writes the model of a run to a single file, which ``load_rar`` reads, and the original code too unless it is merged.
 
     Args:
         folder: the run's folder, ``runs/<recipe>``.
-        path: where to; ``.safetensors`` or ``.bin``, any fsspec URL; ``model.safetensors`` in the run's folder unless given.
-        merged: fold both positional tables into one for the run's scan order.
+        path: path or fsspec URL of the file, ``.safetensors`` or ``.bin``; defaults to ``model.safetensors`` in the run's folder
+            (``model-merged.safetensors`` if merged).
+        merged: fold both positional tables into one, for the run's scan order.
 
     Returns:
-        The path.
+        The path of the file.
 
     Raises:
-        RecipeError: the folder is no run.
+        RecipeError: the folder is not a run.
         WeightsError: the run trained no model, or the file cannot be written.
-        UserError: ``merged``, of a model family without positional tables.
-        IncompleteError: the model is no longer whole in the store.
+        UserError: ``merged`` with a model family that has no positional tables.
+        IncompleteError: the model is missing from the store, or damaged.
     """
     import torch
 
@@ -33,7 +34,7 @@ def export_model(folder: str | Path, path: str | Path | None = None, *, merged: 
     run = open_run(folder)
     recipe, experiment = run.recipe, run.experiment
     if "train" not in run.outputs:
-        raise WeightsError(f"{folder} trained no model: its recipe samples from {recipe.model.weights}. Export that file's copy.")
+        raise WeightsError(f"{folder} trained no model: its recipe samples from {recipe.model.weights}. Copy that file instead.")
     run.outputs["train"].require_complete()
     model = trained_model(run.outputs["train"], recipe.model, experiment.config, recipe.attention, "cpu")
     target = path or Path(folder) / ("model-merged.safetensors" if merged else "model.safetensors")

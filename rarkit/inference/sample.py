@@ -1,6 +1,6 @@
-"""``rarkit.sample``: images of chosen classes, from a run or a checkpoint.
+"""``rarkit.sample``: samples images of given classes from a run or a checkpoint.
 
-Shape letters: N images, L tokens of an image.
+Shape letters: N images, L tokens per image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rarkit.sampling.decoder import Decodable
 
 INDICES_PER_CLASS = 100_000
-"""Sample k of class c is drawn with the noise of index c · 100,000 + k, so it does not depend on what else is drawn."""
+"""Sample k of class c has noise index c · 100,000 + k, so that it does not depend on the other samples."""
 PER_CLASS = 8
 
 
@@ -45,30 +45,30 @@ def sample(
     quiet: bool = False,
     **settings: Any,
 ) -> Drawing:
-    """Draws images of chosen classes. Settings left at None are those of the run's recipe, or the released ones of the preset.
+    """Samples images of given classes. Settings default to those of the run's recipe, or to the released ones of the preset.
 
-    Sample k of a class depends on the seed, its class and k alone, not on the batch size (in float32, up to ties) or on what other
-    classes and images are drawn.
+    Sample k of a class depends only on the seed, its class and k, not on the other classes and images sampled, and in float32 (up
+    to ties) not on the batch size.
 
     Args:
-        source: a run's folder, ``runs/<recipe>``, or a checkpoint: ``.bin`` or ``.safetensors``, a path or any fsspec URL.
-        classes: labels or names; if None, some of all, evenly spaced.
-        per_class: images of each class, at most 100,000.
-        seed: any integer.
-        preset: the size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
-        tokenizer: for a checkpoint, the weights of the MaskGIT-VQGAN; a path or any fsspec URL.
-        guidance_scale: the scale of the source's guidance schedule.
-        guidance_power: guidance becomes the power-cosine schedule with this power.
-        scan_order: the name of a scan order, for a model that was trained on any (by random permutations, say).
-        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` takes CUDA if there is any.
-        quiet: no progress on stderr.
+        source: a run's folder, ``runs/<recipe>``, or path or fsspec URL of a checkpoint, ``.bin`` or ``.safetensors``.
+        classes: labels or names; None for ten classes, evenly spaced.
+        per_class: images per class, at most 100,000.
+        seed: any integer; None for the recipe's seed.
+        preset: size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
+        tokenizer: for a checkpoint, path or fsspec URL of the MaskGIT-VQGAN's weights.
+        guidance_scale: scale of the guidance schedule.
+        guidance_power: use power-cosine guidance with this power.
+        scan_order: name of a scan order other than the model's own; the model should have been trained with random permutations.
+        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
+        quiet: show no progress on stderr.
         **settings: any other setting of a recipe's ``[sample]`` table, by name: ``temperature``, ``top_k``, ``top_p``,
-            ``precision`` (of a checkpoint float32 unless given), ``batch_size``, …
+            ``precision`` (float32 for a checkpoint unless given), ``batch_size``, …
 
     Raises:
-        UserError: there is no such class or preset, something is missing or out of range.
-        WeightsError: a file is missing, damaged or does not fit.
-        StoreError: the run's model is no longer in its store.
+        UserError: a class or preset does not exist, or an argument is missing or out of range.
+        WeightsError: a file is missing or damaged, or does not fit the model.
+        StoreError: the run's model is no longer in the store.
     """
     opened = changed(
         open_source(source, preset, tokenizer),
@@ -88,9 +88,9 @@ def draw(
     device: str,
     reporter: Reporter,
 ) -> Drawing:
-    """``sample``, from a source that is already open."""
+    """``sample`` from a source that is already open."""
     if not 1 <= per_class <= INDICES_PER_CLASS:
-        raise UserError(f"{per_class} images of each class: give 1 to {INDICES_PER_CLASS:,}")
+        raise UserError(f"there cannot be {per_class} images per class: choose 1 to {INDICES_PER_CLASS:,}")
     experiment, names = source.experiment, source.experiment.images.class_names
     labels = find_classes(classes, names) if classes else spread(len(names))
     seed = experiment.recipe.seed if seed is None else seed
@@ -99,7 +99,7 @@ def draw(
     labels_N = np.repeat(np.array(labels, dtype=np.int64), per_class)
     indices_N = labels_N * INDICES_PER_CLASS + np.tile(np.arange(per_class), len(labels))
     with sensible_threads(experiment, device):
-        # Both before the long part, so that a missing file is noticed at once.
+        # Load both before sampling, so that a missing file is reported right away.
         model, tokenizer = prepared(source.model(device), source.settings), source.tokenizer(device)
         tokens_NL = _tokens(model, source, labels_N, indices_N, seed, reporter)
         with reporter.task("decode", len(labels_N), "images") as advance:
@@ -130,7 +130,7 @@ def _tokens(
     seed: int,
     reporter: Reporter,
 ) -> NDArray[np.int64]:
-    """(N, L) tokens in raster order."""
+    """Sampled tokens (N, L) int64 in raster order."""
     import torch
 
     from rarkit.sampling.generation import generate
@@ -139,15 +139,15 @@ def _tokens(
     parts = []
     with reporter.task("sample", len(labels_N) * len(order_L), "tokens") as advance, torch.inference_mode():
         for start in range(0, len(labels_N), settings.batch_size):
-            chosen = slice(start, start + settings.batch_size)
-            count = len(labels_N[chosen])
+            batch = slice(start, start + settings.batch_size)
+            count = len(labels_N[batch])
             tokens_BL = generate(
                 model,
-                torch.from_numpy(labels_N[chosen]),
+                torch.from_numpy(labels_N[batch]),
                 order=order_L,
                 choice=settings,
                 seed=seed,
-                indices=indices_N[chosen],
+                indices=indices_N[batch],
                 on_step=lambda step, tokens_BL, count=count: advance(count),  # type: ignore[misc]
             )
             parts.append(tokens_BL.cpu().numpy())

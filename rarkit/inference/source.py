@@ -1,4 +1,4 @@
-"""Where pictures are drawn from: a run, or a released checkpoint. Either comes down to a recipe and what its stages left."""
+"""The source of samples, a run or a released checkpoint: an experiment, and the outputs of its stages."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from rarkit.tokenizers.base import TokenizerModel
 
 BATCH_SIZE = 32
-"""Images drawn at a time from a checkpoint, unless something else is asked for: what a laptop has memory for."""
+"""Default batch size for a checkpoint, chosen to fit a laptop's memory."""
 
 
 @final
 @dataclass(frozen=True)
 class Source:
-    """An experiment with its sampling settings, and the outputs of its stages (none for a checkpoint)."""
+    """An experiment, sampling settings, and the outputs of its stages (none for a checkpoint)."""
 
     experiment: Experiment
     settings: SampleSettings
     outputs: Mapping[str, StageOutput] = field(default_factory=dict)
 
     def check_ready(self, device: str) -> None:
-        """Raises CapabilityError unless the parts that draw can work on the device."""
+        """Raises CapabilityError if a part that sampling needs cannot be used on the device."""
         recipe = self.experiment.recipe
         recipe.model.check_sampling(self.settings.precision, self.settings.kv_cache)
         for table, part in (("attention", recipe.attention), ("tokenizer", recipe.tokenizer)):
             if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
-                raise CapabilityError(f"[{table}] {part.name!r} cannot work here: {reason}")
+                raise CapabilityError(f"[{table}] {part.name!r} cannot be used here: {reason}")
 
     def model(self, device: str) -> ImageModel:
-        """The model, in the type that the settings' precision asks for."""
+        """The model in eval mode, in the dtype of the settings' precision."""
         recipe = self.experiment.recipe
         source = ModelSource(
             model=recipe.model,
@@ -59,14 +59,14 @@ class Source:
         return sampling_model(source, None if recipe.train is None else self._output("train"), device)
 
     def tokenizer(self, device: str) -> TokenizerModel:
-        """The tokenizer, with what it learned."""
+        """The tokenizer with its learned state."""
         tokenizer = self.experiment.recipe.tokenizer
         return tokenizer.build(read_state(self._output("fit")) if tokenizer.learns else {}, device)
 
     def _output(self, stage: str) -> StageOutput:
         if stage not in self.outputs:
             raise WeightsError(
-                f"the run {self.experiment.recipe.recipe_name!r} has no output of its stage {stage!r}: it was stopped before. "
+                f"the run {self.experiment.recipe.recipe_name!r} has no output of stage {stage!r}: it did not get that far. "
                 "Run its recipe to the end."
             )
         self.outputs[stage].require_complete()
@@ -74,63 +74,65 @@ class Source:
 
 
 def open_source(place: str | os.PathLike[str], preset: str | None = None, tokenizer: str | None = None) -> Source:
-    """A run's folder, or a checkpoint with the name of its size and the weights of its tokenizer.
+    """Opens a run's folder, or a checkpoint with the preset of its size and the weights of its tokenizer.
 
     Raises:
-        UserError: the place is neither, or what goes with a checkpoint was left out or given with a run.
+        UserError: the place is neither, or preset and tokenizer are missing for a checkpoint or given for a run.
     """
     name = os.fspath(place)
     if not name.lower().endswith(FORMATS):
         for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
             if value is not None:
                 raise UserError(
-                    f"{name} is taken for a run, which has its own model and tokenizer: leave out {option} {value}. "
+                    f"{name} is read as a run, which has its own model and tokenizer: leave out {option} {value}. "
                     f"Checkpoints end in {', '.join(FORMATS)}."
                 )
         run = open_run(name)
         return Source(run.experiment, run.recipe.sample or SampleSettings(), run.outputs)
     if preset is None:
-        raise UserError(f"{name} does not say how to sample from it: give --preset, one of {', '.join(RELEASED)}.")
+        raise UserError(f"{name} is a checkpoint without sampling settings: give --preset, one of {', '.join(RELEASED)}.")
     if preset not in RELEASED:
         hint = did_you_mean(preset, RELEASED)
         raise UserError(f"there is no preset {preset!r}{hint} Presets are {', '.join(RELEASED)}.")
     if tokenizer is None:
         raise UserError(
-            f"{name} draws tokens, and images need their tokenizer: give --tokenizer, the released "
-            "maskgit-vqgan-imagenet-f16-256.bin (a path or any fsspec URL)."
+            f"{name} has no tokenizer to decode its tokens: give --tokenizer, the path or fsspec URL of the released "
+            "maskgit-vqgan-imagenet-f16-256.bin."
         )
     recipe = released_recipe(preset, name, tokenizer)
     assert recipe.sample is not None
-    # In float32 a sample does not depend on its batch; in bfloat16 it may.
+    # float32, because in bfloat16 a sample may depend on its batch.
     return Source(resolve(recipe), recipe.sample.model_copy(update={"precision": "float32", "batch_size": BATCH_SIZE}))
 
 
 def changed(source: Source, scan_order: str | None, guidance: Mapping[str, float | None], **changes: Any) -> Source:
-    """The source with other settings; what is None stays as it was.
+    """The source with other settings; None leaves a setting unchanged.
 
     Args:
-        source: from ``open_source``.
-        scan_order: an order by name, with its default settings.
-        guidance: ``scale``, for the source's own schedule, and ``power``, which makes it the power-cosine one.
+        source: a source from ``open_source``.
+        scan_order: name of a scan order, used with its default settings.
+        guidance: ``scale`` of the guidance schedule, and ``power``, which selects the power-cosine schedule.
         changes: fields of ``SampleSettings``.
 
     Raises:
-        UserError: a value that the setting cannot take.
+        UserError: a setting has an invalid value.
     """
     settings, experiment = source.settings.model_dump(), source.experiment
     settings |= {name: value for name, value in changes.items() if value is not None}
-    given = {name: value for name, value in guidance.items() if value is not None}
-    if "power" in given:
-        given = {"name": PowerCosine.model_fields["name"].default, "scale": source.settings.guidance.scale, **given}
-        settings["guidance"] = given
+    guidance_changes = {name: value for name, value in guidance.items() if value is not None}
+    if "power" in guidance_changes:
+        name, scale = PowerCosine.model_fields["name"].default, source.settings.guidance.scale
+        settings["guidance"] = {"name": name, "scale": scale, **guidance_changes}
     else:
-        settings["guidance"] |= given
+        settings["guidance"] |= guidance_changes
     try:
         valid = SampleSettings.model_validate(settings)
         if scan_order is not None:
             chosen = parts().scan_orders[scan_order].model_validate({})
             experiment = experiment.with_recipe(experiment.recipe.model_copy(update={"scan_order": chosen}))
     except ValidationError as error:
-        mistakes = (f"{'.'.join(map(str, one['loc']))}: found {one['input']!r}; {one['msg']}" for one in error.errors())
+        mistakes = (
+            f"{'.'.join(map(str, mistake['loc']))}: found {mistake['input']!r}; {mistake['msg']}" for mistake in error.errors()
+        )
         raise UserError("; ".join(mistakes)) from error
     return Source(experiment, valid, source.outputs)

@@ -66,7 +66,7 @@ class Experiment:
         return tuple(range(self.images.num_classes)) if sample.classes is None else sample.classes
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
-        """This experiment with another recipe, which may differ only in scan order and sampling settings.
+        """This experiment with another recipe, which may differ only in what resolving does not read: the scan order, say.
 
         Raises:
             GridError: the scan order does not support the grid.

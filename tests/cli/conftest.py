@@ -1,4 +1,4 @@
-"""What the tests of commands share."""
+"""The fixture that tests of commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rarkit.cli import main
 
 @pytest.fixture
 def rarkit(capsys, monkeypatch, tmp_path):
-    """Runs a command in this process, in an empty folder: (exit code, stdout, stderr)."""
+    """Runs a command in this process, in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")

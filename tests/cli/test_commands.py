@@ -1,4 +1,4 @@
-"""Commands: quick to help, clear about mistakes, readable by scripts."""
+"""The commands: fast help, clear messages, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def store(finished, tmp_path):
 
 
 def test_help_is_light():
-    """What makes it quick: of all that rarkit needs, it imports what draws the page. ``benchmarks/startup.py`` has the time."""
-    required = {re.match(r"[\w-]+", one)[0] for one in requires("rarkit") if "extra ==" not in one}
+    """Of rarkit's requirements, help imports only those that print it. ``benchmarks/startup.py`` measures the time."""
+    required = {re.match(r"[\w-]+", requirement)[0] for requirement in requires("rarkit") if "extra ==" not in requirement}
     renamed = {"pillow": "PIL", "scikit-learn": "sklearn", "tomli-w": "tomli_w"}
     needed = {renamed.get(name, name) for name in required}
     assert all(importlib.util.find_spec(name) for name in needed)
@@ -52,7 +52,7 @@ def test_planning_what_is_finished_needs_no_torch(finished, digits_recipe, sets)
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"
 
 
-def test_a_warning_is_told_without_the_code_that_noticed_it():
+def test_a_warning_is_shown_without_the_code_that_issued_it():
     code = """
 import warnings
 from rarkit.cli import app, main
@@ -65,23 +65,23 @@ def warn():
 
 main()
 """
-    said = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True).stderr.splitlines()
-    assert said[0] == "warning: look at this"
-    assert said[1].endswith("UserWarning: a library's own")
+    lines = subprocess.run([sys.executable, "-c", code, "warn"], capture_output=True, text=True, check=True).stderr.splitlines()
+    assert lines[0] == "warning: look at this"
+    assert lines[1].endswith("UserWarning: a library's own")
 
 
 def test_version(rarkit):
     assert rarkit("--version")[:2] == (0, "rarkit 0.1.0\n")
 
 
-# The main job
+# Running and planning
 
 
 def test_run_says_when_there_is_nothing_to_do(rarkit, finished, digits_recipe, sets):
     runs = ("--store", finished.plan.store.root, "--runs", finished.folder.parent)
     code, out, _ = rarkit("run", digits_recipe, *runs, *sets)
     assert code == 0
-    assert "Nothing to do: everything is in the store." in out
+    assert "Nothing to do: everything is in the store already." in out
     assert "class_agreement" in out
     assert "report.html" in out
     code, out, err = rarkit("run", digits_recipe, *runs, *sets, "--json")
@@ -165,7 +165,7 @@ def test_a_damaged_record(rarkit, digits_recipe, sets, store):
 
 
 def test_damage_of_any_file_is_seen(rarkit, digits_recipe, sets, store, finished, tmp_path):
-    """One byte of the model, metadata of an array, a record: each is found by verify, and by whoever reads it."""
+    """Damage to the model, an array's metadata or a record is reported by verify and by a run that reads it."""
     model = next(store.glob("train/*/files/model.safetensors"))
     data = bytearray(model.read_bytes())
     data[-3] ^= 1
@@ -182,7 +182,7 @@ def test_damage_of_any_file_is_seen(rarkit, digits_recipe, sets, store, finished
     next(store.glob("train/*/zarr.json")).write_text("{")
     code, out, _ = rarkit("cache", "verify", "train", "tokenize", "--store", store)
     assert code == 1
-    assert [line.split(": ")[1] for line in out.splitlines()] == ["damaged", "whole"]
+    assert [line.split(": ")[1] for line in out.splitlines()] == ["damaged", "intact"]
 
 
 def test_no_store_is_not_an_empty_store(rarkit, tmp_path):
@@ -213,7 +213,7 @@ def test_a_store_without_permission(rarkit, digits_recipe, sets, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir()
     if os.getuid() == 0:
-        # root may write anywhere but into what is no folder.
+        # Root may write to any folder, but not into a file.
         locked.rmdir()
         locked.write_text("")
     else:
@@ -231,11 +231,11 @@ def test_an_unknown_protocol(rarkit, digits_recipe):
     assert "nonsense" in err
 
 
-# Plugins, through real distributions on the path
+# Plugins, installed as distributions on the path
 
 
 def distribution(folder, name, code):
-    """What pip leaves of an installed plugin: a module and its metadata."""
+    """An installed plugin: a module and its metadata."""
     module = name.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"
@@ -295,7 +295,7 @@ def test_two_plugins_with_one_part_name(tmp_path, digits_recipe):
     assert blocked.returncode == 0
 
 
-# The smaller commands
+# Other commands
 
 
 def test_validate_prints_the_whole_recipe(rarkit, digits_recipe):

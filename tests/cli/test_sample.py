@@ -1,4 +1,4 @@
-"""rarkit sample: pictures from runs and checkpoints, the same whatever they are drawn with, and clear about mistakes."""
+"""rarkit sample: images from runs and checkpoints, independent of their batch, and clear messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUIET = ("-q", "--device", "cpu")
 
 
 def drawn(rarkit, run, *arguments):
-    """The arrays of a drawing, and what was printed as JSON."""
+    """Samples to an .npz file; returns images, labels and the printed JSON."""
     code, out, err = rarkit("sample", run, "-o", "drawn.npz", "--json", *QUIET, *arguments)
     assert (code, err) == (0, ""), err
     with np.load("drawn.npz") as arrays:
@@ -34,11 +34,11 @@ def drawn(rarkit, run, *arguments):
 
 def test_a_run_is_drawn_from_with_its_own_settings(rarkit, finished, tmp_path):
     code, out, _ = rarkit("sample", finished.folder, "--json", *QUIET)
-    said, recipe = json.loads(out), finished.plan.recipe
+    printed, recipe = json.loads(out), finished.plan.recipe
     assert code == 0
-    assert [one["name"] for one in said["classes"]] == list("0123456789")
-    assert (said["per_class"], said["images"], said["written"]) == (8, 80, ["samples.png"])
-    settings = said["settings"]
+    assert [drawn_class["name"] for drawn_class in printed["classes"]] == list("0123456789")
+    assert (printed["per_class"], printed["images"], printed["written"]) == (8, 80, ["samples.png"])
+    settings = printed["settings"]
     assert settings["guidance"] == recipe.sample.guidance.model_dump(mode="json")
     assert (settings["temperature"], settings["seed"], settings["precision"]) == (0.8, recipe.seed, "float32")
     assert settings["scan_order"] == {"name": "raster"}
@@ -50,15 +50,15 @@ def test_a_run_is_drawn_from_with_its_own_settings(rarkit, finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("chosen", "summary"),
     [
         (("--class", 3, "-n", 1), "1 image of class '3', seed 5: samples.png\n"),
         (("--class", 3, "-n", 2), "2 images of class '3', seed 5: samples.png\n"),
         (("--class", 3, "--class", 4, "-n", 1), "2 images of 2 classes, seed 5: samples.png\n"),
     ],
 )
-def test_it_says_what_it_drew(rarkit, finished, chosen, said):
-    assert rarkit("sample", finished.folder, *chosen, "--seed", 5, *QUIET)[:2] == (0, said)
+def test_it_prints_what_it_sampled(rarkit, finished, chosen, summary):
+    assert rarkit("sample", finished.folder, *chosen, "--seed", 5, *QUIET)[:2] == (0, summary)
 
 
 def test_the_samples_are_those_of_the_decoder(rarkit, finished):
@@ -95,17 +95,17 @@ def test_a_sample_depends_on_seed_class_and_number_alone(rarkit, finished):
     images, labels, _ = drawn(rarkit, finished.folder, "-n", 5, "--batch-size", 7)
     alone, _, _ = drawn(rarkit, finished.folder, "--class", 4, "-n", 3, "--batch-size", 1)
     np.testing.assert_array_equal(alone, images[labels == 4][:3])
-    other, _, _ = drawn(rarkit, finished.folder, "--class", 4, "-n", 3, "--seed", 2)
-    assert (other != alone).any()
+    reseeded, _, _ = drawn(rarkit, finished.folder, "--class", 4, "-n", 3, "--seed", 2)
+    assert (reseeded != alone).any()
 
 
 def test_settings_can_be_changed(rarkit, finished):
     options = ("--temperature", 0.5, "--guidance-scale", 3, "--top-k", 2, "--top-p", 0.9, "--precision", "bfloat16")
-    first, _, said = drawn(rarkit, finished.folder, "-n", 1, *options)
-    assert said["settings"]["guidance"] == {"name": "power_cosine", "scale": 3.0, "power": 1.0}
-    assert [said["settings"][name] for name in ("temperature", "top_k", "top_p", "precision")] == [0.5, 2, 0.9, "bfloat16"]
-    _, _, said = drawn(rarkit, finished.folder, "-n", 1, "--guidance-power", 2)
-    assert said["settings"]["guidance"] == {"name": "power_cosine", "scale": 1.5, "power": 2.0}
+    first, _, printed = drawn(rarkit, finished.folder, "-n", 1, *options)
+    assert printed["settings"]["guidance"] == {"name": "power_cosine", "scale": 3.0, "power": 1.0}
+    assert [printed["settings"][name] for name in ("temperature", "top_k", "top_p", "precision")] == [0.5, 2, 0.9, "bfloat16"]
+    _, _, printed = drawn(rarkit, finished.folder, "-n", 1, "--guidance-power", 2)
+    assert printed["settings"]["guidance"] == {"name": "power_cosine", "scale": 1.5, "power": 2.0}
     likeliest, _, _ = drawn(rarkit, finished.folder, "-n", 3, "--class", 0, "--top-k", 1)
     assert (likeliest == likeliest[0]).all()
     assert len(first) == 10
@@ -141,27 +141,27 @@ def test_a_gif_shows_them_token_by_token(rarkit, finished, tmp_path):
     assert (frames[0][~grey[0]] == frames[-1][~grey[0]]).all(), "captions never change"
     first = np.argwhere(grey[0])[0]
     for step, frame in enumerate(frames):
-        # A cell of 2 × 2 pixels, magnified six times.
+        # Each cell has 2 × 2 pixels, magnified six times.
         cells = [first + 12 * np.array(divmod(cell, 4)) for cell in rarkit_order("spiral")]
         for rank, (y, x) in enumerate(cells):
             shown = frames[-1] if rank < step else frames[0]
             assert (frame[y : y + 12, x : x + 12] == shown[y : y + 12, x : x + 12]).all()
 
 
-# Checkpoints, small stand-ins of the released sizes
+# Checkpoints: small stand-ins for the released ones
 
 
 @pytest.fixture
 def released(tmp_path, monkeypatch):
-    """A RAR-B of width 32 with its tokenizer of an eighth of the width: their files."""
+    """The folder with the files of a RAR-B of width 32, and of a tokenizer with an eighth of the width."""
     small = RARConfig(hidden_size=32, depth=1, num_heads=2, mlp_hidden_size=32, seq_len=256, codebook_size=1024, num_classes=1000)
     monkeypatch.setitem(PRESETS, "rar_b", small)
     narrow = MaskGITVQGAN(weights=None, hidden_channels=32, channel_mult=(1, 1, 1, 1, 1), num_res_blocks=1, z_channels=32)
     sizes = {name: getattr(narrow, name) for name in ("hidden_channels", "channel_mult", "num_res_blocks", "z_channels")}
 
     def recipe(preset, weights, tokenizer):
-        found = released_recipe(preset, weights, tokenizer)
-        return found.model_copy(update={"tokenizer": found.tokenizer.model_copy(update=sizes)})
+        released = released_recipe(preset, weights, tokenizer)
+        return released.model_copy(update={"tokenizer": released.tokenizer.model_copy(update=sizes)})
 
     monkeypatch.setattr(sources, "released_recipe", recipe)
     folder = tmp_path.parent / f"{tmp_path.name}-weights"
@@ -174,10 +174,10 @@ def released(tmp_path, monkeypatch):
 def test_a_checkpoint_is_drawn_from_with_its_released_settings(rarkit, released, tmp_path):
     checkpoint = (released / "rar_b.bin", "--preset", "rar_b", "--tokenizer", released / "vqgan.safetensors")
     chosen = ("--class", "golden retriever", "--class", 972, "-n", 2, "--seed", 1, "--batch-size", 3)
-    images, labels, said = drawn(rarkit, *checkpoint, *chosen, "--gif", "grid.gif")
+    images, labels, printed = drawn(rarkit, *checkpoint, *chosen, "--gif", "grid.gif")
     assert (images.shape, images.dtype, labels.tolist()) == ((4, 256, 256, 3), np.uint8, [207, 207, 972, 972])
-    assert said["classes"] == [{"label": 207, "name": "golden retriever"}, {"label": 972, "name": "cliff"}]
-    assert said["settings"] == {
+    assert printed["classes"] == [{"label": 207, "name": "golden retriever"}, {"label": 972, "name": "cliff"}]
+    assert printed["settings"] == {
         "seed": 1,
         "scan_order": {"name": "raster"},
         "guidance": {"name": "power_cosine", "scale": 16.0, "power": 2.75},
@@ -189,7 +189,7 @@ def test_a_checkpoint_is_drawn_from_with_its_released_settings(rarkit, released,
     }
     assert Image.open("grid.gif").n_frames == 64
     again, _, _ = drawn(rarkit, *checkpoint, "--class", "Cliff", "-n", 1, "--seed", 1, "--batch-size", 1)
-    # The tokens are the same; the convolutions may round otherwise in another batch.
+    # The tokens are the same, but convolutions may round differently in another batch.
     assert abs(again[0].astype(int) - images[2]).max() <= 1
 
 
@@ -208,14 +208,14 @@ def test_what_goes_with_a_checkpoint(rarkit, released, finished, tmp_path):
     mistakes = [
         ((weights, "--tokenizer", tokenizer), "give --preset, one of rar_b, rar_l, rar_xl, rar_xxl"),
         ((weights, "--preset", "rar_xb", "--tokenizer", tokenizer), "did you mean 'rar_b'?"),
-        ((weights, "--preset", "rar_b"), "give --tokenizer, the released maskgit-vqgan-imagenet-f16-256.bin"),
+        ((weights, "--preset", "rar_b"), "give --tokenizer, the path or fsspec URL of the released maskgit-vqgan-imagenet-f16-256.bin"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "does not fit the model"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "It fits preset 'rar_b'."),
         ((weights, "--preset", "rar_b", "--tokenizer", released / "none.bin"), "none.bin"),
         ((released / "none.bin", *whole), "none.bin"),
         ((finished.folder, "--preset", "rar_b"), "leave out --preset rar_b"),
         ((finished.folder, "--tokenizer", tokenizer), "leave out --tokenizer"),
-        ((weights, *whole, "--class", "retriever"), "could be any of 5: 'flat-coated retriever' (205)"),
+        ((weights, *whole, "--class", "retriever"), "matches 5 classes: 'flat-coated retriever' (205)"),
         ((weights, *whole, "--class", "golden retreiver"), "Did you mean 'golden retriever' (207)"),
         ((weights, *whole, "--class", 1000), "there is no class 1000: classes are 0 to 999"),
     ]
@@ -252,7 +252,7 @@ def test_recipes_and_command_have_the_same_released_settings():
         (("--class", 10), "there is no class 10: classes are 0 to 9"),
         (("--class", -1), "there is no class -1"),
         (("--class", 3, "--class", 3), "class '3' is named twice"),
-        (("-n", 0), "0 images of each class"),
+        (("-n", 0), "there cannot be 0 images per class"),
         (("-o", "grid.jpg"), "grid.jpg cannot be written: it has to end in .png or .npz, or a folder"),
         (("--gif", "grid.png"), "grid.png cannot be written: it has to end in .gif"),
         (("-o", "file/grid.png"), "file/grid.png cannot be written"),
@@ -286,7 +286,7 @@ def test_a_run_without_its_model(rarkit, finished, tmp_path):
     receipt["stages"] = [stage for stage in receipt["stages"] if stage["name"] != "train"]
     (tmp_path / "receipt.json").write_text(json.dumps(receipt))
     code, _, err = rarkit("sample", tmp_path, *QUIET)
-    assert (code, "no output of its stage 'train'" in err) == (2, True)
+    assert (code, "no output of stage 'train'" in err) == (2, True)
     receipt = json.loads((finished.folder / "receipt.json").read_text())
     receipt["store"] = str(tmp_path / "empty")
     (tmp_path / "receipt.json").write_text(json.dumps(receipt))

@@ -1,4 +1,4 @@
-"""Plans say what a run needs, and what is missing, without failing on it."""
+"""Estimates of what a run needs, and what is missing, which is no error."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def _no_gpu(monkeypatch):
     monkeypatch.setattr("rarkit.runtime.machine.has_cuda", lambda: False)
 
 
-def test_what_is_said_of_disk_is_what_lies_in_the_store(finished):
-    said = estimate(finished.plan).disk
+def test_disk_is_what_the_store_holds(finished):
+    disk = estimate(finished.plan).disk
     tokenize, sample, train = (finished.plan[name].output for name in ("tokenize", "sample", "train"))
     for output, name in ((tokenize, "tokens"), (sample, "samples")):
         arrays = [output.layout(array) for array in output.record()["arrays"]]
         rows = sum(np.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
-        assert said[name] == rows
-    # Beside the weights the file has its names and sizes.
-    assert 0 < train.record()["files"]["model.safetensors"] - said["model"] < 20_000
+        assert disk[name] == rows
+    # Besides the weights, the file has their names and shapes.
+    assert 0 < train.record()["files"]["model.safetensors"] - disk["model"] < 20_000
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.999])
@@ -58,9 +58,9 @@ def test_guided_steps_are_those_of_the_decoder(guidance):
 
 def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):
     big = ["model.hidden_size=2048", "model.depth=48", "train.batch_size=6000"]
-    found = estimate(plan(load_recipe(digits_recipe, big), "memory://needs")).train
-    assert not found.fits
-    largest = found.largest_micro_batch
+    train = estimate(plan(load_recipe(digits_recipe, big), "memory://needs")).train
+    assert not train.fits
+    largest = train.largest_micro_batch
     fits = [size for size in range(1, 6001) if 6000 % size == 0 and _fits(digits_recipe, big, size)]
     assert fits
     assert largest == max(fits) < 6000
@@ -96,7 +96,7 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
 
 
 def measures(folder):
-    """What a recipe measures with: files that are there."""
+    """Overrides that make a recipe measure with files that exist."""
     (folder / "inception.pth").write_bytes(b"as far as planning looks")
     np.savez(folder / "reference.npz", arr_0=np.zeros((1, 8, 8, 3), np.uint8))
     return [f"evaluate.features.weights={folder}/inception.pth", f"evaluate.features.reference={folder}/reference.npz"]
@@ -115,9 +115,9 @@ def test_data_that_tells_the_shape_of_all_may_be_missing_too(digits_recipe, tmp_
     recipe = load_recipe(digits_recipe, ["dataset.name=npz", f"dataset.path={tmp_path}/nowhere.npz"])
     planned = plan(recipe, str(tmp_path / "store"))
     assert {stage.action for stage in planned.stages} == {"blocked"}
-    found = estimate(planned)
-    assert (found.model, found.train, found.sample) == (None, None, None)
-    assert "nowhere.npz" in found.missing["dataset"]
+    unknown = estimate(planned)
+    assert (unknown.model, unknown.train, unknown.sample) == (None, None, None)
+    assert "nowhere.npz" in unknown.missing["dataset"]
     with pytest.raises(DatasetError, match=r"nowhere\.npz"):
         run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
 
@@ -135,12 +135,12 @@ def test_once_the_data_is_there_it_plans(tmp_path):
     Image.new("RGB", (300, 300)).save(tmp_path / "photographs/val/n0007/b.png")
     planned = plan(load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides), str(tmp_path / "store"))
     assert {stage.action for stage in planned.stages} == {"run"}
-    found = estimate(planned)
-    assert set(found.missing) == {"GPU"}
-    assert found.images == {"train": 10, "test": 1}
+    needs = estimate(planned)
+    assert set(needs.missing) == {"GPU"}
+    assert needs.images == {"train": 10, "test": 1}
 
 
-def test_parts_that_cannot_work_here_are_missing(digits_recipe):
+def test_parts_that_cannot_be_used_here_are_missing(digits_recipe):
     recipe = load_recipe(digits_recipe, ["attention.name=flex"])
     assert "cannot drop attention weights" in estimate(plan(recipe, "memory://needs")).missing["attention"]
     recipe = load_recipe(digits_recipe, ["attention.name=flex", "model.attention_dropout=0"])
@@ -150,7 +150,7 @@ def test_parts_that_cannot_work_here_are_missing(digits_recipe):
 def test_int8_is_for_processors_and_the_plan_says_so(digits_recipe):
     recipe = load_recipe(digits_recipe, ["sample.precision=int8"])
     assert part_obstacles(recipe, "cpu") == {}
-    assert "'int8' is for CPUs: set it to 'bfloat16'" in part_obstacles(recipe, "cuda")["sample"]
+    assert "'int8' is for CPUs only: set it to 'bfloat16'" in part_obstacles(recipe, "cuda")["sample"]
 
 
 def test_what_the_cache_takes_depends_on_its_type():
@@ -162,12 +162,12 @@ def test_what_the_cache_takes_depends_on_its_type():
 
 
 def test_a_cpu_holds_the_projections_twice():
-    found = estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
-    sample = found.sample
-    expected = sampling_bytes(found.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
+    needs = estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
+    sample = needs.sample
+    expected = sampling_bytes(needs.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
     assert sample.cpu_memory == expected
     assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
-    assert estimate_as_json(found)["sample"]["cpu_memory"]["total"] == expected.total
+    assert estimate_as_json(needs)["sample"]["cpu_memory"]["total"] == expected.total
 
 
 def test_imported_tokens_may_be_missing(digits_recipe, tmp_path):
@@ -193,16 +193,16 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
     recipe = str(ROOT / "recipes/rar_l.toml")
     code = "import sys; from rarkit.cli import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
 
-    def said(*options):
+    def output(*options):
         command = [sys.executable, "-c", code, "plan", recipe, "--store", str(tmp_path / "store"), *options]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    lines = said().splitlines()
+    lines = output().splitlines()
     assert lines[-1] == "False"
     shown = (
         "461,668,352 parameters",
         "GPU-hours",
-        "at 64 images a pass",
+        "at 64 images per pass",
         "KV cache",
         "on a CPU",
         "✗ dataset",
@@ -211,12 +211,12 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
     )
     for word in shown:
         assert any(word in line for line in lines), word
-    text = said("--json", "--gpu", "h200")
-    found = json.loads(text[: text.rindex("}") + 1])
-    assert found["needs"]["gpu"]["title"] == "H200 141 GB"
-    assert found["needs"]["model"]["parameters"] == 461_668_352
-    assert found["needs"]["train"]["memory"]["total"] > found["needs"]["train"]["memory"]["activations"] > 0
-    assert {stage["fingerprint"] for stage in found["stages"]} == {None}
+    text = output("--json", "--gpu", "h200")
+    planned = json.loads(text[: text.rindex("}") + 1])
+    assert planned["needs"]["gpu"]["title"] == "H200 141 GB"
+    assert planned["needs"]["model"]["parameters"] == 461_668_352
+    assert planned["needs"]["train"]["memory"]["total"] > planned["needs"]["train"]["memory"]["activations"] > 0
+    assert {stage["fingerprint"] for stage in planned["stages"]} == {None}
     rarkit = Path(sys.executable).with_name("rarkit")
     refused = subprocess.run([rarkit, "run", recipe], capture_output=True, text=True, cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""Classes are found by number, by name and by what is like no other name, and nothing is ever guessed."""
+"""Classes are found by number, name or unique part of a name, and never guessed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_every_name_and_number_of_imagenet_leads_to_its_class():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "label"),
+    ("query", "label"),
     [("Golden Retriever", 207), ("golden_retriever", 207), (" golden  retriever ", 207), ("cardigan", 474), ("Cardigan", 264)],
 )
-def test_case_and_spaces_do_not_matter_where_one_name_is_meant(wanted, label):
-    assert find_classes([wanted], IMAGENET) == [label]
+def test_case_and_spaces_do_not_matter_where_one_name_is_meant(query, label):
+    assert find_classes([query], IMAGENET) == [label]
 
 
 def test_order_is_kept():
@@ -34,9 +34,9 @@ def test_order_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("query", "message"),
     [
-        ("CARDIGAN", "could be any of 2: 'Cardigan' (264), 'cardigan' (474)"),
+        ("CARDIGAN", "matches 2 classes: 'Cardigan' (264), 'cardigan' (474)"),
         ("retriever", "'golden retriever' (207)"),
         ("e", "and "),
         ("golden retreiver", "Did you mean 'golden retriever' (207)"),
@@ -46,9 +46,9 @@ def test_order_is_kept():
         ("-1", "there is no class -1"),
     ],
 )
-def test_nothing_is_guessed(wanted, message):
+def test_nothing_is_guessed(query, message):
     with pytest.raises(UserError) as refused:
-        find_classes([wanted], IMAGENET)
+        find_classes([query], IMAGENET)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 700
 

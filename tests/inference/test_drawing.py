@@ -1,4 +1,4 @@
-"""A drawing is saved where it was asked for, in the form that the place's name says, or refused with a reason."""
+"""Saving drawings: the path's suffix selects the format, and paths that cannot be written are refused with a reason."""
 
 from __future__ import annotations
 

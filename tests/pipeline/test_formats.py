@@ -64,8 +64,8 @@ def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, cap
     record["attributes"]["rarkit"]["format"] = 99
     newer.write_text(json.dumps(record))
     rows = {row["stage"]: row for row in map(show.output_as_json, show.outputs(str(store), None))}
-    assert rows["fit"]["state"] == rows["train"]["state"] == "complete, of an older rarkit"
-    assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("of a newer rarkit", False)
+    assert rows["fit"]["state"] == rows["train"]["state"] == "complete, from an older rarkit"
+    assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("from a newer rarkit", False)
     defects = {output.stage: show.verified(output) for output in show.outputs(str(store), None)}
     assert (defects["fit"], defects["train"]) == (None, None)
     assert "update rarkit" in defects["sample"]
