@@ -208,7 +208,7 @@ def test_what_goes_with_a_checkpoint(rarkit, released, finished, tmp_path):
     mistakes = [
         ((weights, "--tokenizer", tokenizer), "give --preset, one of rar_b, rar_l, rar_xl, rar_xxl"),
         ((weights, "--preset", "rar_xb", "--tokenizer", tokenizer), "did you mean 'rar_b'?"),
-        ((weights, "--preset", "rar_b"), "give --tokenizer, the path or fsspec URL of the released maskgit-vqgan-imagenet-f16-256.bin"),
+        ((weights, "--preset", "rar_b"), "give --tokenizer, the path or fsspec URL of the released maskgit-vqgan"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "does not fit the model"),
         ((weights, "--preset", "rar_l", "--tokenizer", tokenizer), "It fits preset 'rar_b'."),
         ((weights, "--preset", "rar_b", "--tokenizer", released / "none.bin"), "none.bin"),
