@@ -169,10 +169,10 @@ class ModelFamilySuite(ShakenModels, ABC):
                 prepared = model.prepare()
                 assert prepared.network is model, f"{part!r}: what is prepared must name the model as its network"
                 for seed, (guidance, scales) in enumerate(guidance_scales(model.config.seq_len).items()):
-                    for size in (1, 4):
-                        error = self._decoding_error(model, prepared, self._batch(size=size, seed=seed), scales)
-                        where = f"batch of {size}, attention {attention.name}, guidance: {guidance}"
-                        assert error <= self.tolerance, f"{part!r}: logits are off by {error} in decoding ({where})"
+                    size = 1 + seed % 3
+                    error = self._decoding_error(model, prepared, self._batch(size=size, seed=seed), scales)
+                    where = f"batch of {size}, attention {attention.name}, guidance: {guidance}"
+                    assert error <= self.tolerance, f"{part!r}: logits are off by {error} in decoding ({where})"
 
     def test_restored_and_loaded_models_are_the_same(self) -> None:
         import torch

@@ -42,15 +42,15 @@ def test_dropout_may_differ_from_the_file(write):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grid": (4, 3)}, r"was trained with grid = \(3, 4\) \(here \(4, 3\)\): set \[model\]"),
-        ({"num_heads": 4}, r"was trained with num_heads = 2 \(here 4\)"),
+        ({"grid": (4, 3)}, r"grid = \(3, 4\) \(here \(4, 3\)\).*\[model\]"),
+        ({"num_heads": 4}, r"num_heads = 2 \(here 4\)"),
         (
             {"rope_theta": 500.0, "rms_norm_eps": 1e-6},
             r"rms_norm_eps = 1e-05 \(here 1e-06\), rope_theta = 10000\.0 \(here 500\.0\)",
         ),
         ({"depth": 1}, r"does not fit the model: unexpected: model\.layers\.1\.input_layernorm\.weight, .* and 6 more"),
         ({"depth": 3}, r"missing: model\.layers\.2\."),
-        ({"codebook_size": 21}, r"misshapen: model\.embed_tokens\.weight is 26×32 for 27×32.*Set \[model\] to the sizes"),
+        ({"codebook_size": 21}, r"wrong shape: model\.embed_tokens\.weight is 26×32 instead of 27×32.*Set \[model\] to the sizes"),
     ],
 )
 def test_other_sizes_are_refused_where_shapes_do_not_show_them_too(write, change, message):
@@ -69,11 +69,11 @@ def test_another_familys_file_is_refused(write):
     other = RAR(RARConfig(**sizes, codebook_size=20, num_classes=5))
     with pytest.raises(WeightsError, match=r"missing: model\.embed_tokens\.weight.*unexpected: adaln_before_head"):
         load_llama_ar(write(other.state_dict(), other.metadata()), TINY)
-    with pytest.raises(WeightsError, match="are not those of a llama_ar: take a file that rarkit exported"):
+    with pytest.raises(WeightsError, match="is not that of a llama_ar: use a file that rarkit exported"):
         load_llama_ar(write(lively().state_dict(), other.metadata()), TINY)
 
 
 def test_whole_numbers_are_no_weights(write):
     tensors = {name: tensor.long() if name == "lm_head.weight" else tensor for name, tensor in lively().state_dict().items()}
-    with pytest.raises(WeightsError, match=r"of a wrong dtype: lm_head\.weight is torch\.int64"):
+    with pytest.raises(WeightsError, match=r"wrong dtype: lm_head\.weight is torch\.int64"):
         load_llama_ar(write(tensors), TINY)

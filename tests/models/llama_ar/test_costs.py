@@ -24,7 +24,8 @@ SMALL = LlamaARConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-WIDE = SMALL.model_copy(update={"hidden_size": 512, "mlp_hidden_size": 1536, "num_classes": 1000})
+SHORT = SMALL.model_copy(update={"grid": (3, 4), "seq_len": 12})
+WIDE = SHORT.model_copy(update={"hidden_size": 256, "mlp_hidden_size": 768, "num_classes": 1000})
 IMAGES = 3
 ENTRIES = IMAGES * SMALL.seq_len
 
@@ -109,21 +110,23 @@ def test_the_peak_of_sampling_is_what_torch_allocates(config, labels, guided, dt
     measured = peak(lambda: generate(model.prepare(), [*labels], order=torch.arange(config.seq_len), guidance=guidance))
     said = LlamaARCosts(config).sampling_bytes(batch=len(labels), guided=guided, precision=dtype, kv_cache="same", on_cpu=True)
     assert said.weights == sum(weight.nbytes for weight in model.parameters())
-    decoder = model.prepare().decoder(torch.tensor([*labels]), torch.arange(config.seq_len), [2.0 if guided else 1.0] * 36)
+    decoder = model.prepare().decoder(
+        torch.tensor([*labels]), torch.arange(config.seq_len), [2.0 if guided else 1.0] * config.seq_len
+    )
     assert said.kv_cache == decoder.kv.nbytes
     assert said.total - said.weights == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.parametrize(
     ("guidance", "guided_steps"),
-    [(Constant(), 0), (Constant(scale=3.0), 36), (Interval(scale=3.0, end=20 / 36), 20)],
+    [(Constant(), 0), (Constant(scale=3.0), SHORT.seq_len), (Interval(scale=3.0, end=5 / 12), 5)],
     ids=["none", "all", "some"],
 )
 def test_sampling_flops_are_those_that_torch_counts(guidance, guided_steps):
-    model = LlamaAR(SMALL, Plain().build()).eval()
+    model = LlamaAR(SHORT, Plain().build()).eval()
     with FlopCounterMode(display=False) as counted:
-        generate(model, [0, 1, 2, 2, 5], order=torch.arange(36), guidance=guidance)
-    said = LlamaARCosts(SMALL).sampling_flops(batch=5, classes=4, guided_steps=guided_steps)
+        generate(model, [0, 1, 2, 2, 5], order=torch.arange(SHORT.seq_len), guidance=guidance)
+    said = LlamaARCosts(SHORT).sampling_flops(batch=5, classes=4, guided_steps=guided_steps)
     assert said == counted.get_total_flops()
 
 

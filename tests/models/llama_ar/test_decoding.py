@@ -96,16 +96,16 @@ def test_it_attends_to_what_is_filled_and_drops_the_unconditional_rows(guidance,
 
 def test_what_it_does_not_have_is_refused_by_name():
     model, family = lively(), LlamaARFamily(hidden_size=32, depth=1, num_heads=2)
-    with pytest.raises(UserError, match=r"no int8 weights: set sample\.precision"):
+    with pytest.raises(UserError, match=r"no int8 weights: .*sample\.precision"):
         model.prepare(int8=True)
-    with pytest.raises(UserError, match=r"no float8 cache: leave out sample\.kv_cache"):
+    with pytest.raises(UserError, match=r"no float8 cache: remove sample\.kv_cache"):
         model.prepare(float8_cache=True)
     with pytest.raises(CapabilityError, match="compiled=True"):
         model.prepare(compiled=True)
-    with pytest.raises(UserError, match="no positional tables to merge"):
+    with pytest.raises(UserError, match="positional tables to merge"):
         model.merge_positions(torch.arange(LENGTH))
-    with pytest.raises(CapabilityError, match=r"'llama_ar' cannot be sampled with sample\.precision = 'int8'"):
+    with pytest.raises(CapabilityError, match=r"'llama_ar' does not support sample\.precision = 'int8'"):
         family.check_sampling("int8", "same")
-    with pytest.raises(CapabilityError, match=r"sample\.kv_cache = 'float8': set it to 'same'"):
+    with pytest.raises(CapabilityError, match=r"'llama_ar'.*sample\.kv_cache = 'float8'.*'same'"):
         family.check_sampling("bfloat16", "float8")
     family.check_sampling("bfloat16", "same")

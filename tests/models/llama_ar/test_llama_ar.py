@@ -150,19 +150,19 @@ def test_the_mlp_is_as_wide_as_llamas(width, expected):
 
 @pytest.mark.parametrize("change", [{"hidden_size": 36}, {"num_heads": 3}, {"hidden_size": 8, "num_heads": 4}])
 def test_widths_that_cannot_be_turned_are_refused(change):
-    with pytest.raises(ValidationError, match=r"is not a multiple of 4 · num_heads"):
+    with pytest.raises(ValidationError, match=r"multiple of 4 · num_heads"):
         LlamaARConfig(**{**TINY.model_dump(), **change})
-    with pytest.raises(ValidationError, match=r"is not a multiple of 4 · num_heads"):
+    with pytest.raises(ValidationError, match=r"multiple of 4 · num_heads"):
         LlamaARFamily(**{"hidden_size": 32, "depth": 1, "num_heads": 2, **change})
 
 
 def test_a_grid_of_another_length_is_refused():
-    with pytest.raises(ValidationError, match="grid 3 × 4 has 12 cells, and seq_len is 13"):
+    with pytest.raises(ValidationError, match=r"grid 3 × 4 has 12 cells, .*seq_len is 13"):
         LlamaARConfig(**{**TINY.model_dump(), "seq_len": 13})
 
 
 def test_attention_dropout_without_seeds_is_refused():
-    with pytest.raises(UserError, match="give mask_seeds_B"):
+    with pytest.raises(UserError, match="mask_seeds_B"):
         lively().train()(torch.zeros(1, 12, dtype=torch.int64), torch.tensor([0]), torch.arange(12))
 
 

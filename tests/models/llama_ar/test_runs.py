@@ -27,7 +27,7 @@ def load(digits_recipe, short_overrides):
 
 @pytest.mark.parametrize("schedule", ["linear", "constant", "cosine", "step"])
 def test_permutations_are_refused_with_a_word(load, schedule):
-    with pytest.raises(RecipeError, match=r"'llama_ar' is trained along its scan order alone.*leave out \[permutation_schedule\]"):
+    with pytest.raises(RecipeError, match=r"'llama_ar' trains only along its scan order.*remove \[permutation_schedule\]"):
         load(f"permutation_schedule.name={schedule}")
 
 
@@ -76,7 +76,7 @@ def test_a_run_is_sampled_again_along_another_order_too(done):
 
 
 def test_it_is_rehearsed(load, tmp_path):
-    small = rehearsal(load(*ALONG_THE_ORDER, "model.hidden_size=512", "model.num_heads=8"))
+    small = rehearsal(load(*ALONG_THE_ORDER, "model.hidden_size=512", "model.num_heads=8"), "cpu")
     assert (small.model.hidden_size, small.model.depth) == (128, 2)
     finished = run(small, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
     assert finished.metrics
