@@ -1,4 +1,4 @@
-"""Model families, one folder each, and what they have in common. Importing this loads no torch."""
+"""Model families, one folder each, and the code that they share. Importing this loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model does: teacher forcing for training and likelihoods, decoding for sampling.
+"""The contract of a model: teacher forcing for training and likelihoods, decoding for sampling.
 
 Shape letters: B batch, L tokens of an image, V codebook size.
 """
@@ -35,16 +35,16 @@ class ImageModel(nn.Module, Decodable, ABC):
         mask_seeds_B: Tensor | None = None,
         checkpointing: bool = False,
     ) -> Tensor:
-        """Teacher forcing: what the model expects at every step, given the true tokens of the steps before.
+        """Teacher forcing: the predictions at every step, given the true tokens of the previous steps.
 
         Args:
             tokens_BL: (B, L) int64 in [0, V), a raster grid of codes.
             labels_B: (B,) int64 in [0, C).
-            orders_BL: (B, L), or (L,) for all alike; int64, the raster index visited at each step.
-            dropped_B: (B,) bool; true where the sample is to be seen as having no class.
-            mask_seeds_B: (B,) int64, what dropout masks of attention weights are drawn from; needed in training mode where
+            orders_BL: (B, L) int64, the raster index visited at each step, or (L,) for the same order in every sample.
+            dropped_B: (B,) bool; true for samples without a class.
+            mask_seeds_B: (B,) int64, the seeds of the dropout masks of attention weights; required in training mode if
                 attention dropout is above 0.
-            checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again.
+            checkpointing: save only the blocks' inputs for the backward pass and recompute the rest.
 
         Returns:
             logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
@@ -52,38 +52,38 @@ class ImageModel(nn.Module, Decodable, ABC):
 
     @abstractmethod
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Decodable:
-        """Lays the weights out for decoding, once for any number of batches.
+        """Prepares the weights for decoding, once for any number of batches.
 
         Raises:
-            UserError, CapabilityError: the model cannot be decoded so, here or at all.
+            UserError, CapabilityError: the model, or this machine, does not support the options.
         """
 
     def merge_positions(self, order_L: Tensor) -> ImageModel:
-        """A smaller model with the same logits along this one order, (L,) int64, where the family has such.
+        """A smaller model with the same logits along one order, (L,) int64, if the family supports it.
 
         Raises:
-            UserError: it has not.
+            UserError: the family does not support it.
         """
-        raise UserError("this model has no positional tables to merge: export it as it is, without --merged")
+        raise UserError("this model has no positional tables to merge: export it without --merged")
 
     def metadata(self) -> dict[str, str]:
-        """What a safetensors file of the weights carries beside them."""
-        # One entry alone: safetensors writes several in any order, and the same model would give other bytes each time.
+        """The metadata of a safetensors file of the weights."""
+        # A single entry: safetensors writes several in random order, and the same model would give different bytes each time.
         return {"config": self.config.model_dump_json()}
 
     @final
     def weight_dropout(self, probability: float, mask_seeds_B: Tensor | None, layer: int) -> Dropout | None:
-        """What ``forward`` hands to attention in a layer: None outside training, or where nothing is dropped.
+        """The dropout that ``forward`` passes to attention in a layer; None outside training or if the probability is 0.
 
         Raises:
-            UserError: masks are to be drawn, and there are no seeds.
+            UserError: there is dropout, but there are no seeds.
         """
         if not self.training or probability == 0:
             return None
         if mask_seeds_B is None:
             raise UserError(
-                f"the model drops attention weights in training ({probability:g} of them): give mask_seeds_B, an integer a sample, "
-                "or call .eval() first"
+                f"the model is in training mode with an attention dropout of {probability:g}: pass mask_seeds_B, one integer per "
+                "sample, or call .eval() first"
             )
         return Dropout(probability, mask_seeds_B, layer)
 

@@ -1,7 +1,7 @@
-"""What a ``llama_ar`` takes, by arithmetic alone: no torch, since planning asks. Tests hold it to what torch counts and allocates.
+"""The compute and memory of ``llama_ar``, by arithmetic, without torch. Tests compare it with what torch counts and allocates.
 
-Shape letters: B batch or micro-batch, R rows (the batch, and once more without classes where guided), L tokens of an image, which
-is the number of entries too, D width, H width of the MLP, N heads, K head width, V codebook size.
+Shape letters: B batch or micro-batch, R rows (the batch, twice if guided: with and without classes), L tokens of an image, which
+is also the number of entries, D width, H width of the MLP, N heads, K head width, V codebook size.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from rarkit.models.llama_ar.config import LlamaARConfig
 
 @final
 class LlamaARCosts(ModelCosts):
-    """The costs of one configuration."""
+    """The costs of a model with this configuration."""
 
     def __init__(self, config: LlamaARConfig) -> None:
         self.config = config
 
     def step_flops(self, batch_size: int, *, checkpointing: bool) -> int:
-        """See ``ModelCosts``; attention is counted without regard to causality, which kernels may use."""
+        """See ``ModelCosts``. Attention is counted as if it were not causal; kernels may do less."""
         config, entries = self.config, self.config.seq_len
         blocks = 2 * entries * config.matrix_weights() + config.depth * 4 * entries**2 * config.hidden_size
         forward = blocks + 2 * entries * config.head_weights()
         again = blocks
         if config.dropout == 0:
-            # PyTorch computes again up to what the backward pass needs; without a mask behind it, that is not the last product.
+            # PyTorch stops recomputing at the last tensor that the backward pass needs: without dropout, not the last product.
             again -= 2 * entries * config.depth * config.hidden_size * config.mlp_hidden_size
         return batch_size * (3 * forward + (again if checkpointing else 0))
 
@@ -40,9 +40,9 @@ class LlamaARCosts(ModelCosts):
                 config.num_heads, config.seq_len, low=low, dropped=config.attention_dropout > 0
             )
         inputs = 4 * width * entries
-        # Of the blocks' backward passes one at a time has its activations back.
+        # With checkpointing, one block at a time has all its activations.
         blocks = config.depth * inputs + block if checkpointing else config.depth * block
-        # Token and target; rotary tables; the last norm's input and output, and its deviation.
+        # Token and target; rotary tables; input, output and standard deviation of the last norm.
         ends = 2 * 8 + 2 * 4 * config.head_size + (4 + size) * width + 4
         return TrainingBytes(
             weights=4 * count,
@@ -53,15 +53,15 @@ class LlamaARCosts(ModelCosts):
         )
 
     def _block_bytes(self, low: bool) -> int:
-        """What a block keeps of one entry."""
+        """Bytes that a block saves per entry."""
         config, size, dropped = self.config, 2 if low else 4, int(self.config.dropout > 0)
-        # The norms' inputs, and their outputs: autocast makes a copy for each of the five projections that read them.
+        # Inputs and outputs of the norms; autocast copies the outputs for each of the five projections that read them.
         norms = config.hidden_size * (2 * 4 + (5 if low else 2) * size)
-        # q and k, turned; v; what was read.
+        # Rotated q and k; v; the output of attention.
         attention = config.hidden_size * 4 * size
-        # The norms' deviations, and the logarithms of attention's sums.
+        # Standard deviations of the norms, and attention's log-sum-exps.
         sums = 4 * (2 + config.num_heads)
-        # Gate, its SiLU, what it opens, and their product.
+        # The gate, its SiLU, the up projection, and their product.
         mlp = config.mlp_hidden_size * 4 * size
         return norms + attention + sums + mlp + 2 * config.hidden_size * dropped
 

@@ -1,6 +1,6 @@
-"""Decoding with a KV cache, both branches of guidance in one batch.
+"""Decoding with a KV cache, with both branches of guidance in one batch.
 
-Shape letters: B batch, R rows (the batch, then once more without its classes), L tokens of an image, N heads, K head width, T
+Shape letters: B batch, R rows (the batch, then again without classes), L tokens of an image, N heads, K head width, T
 filled entries of the cache, V codebook size.
 """
 
@@ -22,12 +22,12 @@ from rarkit.sampling.decoder import Decodable, Decoder, guide, guided_steps
 
 @final
 class Prepared(Decodable):
-    """What ``LlamaAR.prepare`` returns: the model itself, decoded with a cache."""
+    """The result of ``LlamaAR.prepare``: the model itself, decoded with a KV cache."""
 
     def __init__(
         self, network: nn.Module, config: LlamaARConfig, transformer: Transformer, head: nn.Linear, attention: AttentionFunction
     ) -> None:
-        """``transformer`` and ``head`` are parts of ``network``."""
+        """``transformer`` and ``head`` are submodules of ``network``."""
         self._network, self._config = network, config
         self.transformer, self.head, self.attention = transformer, head, attention
 
@@ -45,10 +45,10 @@ class Prepared(Decodable):
 
 @final
 class CachedDecoder(Decoder):
-    """One new entry a step; the unconditional branch goes when no step needs it any more."""
+    """Adds one entry per step; drops the unconditional branch once no later step needs it."""
 
     def __init__(self, prepared: Prepared, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
-        """The arguments behind the model are those of ``Decodable.decoder``."""
+        """The arguments after ``prepared`` are those of ``Decodable.decoder``."""
         self.prepared, self.scales, self.batch = prepared, scales, len(labels_B)
         config = prepared.sizes
         self.guided_steps = guided_steps(scales)

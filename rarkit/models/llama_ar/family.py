@@ -1,4 +1,4 @@
-"""The model family ``llama_ar``: what a recipe's ``[model]`` table says of a plain autoregressive model."""
+"""The model family ``llama_ar``: the ``[model]`` table of a plain autoregressive model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
 
 HEAD_SIZE, DEPTH = 16, 2
-"""Of a rehearsal's model."""
+"""Head width and number of blocks of a rehearsal's model."""
 
 
 @final
 class LlamaARFamily(ModelFamily):
-    """A decoder-only transformer as LlamaGen's (arXiv 2406.06525): the autoregressive model that RAR is compared with.
+    """A decoder-only transformer like LlamaGen's (arXiv 2406.06525): the autoregressive model that RAR is compared with.
 
-    RMSNorm, SwiGLU, rotary positions in two dimensions, and the class as the first token. It is trained along the scan order
-    alone: ``[permutation_schedule]`` is left out, or has a random ratio of 0 throughout. Its weights have the names and shapes of
+    It has RMSNorm, SwiGLU, rotary positions in two dimensions, and the class as the first token. It trains only along the scan
+    order: omit ``[permutation_schedule]``, or set its random ratio to 0 throughout. The weights have the names and shapes of
     transformers' Llama.
     """
 
@@ -40,17 +40,17 @@ class LlamaARFamily(ModelFamily):
     depth: PositiveInt
     """Number of blocks."""
     num_heads: PositiveInt
-    """Attention heads in each block."""
+    """Attention heads per block."""
     mlp_hidden_size: PositiveInt | None = None
-    """Width inside the MLP; 8/3 of ``hidden_size`` unless given, rounded up to a multiple of 256 (of 16 for widths below 256)."""
+    """Width inside the MLP. Defaults to 8/3 of ``hidden_size``, rounded up to a multiple of 256 (16 for widths below 256)."""
     dropout: Fraction = 0.1
-    """Dropout after attention and MLP, in training."""
+    """Dropout after attention and MLP during training."""
     attention_dropout: Fraction = 0.1
-    """Dropout of attention weights, in training."""
+    """Dropout of attention weights during training."""
     rope_theta: Annotated[float, Field(gt=1.0)] = 10_000.0
-    """The base of the rotary frequencies."""
+    """Base of the rotary frequencies."""
     rms_norm_eps: PositiveFloat = 1e-5
-    """Added to the mean square in every norm."""
+    """Added to the mean square in every norm, against division by zero."""
 
     def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> LlamaARConfig:
         return LlamaARConfig(

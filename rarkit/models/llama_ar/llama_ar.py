@@ -1,6 +1,6 @@
-"""A decoder-only transformer over image tokens, as LlamaGen (arXiv 2406.06525).
+"""A decoder-only transformer over image tokens, like LlamaGen (arXiv 2406.06525).
 
-Shape letters: B batch, L tokens of an image, which is the number of entries too (the class, then x_1 … x_{L−1}), D width, V
+Shape letters: B batch, L tokens of an image, which is also the number of entries (the class, then x_1 … x_{L−1}), D width, V
 codebook size.
 """
 
@@ -27,10 +27,10 @@ DEVIATION = 0.02
 
 @final
 class LlamaAR(ImageModel):
-    """A Llama whose tokens are an image's codes, with a class as the first token and rotary positions in two dimensions.
+    """A Llama over the codes of an image, with the class as the first token and rotary positions in two dimensions.
 
-    Its state dict has the names and shapes of transformers' ``LlamaForCausalLM``: rows of ``model.embed_tokens`` are the V codes,
-    the classes, and "no class"; ``lm_head`` has the codes alone, since no class is ever predicted.
+    Its state dict has the names and shapes of transformers' ``LlamaForCausalLM``: the rows of ``model.embed_tokens`` are the V
+    codes, the classes and "no class"; ``lm_head`` has only the codes, because classes are never predicted.
     """
 
     config: LlamaARConfig
@@ -39,11 +39,11 @@ class LlamaAR(ImageModel):
         """A new model on torch's default device.
 
         Args:
-            config: its sizes.
-            attention: the kernel; fused attention where None.
-            seed: what the initial weights are drawn from (the same on every device); None leaves them undefined, to be loaded.
+            config: the model's configuration.
+            attention: the kernel; None means fused attention.
+            seed: the seed of the initial weights, which are the same on every device; None leaves them uninitialised, to be loaded.
         """
-        # Built without memory first: torch's own initialisation would take time and draw from the global generator.
+        # Built on the meta device first: torch's own initialisation takes time and draws from the global generator.
         device = torch.get_default_device()
         with torch.device("meta"):
             super().__init__()
@@ -83,9 +83,9 @@ class LlamaAR(ImageModel):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Draws the weights anew: σ = 0.02, and 1 for norms.
+        """Draws new weights: normal with σ = 0.02; 1 for norms.
 
-        Drawn on the CPU in the order of the state dict, so a seed means the same model on every device.
+        They are drawn on the CPU in the order of the state dict, so that a seed gives the same model on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         for weight in self.parameters():
@@ -95,16 +95,16 @@ class LlamaAR(ImageModel):
                 weight.copy_(torch.empty(weight.shape).normal_(0.0, DEVIATION, generator=generator))
 
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
-        """The model as a KV cache decodes it, in its own dtype.
+        """The model for decoding with a KV cache, in its own dtype.
 
         Raises:
-            UserError: int8 weights or a float8 cache were asked for, which this family does not have.
-            CapabilityError: compiled kernels were asked for, which it does not have either.
+            UserError: int8 weights or a float8 cache are requested, which this family does not support.
+            CapabilityError: compiled kernels are requested, which it does not support either.
         """
         if int8:
             raise UserError("llama_ar has no int8 weights: set sample.precision to 'bfloat16' or 'float32'")
         if float8_cache:
-            raise UserError("llama_ar has no float8 cache: leave out sample.kv_cache, or set it to 'same'")
+            raise UserError("llama_ar has no float8 cache: remove sample.kv_cache, or set it to 'same'")
         if compiled:
-            raise CapabilityError("llama_ar is decoded by PyTorch's own operations alone: leave out compiled=True")
+            raise CapabilityError("llama_ar has no compiled kernels: remove compiled=True")
         return Prepared(self, self.config, self.model, self.lm_head, self.attention)

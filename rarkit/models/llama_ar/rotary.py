@@ -1,7 +1,7 @@
-"""Rotary positions in two dimensions: half of a head's pairs turn with the row of a cell, half with its column.
+"""Rotary positions in two dimensions: half of a head's pairs rotate with the cell's row, half with its column.
 
-Shape letters: B batch, L tokens of an image, S entries of the sequence (the class, then x_1 … x_{L−1}: the last token predicts
-nothing), N heads, K head width, F = K / 4 frequencies.
+Shape letters: B batch, L tokens of an image, S entries of the sequence (the class, then x_1 … x_{L−1}; the last token
+predicts nothing), N heads, K head width, F = K / 4 frequencies.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from rarkit.models.llama_ar.config import LlamaARConfig
 
 @final
 class Rotary(NamedTuple):
-    """Cosines and sines of the angles by which queries and keys are turned: float32, (S, K), or (B, S, K) where orders differ."""
+    """Cosines and sines of the rotation of queries and keys: float32, (S, K), or (B, S, K) if orders differ by sample."""
 
     cos: Tensor
     sin: Tensor
 
     def turn(self, x_BNSK: Tensor) -> Tensor:
-        """Queries or keys, turned; number i of a head is paired with number i + K / 2, as in transformers' Llama."""
+        """Rotates queries or keys. Element i of a head is paired with element i + K / 2, as in transformers' Llama."""
         first_BNSK, second_BNSK = x_BNSK.chunk(2, dim=-1)
         halves_BNSK = torch.cat([-second_BNSK, first_BNSK], dim=-1)
         turned_BNSK = x_BNSK * self.cos.unsqueeze(-3) + halves_BNSK * self.sin.unsqueeze(-3)
         return turned_BNSK.to(x_BNSK.dtype)
 
     def at(self, entry: int) -> Rotary:
-        """That of one entry: (1, K)."""
+        """The rotation of one entry: (1, K)."""
         return Rotary(self.cos[..., entry : entry + 1, :], self.sin[..., entry : entry + 1, :])
 
 
 def rotary(config: LlamaARConfig, orders_BL: Tensor) -> Rotary:
-    """What the entries of a sequence are turned by, each for the cell of the token that it carries.
+    """The rotation of each entry of a sequence, by the cell of its token.
 
-    Rows and columns count from 1: position (0, 0), outside the grid, is the class's.
+    Rows and columns count from 1; the class has position (0, 0), outside the grid.
 
     Args:
         config: grid, head width and the base of the frequencies.

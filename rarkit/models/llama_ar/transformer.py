@@ -1,4 +1,4 @@
-"""The layers of ``llama_ar``, under the names that transformers' Llama has for them.
+"""The layers of ``llama_ar``, named as in transformers' Llama.
 
 Shape letters: B batch, S entries of the sequence, D width, N heads, K head width.
 """
@@ -17,12 +17,12 @@ from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.rotary import Rotary
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(q_BNSK, k_BNSK, v_BNSK) of new entries, already turned, to what they read from all that they may see, (B, N, S, K)."""
+"""Attention of new entries to all entries they may see: (q_BNSK, k_BNSK, v_BNSK), already rotated, to (B, N, S, K)."""
 
 
 @final
 class Attention(nn.Module):
-    """Projections and rotary positions around attention; who sees whom is the caller's ``attend``."""
+    """Projections and rotary positions around attention; the caller's ``attend`` applies the mask or cache."""
 
     def __init__(self, config: LlamaARConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 @final
 class MLP(nn.Module):
-    """SwiGLU."""
+    """The SwiGLU MLP."""
 
     def __init__(self, config: LlamaARConfig) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ class Block(nn.Module):
 
 @final
 class Transformer(nn.Module):
-    """Embeddings, blocks and the last norm: what stands under ``model.`` in transformers' Llama."""
+    """Embeddings, blocks and the last norm: the part under ``model.`` in transformers' Llama."""
 
     def __init__(self, config: LlamaARConfig) -> None:
         super().__init__()
-        # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+        # Pass the tensor: if nn.Embedding draws the weights on the meta device, torch loads its compiler, which takes seconds.
         self.embed_tokens = nn.Embedding(
             config.vocabulary_size, config.hidden_size, _weight=torch.empty(config.vocabulary_size, config.hidden_size)
         )
@@ -87,7 +87,7 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(self, ids_BS: Tensor, rotary: Rotary, attends: Sequence[Attend], *, checkpointing: bool = False) -> Tensor:
-        """(B, S, D) of entries that carry these rows of the embedding table; ``attends`` has one for each block."""
+        """The last hidden states (B, S, D) of entries with these rows of the embedding table; ``attends`` has one per block."""
         x_BSD = self.embed_tokens(ids_BS)
         for block, attend in zip(self.layers, attends, strict=True):
             arguments = x_BSD, rotary, attend

@@ -1,4 +1,4 @@
-"""Released and exported checkpoints, read and written."""
+"""Reads and writes released and exported checkpoints."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def load_rar(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> OrderedTransformer:
-    """A model with weights from a file, in eval mode: a ``RAR``, or a ``MergedRAR`` where its positions had been merged.
+    """A model with the weights of a file, in eval mode: a ``RAR``, or a ``MergedRAR`` if the file's positions are merged.
 
-    On the CPU and without ``dtype`` the weights are the file's pages, mapped copy-on-write: loading takes no memory of its own.
-    Otherwise the file is converted in portions, so that no second copy of it comes into being on the way.
+    On the CPU without ``dtype``, the weights are the file's pages, mapped copy-on-write: loading allocates no memory. Otherwise the
+    file is converted in portions, so that no second copy of it is held.
 
     Args:
-        path: a ``.bin`` as released, or a ``.safetensors``; a path or any fsspec URL (a remote file is fetched once). A folder,
-            such as that of a run, stands for its ``model.safetensors``.
-        config: a preset's name or the sizes; may be left out for a ``.safetensors`` that ``save_rar`` wrote.
-        attention: the kernel; fused attention where None.
-        device: where the weights go.
-        dtype: the floating dtype of the weights; as stored where None.
+        path: a released ``.bin`` or a ``.safetensors`` file; a path or fsspec URL (remote files are fetched once). A folder,
+            such as that of a run, means its ``model.safetensors``.
+        config: a preset's name or a configuration; optional for a ``.safetensors`` file that ``save_rar`` wrote.
+        attention: the kernel; None means fused attention.
+        device: the device of the weights.
+        dtype: the floating dtype of the weights; None keeps the stored one.
 
     Raises:
-        WeightsError: there is no such file, it is damaged, it wants to run code, or it does not fit the model.
+        WeightsError: the file is missing or damaged, would run code, or does not fit the model.
     """
     place = local_copy(path)
     tensors, metadata = read_tensors(place)
@@ -54,15 +54,15 @@ def load_rar(
 
 
 def save_rar(model: OrderedTransformer, path: str | Path) -> None:
-    """Writes the weights, whole or not at all; ``load_rar`` reads them back bit for bit.
+    """Writes the weights atomically; ``load_rar`` reads them back bit for bit.
 
     Args:
-        model: merged or not.
-        path: a path or any fsspec URL. ``.bin`` gives what the original code loads (a plain dict of tensors), ``.safetensors``
-            carries the sizes too.
+        model: a model, merged or not.
+        path: a path or fsspec URL. A ``.bin`` file can be loaded by the original code (a plain dict of tensors); a
+            ``.safetensors`` file also contains the configuration.
 
     Raises:
-        WeightsError: another suffix, or a place that cannot be written.
+        WeightsError: the suffix is another one, or the file cannot be written.
     """
     write_tensors(model.state_dict(), path, model.metadata())
 
@@ -76,12 +76,12 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
             raise WeightsError(f"there is no preset {config!r}{hint} Presets are {', '.join(PRESETS)}.")
         return PRESETS[config]
     if "config" not in metadata:
-        cure = f"give a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
-        raise WeightsError(f"{path} says nothing of the model's sizes: {cure}")
+        cure = f"Pass a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
+        raise WeightsError(f"{path} does not contain the model's configuration. {cure}")
     try:
         return RARConfig.model_validate_json(metadata["config"])
     except ValidationError as error:
-        raise WeightsError(f"the sizes in {path} are not those of a RAR: {error}. Give a preset or a RARConfig.") from error
+        raise WeightsError(f"the configuration in {path} is not that of a RAR: {error}. Pass a preset or a RARConfig.") from error
 
 
 def _empty(config: RARConfig, tensors: dict[str, Tensor], attention: AttentionFunction | None = None) -> OrderedTransformer:
@@ -90,7 +90,7 @@ def _empty(config: RARConfig, tensors: dict[str, Tensor], attention: AttentionFu
 
 
 def _advice(tensors: dict[str, Tensor]) -> str:
-    """Which preset these tensors would fit, as a sentence."""
+    """A sentence with the preset that these tensors fit; empty if there is none."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for preset, config in PRESETS.items():
         if shapes == {name: tensor.shape for name, tensor in _empty(config, tensors).state_dict().items()}:

@@ -1,4 +1,4 @@
-"""The model family ``rar``: what a recipe's ``[model]`` table says of a randomized autoregressive model."""
+"""The model family ``rar``: the ``[model]`` table of a randomized autoregressive model."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 PresetName = Literal["rar_b", "rar_l", "rar_xl", "rar_xxl"]
 HEAD_SIZE, DEPTH = 16, 2
-"""Of a rehearsal's model."""
+"""Head width and number of blocks of a rehearsal's model."""
 
 
 @final
 class RARFamily(ModelFamily):
     """RAR (arXiv 2411.00776): a transformer with adaptive layer norms, trained in randomly permuted order.
 
-    Its size is a preset or four numbers. ``target_aware`` and ``conditioning`` are what the paper compares.
+    The size is a preset, or given by the sizes below. ``target_aware`` and ``conditioning`` are for the paper's comparisons.
     """
 
     name: Literal["rar"] = "rar"
     preset: PresetName | None = None
-    """One of the paper's sizes; then the four sizes below are left out."""
+    """One of the paper's sizes. Set either this or the sizes below."""
     hidden_size: PositiveInt | None = None
     """Width of the transformer; divisible by ``num_heads``."""
     depth: PositiveInt | None = None
     """Number of blocks."""
     num_heads: PositiveInt | None = None
-    """Attention heads in each block."""
+    """Attention heads per block."""
     mlp_hidden_size: PositiveInt | None = None
-    """Width inside the MLP; four times ``hidden_size`` unless given."""
+    """Width inside the MLP. Defaults to four times ``hidden_size``."""
     dropout: Fraction = 0.1
-    """Dropout after attention and MLP, in training."""
+    """Dropout after attention and MLP during training."""
     attention_dropout: Fraction = 0.1
-    """Dropout of attention weights, in training."""
+    """Dropout of attention weights during training."""
     target_aware: bool = True
-    """Whether the model is told the position it predicts next (RAR, section 3.3); needed for random permutations to help."""
+    """Whether the model is given the position it predicts next (RAR, section 3.3). Random permutations only help with it."""
     conditioning: Literal["adaln", "prefix"] = "adaln"
-    """How the class reaches the blocks: by adaptive layer norms and as a token, or as a token alone."""
+    """How the blocks get the class: ``"adaln"`` as a token and through adaptive layer norms, ``"prefix"`` only as a token."""
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "int8")
     kv_caches: ClassVar[tuple[str, ...]] = ("same", "float8")
@@ -106,13 +106,13 @@ class RARFamily(ModelFamily):
     def _one_way_to_say_the_size(self) -> Self:
         sizes = {name: getattr(self, name) for name in ("hidden_size", "depth", "num_heads")}
         if self.preset is not None:
-            given = [name for name in (*sizes, "mlp_hidden_size") if getattr(self, name) is not None]
-            if given:
-                raise ValueError(f"preset = {self.preset!r} already sets {', '.join(given)}: leave out one or the other")
+            redundant = [name for name in (*sizes, "mlp_hidden_size") if getattr(self, name) is not None]
+            if redundant:
+                raise ValueError(f"preset = {self.preset!r} already sets {', '.join(redundant)}: remove one or the other")
         else:
             missing = [name for name, value in sizes.items() if value is None]
             if missing:
-                raise ValueError(f"{', '.join(missing)} missing: give preset, or hidden_size, depth and num_heads")
+                raise ValueError(f"{', '.join(missing)} missing: set preset, or hidden_size, depth and num_heads")
             if sizes["hidden_size"] % sizes["num_heads"]:
                 raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
         return self
@@ -120,7 +120,7 @@ class RARFamily(ModelFamily):
 
 @final
 class RARCosts(ModelCosts):
-    """What a RAR takes: ``training_costs`` and ``sampling_costs`` for one configuration."""
+    """The costs of a RAR with this configuration, from ``training_costs`` and ``sampling_costs``."""
 
     def __init__(self, config: RARConfig) -> None:
         self.config = config
@@ -147,7 +147,7 @@ class RARCosts(ModelCosts):
             dtype=precision,
             float8_cache=kv_cache == "float8",
             on_cpu=on_cpu,
-            # On a CPU the compiled kernels decode, where they can be had.
+            # Assumes that a CPU has the compiled kernels.
             compiled=on_cpu,
         )
 

@@ -1,4 +1,4 @@
-"""The layers of RAR's transformer, under the names of the released checkpoints.
+"""The layers of RAR's transformer, named as in the released checkpoints.
 
 Shape letters: B batch, S sequence length, D width, N heads, K head width; M is 6·D (a block) or 2·D (the final norm).
 """
@@ -16,12 +16,12 @@ from rarkit.models.rar.config import RARConfig
 PREFIX = 2
 """Entries before the first token: cls and class."""
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(q_BNSK, k_BNSK, v_BNSK) of new positions to what they read from all that they may see, (B, N, S, K)."""
+"""Attention of new positions to all positions they may see: (q_BNSK, k_BNSK, v_BNSK) to (B, N, S, K)."""
 
 
 @final
 class Attention(nn.Module):
-    """Projections around attention, with layer norm on queries and keys per head; who sees whom is the caller's ``attend``."""
+    """Projections around attention, with per-head layer norms of queries and keys; the caller's ``attend`` adds mask or cache."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, attend: Attend) -> Tensor:
         q_BSNK, k_BSNK, v_BSNK = self.qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        # Norms under autocast come out in float32, the values do not: the three must agree.
+        # Under autocast norms return float32 but the values are not float32; the three must have one dtype.
         q_BSNK, k_BSNK = self.q_norm(q_BSNK).to(v_BSNK.dtype), self.k_norm(k_BSNK).to(v_BSNK.dtype)
         read_BNSK = attend(q_BSNK.transpose(1, 2), k_BSNK.transpose(1, 2), v_BSNK.transpose(1, 2))
         out_BSD: Tensor = self.proj_drop(self.proj(read_BNSK.transpose(1, 2).flatten(2)))
@@ -43,7 +43,7 @@ class Attention(nn.Module):
 
 @final
 class MLP(nn.Module):
-    """Linear, exact GELU, Linear."""
+    """Linear, exact GELU, linear."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class MLP(nn.Module):
 
 @final
 class Block(nn.Module):
-    """A transformer block, with adaptive layer norm (AdaLN-zero) or with plain norms."""
+    """A transformer block with adaptive layer norms (AdaLN-zero) or plain ones."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class Block(nn.Module):
             self.adaLN_modulation = _modulation(config.hidden_size, 6)
 
     def modulations(self, activated_BSD: Tensor) -> Tensor:
-        """(B, S, 6·D): shift, scale, gate of the attention, then of the MLP, from the SiLU of the conditioning vectors.
+        """Shift, scale and gate of the attention, then of the MLP, from the SiLU of the conditioning vectors: (B, S, 6·D).
 
-        The SiLU is the same for all blocks, so the caller takes it once. Depends on class and step alone.
+        They depend only on class and step. The SiLU is the same for all blocks, so the caller computes it once.
         """
         out_BSM: Tensor = self.adaLN_modulation[1](activated_BSD)
         return out_BSM
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 @final
 class FinalNorm(nn.Module):
-    """The layer norm before the head; an adaptive one has no weights of its own."""
+    """The layer norm before the head. If adaptive, it has no weights of its own."""
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class FinalNorm(nn.Module):
             self.adaLN_modulation = _modulation(config.hidden_size, 2)
 
     def modulations(self, activated_BSD: Tensor) -> Tensor:
-        """(B, S, 2·D): scale, then shift (the other way round than in the blocks), from the SiLU of the conditioning vectors."""
+        """Scale, then shift (in blocks it is shift, then scale), from the SiLU of the conditioning vectors: (B, S, 2·D)."""
         out_BSM: Tensor = self.adaLN_modulation[1](activated_BSD)
         return out_BSM
 
@@ -114,7 +114,7 @@ class FinalNorm(nn.Module):
 
 
 def _modulation(width: int, parts: int) -> nn.Sequential:
-    # The released names count the SiLU as entry 0.
+    # The SiLU takes index 0, as in the released names.
     return nn.Sequential(nn.SiLU(), nn.Linear(width, parts * width))
 
 

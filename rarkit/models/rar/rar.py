@@ -25,8 +25,8 @@ TABLES = ("pos_embed", "target_aware_pos_embed")
 class RAR(OrderedTransformer):
     """The randomized autoregressive model. Its state dict has the names and shapes of the released checkpoints.
 
-    Where we depart from the released code: orders are an argument, the useless last position is not computed, and the conditioning
-    is activated once for all blocks instead of in each.
+    Differences from the released code: orders are an argument, the unused last position is not computed, and the activation of the
+    conditioning is computed once instead of in each block.
     """
 
     pos_embed: nn.Parameter
@@ -36,9 +36,9 @@ class RAR(OrderedTransformer):
         """A new model on torch's default device.
 
         Args:
-            config: its sizes.
-            attention: the kernel; fused attention where None.
-            seed: what the initial weights are drawn from (the same on every device); None leaves them undefined, to be loaded.
+            config: the model's configuration.
+            attention: the kernel; None means fused attention.
+            seed: the seed of the initial weights, which are the same on every device; None leaves them uninitialised, to be loaded.
         """
         tables = TABLES if config.target_aware else TABLES[:1]
         super().__init__(config, attention, dict.fromkeys(tables, config.seq_len + SPARE_POSITIONS))
@@ -46,7 +46,7 @@ class RAR(OrderedTransformer):
             self.initialise(seed)
 
     def positions(self, orders_BL: Tensor) -> Tensor:
-        """Own place plus, where target-aware, the place to be predicted next (RAR, section 3.3); cls predicts nothing."""
+        """The entry's position plus, if target-aware, the next position to predict (RAR, section 3.3); cls predicts nothing."""
         prefix_shape = (*orders_BL.shape[:-1], PREFIX)
         prefix_B2 = torch.arange(PREFIX, device=orders_BL.device).expand(prefix_shape)
         places_BS = torch.cat([prefix_B2, orders_BL[..., :-1] + PREFIX], dim=-1)
@@ -58,9 +58,9 @@ class RAR(OrderedTransformer):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Draws the weights anew, as the released training does: σ = 0.02, zero for biases, AdaLN modulations and ``cls_token``.
+        """Draws new weights as the released training does: σ = 0.02; zero for biases, AdaLN modulations and ``cls_token``.
 
-        Drawn on the CPU in the order of the state dict, so a seed means the same model on every device.
+        They are drawn on the CPU in the order of the state dict, so that a seed gives the same model on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
@@ -70,20 +70,20 @@ class RAR(OrderedTransformer):
             elif name.endswith("bias") or name == "cls_token" or "adaLN_modulation" in name:
                 weight.zero_()
             else:
-                # The released truncation at ±2 is one at 100 σ. Inverting the CDF, as torch's trunc_normal_ did for long, turns a
-                # uniform draw of exactly 0 into a weight of −2 there; drawing and clamping does not.
+                # The released truncation at ±2 is at 100 σ. Inverting the CDF, as torch's trunc_normal_ long did, turns a
+                # uniform draw of exactly 0 into a weight of −2; drawing and clamping does not.
                 drawn = torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator)
                 weight.copy_(drawn.clamp_(-2.0, 2.0))
 
     @torch.no_grad()
     def merge_positions(self, order_L: Tensor) -> MergedRAR:
-        """Folds both positional tables into one, for a model that serves this scan order alone (RAR, section 3.3).
+        """Merges both positional tables into one, for a model of this scan order only (RAR, section 3.3).
 
         Args:
             order_L: (L,) int64, the raster index visited at each step.
 
         Returns:
-            a model with the same logits along ``order_L``; it shares all weights but the tables with this one.
+            A model with the same logits along ``order_L``. It shares all weights with this one, except the tables.
         """
         state = {name: tensor for name, tensor in self.state_dict().items() if name not in TABLES}
         order_L = order_L.to(self.pos_embed.device)

@@ -23,4 +23,4 @@ PRESETS: dict[str, RARConfig] = {
     "rar_xl": _released(1280, 32, 5120),
     "rar_xxl": _released(1408, 40, 6144),
 }
-"""By the names of their released checkpoints."""
+"""The released configurations by the names of their checkpoints."""

@@ -1,4 +1,4 @@
-"""What training takes, by arithmetic alone: no torch, since planning asks.
+"""The compute and memory of training, by arithmetic, without torch.
 
 Shape letters: B micro-batch, S = L + 1 entries fed to the blocks, L tokens of an image, D width, H width of the MLP, N heads, V
 codebook size.
@@ -12,10 +12,10 @@ from rarkit.models.rar.config import RARConfig
 
 
 def forward_flops(config: RARConfig) -> int:
-    """Multiplications and additions of the forward pass of one image, teacher-forced.
+    """Multiplications and additions of the teacher-forced forward pass of one image.
 
-    2 for each weight of a matrix and entry that it meets (the modulations' among them: in training they are computed for every
-    image and entry), and 4·S²·D for each block's attention, counted without regard to causality, which kernels may use.
+    2 per weight of a matrix and entry, including the modulations, which training computes for every image and entry; plus 4·S²·D
+    per block for attention, counted as if it were not causal; kernels may do less.
     """
     width, entries = config.hidden_size, config.seq_len + 1
     matrices = 4 * width**2 + 2 * width * config.mlp_hidden_size + _modulation_weights(config, 6)
@@ -24,12 +24,12 @@ def forward_flops(config: RARConfig) -> int:
 
 
 def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> int:
-    """FLOPs of one optimizer step: forward, twice that backward, and the blocks once more where they are recomputed."""
+    """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and the blocks again if recomputed."""
     head = 2 * config.seq_len * (_modulation_weights(config, 2) + config.hidden_size * config.codebook_size)
     forward = forward_flops(config)
     again = forward - head
     if config.conditioning == "prefix" and config.dropout == 0:
-        # PyTorch computes again up to what the backward pass needs: not the last product, with neither gate nor mask behind it.
+        # PyTorch stops recomputing at the last tensor that the backward pass needs: without gate and dropout, not the last product.
         again -= 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
     return batch_size * (3 * forward + (again if checkpointing else 0))
 
@@ -37,14 +37,14 @@ def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> in
 def training_bytes(
     config: RARConfig, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool = False
 ) -> TrainingBytes:
-    """Memory of training: eager, with fused AdamW, weights in float32. ``torch.compile`` keeps less.
+    """Memory of eager training with fused AdamW and float32 weights. ``torch.compile`` saves less.
 
     Args:
-        config: the model's sizes, and whether there is dropout.
-        micro_batch: images for each forward and backward pass.
-        precision: autocast's type, or ``"float32"``.
-        checkpointing: whether only the blocks' inputs are kept.
-        keeps_weights: whether the attention keeps all S × S weights.
+        config: the model's configuration, including dropout.
+        micro_batch: images per forward and backward pass.
+        precision: autocast's dtype, or ``"float32"``.
+        checkpointing: whether only the blocks' inputs are saved.
+        keeps_weights: whether attention saves all S × S weights.
     """
     count, low = config.parameter_count(), precision != "float32"
     entries = micro_batch * (config.seq_len + 1)
@@ -54,7 +54,7 @@ def training_bytes(
             config.num_heads, config.seq_len + 1, low=low, dropped=config.attention_dropout > 0
         )
     inputs = 4 * config.hidden_size * entries
-    # Of the blocks' backward passes one at a time has its activations back.
+    # With checkpointing, one block at a time has all its activations.
     blocks = config.depth * inputs + block if checkpointing else config.depth * block
     return TrainingBytes(
         weights=4 * count,
@@ -76,25 +76,25 @@ def _modulation_weights(config: RARConfig, parts: int) -> int:
 
 
 def _block_bytes(config: RARConfig, low: bool) -> int:
-    """What a block keeps of one entry."""
+    """Bytes that a block saves per entry."""
     width, hidden, dropped = config.hidden_size, config.mlp_hidden_size, int(config.dropout > 0)
     size = 2 if low else 4
     adaptive = config.conditioning == "adaln"
-    # Of each of the two branches: the norm's input and output, 1 + scale, the modulated, what the gate meets, and dropout's mask.
-    # Without modulation: the norm's input, its output as the projection reads it, and dropout's mask.
+    # Per branch (two): the norm's input and output, 1 + scale, the modulated output, the gate's other factor, dropout's mask.
+    # Without modulation: the norm's input, its output in the projection's dtype, dropout's mask.
     branches = 2 * width * ((4 + 4 + size + size + size if adaptive else 4 + size) + dropped)
-    # q, k, v as they come; q and k normed; what was read. Autocast norms float32 copies, and casts the result back.
+    # q, k, v; normalised q and k; the output of attention. Autocast normalises float32 copies and casts the result back.
     attention = width * (3 * size + 2 * size + size + (2 * 4 if low else 0))
-    # Means and deviations of the norms, those of q and k for each head, and the logarithms of attention's sums.
+    # Means and standard deviations of the norms, those of q and k per head, and attention's log-sum-exps.
     sums = 4 * (2 * 2 + 4 * config.num_heads + config.num_heads)
     mlp = hidden * (2 * size + dropped)
-    # Autocast casts the conditioning for each block; in float32 all share it.
+    # Autocast casts the conditioning for each block; in float32 all blocks share it.
     modulations = width * (6 * size + (size if low else 0)) if adaptive else 0
     return branches + attention + sums + mlp + modulations
 
 
 def _head_bytes(config: RARConfig, low: bool) -> int:
-    """What the final norm, the head and the loss hold of one entry as the backward pass begins."""
+    """Bytes that the final norm, the head and the loss hold per entry when the backward pass starts."""
     size = 2 if low else 4
     # The last block's output; then the norm's part as in a block, and the conditioning.
     norm = config.hidden_size * (4 + (4 + 4 + 4 + 3 * size if config.conditioning == "adaln" else size))

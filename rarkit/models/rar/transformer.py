@@ -1,6 +1,6 @@
-"""What RAR and its merged form share: embeddings, conditioning, blocks, head.
+"""The base of RAR and its merged form: embeddings, conditioning, blocks, head.
 
-Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks (cls, class, x_1 … x_{L−1}: the last token
+Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks (cls, class, x_1 … x_{L−1}; the last token
 predicts nothing), D width, V codebook size; M modulations.
 """
 
@@ -25,13 +25,13 @@ from rarkit.models.rar.layers import Attend, Block, FinalNorm
 
 
 class OrderedTransformer(ImageModel, ABC):
-    """A class-conditional transformer over image tokens in visiting order. Subclasses say what positions contribute."""
+    """A class-conditional transformer over image tokens in visiting order. Subclasses define the positional embeddings."""
 
     config: RARConfig
 
     def __init__(self, config: RARConfig, attention: AttentionFunction | None, tables: Mapping[str, int]) -> None:
-        """Weights on torch's default device, of undefined content; ``tables`` names the positional tables and their rows."""
-        # Built without memory first: torch's own initialisation would take time and draw from the global generator.
+        """Uninitialised weights on torch's default device; ``tables`` maps the names of positional tables to their rows."""
+        # Built on the meta device first: torch's own initialisation takes time and draws from the global generator.
         device = torch.get_default_device()
         with torch.device("meta"):
             super().__init__()
@@ -44,7 +44,7 @@ class OrderedTransformer(ImageModel, ABC):
             if config.conditioning == "adaln":
                 self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.seq_len + SPARE_STEPS, width))
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-            # From a tensor: drawing weights, as nn.Embedding would, loads torch's compiler on the meta device, which takes seconds.
+            # Pass the tensor: if nn.Embedding draws the weights on the meta device, torch loads its compiler, which takes seconds.
             self.embeddings = nn.Embedding(config.vocabulary_size, width, _weight=torch.empty(config.vocabulary_size, width))
             self.adaln_before_head = FinalNorm(config)
             self.lm_head = nn.Linear(width, config.codebook_size)
@@ -53,7 +53,7 @@ class OrderedTransformer(ImageModel, ABC):
 
     @abstractmethod
     def positions(self, orders_BL: Tensor) -> Tensor:
-        """What is added to the S entries for their places: (B, S, D), or (S, D) for an order (L,).
+        """The positional embeddings of the S entries: (B, S, D), or (S, D) for an order (L,).
 
         Args:
             orders_BL: (B, L) or (L,) int64; the raster index visited at each step.
@@ -61,39 +61,39 @@ class OrderedTransformer(ImageModel, ABC):
 
     @final
     def class_ids(self, labels_B: Tensor, dropped_B: Tensor | None = None) -> Tensor:
-        """Rows of the embedding table for classes 0 … C−1; "no class" where ``dropped_B`` is true. (B,) int64."""
+        """Rows of the embedding table for classes 0 … C−1, and for "no class" where ``dropped_B`` is true: (B,) int64."""
         ids_B = labels_B + self.config.codebook_size + 1
         return ids_B if dropped_B is None else ids_B.masked_fill(dropped_B, self.no_class_id)
 
     @property
     @final
     def layers(self) -> Sequence[Block]:
-        """The blocks, typed."""
+        """The blocks, with their type."""
         return cast(Sequence[Block], self.blocks)
 
     @property
     @final
     def attends_with_pytorch(self) -> bool:
-        """Whether its attention is PyTorch's own, which may be called in other ways with the same result."""
+        """Whether attention is PyTorch's own, so that decoding may use other kernels with the same result."""
         return self.attention is fused_attention
 
     @property
     @final
     def no_class_id(self) -> int:
-        """The row of the embedding table that stands for "no class"."""
+        """The row of the embedding table for "no class"."""
         return self.config.vocabulary_size - 1
 
     @property
     @final
     def has_modulations(self) -> bool:
-        """Whether norms are adaptive, and depend on class and step."""
+        """Whether norms are adaptive, that is, depend on class and step."""
         return self.config.conditioning == "adaln"
 
     @final
     def conditioning(self, class_ids_B: Tensor, start: int, stop: int) -> Tensor:
         """SiLU of the conditioning vectors of sequence entries ``start`` … ``stop − 1`` (cls is entry 0): (B, stop − start, D).
 
-        All that the modulations depend on: the same for every token, position and order.
+        The modulations depend on nothing else: they are the same for every token, position and order.
         """
         class_B1D = self.embeddings(class_ids_B)[:, None]
         return functional.silu(class_B1D + self.timesteps_embeddings[:, start:stop])
@@ -127,13 +127,13 @@ class OrderedTransformer(ImageModel, ABC):
 
     @final
     def head(self, x_BSD: Tensor, modulations_BSM: Tensor | None) -> Tensor:
-        """Logits (B, S, V) of entries that came out of the last block."""
+        """Logits (B, S, V) from the last block's output."""
         logits_BSV: Tensor = self.lm_head(self.adaln_before_head(x_BSD, modulations_BSM))
         return logits_BSV
 
     @final
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
-        """Lays the weights out for decoding; see ``rarkit.models.rar.decoding.prepared.prepare``."""
+        """Prepares the weights for decoding; see ``rarkit.models.rar.decoding.prepared.prepare``."""
         return prepare(self, self, int8=int8, float8_cache=float8_cache, compiled=compiled)
 
 

@@ -223,7 +223,7 @@ def _changed(change):
     [
         (lambda state: state.pop("cls_token"), r"does not fit the model: missing: cls_token\.$"),
         (lambda state: state.update(ema=torch.zeros(2)), r"unexpected: ema\.$"),
-        (lambda state: state.update(cls_token=torch.zeros(2, 3)), r"misshapen: cls_token is 2×3 for 1×1×32\.$"),
+        (lambda state: state.update(cls_token=torch.zeros(2, 3)), r"wrong shape: cls_token is 2×3 instead of 1×1×32\.$"),
         (lambda state: state.update(cls_token=torch.zeros(1, 1, 32).long()), r"wrong dtype: cls_token is torch.int64\.$"),
         (lambda state: [state.pop(name) for name in list(state)[:5]], r"missing: cls_token, pos_embed, \S+ and 2 more\.$"),
     ],
@@ -242,9 +242,9 @@ def test_wrong_presets_name_the_one_that_fits(tmp_path):
         shapes = RAR(PRESETS["rar_b"]).state_dict()
     # Expanded scalars: a file of the right shapes that takes no room.
     torch.save({name: torch.zeros(()).expand(tensor.shape) for name, tensor in shapes.items()}, tmp_path / "rar.bin")
-    with pytest.raises(WeightsError, match=r"misshapen: .* and \d+ more\. It fits preset 'rar_b'\."):
+    with pytest.raises(WeightsError, match=r"wrong shape: .* and \d+ more\. It fits preset 'rar_b'\."):
         load_rar(tmp_path / "rar.bin", "rar_l")
-    with pytest.raises(WeightsError, match=r"says nothing of the model's sizes.*It fits preset 'rar_b'\."):
+    with pytest.raises(WeightsError, match=r"does not contain the model's configuration.*It fits preset 'rar_b'\."):
         load_rar(tmp_path / "rar.bin")
     with pytest.raises(WeightsError, match=r"no preset 'rar_bb'; did you mean 'rar_b'\? Presets are rar_b, rar_l"):
         load_rar(tmp_path / "rar.bin", "rar_bb")
@@ -253,7 +253,7 @@ def test_wrong_presets_name_the_one_that_fits(tmp_path):
 
 def test_sizes_in_a_file_that_make_no_sense(tmp_path):
     save_file({"cls_token": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"config": '{"hidden_size": 0}'})
-    with pytest.raises(WeightsError, match=r"the sizes in .* are not those of a RAR"):
+    with pytest.raises(WeightsError, match=r"the configuration in .* is not that of a RAR"):
         load_rar(tmp_path / "model.safetensors")
 
 

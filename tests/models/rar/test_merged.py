@@ -53,7 +53,7 @@ def test_merged_model_knows_one_order(order_L, other_L):
         merged(tokens_BL, labels_B, orders_BL)
     else:
         cells = ", ".join(str(cell) for cell in order_L[:8].tolist())
-        with pytest.raises(WeightsError, match=f"merged for the scan order that visits {cells}, …"):
+        with pytest.raises(WeightsError, match=f"merged for the scan order {cells}, …"):
             merged(tokens_BL, labels_B, orders_BL)
 
 
