@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 
-# Before the suites are imported: otherwise their assertions fail without saying with which values.
+# Must come before the suites are imported, or their assertions fail without showing values.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
 from rarkit.testing.array_reader import ArrayReader, random_images

@@ -1,4 +1,4 @@
-"""What an attention backend promises.
+"""The conformance suite of attention backends.
 
 Shape letters: B batch, N heads, S and T query and key length, K head width.
 """
@@ -25,25 +25,25 @@ LENGTHS = pytest.mark.parametrize(
 
 
 class AttentionBackendSuite(PartSuite, ABC):
-    """Set ``parts`` to instances, and what follows where it differs. Everything is held to float64 softmax attention."""
+    """Compares attention backends to softmax attention in float64. Set ``parts`` to instances, and override the rest as needed."""
 
     parts: ClassVar[Sequence[AttentionBackend]]
     device: ClassVar[str] = "cpu"
     dtype: ClassVar[str] = "float32"
     tolerance: ClassVar[float] = 1e-5
-    """Largest absolute error of the output; gradients may be off by ten times as much."""
+    """Largest absolute error of the output; ten times as much is allowed for gradients."""
     gradients: ClassVar[bool] = True
-    """Whether it can be trained through on this device."""
+    """Whether the backend has a backward pass on this device."""
 
     @LENGTHS
     def test_it_is_softmax_attention(self, queries: int, keys: int, causal: bool) -> None:
         for part in self.parts:
             inputs = self._inputs(queries, keys)
-            found = part.build()(*inputs, causal=causal)
-            assert found.dtype == inputs[0].dtype, f"{part!r} returns {found.dtype} for queries in {inputs[0].dtype}"
+            output = part.build()(*inputs, causal=causal)
+            assert output.dtype == inputs[0].dtype, f"{part!r} returns {output.dtype} for queries in {inputs[0].dtype}"
             expected = _reference(inputs, causal)
-            assert found.shape == expected.shape, f"{part!r} returns {tuple(found.shape)}, not {tuple(expected.shape)}"
-            assert (found.double() - expected).abs().max() <= self.tolerance, f"{part!r} is not softmax attention"
+            assert output.shape == expected.shape, f"{part!r} returns {tuple(output.shape)}, not {tuple(expected.shape)}"
+            assert (output.double() - expected).abs().max() <= self.tolerance, f"{part!r} is not softmax attention"
 
     @LENGTHS
     def test_its_gradients_are_those_of_softmax_attention(self, queries: int, keys: int, causal: bool) -> None:
@@ -53,7 +53,7 @@ class AttentionBackendSuite(PartSuite, ABC):
             part.build()(*leaves, causal=causal).square().sum().backward()  # type: ignore[no-untyped-call]
             _reference(exact, causal).square().sum().backward()  # type: ignore[no-untyped-call]
             for leaf, expected in zip(leaves, exact, strict=True):
-                assert leaf.grad is not None, f"{part!r} passes no gradient on"
+                assert leaf.grad is not None, f"{part!r} returns no gradient"
                 assert expected.grad is not None
                 error = (leaf.grad.double() - expected.grad).abs().max()
                 assert error <= 10 * self.tolerance, f"{part!r}: gradients off by {error}"
@@ -66,10 +66,10 @@ class AttentionBackendSuite(PartSuite, ABC):
             before = part.build()(q, k, v, causal=True)
             k[:, :, 5:], v[:, :, 5:] = 100.0, -100.0
             after = part.build()(q, k, v, causal=True)
-            assert torch.equal(before[:, :, :5], after[:, :, :5]), f"{part!r} looks ahead"
+            assert torch.equal(before[:, :, :5], after[:, :, :5]), f"{part!r} attends to later keys"
 
     def test_dropout_zeroes_weights_or_is_refused(self) -> None:
-        """With equal scores and values of one hot each, the output is the weights themselves."""
+        """With equal scores and one-hot values, the output is the attention weights."""
         import torch
 
         for part in self.parts:
@@ -80,15 +80,15 @@ class AttentionBackendSuite(PartSuite, ABC):
                     part.build()(q, q, v, causal=False, dropout=self._dropout(len(q)))
                 except CapabilityError:
                     continue
-                pytest.fail(f"{part!r} says has_dropout = False and takes dropout all the same: raise CapabilityError")
+                pytest.fail(f"{part!r} has has_dropout = False but accepts dropout: raise CapabilityError")
             try:
                 weights = part.build()(q, q, v, causal=False, dropout=self._dropout(len(q))).double()
             except CapabilityError as error:
-                pytest.fail(f"{part!r} refuses dropout: {error}. Set has_dropout = False, so that planning says so")
+                pytest.fail(f"{part!r} refuses dropout: {error}. Set has_dropout = False, so that plans report it")
             kept = weights[weights != 0]
-            # 256,000 weights: their share is within 0.01 of a quarter unless it is wrong (11 standard deviations).
+            # Of 256,000 weights, the share dropped is within 0.01 of a quarter: 11 standard deviations.
             assert abs(1 - kept.numel() / weights.numel() - 0.25) < 0.01, f"{part!r} does not drop a quarter of the weights"
-            assert (kept * 12 - 1).abs().max() < 0.01, f"{part!r} does not scale the weights that stay"
+            assert (kept * 12 - 1).abs().max() < 0.01, f"{part!r} does not scale the remaining weights by 4/3"
 
     def test_seeded_masks_depend_on_seed_and_layer_alone(self) -> None:
         import torch
@@ -99,12 +99,12 @@ class AttentionBackendSuite(PartSuite, ABC):
             q, k, v = self._inputs(9, 9)
             whole = part.build()(q, k, v, causal=True, dropout=self._dropout(2))
             again = part.build()(q, k, v, causal=True, dropout=self._dropout(2))
-            assert torch.equal(whole, again), f"{part!r} says has_seeded_dropout = True, and draws other masks from the same seeds"
+            assert torch.equal(whole, again), f"{part!r} has has_seeded_dropout = True but draws other masks from the same seeds"
             second = Dropout(0.25, self._dropout(2).seeds_B[1:], 0)
             alone = part.build()(q[1:], k[1:], v[1:], causal=True, dropout=second)
             assert (alone - whole[1:]).abs().max() <= self.tolerance, f"{part!r}: a sample's mask depends on its batch"
-            for other in (Dropout(0.25, self._dropout(2).seeds_B + 2, 0), Dropout(0.25, self._dropout(2).seeds_B, 1)):
-                changed = part.build()(q, k, v, causal=True, dropout=other)
+            for dropout in (Dropout(0.25, self._dropout(2).seeds_B + 2, 0), Dropout(0.25, self._dropout(2).seeds_B, 1)):
+                changed = part.build()(q, k, v, causal=True, dropout=dropout)
                 assert not torch.equal(changed, whole), f"{part!r} draws the same mask from another seed or layer"
 
     def _dropout(self, batch: int) -> Dropout:

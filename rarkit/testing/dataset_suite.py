@@ -1,4 +1,4 @@
-"""What a dataset promises."""
+"""The conformance suite of datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rarkit.testing.part_suite import PartSuite
 
 
 class DatasetSuite(PartSuite, ABC):
-    """Set ``parts`` to instances whose data is there; the first ``rows`` of each split are read."""
+    """Set ``parts`` to instances whose data is present; the first ``rows`` images of each split are read."""
 
     parts: ClassVar[Sequence[Dataset]]
     rows: ClassVar[int] = 50
@@ -25,11 +25,11 @@ class DatasetSuite(PartSuite, ABC):
         for part, split in self._splits():
             info = part.info()
             assert info.channels in (1, 3)
-            assert len(set(info.class_names)) == info.num_classes >= 1, "classes have a name each"
+            assert len(set(info.class_names)) == info.num_classes >= 1, "each class must have a name of its own"
             block = part.open(split).read(0, self._stop(part, split))
             assert block.images_NHWC.shape[1:] == (info.height, info.width, info.channels)
-            assert block.labels_N.dtype == np.int64, f"labels are int64, not {block.labels_N.dtype}"
-            assert ((block.labels_N >= 0) & (block.labels_N < info.num_classes)).all(), "labels are in [0, classes)"
+            assert block.labels_N.dtype == np.int64, f"labels must be int64, not {block.labels_N.dtype}"
+            assert ((block.labels_N >= 0) & (block.labels_N < info.num_classes)).all(), "labels must be in [0, number of classes)"
 
     def test_the_count_is_that_of_the_images(self) -> None:
         for part, split in self._splits():
@@ -48,7 +48,7 @@ class DatasetSuite(PartSuite, ABC):
             stop = self._stop(part, split)
             whole = part.open(split).read(0, stop)
             for rows in (1, 7):
-                # Kept in a list: a reader must not hand out the same memory twice.
+                # In a list, because a reader must not return the same memory twice.
                 _assert_same(list(part.open(split).blocks(0, stop, rows)), whole, 0)
             reader = part.open(split)
             for start in (stop // 2, stop // 3):
@@ -68,7 +68,7 @@ class DatasetSuite(PartSuite, ABC):
 
     def _stop(self, part: Dataset, split: Split) -> int:
         stop = min(self.rows, len(part.open(split)))
-        assert stop > 0, f"{part!r} has no images in its split {split!r}"
+        assert stop > 0, f"{part!r} has no images in split {split!r}"
         return stop
 
 

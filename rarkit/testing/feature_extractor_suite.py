@@ -1,4 +1,4 @@
-"""The contract of feature extractors."""
+"""The conformance suite of feature extractors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rarkit.testing.image_suite import ImageSuite
 
 
 class FeatureExtractorSuite(ImageSuite, ABC):
-    """Set ``parts``, and say by ``info`` which images they take; ``device`` and ``tolerance`` where they differ."""
+    """Set ``parts`` to instances, and define ``info`` for the images they take; override ``device`` and ``tolerance`` as needed."""
 
     parts: ClassVar[Sequence[FeatureExtractor]]
     tolerance: ClassVar[float] = 1e-5
-    """How far a number may move when its image is in another batch, relative to the largest."""
+    """Largest difference when an image is in another batch, relative to the largest number (absolute if that is below 1)."""
 
     def test_it_takes_the_images(self) -> None:
         for part in self.parts:
@@ -26,15 +26,15 @@ class FeatureExtractorSuite(ImageSuite, ABC):
 
         for part in self.parts:
             images_BHWC = self._images(6)
-            given_BHWC = images_BHWC.clone()
-            seen = self._built(part)(images_BHWC)
-            for numbers in (seen.features_BF, seen.logits_BC, seen.spatial_BS):
+            original_BHWC = images_BHWC.clone()
+            features = self._built(part)(images_BHWC)
+            for numbers in (features.features_BF, features.logits_BC, features.spatial_BS):
                 if numbers is not None:
                     assert numbers.dtype == torch.float32, f"{part!r} gives {numbers.dtype}"
                     assert numbers.ndim == 2
                     assert len(numbers) == 6
                     assert numbers.isfinite().all()
-            assert torch.equal(images_BHWC, given_BHWC), f"{part!r} writes into the images it is given"
+            assert torch.equal(images_BHWC, original_BHWC), f"{part!r} modifies the images"
 
     def test_an_image_does_not_depend_on_its_batch(self) -> None:
         import torch
@@ -45,14 +45,14 @@ class FeatureExtractorSuite(ImageSuite, ABC):
             for name in ("features_BF", "logits_BC", "spatial_BS"):
                 expected = getattr(together, name)
                 if expected is not None:
-                    error = (torch.cat([getattr(seen, name) for seen in alone]) - expected).abs().max()
+                    error = (torch.cat([getattr(features, name) for features in alone]) - expected).abs().max()
                     allowed = self.tolerance * max(1.0, float(expected.abs().max()))
                     assert error <= allowed, f"{part!r}: {name} of an image differs by {error} in another batch"
 
     def test_only_inception_is_called_fid(self) -> None:
         for part in self.parts:
             names = part.distance_names()
-            assert set(names) == {"features", "spatial"}, f"{part!r} must say what Fréchet distances in these are called"
+            assert set(names) == {"features", "spatial"}, f"{part!r} must name its Fréchet distances in features and spatial"
             for name in names.values():
-                assert name.strip(), f"{part!r} must say what Fréchet distances in its features are called"
-                assert "fid" not in name or "inception" in part.name, "a distance in other features is never called FID"
+                assert name.strip(), f"{part!r} has an empty name for a Fréchet distance"
+                assert "fid" not in name or "inception" in part.name, "only a distance in Inception features may be called FID"

@@ -1,4 +1,4 @@
-"""What parts that look at images share: they take some images, and may have to learn first."""
+"""The base of suites for parts that read images and may have to be fitted first."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class ImageSuite(PartSuite, ABC):
-    """The ground of ``TokenizerSuite`` and ``FeatureExtractorSuite``."""
+    """Base of ``TokenizerSuite`` and ``FeatureExtractorSuite``."""
 
     parts: ClassVar[Sequence[Any]]
     device: ClassVar[str] = "cpu"
 
     @abstractmethod
     def info(self) -> ImageInfo:
-        """The images to test with."""
+        """Shape and classes of the images to test with."""
 
     def test_what_it_learns_is_a_function_of_data_and_seed(self) -> None:
         for part in self.parts:
@@ -32,8 +32,8 @@ class ImageSuite(PartSuite, ABC):
             assert first.keys() == second.keys()
             for name, values in first.items():
                 assert isinstance(values, np.ndarray | np.generic), f"{name!r} is {type(values).__name__}, not an array"
-                assert values.dtype.kind in "biuf", f"{name!r} is an array of {values.dtype}, which the store cannot keep"
-                np.testing.assert_array_equal(second[name], values, f"{part!r} learns {name!r} differently every time")
+                assert values.dtype.kind in "biuf", f"{name!r} is an array of {values.dtype}, which cannot be stored"
+                np.testing.assert_array_equal(second[name], values, f"{part!r} learns another {name!r} from the same data and seed")
 
     def _learned(self, part: Any) -> Mapping[str, Any]:
         block = random_images(self.info(), 64)

@@ -1,6 +1,6 @@
-"""What a model family promises.
+"""The conformance suite of model families.
 
-Shape letters: B batch, L tokens of an image, V codebook size.
+Shape letters: B batch, L tokens per image, V codebook size.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from rarkit.testing.shaken_models import (
 
 
 class ModelFamilySuite(ShakenModels, ABC):
-    """Set ``parts`` to small instances (a width of 32 and two blocks will do); ``device`` and ``tolerance`` where they differ."""
+    """Set ``parts`` to small instances (width 32 and two blocks will do); override ``device`` and ``tolerance`` as needed."""
 
     def test_its_sizes_are_those_of_the_images(self) -> None:
         for part in self.parts:
             for grid in GRIDS:
                 config = self._config(part, grid)
-                found = config.seq_len, config.codebook_size, config.num_classes, config.class_dropout
-                asked = grid[0] * grid[1], self.codebook_size, self.num_classes, part.class_dropout
-                assert found == asked, f"{part!r} makes {found} of length, codes, classes, class dropout {asked}"
+                sizes = config.seq_len, config.codebook_size, config.num_classes, config.class_dropout
+                expected = grid[0] * grid[1], self.codebook_size, self.num_classes, part.class_dropout
+                message = f"{part!r}: length, codes, classes and class dropout of the config are {sizes}, not {expected}"
+                assert sizes == expected, message
                 model = part.create(config, Plain().build(), 0)
-                assert model.config == config, f"{part!r}: the model's config is another than the one that it was made of"
-                held = sum(weight.numel() for weight in model.parameters())
-                assert config.parameter_count() == held, f"{part!r} holds {held} weights, and counts {config.parameter_count()}"
+                assert model.config == config, f"{part!r}: model.config is not the config that the model was created with"
+                count = sum(weight.numel() for weight in model.parameters())
+                assert config.parameter_count() == count, f"{part!r} has {count} weights, but counts {config.parameter_count()}"
 
     def test_a_new_model_is_a_function_of_its_seed(self) -> None:
         import torch
@@ -54,10 +55,10 @@ class ModelFamilySuite(ShakenModels, ABC):
                     state = torch.random.get_rng_state()
                     states.append(part.create(config, Plain().build(), seed).state_dict())
                     same = torch.equal(state, torch.random.get_rng_state())
-                assert same, f"{part!r} draws from torch's global generator: make a torch.Generator of the seed"
-            first, again, other = states
-            assert same_bits(first, again), f"{part!r} makes two models of one seed"
-            assert not same_bits(first, other), f"{part!r} makes one model of two seeds"
+                assert same, f"{part!r} draws from torch's global generator: create a torch.Generator from the seed"
+            first, again, reseeded = states
+            assert same_bits(first, again), f"{part!r} creates different models from the same seed"
+            assert not same_bits(first, reseeded), f"{part!r} creates the same model from different seeds"
 
     def test_it_says_what_it_expects_at_every_step(self) -> None:
         import torch
@@ -66,12 +67,13 @@ class ModelFamilySuite(ShakenModels, ABC):
             for grid in GRIDS:
                 model, batch = self._model(part, grid), self._batch(grid)
                 logits_BLV = self._logits(model, batch)
-                wanted = BATCH, grid[0] * grid[1], self.codebook_size
-                assert tuple(logits_BLV.shape) == wanted, f"{part!r} returns logits {tuple(logits_BLV.shape)}, not {wanted}"
-                assert logits_BLV.isfinite().all(), f"{part!r} returns logits that are no numbers"
+                expected = BATCH, grid[0] * grid[1], self.codebook_size
+                assert tuple(logits_BLV.shape) == expected, f"{part!r} returns logits {tuple(logits_BLV.shape)}, not {expected}"
+                assert logits_BLV.isfinite().all(), f"{part!r} returns logits that are not finite"
                 shared = batch._replace(orders_BL=batch.orders_BL[0])
                 each = batch._replace(orders_BL=batch.orders_BL[:1].expand(BATCH, -1))
-                assert torch.equal(self._logits(model, shared), self._logits(model, each)), f"{part!r}: an order (L,) is for all"
+                same = torch.equal(self._logits(model, shared), self._logits(model, each))
+                assert same, f"{part!r}: an order (L,) must apply to all samples"
 
     def test_it_sees_the_tokens_before_a_step_and_no_others(self) -> None:
         for part in self.parts:
@@ -79,7 +81,7 @@ class ModelFamilySuite(ShakenModels, ABC):
             before_BLV = self._logits(model, batch)
             length = before_BLV.shape[1]
             for step in range(length):
-                # All tokens from this step on are others.
+                # Other tokens from this step on.
                 after_BLV = self._logits(model, self._with_others(batch, range(step, length)))
                 ahead = distance(before_BLV[:, : step + 1], after_BLV[:, : step + 1])
                 assert ahead <= self.tolerance, f"{part!r}: logits at step {step} or before depend on tokens from step {step} on"
@@ -103,13 +105,13 @@ class ModelFamilySuite(ShakenModels, ABC):
 
         for part in self.parts:
             model, batch = self._model(part), self._batch()
-            others = batch._replace(labels_B=(batch.labels_B + 1) % self.num_classes)
+            relabelled = batch._replace(labels_B=(batch.labels_B + 1) % self.num_classes)
             dropped_B = torch.arange(BATCH, device=self.device) % 2 == 0
-            one_BLV, other_BLV = (self._logits(model, each, dropped_B=dropped_B) for each in (batch, others))
-            assert torch.equal(one_BLV[dropped_B], other_BLV[dropped_B]), f"{part!r} sees a class that is dropped"
-            kept = distance(one_BLV[~dropped_B], other_BLV[~dropped_B])
+            first_BLV, second_BLV = (self._logits(model, each, dropped_B=dropped_B) for each in (batch, relabelled))
+            assert torch.equal(first_BLV[dropped_B], second_BLV[dropped_B]), f"{part!r} sees a class that is dropped"
+            kept = distance(first_BLV[~dropped_B], second_BLV[~dropped_B])
             assert kept > 10 * self.tolerance, f"{part!r} gives the same logits for another class"
-            lost = distance(one_BLV[dropped_B], self._logits(model, batch)[dropped_B])
+            lost = distance(first_BLV[dropped_B], self._logits(model, batch)[dropped_B])
             assert lost > 10 * self.tolerance, f"{part!r} gives the same logits without the class: dropped_B has no effect"
 
     def test_checkpointing_gives_the_same_gradients(self) -> None:
@@ -126,7 +128,8 @@ class ModelFamilySuite(ShakenModels, ABC):
                 gradients.append({name: weight.grad for name, weight in model.named_parameters()})
             for name, gradient in gradients[0].items():
                 again = gradients[1][name]
-                assert (gradient is None) == (again is None), f"{part!r}: only one way gives {name} a gradient"
+                both = (gradient is None) == (again is None)
+                assert both, f"{part!r}: {name} has a gradient only with or only without checkpointing"
                 if gradient is not None and again is not None:
                     error = distance(gradient, again)
                     assert error <= self.tolerance, f"{part!r}: the gradient of {name} is off by {error} with checkpointing"
@@ -136,15 +139,15 @@ class ModelFamilySuite(ShakenModels, ABC):
 
         for part in self.parts:
             model, batch = self._model(part), self._batch()
-            still_BLV = self._logits(model, batch)
-            assert torch.equal(still_BLV, self._logits(model, batch)), f"{part!r} draws something in eval mode"
+            expected_BLV = self._logits(model, batch)
+            assert torch.equal(expected_BLV, self._logits(model, batch)), f"{part!r} is random in eval mode"
             for name in part.dropped:
-                shaken = self._model(with_dropout(part, name, 0.5)).train()
-                loud = distance(still_BLV, self._logits(shaken, batch, mask_seeds_B=self._seeds()))
-                assert loud > 10 * self.tolerance, f"{part!r}: {name} = 0.5 has no effect in training"
+                dropping = self._model(with_dropout(part, name, 0.5)).train()
+                effect = distance(expected_BLV, self._logits(dropping, batch, mask_seeds_B=self._seeds()))
+                assert effect > 10 * self.tolerance, f"{part!r}: {name} = 0.5 has no effect in training"
                 with torch.random.fork_rng(devices=[]):
-                    quiet = self._logits(shaken.eval(), batch, mask_seeds_B=self._seeds())
-                assert torch.equal(quiet, still_BLV), f"{part!r}: {name} = 0.5 changes what a model in eval mode gives"
+                    logits_BLV = self._logits(dropping.eval(), batch, mask_seeds_B=self._seeds())
+                assert torch.equal(logits_BLV, expected_BLV), f"{part!r}: {name} = 0.5 changes the logits in eval mode"
 
     def test_masks_of_attention_weights_come_from_the_samples_seeds(self) -> None:
         import torch
@@ -157,22 +160,22 @@ class ModelFamilySuite(ShakenModels, ABC):
             with torch.random.fork_rng(devices=[]):
                 first_BLV, again_BLV = (self._logits(model, batch, mask_seeds_B=seeds_B) for _ in range(2))
                 seeds_B[0] += 100
-                other_BLV = self._logits(model, batch, mask_seeds_B=seeds_B)
+                reseeded_BLV = self._logits(model, batch, mask_seeds_B=seeds_B)
             assert torch.equal(first_BLV, again_BLV), f"{part!r} draws other masks from the same seeds"
-            assert torch.equal(first_BLV[1:], other_BLV[1:]), f"{part!r}: a sample's masks depend on another sample's seed"
-            assert not torch.equal(first_BLV[0], other_BLV[0]), f"{part!r} draws the same masks from another seed"
+            assert torch.equal(first_BLV[1:], reseeded_BLV[1:]), f"{part!r}: a sample's masks depend on another sample's seed"
+            assert not torch.equal(first_BLV[0], reseeded_BLV[0]), f"{part!r} draws the same masks from another seed"
 
     def test_it_decodes_what_forward_computes(self) -> None:
         for part in self.parts:
             for attention in (Plain(), SDPA()):
                 model = self._model(part, attention=attention)
                 prepared = model.prepare()
-                assert prepared.network is model, f"{part!r}: what is prepared must name the model as its network"
+                assert prepared.network is model, f"{part!r}: the network of prepare() must be the model itself"
                 for seed, (guidance, scales) in enumerate(guidance_scales(model.config.seq_len).items()):
                     size = 1 + seed % 3
                     error = self._decoding_error(model, prepared, self._batch(size=size, seed=seed), scales)
-                    where = f"batch of {size}, attention {attention.name}, guidance: {guidance}"
-                    assert error <= self.tolerance, f"{part!r}: logits are off by {error} in decoding ({where})"
+                    case = f"batch of {size}, attention {attention.name}, guidance: {guidance}"
+                    assert error <= self.tolerance, f"{part!r}: logits are off by {error} in decoding ({case})"
 
     def test_restored_and_loaded_models_are_the_same(self) -> None:
         import torch
@@ -183,35 +186,35 @@ class ModelFamilySuite(ShakenModels, ABC):
             model, batch = self._model(part), self._batch()
             expected_BLV = self._logits(model, batch)
             restored = part.restore(model.config, Plain().build(), model.state_dict()).to(self.device).eval()
-            assert torch.equal(self._logits(restored, batch), expected_BLV), f"{part!r}: a restored model is another one"
+            assert torch.equal(self._logits(restored, batch), expected_BLV), f"{part!r}: a restored model gives other logits"
             with tempfile.TemporaryDirectory() as folder:
                 for suffix in (".safetensors", ".bin"):
                     path = f"{folder}/model{suffix}"
                     write_tensors(model.state_dict(), path, model.metadata())
                     loaded = self._load(part, path, model.config)
-                    assert not loaded.training, f"{part!r}: a loaded model is in eval mode"
-                    assert torch.equal(self._logits(loaded, batch), expected_BLV), f"{part!r}: {suffix} gives another model"
+                    assert not loaded.training, f"{part!r}: a loaded model must be in eval mode"
+                    assert torch.equal(self._logits(loaded, batch), expected_BLV), f"{part!r}: a loaded {suffix} gives other logits"
                     halved = self._load(part, path, model.config, torch.bfloat16)
-                    assert halved.dtype == torch.bfloat16, f"{part!r} loads {halved.dtype} where bfloat16 was asked for"
+                    assert halved.dtype == torch.bfloat16, f"{part!r} loads {halved.dtype} instead of bfloat16"
 
     def test_weights_that_do_not_fit_are_refused(self) -> None:
         from rarkit.files.weights import write_tensors
 
         for part in self.parts:
             model = self._model(part)
-            other = part.config(grid=GRIDS[0], codebook_size=self.codebook_size + 1, num_classes=self.num_classes)
-            arguments = other, Plain().build(), model.state_dict()
+            larger = part.config(grid=GRIDS[0], codebook_size=self.codebook_size + 1, num_classes=self.num_classes)
+            arguments = larger, Plain().build(), model.state_dict()
             assert refuses(RuntimeError, part.restore, *arguments), f"{part!r} restores weights that do not fit its sizes"
             with tempfile.TemporaryDirectory() as folder:
                 path = f"{folder}/model.safetensors"
                 missing = refuses(WeightsError, self._load, part, path, model.config)
-                assert missing, f"{part!r} loads a file that is not there"
+                assert missing, f"{part!r} loads a missing file"
                 write_tensors(model.state_dict(), path, model.metadata())
-                misfit = refuses(WeightsError, self._load, part, path, other)
+                misfit = refuses(WeightsError, self._load, part, path, larger)
                 assert misfit, f"{part!r} loads weights that do not fit its sizes"
                 Path(path).write_bytes(Path(path).read_bytes()[:100])
                 damaged = refuses(WeightsError, self._load, part, path, model.config)
-                assert damaged, f"{part!r} loads a file that ends too early"
+                assert damaged, f"{part!r} loads a truncated file"
 
     def test_merging_positions_keeps_the_logits_or_is_refused(self) -> None:
         for part in self.parts:
@@ -224,7 +227,7 @@ class ModelFamilySuite(ShakenModels, ABC):
             error = distance(self._logits(merged, along), self._logits(model, along))
             assert error <= self.tolerance, f"{part!r}: merging changes logits by {error}"
             error = self._decoding_error(merged, merged.prepare(), batch, guidance_scales(merged.config.seq_len)["constant"])
-            assert error <= self.tolerance, f"{part!r}: logits are off by {error} in decoding a merged model"
+            assert error <= self.tolerance, f"{part!r}: logits of a merged model are off by {error} in decoding"
 
     def test_its_costs_grow_with_the_work(self) -> None:
         for part in self.parts:
@@ -250,7 +253,7 @@ class ModelFamilySuite(ShakenModels, ABC):
             }
             for name, values in rising.items():
                 assert values[0] > 0, f"{part!r}: {name} is {values[0]}"
-                assert all(less < more for less, more in pairwise(values)), f"{part!r}: more work, and {name} goes {values}"
+                assert all(less < more for less, more in pairwise(values)), f"{part!r}: {name} does not rise with work: {values}"
 
     def test_it_is_sampled_in_what_it_says(self) -> None:
         import torch
@@ -261,15 +264,16 @@ class ModelFamilySuite(ShakenModels, ABC):
             for precision, dtype in MODEL_DTYPES.items():
                 for cache in ("same", "float8"):
                     model = self._model(part).to(getattr(torch, dtype))
-                    asked = {"int8": precision == "int8", "float8_cache": cache == "float8"}
-                    named = f"{part!r} with sample.precision = {precision!r} and kv_cache = {cache!r}"
+                    layout = {"int8": precision == "int8", "float8_cache": cache == "float8"}
+                    case = f"{part!r} with sample.precision = {precision!r} and kv_cache = {cache!r}"
                     if precision in part.precisions and cache in part.kv_caches:
-                        drawn_BL = generate(model.prepare(**asked), [0, 1], order=self._batch().orders_BL[0])
-                        assert ((drawn_BL >= 0) & (drawn_BL < self.codebook_size)).all(), f"{named} draws no codes"
+                        drawn_BL = generate(model.prepare(**layout), [0, 1], order=self._batch().orders_BL[0])
+                        in_codebook = (drawn_BL >= 0) & (drawn_BL < self.codebook_size)
+                        assert in_codebook.all(), f"{case} draws tokens outside the codebook"
                         continue
-                    if any(asked.values()):
-                        refused = refuses((UserError, CapabilityError), model.prepare, **asked)
-                        assert refused, f"{named} is not in precisions or kv_caches, and prepare takes it all the same"
+                    if any(layout.values()):
+                        refused = refuses((UserError, CapabilityError), model.prepare, **layout)
+                        assert refused, f"{case} is not in precisions or kv_caches, but prepare accepts it"
 
     def test_it_takes_its_own_schedule(self) -> None:
         for part in self.parts:
@@ -278,6 +282,6 @@ class ModelFamilySuite(ShakenModels, ABC):
     def test_it_can_be_rehearsed(self) -> None:
         for part in self.parts:
             small = part.model_copy(update={"weights": "nowhere.safetensors"}).rehearsed()
-            assert small.weights is None, f"{part!r}: a rehearsal has random weights; set weights to None in rehearsed()"
+            assert small.weights is None, f"{part!r}: set weights to None in rehearsed(), because rehearsals use random weights"
             logits_BLV = self._logits(self._model(small), self._batch())
             assert tuple(logits_BLV.shape) == (BATCH, GRIDS[0][0] * GRIDS[0][1], self.codebook_size)

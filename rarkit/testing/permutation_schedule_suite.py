@@ -1,4 +1,4 @@
-"""What a permutation schedule promises."""
+"""The conformance suite of permutation schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rarkit.testing.part_suite import PartSuite
 
 
 class PermutationScheduleSuite(PartSuite, ABC):
-    """Set ``parts`` to instances, and ``falls`` to whether the ratio never rises."""
+    """Set ``parts`` to instances, and ``falls`` if their random ratios never rise."""
 
     parts: ClassVar[Sequence[PermutationSchedule]]
     falls: ClassVar[bool] = False
@@ -21,7 +21,7 @@ class PermutationScheduleSuite(PartSuite, ABC):
             for total in (1, 2, 7, 100):
                 for step in range(total + 1):
                     ratio = part.random_ratio(step, total)
-                    assert isinstance(ratio, float), f"{part!r}: {ratio!r} is no float"
+                    assert isinstance(ratio, float), f"{part!r}: {ratio!r} is not a float"
                     assert 0.0 <= ratio <= 1.0, f"{part!r} at step {step} of {total}: {ratio}"
 
     def test_it_is_a_pure_function(self) -> None:
@@ -33,4 +33,4 @@ class PermutationScheduleSuite(PartSuite, ABC):
     def test_it_falls_if_it_says_so(self) -> None:
         for part in self.parts:
             ratios = [part.random_ratio(step, 200) for step in range(201)]
-            assert not self.falls or ratios == sorted(ratios, reverse=True), f"{part!r} rises"
+            assert not self.falls or ratios == sorted(ratios, reverse=True), f"the random ratio of {part!r} rises"

@@ -1,4 +1,4 @@
-"""What a scan order promises."""
+"""The conformance suite of scan orders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rarkit.testing.part_suite import PartSuite
 
 
 class ScanOrderSuite(PartSuite, ABC):
-    """Set ``parts`` to instances, and ``grids`` to grids that all of them serve."""
+    """Set ``parts`` to instances, and ``grids`` to grids that all of them support."""
 
     parts: ClassVar[Sequence[ScanOrder]]
     grids: ClassVar[Sequence[tuple[int, int]]] = ((1, 1), (2, 2), (4, 4), (16, 16))
@@ -37,7 +37,7 @@ class ScanOrderSuite(PartSuite, ABC):
                 first_L = part.order(height, width)
                 kept_L = first_L.copy()
                 first_L[:] = 0
-                np.testing.assert_array_equal(part.order(height, width), kept_L, "an order must not share memory with the next")
+                np.testing.assert_array_equal(part.order(height, width), kept_L, "each call must return an array of its own")
 
     def test_grids_that_it_cannot_serve_are_refused(self) -> None:
         for part in self.parts:
@@ -54,8 +54,8 @@ def _assert_bijection(part: ScanOrder, height: int, width: int) -> None:
     order_L = part.order(height, width)
     assert order_L.dtype == np.int64, f"{part!r}: order must be int64, not {order_L.dtype}"
     assert order_L.shape == (height * width,), f"{part!r}: {order_L.shape} for a grid of {height}×{width}"
-    # A reversed view has negative strides, which torch.from_numpy refuses: only after training, when sampling begins.
+    # torch.from_numpy refuses negative strides, as of a reversed view; without this check that fails only after training.
     assert order_L.flags.c_contiguous, (
         f"{part!r}: order must be contiguous; return .copy() of a view with strides {order_L.strides}"
     )
-    assert sorted(order_L.tolist()) == list(range(height * width)), f"{part!r} on {height}×{width} is no bijection"
+    assert sorted(order_L.tolist()) == list(range(height * width)), f"{part!r} on {height}×{width} is not a bijection"

@@ -1,6 +1,6 @@
-"""Small models of a family, batches for them, and distances between what they compute.
+"""Small models of a family, batches for them, and distances between their outputs.
 
-Shape letters: B batch, L tokens of an image, V codebook size.
+Shape letters: B batch, L tokens per image, V codebook size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GRIDS = ((3, 4), (1, 6), (5, 2))
 
 @final
 class Batch(NamedTuple):
-    """Arguments of ``ImageModel.forward``; an order may be one for all, (L,)."""
+    """Arguments of ``ImageModel.forward``; ``orders_BL`` may be a single order (L,) for all samples."""
 
     tokens_BL: Tensor
     labels_B: Tensor
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
 
 
 class ShakenModels(PartSuite, ABC):
-    """Models whose weights were moved away from where they began: in a new one, layers that begin at zero hide what is wrong."""
+    """Models with noise added to their initial weights, because layers that are initialised to zero hide mistakes."""
 
     parts: ClassVar[Sequence[ModelFamily]]
     device: ClassVar[str] = "cpu"
     codebook_size: ClassVar[int] = 11
     num_classes: ClassVar[int] = 4
     tolerance: ClassVar[float] = 2e-5
-    """How far a number may move where it is computed in another way, relative to the largest (absolute where that is below 1)."""
+    """Largest difference between two ways to compute the same, relative to the largest number (absolute if that is below 1)."""
 
     def _config(self, part: ModelFamily, grid: tuple[int, int] = GRIDS[0]) -> ModelConfig:
         return part.config(grid=grid, codebook_size=self.codebook_size, num_classes=self.num_classes)
@@ -62,7 +62,7 @@ class ShakenModels(PartSuite, ABC):
         return part.load(path, config, PLAIN.build(), device=self.device, dtype=dtype)
 
     def _batch(self, grid: tuple[int, int] = GRIDS[0], size: int = BATCH, seed: int = 0) -> Batch:
-        """Tokens, classes and an order of its own for each sample."""
+        """Random tokens and classes, and a random order for each sample."""
         import torch
 
         length, generator = grid[0] * grid[1], torch.Generator().manual_seed(seed)
@@ -72,13 +72,13 @@ class ShakenModels(PartSuite, ABC):
         return Batch(*(value.to(self.device) for value in (tokens_BL, labels_B, orders_BL)))
 
     def _seeds(self) -> Tensor:
-        """(B,) int64, for masks."""
+        """A dropout seed per sample, (B,) int64."""
         import torch
 
         return torch.arange(BATCH, device=self.device)
 
     def _with_others(self, batch: Batch, steps: Iterable[int]) -> Batch:
-        """The same batch with other tokens in the cells visited at these steps."""
+        """The same batch with other tokens at these steps."""
         tokens_BL = batch.tokens_BL.clone()
         for step in steps:
             cells_B1 = batch.orders_BL[:, step : step + 1]
@@ -86,7 +86,7 @@ class ShakenModels(PartSuite, ABC):
         return batch._replace(tokens_BL=tokens_BL)
 
     def _logits(self, model: ImageModel, batch: Batch, **options: Any) -> Tensor:
-        """(B, L, V), without gradients."""
+        """The logits (B, L, V), without gradients."""
         import torch
 
         with torch.no_grad():
@@ -94,7 +94,7 @@ class ShakenModels(PartSuite, ABC):
         return logits_BLV
 
     def _decoding_error(self, model: ImageModel, prepared: Decodable, batch: Batch, scales: Sequence[float]) -> float:
-        """How far a model's own decoder is from ``PlainDecoder``, along the order of the batch's first sample."""
+        """The distance of a model's own decoder from ``PlainDecoder``, along the order of the batch's first sample."""
         import torch
 
         from rarkit.sampling.plain import PlainDecoder
@@ -109,12 +109,12 @@ class ShakenModels(PartSuite, ABC):
                     PlainDecoder(model, batch.labels_B, order_L, scales),
                 )
             )
-        assert fast.dtype == torch.float32, f"a decoder's logits are float32, not {fast.dtype}"
+        assert fast.dtype == torch.float32, f"a decoder's logits must be float32, not {fast.dtype}"
         return distance(fast, plain)
 
 
 def guidance_scales(length: int) -> dict[str, list[float]]:
-    """The guidance scale of each step, by a name."""
+    """Guidance scales of each step, by a descriptive name."""
     half = length // 2
     return {
         "none": [1.0] * length,
@@ -125,29 +125,29 @@ def guidance_scales(length: int) -> dict[str, list[float]]:
     }
 
 
-def distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference, relative to the largest number (absolute where that is below 1)."""
-    difference = (one.double() - other.double()).abs().max() / other.double().abs().max().clamp(min=1.0)
+def distance(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest expected number (absolute if that is below 1)."""
+    difference = (actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1.0)
     return float(difference)
 
 
 def with_dropout(part: ModelFamily, name: str, probability: float) -> ModelFamily:
-    """The part with that dropout, of what ``dropped`` names, and no other."""
+    """The part with this dropout probability, and all others in ``dropped`` at 0."""
     others = dict.fromkeys(part.dropped, 0.0)
     return type(part).model_validate({**part.model_dump(), **others, name: probability})
 
 
-def refuses(errors: type[Exception] | tuple[type[Exception], ...], call: Callable[..., object], *given: Any, **named: Any) -> bool:
+def refuses(errors: type[Exception] | tuple[type[Exception], ...], call: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
     """Whether the call raises one of these errors."""
     try:
-        call(*given, **named)
+        call(*args, **kwargs)
     except errors:
         return True
     return False
 
 
-def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two state dicts are one."""
+def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two state dicts are equal, bit by bit."""
     import torch
 
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what parts work on."""
+"""Hypothesis strategies for the inputs of parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tokenizer promises."""
+"""The conformance suite of tokenizers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ AT_ONCE = 64
 
 
 class TokenizerSuite(ImageSuite, ABC):
-    """Set ``parts``, and say by ``info`` which images they take; ``device`` and ``tolerance`` where they differ."""
+    """Set ``parts`` to instances, and define ``info`` for the images they take; override ``device`` and ``tolerance`` as needed."""
 
     parts: ClassVar[Sequence[Tokenizer]]
     tolerance: ClassVar[int] = 0
-    """By how many of 255 levels a pixel may differ when its image is decoded in another batch."""
+    """Largest difference of a pixel when its image is decoded in another batch, in levels of 0 to 255."""
 
     def test_codes_are_a_grid_of_the_codebook(self) -> None:
         import torch
 
         for part in self.parts:
             images_BHWC = self._images(5)
-            given_BHWC = images_BHWC.clone()
+            original_BHWC = images_BHWC.clone()
             codes_BHW = self._built(part).encode(images_BHWC)
             assert codes_BHW.dtype == torch.int64
             assert tuple(codes_BHW.shape) == (5, *part.grid(self.info()))
             assert ((codes_BHW >= 0) & (codes_BHW < part.codebook_size())).all()
-            assert torch.equal(images_BHWC, given_BHWC), f"{part!r} writes into the images it is given"
+            assert torch.equal(images_BHWC, original_BHWC), f"{part!r} modifies the images"
 
     def test_every_code_decodes_to_an_image(self) -> None:
         import torch
