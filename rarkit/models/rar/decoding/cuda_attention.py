@@ -1,6 +1,6 @@
-"""Reading a KV cache whose filled length stands in a tensor, so that one CUDA graph serves many lengths.
+"""Attention to a KV cache whose filled length is in a tensor, so that one CUDA graph serves many lengths.
 
-Shape letters: R rows of the batch, S = L + 1 entries of the sequence, T length of a bucket, N heads, K head width.
+Shape letters: R rows, S = L + 1 entries of the sequence, T length of a bucket, N heads, K head width.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from rarkit.models.rar.decoding.weights import DecodingWeights
 
 
 class FixedReads(ABC):
-    """The cache of a batch and the attention over its filled part."""
+    """The KV cache of a batch, and attention over its filled part."""
 
     @abstractmethod
     def __init__(self, weights: DecodingWeights, rows: int) -> None:
-        """Allocates the cache for that many rows."""
+        """Allocates the cache for ``rows`` rows."""
 
     @abstractmethod
     def at(self, entry_1: Tensor, rows: int, length: int) -> Read:
-        """How blocks write and read at an entry.
+        """The function with which blocks write and read the cache at an entry.
 
         Args:
-            entry_1: (1,) int64, below ``length``; no one waits for its value.
-            rows: the first so many rows are computed.
-            length: of the bucket; what lies beyond is not read.
+            entry_1: (1,) int64, below ``length``; its value is read only on the device.
+            rows: number of rows to compute, from the first.
+            length: length of the bucket; entries beyond it are not read.
         """
 
 
 @final
 class MaskedReads(FixedReads):
-    """Scaled dot product attention over a whole bucket, with a mask; for any device, dtype and cache."""
+    """Masked scaled dot-product attention over a whole bucket. Works with any device, dtype and cache."""
 
     def __init__(self, weights: DecodingWeights, rows: int) -> None:
-        # Zeros: the mask hides entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        # Zeros: masked entries have weight 0, but 0 times uninitialised memory can be NaN.
         shape = cache_shape(weights.model.config, rows)
         self.kv = torch.zeros(shape, dtype=weights.cache_dtype, device=weights.model.cls_token.device)
         self.dtype, self.heads = weights.rows_dtype, weights.model.config.num_heads
@@ -54,7 +54,7 @@ class MaskedReads(FixedReads):
         def read(layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
             keys_RNSK, values_RNSK = self.kv[layer, :, :rows]
             for cached_RNSK, new_RNK in ((keys_RNSK, k_RNK), (values_RNSK, v_RNK)):
-                # As bytes where it is float8, which PyTorch does not index.
+                # float8 is viewed as bytes, because PyTorch cannot index it.
                 plain = cached_RNSK.view(torch.uint8) if cached_RNSK.element_size() == 1 else cached_RNSK
                 plain.index_copy_(2, entry_1, narrowed(new_RNK, cached_RNSK.dtype).view(plain.dtype)[:, :, None])
             read_RN1K = functional.scaled_dot_product_attention(
@@ -70,7 +70,7 @@ class MaskedReads(FixedReads):
 
 @final
 class FlashReads(FixedReads):
-    """Flash-decoding: PyTorch's flash kernel splits the keys of one query among processors, and reads just the filled entries."""
+    """Flash-decoding: PyTorch's flash kernel splits the keys of a query among multiprocessors and reads only filled entries."""
 
     def __init__(self, weights: DecodingWeights, rows: int) -> None:
         config, device = weights.model.config, weights.model.cls_token.device
@@ -97,10 +97,10 @@ class FlashReads(FixedReads):
 
 
 def fixed_reads_for(weights: DecodingWeights) -> type[FixedReads]:
-    """Flash-decoding where this PyTorch has it for such a GPU, dtype and cache; else masked attention."""
+    """Flash-decoding if this PyTorch supports it for the GPU, dtype and cache; else masked attention."""
     model = weights.model
     dtype, device = model.cls_token.dtype, model.cls_token.device
-    serves = (
+    supported = (
         dtype in (torch.bfloat16, torch.float16)
         and weights.cache_dtype == dtype
         and model.config.head_size % 8 == 0
@@ -108,7 +108,7 @@ def fixed_reads_for(weights: DecodingWeights) -> type[FixedReads]:
         and torch.version.cuda is not None
         and torch.cuda.get_device_capability(device) >= (8, 0)
     )
-    attend = varlen_attention() if serves else None
+    attend = varlen_attention() if supported else None
     has_lengths = attend is not None and "seqused_k" in (attend.__kwdefaults__ or {})
     return FlashReads if has_lengths else MaskedReads
 
@@ -117,7 +117,7 @@ def fixed_reads_for(weights: DecodingWeights) -> type[FixedReads]:
 def varlen_attention() -> Callable[..., Tensor] | None:
     """PyTorch's flash kernel for sequences of different lengths; None before PyTorch 2.10.
 
-    Imported where a GPU wants it: with it comes torch's compiler, which takes seconds to load.
+    Imported only when a GPU needs it, because it imports torch's compiler, which takes seconds.
     """
     try:
         from torch.nn.attention.varlen import varlen_attn

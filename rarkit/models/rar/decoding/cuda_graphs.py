@@ -1,6 +1,6 @@
-"""The same computation with shapes and addresses that never change within a bucket of cache lengths, so that CUDA can replay it.
+"""Decoding with fixed shapes and addresses within a bucket of cache lengths, so that CUDA graphs can replay it.
 
-Shape letters: R rows of the batch, S = L + 1 entries of the sequence, D width, V codebook size.
+Shape letters: R rows, S = L + 1 entries of the sequence, D width, V codebook size.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rarkit.models.rar.decoding.steps import Steps, one_step
 from rarkit.models.rar.decoding.weights import DecodingWeights
 
 BUCKET = 64
-"""The part of the cache that is read grows by so many entries at a time: one graph each."""
+"""The part of the cache that is read grows by this number of entries at a time, with one graph for each length."""
 
 
 @final
 class CapturedSteps(Steps):
-    """What changes from entry to entry stands in buffers: its embeddings, its number, its place in the tables.
+    """Keeps what changes from entry to entry in buffers: the embeddings, the entry's number and its slot in the tables.
 
-    On CUDA the first entry of a bucket runs eagerly (libraries set themselves up), the second is captured, the others, and those of
-    later batches, are replayed; no step waits for the GPU. On other devices every entry runs eagerly, which is how the tests hold
-    this to the plain decoder.
+    On CUDA the first entry of a bucket runs eagerly, so that libraries initialise; the second is captured; all others, including
+    those of later batches, are replayed. No step waits for the GPU. On other devices every entry runs eagerly, which lets tests
+    compare this with the plain decoder.
     """
 
     def __init__(self, weights: DecodingWeights, rows: int) -> None:
@@ -63,7 +63,7 @@ class CapturedSteps(Steps):
         with torch.cuda.graph(graph):
             logits_RV = self._step(rows, length)
         self.graphs[key] = graph, logits_RV
-        # Capturing computes nothing.
+        # Capturing does not compute anything.
         graph.replay()
         return logits_RV
 

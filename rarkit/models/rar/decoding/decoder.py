@@ -1,6 +1,6 @@
-"""Decoding with a KV cache, and with everything that does not depend on tokens computed before it is needed.
+"""Decoding with a KV cache, and with everything that does not depend on tokens computed in advance.
 
-Shape letters: B batch, R rows (the batch, then once more without its classes), L tokens of an image, D width, V codebook size.
+Shape letters: B batch, R rows (the batch, then again without classes), L tokens of an image, D width, V codebook size.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rarkit.sampling.decoder import Decoder, guide, guided_steps
 
 @final
 class CachedDecoder(Decoder):
-    """One new entry a step, both branches of guidance in one batch; the unconditional one goes when no step needs it any more."""
+    """Adds one entry per step, with both branches of guidance in one batch; drops the unconditional one once it is not needed."""
 
     def __init__(self, weights: DecodingWeights, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> None:
-        """The arguments behind the weights are those of ``Decodable.decoder``."""
+        """The arguments after ``weights`` are those of ``Decodable.decoder``."""
         self.model, self.scales, self.batch = weights.model, scales, len(labels_B)
         self.guided_steps = guided_steps(scales)
         class_ids_R = self.model.class_ids(labels_B)
@@ -46,7 +46,7 @@ class CachedDecoder(Decoder):
             x_RD = self.model.embeddings(previous_B.repeat(2) if guided else previous_B)
         logits_RV = self.steps.advance(x_RD, step + PREFIX - 1).to(torch.float32, copy=True)
         if step == len(self.scales) - 1:
-            # The next batch of this size takes over memory and graphs; those of other sizes are not kept beside it.
+            # The next batch of this size reuses memory and graphs; those of other sizes are dropped.
             self.weights.spare.clear()
             self.weights.spare[self.rows] = self.steps
         if not guided:
@@ -55,7 +55,7 @@ class CachedDecoder(Decoder):
 
 
 def steps_for(weights: DecodingWeights) -> type[Steps]:
-    """Kernels chosen for one query, where the model's attention is PyTorch's choice; else the attention that was asked for."""
+    """The fastest kernels for a single query if the model uses PyTorch's attention; else the model's own attention."""
     if not weights.model.attends_with_pytorch:
         return SlicedSteps
     if weights.kernels is not None:

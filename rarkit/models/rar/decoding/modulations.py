@@ -1,7 +1,7 @@
-"""The AdaLN modulations, a third of a RAR's weights: they depend on class and step alone, and are computed apart from the tokens.
+"""The AdaLN modulations, a third of RAR's weights: they depend only on class and step, so they are computed without the tokens.
 
-Shape letters: R rows of the batch, U distinct classes, E entries of the sequence, D width; M modulations: 6·D of a block, 2·D of
-the final norm, or those of all together.
+Shape letters: R rows, U distinct classes, E entries of the sequence, D width; M modulations: 6·D for a block, 2·D for
+the final norm, or the total.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rarkit.models.rar.sampling_costs import entries_at_once
 
 @final
 class Modulations:
-    """A table for the distinct classes of a batch, computed for many entries at once in large matrix products.
+    """A table of the modulations of a batch's distinct classes, computed for many entries at once in large matrix products.
 
-    The norms' own weights are folded in: what stands for a scale is ``weight · (1 + scale)``, for a shift
-    ``bias · (1 + scale) + shift``. The table never moves in memory. Where norms are not adaptive, it has one row for all classes
-    and entries: the norms' own weights, and gates of 1.
+    The norms' own weights are folded in: a scale is stored as ``weight · (1 + scale)``, a shift as
+    ``bias · (1 + scale) + shift``. The table never moves in memory. For plain norms it has one row for all classes and entries:
+    the norms' own weights, and gates of 1.
     """
 
     def __init__(self, weights: DecodingWeights, classes: int) -> None:
-        """A table for at most that many distinct classes, "no class" counted."""
+        """Allocates the table for at most ``classes`` distinct classes, including "no class"."""
         model = self.model = weights.model
         self.dtype, self.filled_dtype = weights.rows_dtype, rows_dtype(model.cls_token)
         self.kernels = weights.kernels
@@ -42,7 +42,7 @@ class Modulations:
         self.table_EUM = model.cls_token.new_empty(self.entries, classes, sum(self.widths))
 
     def begin(self, class_ids_R: Tensor) -> None:
-        """A new batch: (R,) int64 rows of the embedding table."""
+        """Starts a new batch; ``class_ids_R`` (R,) int64 are rows of the embedding table."""
         self.start = self.stop = 0
         if self.model.has_modulations:
             self.distinct_U, self.row_R = torch.unique(class_ids_R, return_inverse=True)
@@ -50,7 +50,7 @@ class Modulations:
             self.row_R = torch.zeros_like(class_ids_R)
 
     def reach(self, entry: int) -> None:
-        """Makes sure that the table holds this entry. Entries are asked for in rising order."""
+        """Ensures that the table holds this entry. Entries must be requested in ascending order."""
         if entry < self.stop:
             return
         if not self.model.has_modulations:
@@ -62,22 +62,22 @@ class Modulations:
         entries, classes = activated_EUD.shape[:2]
         *tables, final_EUM = self.table_EUM[:entries, :classes].split_with_sizes(self.widths, dim=-1)
         for block, table_EUM in zip(self.model.layers, tables, strict=True):
-            # No name for what is filled: it would stand beside the next block's, each as large as a block's table or twice.
+            # Bound to no name, which would keep it alive beside the next block's: each is as large as a block's table, or twice.
             table_EUM.copy_(_folded(self._modulations(block, activated_EUD), block))
         filled_EUM = self._modulations(self.model.adaln_before_head, activated_EUD)
         filled_EUM.chunk(2, dim=-1)[0].add_(1)
         final_EUM.copy_(filled_EUM)
 
     def slot(self, entry: int) -> int:
-        """Where in the table an entry stands that ``reach`` was called for."""
+        """The index in the table of an entry for which ``reach`` was called."""
         return entry - self.start if self.model.has_modulations else 0
 
     def of(self, entry: int) -> Sequence[Tensor]:
-        """An entry's modulations (U, M), as ``at`` has them for rows: ``row_R`` says which row of the table is whose."""
+        """An entry's modulations by class, (U, M) for each block and the final norm; ``row_R`` maps rows to classes."""
         return self.table_EUM[self.slot(entry)].to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
     def at(self, table_UM: Tensor, row_R: Tensor) -> Sequence[Tensor]:
-        """An entry's modulations (R, M) of each block, and of the final norm, from its part of the table."""
+        """An entry's modulations by row, (R, M) for each block and the final norm, from the entry's part of the table."""
         return table_UM.index_select(0, row_R).to(self.dtype).split_with_sizes(self.widths, dim=-1)
 
     def _fill_with_norms(self) -> None:

@@ -1,6 +1,6 @@
-"""Kernels of rarkit's own for decoding on x86 processors, compiled where they are used: the folder ``kernels``.
+"""rarkit's own kernels for decoding on x86 processors, compiled on the user's machine from the folder ``kernels``.
 
-Shape letters: R rows, I inputs, O outputs, U rows of a table of modulations; N heads, K head width, S entries of the cache.
+Shape letters: R rows, I inputs, O outputs, U rows of a table of modulations, N heads, K head width, S entries of the cache.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.int8: "int8
 WEIGHTS = (torch.float32, torch.bfloat16, torch.int8)
 CACHES = (torch.float32, torch.bfloat16, torch.float8_e4m3fn)
 DIGEST_BYTES = 32
-"""Of SHA-256, at the end of each library that is kept."""
+"""Length of the SHA-256 digest at the end of each cached library."""
 
 
 @final
 class Kernels:
-    """The compiled library. Rows are float32; weights and caches what they are, widened on their way."""
+    """The compiled library. Rows are float32; weights and caches keep their type and are widened as they are read."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -46,7 +46,7 @@ class Kernels:
         linear = [pointer] * 5 + [number] * 4 + [real, pointer, large] + [pointer] * 4 + [number]
         attend = [pointer] * 3 + [real] + [pointer] * 3 + [number] * 6
         self.panel: int = self._library.rarkit_panel()
-        """How many outputs a panel has."""
+        """Number of outputs per panel."""
         self.linear = {dtype: self._function(f"rarkit_linear_{NAMES[dtype]}", linear) for dtype in WEIGHTS}
         self._attend = {dtype: self._function(f"rarkit_attend_{NAMES[dtype]}", attend) for dtype in CACHES}
 
@@ -56,13 +56,13 @@ class Kernels:
         return cast(Callable[..., None], function)
 
     def attend(self, qkv_R3NK: Tensor, norms: tuple[Tensor, Tensor, float], kv_2RNSK: Tensor, entry: int) -> Tensor:
-        """Writes an entry's keys and values into the cache, and attends to it and all before: (R, N, K) float32.
+        """Writes an entry's keys and values to the cache and attends to all entries up to it: (R, N, K) float32.
 
         Args:
             qkv_R3NK: (R, 3, N, K) float32, contiguous.
-            norms: of queries and keys, weight (2, K) and bias (2, K) float32, and ε.
-            kv_2RNSK: keys, then values, of at least R rows; float32, bfloat16 or float8 (e4m3), contiguous.
-            entry: from 0 to S − 1.
+            norms: weight (2, K), bias (2, K), both float32, and ε of the norms of queries and keys.
+            kv_2RNSK: keys, then values, for at least R rows; float32, bfloat16 or float8 (e4m3), contiguous.
+            entry: the entry's number, 0 … S − 1.
         """
         rows, _, heads, width = qkv_R3NK.shape
         weight, bias, eps = norms
@@ -96,17 +96,17 @@ class Kernels:
 
 @final
 class CompiledLinear:
-    """A linear layer for float32 rows, in panels of outputs, with what stands before and behind it in a block."""
+    """A linear layer for float32 rows, in panels of outputs, fused with the operations before and after it in a block."""
 
     def __init__(self, kernels: Kernels, weight_OI: Tensor, scale_O: Tensor | None, bias_O: Tensor, *, gelu: bool = False) -> None:
-        """Lays out a copy of the weights.
+        """Copies the weights into panels.
 
         Args:
-            kernels: that multiply.
+            kernels: the compiled library.
             weight_OI: (O, I) float32, bfloat16 or int8.
-            scale_O: (O,) by which outputs are multiplied, before the bias is added.
-            bias_O: (O,)
-            gelu: whether the exact GELU comes after it.
+            scale_O: (O,) factors of the outputs, applied before the bias.
+            bias_O: (O,).
+            gelu: whether the exact GELU follows.
         """
         self._run, self._gelu = kernels.linear[weight_OI.dtype], gelu
         self._outputs, self._inputs = weight_OI.shape
@@ -117,12 +117,12 @@ class CompiledLinear:
         self._bias_O = bias_O.to(torch.float32, copy=True)
 
     def __call__(self, x_RI: Tensor, modulation: Modulation | None = None, residual: Residual | None = None) -> Tensor:
-        """(R, I) float32 to (R, O) float32.
+        """Applies the layer: (R, I) float32 to (R, O) float32.
 
         Args:
-            x_RI: rows.
-            modulation: makes them ``shift + scale · layer_norm(x)`` first.
-            residual: adds ``gate`` times the output to other rows.
+            x_RI: input rows.
+            modulation: if given, the input is first replaced by ``shift + scale · layer_norm(x)``.
+            residual: if given, the result is ``residual.to + gate · output``.
         """
         assert x_RI.dtype == torch.float32
         assert x_RI.shape[1] == self._inputs
@@ -162,7 +162,7 @@ class CompiledLinear:
 
 @final
 class Modulation(NamedTuple):
-    """Of a layer's inputs: tables (U, I) float32 with one stride, the row of each input (R,) int64, and the norm's ε."""
+    """Modulation of a layer's input: tables (U, I) float32 of one stride, the table row of each input (R,) int64, the norm's ε."""
 
     shift: Tensor
     scale: Tensor
@@ -172,7 +172,7 @@ class Modulation(NamedTuple):
 
 @final
 class Residual(NamedTuple):
-    """What a layer's outputs are added to, (R, O) float32, by a gate: a table (U, O) float32, and the row of each output (R,)."""
+    """The residual stream (R, O) float32, the table of gates (U, O) float32, and the table row of each output (R,) int64."""
 
     to: Tensor
     gate: Tensor
@@ -184,70 +184,69 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def compiled_kernels() -> Kernels:
-    """The kernels, compiled for this processor once and kept in the user's cache folder.
+    """The kernels, compiled once for this processor and kept in the user's cache folder. Linux on x86 only.
 
     Raises:
-        CapabilityError: there is no GCC (9 or later) to compile them with; for Linux on x86 alone.
+        CapabilityError: they cannot be compiled or loaded; they need GCC 9 or later.
     """
-    found = _found()
-    if isinstance(found, str):
-        raise CapabilityError(found)
-    return found
+    kernels = _kernels_or_reason()
+    if isinstance(kernels, str):
+        raise CapabilityError(kernels)
+    return kernels
 
 
 @functools.cache
-def _found() -> Kernels | str:
-    """Once a process: the kernels, or why there are none."""
+def _kernels_or_reason() -> Kernels | str:
+    """The kernels, or the reason why there are none. Cached for the process."""
     reasons = []
-    for asked in dict.fromkeys([os.environ.get("CXX") or "g++", "g++"]):
+    for compiler in dict.fromkeys([os.environ.get("CXX") or "g++", "g++"]):
         try:
-            command = shlex.split(asked)
-        except ValueError:  # a quote that does not end
+            command = shlex.split(compiler)
+        except ValueError:  # an unclosed quote
             command = []
         if not command or shutil.which(command[0]) is None:
-            reasons.append(f"there is no C++ compiler {asked!r} to compile kernels with: install g++, or name another GCC in CXX")
+            reasons.append(f"there is no C++ compiler {compiler!r} to compile kernels with: install g++, or set CXX to another GCC")
             continue
         try:
-            found = _compiled(command)
+            kernels = _compiled(command)
         except OSError as error:
             reasons.append(f"compiled kernels cannot be loaded ({error})")
         except subprocess.CalledProcessError as error:
-            told = [line for line in error.stderr.splitlines() if re.search("error|cannot|No space", line)]
-            reasons.append(
-                f"{asked} cannot compile kernels ({(told or [f'it ended with {error.returncode}'])[0]}); GCC 9 or later can"
-            )
+            messages = [line for line in error.stderr.splitlines() if re.search("error|cannot|No space", line)]
+            message = messages[0] if messages else f"exit code {error.returncode}"
+            reasons.append(f"{compiler} cannot compile kernels ({message}); use GCC 9 or later")
         else:
             if reasons:
-                warnings.warn(f"kernels are those of g++: {reasons[0]}", RarkitWarning, stacklevel=2)
-            return found
+                warnings.warn(f"kernels were compiled with g++ instead: {reasons[0]}", RarkitWarning, stacklevel=2)
+            return kernels
     return "; ".join(reasons)
 
 
 def _compiled(compiler: list[str]) -> Kernels:
-    """From the cache folder, or compiled into it."""
-    # All that the result depends on: the compiler's version, and what it takes this processor for, are among its macros.
+    """Loads the kernels from the cache folder; compiles them into it first if necessary."""
+    # The key covers everything that the result depends on: the macros include the compiler's version and its target processor.
     macros = _ran([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     texts = [path.read_bytes() for path in sorted(SOURCES.glob("*.h")) + sorted(SOURCES.glob("*.cpp"))]
-    # Torch's own OpenMP, where it comes with one of another name: threads of two would wait for each other's work.
+    # Link torch's own OpenMP if it ships one under another name: threads of two libraries would compete for the cores.
     openmp = [str(path) for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))]
     key = hashlib.sha256("\0".join([*map(repr, texts), *FLAGS, *openmp, macros]).encode()).hexdigest()[:20]
     command = [*compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), *openmp]
     try:
         return _loaded(command, cache_folder("kernels") / f"{key}.so")
     except (OSError, RuntimeError, subprocess.CalledProcessError):
-        # No home, no place to keep them in it, or one from which nothing may be run. Or it is the compiler: it says so again.
+        # The cache folder is missing, full, read-only or not executable. If the compiler failed, it fails here again.
         with tempfile.TemporaryDirectory() as folder:
             return _loaded(command, Path(folder) / "kernels.so")
 
 
 def _loaded(command: list[str], library: Path) -> Kernels:
-    # A library that was cut off would kill the process: what is whole ends with the digest of all before, which the loader ignores.
+    # Loading a truncated library kills the process, so complete ones end with a digest of their content, which the loader ignores.
     content = library.read_bytes() if library.exists() else b""
     if content[-DIGEST_BYTES:] != hashlib.sha256(content[:-DIGEST_BYTES]).digest():
-        # Under another name until it is whole: others may be compiling it too.
-        with replacing(library) as begun:
-            _ran([*command, "-o", str(begun)])
-            begun.write_bytes(begun.read_bytes() + hashlib.sha256(begun.read_bytes()).digest())
+        # Compiled under a temporary name, because other processes may be compiling it too.
+        with replacing(library) as temporary:
+            _ran([*command, "-o", str(temporary)])
+            temporary.write_bytes(temporary.read_bytes() + hashlib.sha256(temporary.read_bytes()).digest())
     return Kernels(library)
 
 

@@ -1,6 +1,6 @@
 """Decoding with the compiled kernels.
 
-Shape letters: R rows of the batch, U distinct classes, S entries of the sequence, D width, N heads, K head width; M modulations.
+Shape letters: R rows, U distinct classes, S entries of the sequence, D width, N heads, K head width, M modulations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rarkit.models.rar.decoding.steps import EagerSteps
 
 @final
 class CompiledSteps(EagerSteps):
-    """The compiled kernels: five calls a block, and they read exactly what is filled."""
+    """Decodes with the compiled kernels: five calls per block, which read only the filled part of the cache."""
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         weights, config, kernels, modulations = self.weights, self.model.config, self.weights.kernels, self.modulations
@@ -26,7 +26,8 @@ class CompiledSteps(EagerSteps):
         *tables, final_UM = modulations.of(entry)
         x_RD = (x_RD + self.positions_SD[entry]).float()
         for layer, (block, table_UM) in enumerate(zip(weights.blocks, tables, strict=True)):
-            qkv, proj, fc1_gelu, fc2 = (cast(CompiledLinear, one) for one in (block.qkv, block.proj, block.fc1_gelu, block.fc2))
+            projections = block.qkv, block.proj, block.fc1_gelu, block.fc2
+            qkv, proj, fc1_gelu, fc2 = (cast(CompiledLinear, projection) for projection in projections)
             shift1, scale1, gate1, shift2, scale2, gate2 = table_UM.chunk(6, dim=-1)
             qkv_R3NK = qkv(x_RD, Modulation(shift1, scale1, row_R, eps)).view(-1, 3, config.num_heads, config.head_size)
             read_RNK = kernels.attend(qkv_R3NK, (block.qk_weight_2NK, block.qk_bias_2NK, eps), self.kv[layer], entry)

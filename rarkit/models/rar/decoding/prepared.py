@@ -1,4 +1,4 @@
-"""A model made ready for decoding."""
+"""A model prepared for decoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rarkit.sampling.decoder import Decodable, Decoder
 
 @final
 class Prepared(Decodable):
-    """What ``prepare`` returns. Holds the weights as they were then: prepare again after training."""
+    """The result of ``prepare``. It has a snapshot of the weights: prepare again after training."""
 
     def __init__(self, weights: DecodingWeights, module: nn.Module) -> None:
         self.weights, self._module = weights, module
@@ -35,20 +35,20 @@ class Prepared(Decodable):
 def prepare(
     model: Network, module: nn.Module, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None
 ) -> Prepared:
-    """Lays a model's weights out for decoding, once for any number of batches.
+    """Prepares a model's weights for decoding, once for any number of batches.
 
     Args:
-        model: any RAR, merged or not, in the dtype to decode in.
+        model: any RAR, merged or not, in the dtype of decoding.
         module: the same model, as a module.
-        int8: keep the blocks' projections as int8, one scale for each output; the model must be in bfloat16, on the CPU. All else
-            (embeddings, modulations, head, cache) stays in bfloat16.
-        float8_cache: keep keys and values in float8 (e4m3, to ±448), and widen them where they are read: half the memory of a
-            bfloat16 cache, for a relative error of up to 1/16 in each number.
-        compiled: whether rarkit's own compiled kernels decode, in float32 from weights and cache of any type; where None, if they
-            are faster than PyTorch's here (with a warning where they cannot be compiled).
+        int8: store the blocks' projections as int8 with one scale per output; the model must be in bfloat16 on the CPU.
+            Everything else (embeddings, modulations, head, cache) stays in bfloat16.
+        float8_cache: store keys and values in float8 (e4m3, up to ±448) and widen them as they are read: half the memory of a
+            bfloat16 cache, at a relative error of up to 1/16 per number.
+        compiled: whether to decode with rarkit's compiled kernels, in float32 from weights and cache of any type. None uses
+            them if they are faster than PyTorch's on this machine, and warns if they cannot be compiled.
 
     Raises:
-        UserError: int8 was asked for elsewhere than on the CPU, or of a model in another dtype.
-        CapabilityError: compiled kernels were asked for where there are none; it says why.
+        UserError: ``int8`` with a model that is not on the CPU or not in bfloat16.
+        CapabilityError: ``compiled`` is true, but the kernels are not available; the message says why.
     """
     return Prepared(lay_out(model, int8=int8, float8_cache=float8_cache, compiled=compiled), module)

@@ -1,4 +1,4 @@
-"""Linear layers laid out for decoding, where a few rows meet large weights and reading these is what takes the time.
+"""Linear layers for decoding, where a few rows are multiplied by large weights and the time goes into reading the weights.
 
 Shape letters: R rows, I inputs, O outputs.
 """
@@ -18,32 +18,32 @@ Project = Callable[[Tensor], Tensor]
 """(R, I) to (R, O)."""
 
 ROWS_HINT = 64
-"""How many rows oneDNN is told to lay weights out for; what it chooses then served 2 to 64 rows best."""
+"""The number of rows given to oneDNN to choose a weight layout; its choice for 64 was the fastest for 2 to 64 rows."""
 
 INT8_INPUTS = 32
-"""PyTorch's int8 kernel reads whole registers, past the end of rows of other lengths: these are filled up with zeros."""
+"""PyTorch's int8 kernel reads whole registers, past the end of other row lengths, so rows are zero-padded to a multiple."""
 
 
 def rows_dtype(weight: Tensor) -> torch.dtype:
-    """The type in which rows meet such weights: their own, but float32 for bfloat16 on x86 processors without AVX-512.
+    """The dtype of rows for these weights: that of the weights, but float32 for bfloat16 on x86 without AVX-512.
 
-    FBGEMM's product of float32 rows and float16 weights takes the place of PyTorch's plain loops there.
+    There, FBGEMM's product of float32 rows and float16 weights replaces PyTorch's plain loops.
     """
     widened = weight.dtype == torch.bfloat16 and lacks_bfloat16(weight.device)
     return torch.float32 if widened and "fbgemm" in torch.backends.quantized.supported_engines else weight.dtype
 
 
 def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
-    """The layer with its weights laid out for this machine, in their own precision: the same result up to the order of sums.
+    """The layer with its weights in the best layout for this machine, at full precision: equal up to the order of sums.
 
-    With ``gelu``, the exact GELU after it. Rows are in ``rows_dtype``.
+    Rows are in ``rows_dtype``. With ``gelu``, the exact GELU follows.
 
-    On x86 processors that is oneDNN's blocked layout (a copy of the weights), which PyTorch's own compiler uses too; for bfloat16
-    weights that meet float32 rows, FBGEMM's of float16, which holds any bfloat16 number from 2⁻¹⁴ to 65504 exactly, and smaller
-    ones to 2⁻²⁵ (larger ones it cuts off, and PyTorch warns). Elsewhere it is the layer as it is.
+    On x86 processors this is oneDNN's blocked layout (a copy of the weights), which PyTorch's own compiler also uses. For bfloat16
+    weights and float32 rows it is FBGEMM's float16 layout, which is exact for bfloat16 numbers from 2⁻¹⁴ to 65504, keeps smaller
+    ones to within 2⁻²⁵, and clips larger ones (PyTorch warns). On other devices the layer is used unchanged.
     """
     weight_OI, bias_O = linear.weight.detach(), linear.bias.detach()
-    activate = functional.gelu if gelu else _as_it_is
+    activate = functional.gelu if gelu else _identity
     if packs(weight_OI):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI, ROWS_HINT)
         return lambda x_RI: _onednn(x_RI, packed, bias_O, gelu)
@@ -54,7 +54,7 @@ def projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
 
 
 def product(linear: nn.Linear, x_RI: Tensor) -> Tensor:
-    """The layer's output (R, O) for many rows, without a lasting copy of its weights."""
+    """The layer's output (R, O) for many rows, without keeping a copy of its weights."""
     weight_OI, bias_O = linear.weight.detach().to(x_RI.dtype), linear.bias.detach().to(x_RI.dtype)
     return _onednn(x_RI, weight_OI, bias_O, False) if packs(weight_OI) else functional.linear(x_RI, weight_OI, bias_O)
 
@@ -65,24 +65,24 @@ def _onednn(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor, gelu: bool) -> Tens
     return out_RO
 
 
-def _as_it_is(x_RO: Tensor) -> Tensor:
+def _identity(x_RO: Tensor) -> Tensor:
     return x_RO
 
 
 def packs(weight_OI: Tensor) -> bool:
-    """Whether oneDNN has a layout and a product for these weights here."""
+    """Whether oneDNN has a packed layout and a product for these weights on this machine."""
     known = weight_OI.dtype == torch.float32 or (weight_OI.dtype == torch.bfloat16 and not lacks_bfloat16(weight_OI.device))
     return known and is_x86(weight_OI.device) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def quantised(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 weights (O, I), and the scale of each output (O,) float32: ``weight ≈ int8 · scale``."""
+    """Quantises symmetrically: int8 weights (O, I) and a float32 scale per output (O,), with ``weight ≈ int8 · scale``."""
     scale_O = weight_OI.float().abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
     return (weight_OI.float() / scale_O[:, None]).round().clamp(-127, 127).to(torch.int8), scale_O
 
 
 def int8_projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
-    """The layer with int8 weights (``quantised``), multiplied in bfloat16 by PyTorch's own kernel. On a CPU alone."""
+    """The layer with int8 weights (``quantised``), multiplied in bfloat16 by PyTorch's own kernel. CPU only."""
     weight_OI, scale_O = quantised(linear.weight.detach())
     scale_O, bias_O = scale_O.bfloat16(), linear.bias.detach().bfloat16()
     missing = -weight_OI.shape[1] % INT8_INPUTS
@@ -99,6 +99,6 @@ def int8_projection(linear: nn.Linear, *, gelu: bool = False) -> Project:
 
 
 def compiled_projection(kernels: Kernels, linear: nn.Linear, *, int8: bool = False, gelu: bool = False) -> Project:
-    """The layer for float32 rows, with its weights in their own precision (float32 or bfloat16), or as int8 (``quantised``)."""
+    """The layer for float32 rows, with weights in their own dtype (float32 or bfloat16) or int8 (``quantised``)."""
     weight_OI, scale_O = quantised(linear.weight.detach()) if int8 else (linear.weight.detach(), None)
     return CompiledLinear(kernels, weight_OI, scale_O, linear.bias.detach(), gelu=gelu)

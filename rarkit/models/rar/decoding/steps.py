@@ -1,6 +1,6 @@
-"""One entry of the sequence through the whole model, with a KV cache allocated once.
+"""Runs one entry of the sequence through the model, with a preallocated KV cache.
 
-Shape letters: R rows of the batch, S = L + 1 entries of the sequence (cls, class, x_1 … x_{L−1}), T of them in the cache, D width,
+Shape letters: R rows, S = L + 1 entries of the sequence (cls, class, x_1 … x_{L−1}), T of them in the cache, D width,
 N heads, K head width, V codebook size; M modulations.
 """
 
@@ -22,22 +22,22 @@ from rarkit.models.rar.decoding.weights import BlockWeights, DecodingWeights
 from rarkit.models.rar.sampling_costs import WIDENED_BYTES
 
 Read = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""A block's number, q_RNK, k_RNK and v_RNK of this entry to what it reads from all entries so far, itself included: (R, N, K)."""
+"""Attention of an entry to all entries up to it, given the block's number and the entry's q_RNK, k_RNK, v_RNK: (R, N, K)."""
 
 ENTRIES_MORE = 32
-"""How many entries more than are filled the dense cache is laid out for."""
+"""Number of entries beyond the filled ones for which the dense cache is laid out."""
 
 
 class Steps(ABC):
-    """The entries of a batch, one after the other."""
+    """Processes the entries of a batch one at a time."""
 
     @abstractmethod
     def __init__(self, weights: DecodingWeights, rows: int) -> None:
-        """Allocates what batches of that many rows need."""
+        """Allocates memory for batches of ``rows`` rows."""
 
     @abstractmethod
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
-        """A new batch.
+        """Starts a new batch.
 
         Args:
             class_ids_R: (R,) int64, rows of the embedding table.
@@ -46,19 +46,19 @@ class Steps(ABC):
 
     @abstractmethod
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
-        """Logits (R, V) after this entry, whose embeddings are ``x_RD`` (positions not added); the first R rows, where R shrinks.
+        """Logits (R, V) after this entry, given its embeddings ``x_RD`` without positions. R may shrink to the first rows.
 
-        Entries come in turn: 0 (cls), 1 (class), 2 (x_1), … The result may be overwritten by the next call.
+        Entries must come in order: 0 (cls), 1 (class), 2 (x_1), … The next call may overwrite the result.
         """
 
 
 def cache_shape(config: RARConfig, rows: int) -> tuple[int, ...]:
-    """(depth, 2, R, N, S, K): keys, then values, of each block."""
+    """The shape of the KV cache, (depth, 2, R, N, S, K): keys, then values, of each block."""
     return config.depth, 2, rows, config.num_heads, config.seq_len + 1, config.head_size
 
 
 def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the cache's type: what lies beyond the range of float8 becomes its largest number, not NaN."""
+    """Converts to the cache's dtype; values beyond the range of float8 become its largest number, not NaN."""
     if values.dtype == dtype:
         return values
     most = torch.finfo(dtype).max
@@ -66,7 +66,7 @@ def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def one_step(weights: DecodingWeights, x_RD: Tensor, modulations: Sequence[Tensor], read: Read) -> Tensor:
-    """(R, D) of one entry, positions added, to the logits (R, V) after it; ``modulations`` of the blocks, then the final norm."""
+    """Logits (R, V) after an entry, given its input (R, D) with positions and the modulations of the blocks and final norm."""
     x_RD = x_RD.to(weights.rows_dtype)
     for layer, block in enumerate(weights.blocks):
         x_RD = _block(weights, layer, block, x_RD, modulations[layer], read)
@@ -78,7 +78,7 @@ def _block(weights: DecodingWeights, layer: int, block: BlockWeights, x_RD: Tens
     shift1, scale1, gate1, shift2, scale2, gate2 = modulations_RM.chunk(6, dim=-1)
     config = weights.model.config
     qkv_R3NK = block.qkv(_modulated(weights, x_RD, shift1, scale1)).view(-1, 3, config.num_heads, config.head_size)
-    # Values too, for nothing: less than it takes to copy queries and keys out of between them.
+    # Normalises the values too, unused: that is cheaper than copying queries and keys out from between them.
     normed_R2NK = functional.layer_norm(qkv_R3NK, (config.head_size,), eps=config.layer_norm_eps)[:, :2]
     q_RNK, k_RNK = block.qk_bias_2NK.addcmul(normed_R2NK, block.qk_weight_2NK).unbind(1)
     x_RD = x_RD.addcmul(gate1, block.proj(read(layer, q_RNK, k_RNK, qkv_R3NK[:, 2]).flatten(1)))
@@ -87,12 +87,12 @@ def _block(weights: DecodingWeights, layer: int, block: BlockWeights, x_RD: Tens
 
 def _modulated(weights: DecodingWeights, x_RD: Tensor, shift_RD: Tensor, scale_RD: Tensor) -> Tensor:
     config = weights.model.config
-    # The norm's own weights are folded into shift and scale.
+    # The norm's own weights are already folded into shift and scale.
     return shift_RD.addcmul(functional.layer_norm(x_RD, (config.hidden_size,), eps=config.layer_norm_eps), scale_RD)
 
 
 class EagerSteps(Steps, ABC):
-    """Entries one by one, as they come."""
+    """Runs each entry eagerly, operation by operation."""
 
     spare_blocks: ClassVar[int] = 0
 
@@ -100,13 +100,13 @@ class EagerSteps(Steps, ABC):
         self.weights, self.model = weights, weights.model
         self.modulations: Modulations | None = None
         depth, *block = cache_shape(self.model.config, rows)
-        # Zeros: masks hide entries that are not there yet, but 0 times what uninitialised memory may hold is not always 0.
+        # Zeros: masked entries have weight 0, but 0 times uninitialised memory can be NaN.
         shape = (depth + self.spare_blocks, *block)
         self.kv = torch.zeros(shape, dtype=weights.cache_dtype, device=self.model.cls_token.device)
 
     def begin(self, class_ids_R: Tensor, order_L: Tensor) -> None:
         classes = len(set(class_ids_R.tolist())) if self.model.has_modulations else 1
-        # The memory of the batch before, where it fits: new memory costs time until all of it has been touched once.
+        # Reuse the memory of the previous batch if it fits: new memory is slow until all of it has been touched once.
         if self.modulations is None or self.modulations.table_EUM.shape[1] != classes:
             self.modulations = Modulations(self.weights, classes)
         self.modulations.begin(class_ids_R)
@@ -114,7 +114,7 @@ class EagerSteps(Steps, ABC):
 
 
 class PyTorchSteps(EagerSteps):
-    """PyTorch's own operations; ``read`` decides how the cache is laid out and attended to."""
+    """Decodes with PyTorch's operations; ``read`` determines the layout of the cache and the attention to it."""
 
     def advance(self, x_RD: Tensor, entry: int) -> Tensor:
         assert self.modulations is not None
@@ -125,15 +125,15 @@ class PyTorchSteps(EagerSteps):
 
     @abstractmethod
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
-        """``Read`` at an entry."""
+        """``Read`` for this entry."""
 
 
 @final
 class SlicedSteps(PyTorchSteps):
-    """The model's own attention, whatever it is, reads slices of exactly the filled length."""
+    """Uses the model's own attention, on slices of the cache of exactly the filled length."""
 
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
-        """Through slices of the cache."""
+        """Attention on a slice of the cache."""
         kv_2RNSK = self.kv[layer, :, : len(q_RNK)]
         kv_2RNSK[0, :, :, entry], kv_2RNSK[1, :, :, entry] = (narrowed(new, self.kv.dtype) for new in (k_RNK, v_RNK))
         keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1].to(q_RNK.dtype)
@@ -143,11 +143,11 @@ class SlicedSteps(PyTorchSteps):
 
 @final
 class DenseSteps(PyTorchSteps):
-    """For CPUs: the filled part of the cache lies together in memory, and plain products read it.
+    """For CPUs: keeps the filled part of the cache dense in memory, where plain products read it.
 
-    In a slice, entries that are still empty lie between one head's filled ones and the next head's. A processor that reads ahead
-    stumbles there, at about half its bandwidth. So each block's memory is laid out for a few entries more than are filled, and
-    when these are used up it moves on to the memory of the block before, laid out for more; what is not filled yet is masked.
+    A slice of the full cache has gaps of empty entries between heads. They defeat the CPU's prefetching and halve its bandwidth.
+    So each block's cache is laid out for only a few more entries than are filled; when they are used up, it is copied to the
+    previous block's memory in a longer layout. Entries that are not filled yet are masked.
     """
 
     spare_blocks = 1
@@ -165,7 +165,7 @@ class DenseSteps(PyTorchSteps):
         return super().advance(x_RD, entry)
 
     def read(self, entry: int, layer: int, q_RNK: Tensor, k_RNK: Tensor, v_RNK: Tensor) -> Tensor:
-        """Through products over all that is laid out."""
+        """Attention by matrix products over the whole layout."""
         kv_2RNSK = self._dense(self.memory[layer], self.laid_out)[:, : len(q_RNK)]
         for cached_RNSK, new_RNK in zip(kv_2RNSK, (k_RNK, v_RNK), strict=True):
             cached_RNSK[:, :, entry] = narrowed(new_RNK, self.kv.dtype)
@@ -189,7 +189,7 @@ class DenseSteps(PyTorchSteps):
 
     @staticmethod
     def _dense(memory_2RNSK: Tensor, entries: int) -> Tensor:
-        """(2, R, N, ``entries``, K) at the beginning of a block's memory."""
+        """A view (2, R, N, ``entries``, K) of the start of a block's memory."""
         two, rows, heads, _, width = memory_2RNSK.shape
         shape = (two, rows, heads, entries, width)
         return memory_2RNSK.view(-1)[: math.prod(shape)].view(shape)

@@ -1,4 +1,4 @@
-"""A model's weights laid out for decoding, and what decoding needs of a model.
+"""A model's weights prepared for decoding, and the interface of models that decoding uses.
 
 Shape letters: N heads, K head width.
 """
@@ -27,19 +27,20 @@ from rarkit.runtime.processors import is_x86
 @final
 @dataclass(frozen=True)
 class BlockWeights:
-    """One transformer block: its projections, and the norms of queries and keys side by side."""
+    """The weights of a transformer block: its projections, and the stacked norms of queries and keys."""
 
     qkv: Project
     proj: Project
     fc1_gelu: Project
     fc2: Project
     qk_weight_2NK: Tensor
-    """(2, 1, K): of the queries, then of the keys."""
+    """(2, 1, K): the queries' weight, then the keys'."""
     qk_bias_2NK: Tensor
+    """(2, 1, K): the queries' bias, then the keys'."""
 
 
 class Network(Protocol):
-    """What decoding reads of a model; ``OrderedTransformer`` is one."""
+    """The part of a model that decoding uses; ``OrderedTransformer`` implements it."""
 
     config: RARConfig
     attention: AttentionFunction
@@ -70,27 +71,27 @@ class Network(Protocol):
 @final
 @dataclass(frozen=True)
 class DecodingWeights:
-    """What ``lay_out`` returns: the weights as they were then."""
+    """The result of ``lay_out``: a snapshot of the weights."""
 
     model: Network
     blocks: Sequence[BlockWeights]
     head: Project
     rows_dtype: torch.dtype
-    """What entries are computed in: the model's dtype, or a wider one where this machine has no instructions for it."""
+    """The dtype of computation: the model's, or a wider one if this machine has no instructions for it."""
     cache_dtype: torch.dtype
     kernels: Kernels | None = None
-    """What multiplies and attends, on processors that it was compiled for; PyTorch's own where None."""
+    """The compiled kernels; None means PyTorch's own."""
     spare: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The last batch's memory (and, on CUDA, its graphs), by its rows: the next batch of that size takes it over."""
+    """The memory (and, on CUDA, the graphs) of the last batch, by number of rows, for the next batch of that size."""
 
 
 @torch.inference_mode()
 def lay_out(model: Network, *, int8: bool, float8_cache: bool, compiled: bool | None) -> DecodingWeights:
-    """See ``prepare`` in ``rarkit.models.rar.decoding.prepared``, whose arguments and errors these are."""
+    """See ``rarkit.models.rar.decoding.prepared.prepare``, which has the same arguments and errors."""
     if int8 and (model.cls_token.device.type != "cpu" or model.cls_token.dtype != torch.bfloat16):
         raise UserError(
-            f"int8 weights are for a bfloat16 model on the CPU; this one is {model.cls_token.dtype} on {model.cls_token.device}. "
-            "Move it there with model.to('cpu', torch.bfloat16), or decode in bfloat16 where it is."
+            f"int8 weights need a bfloat16 model on the CPU; this one is {model.cls_token.dtype} on {model.cls_token.device}. "
+            "Move it with model.to('cpu', torch.bfloat16), or decode without int8."
         )
     kernels = _kernels(model, int8, compiled)
     project: Callable[..., Project] = int8_projection if int8 else projection
@@ -106,13 +107,13 @@ def lay_out(model: Network, *, int8: bool, float8_cache: bool, compiled: bool | 
 def _kernels(model: Network, int8: bool, compiled: bool | None) -> Kernels | None:
     device, dtype = model.cls_token.device, model.cls_token.dtype
     capable = is_x86(device) and sys.platform.startswith("linux") and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
-    serve = capable and dtype in (torch.float32, torch.bfloat16)
-    if not serve and compiled:
+    supported = capable and dtype in (torch.float32, torch.bfloat16)
+    if not supported and compiled:
         raise CapabilityError(
-            f"compiled kernels are for float32 and bfloat16, on Linux and x86 processors with AVX2; this is {dtype} on {device}"
+            f"compiled kernels need float32 or bfloat16 on an x86 processor with AVX2 under Linux; this is {dtype} on {device}"
         )
-    # Processors that multiply bfloat16 itself do that at twice the rate of float32.
-    prefer = serve and (dtype == torch.float32 or int8 or not torch.cpu._is_avx512_bf16_supported())
+    # Processors with bfloat16 instructions multiply it at twice the rate of float32.
+    prefer = supported and (dtype == torch.float32 or int8 or not torch.cpu._is_avx512_bf16_supported())
     if not (prefer if compiled is None else compiled):
         return None
     try:
@@ -120,7 +121,7 @@ def _kernels(model: Network, int8: bool, compiled: bool | None) -> Kernels | Non
     except CapabilityError as error:
         if compiled:
             raise
-        warnings.warn(f"decoding with PyTorch's own products, which are slower here: {error}", RarkitWarning, stacklevel=5)
+        warnings.warn(f"decoding with PyTorch's own kernels, which are slower here: {error}", RarkitWarning, stacklevel=5)
         return None
 
 

@@ -43,7 +43,7 @@ def forget(monkeypatch):
     """A function after which this process has not looked for kernels yet."""
 
     def forget():
-        monkeypatch.setattr(native_kernels, "_found", functools.cache(native_kernels._found.__wrapped__))
+        monkeypatch.setattr(native_kernels, "_kernels_or_reason", functools.cache(native_kernels._kernels_or_reason.__wrapped__))
 
     return forget
 
@@ -62,13 +62,13 @@ def kept(monkeypatch, tmp_path, sources, forget):
         ("no-such-compiler -m64", r"there is no C\+\+ compiler 'no-such-compiler -m64'.*install g\+\+"),
         (" ", r"there is no C\+\+ compiler ' '"),
         ('"g++', r"there is no C\+\+ compiler '\"g\+\+'"),
-        ("/bin/false", r"/bin/false cannot compile kernels \(it ended with 1\); GCC 9 or later can"),
+        ("/bin/false", r"/bin/false cannot compile kernels \(exit code 1\); use GCC 9 or later"),
     ],
 )
 def test_without_a_compiler_pytorchs_products_decode_with_a_warning(kept, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("PATH", "")
-    with pytest.warns(RarkitWarning, match=f"decoding with PyTorch's own products, which are slower here: {reason}"):
+    with pytest.warns(RarkitWarning, match=f"decoding with PyTorch's own kernels, which are slower here: {reason}"):
         prepared = lively().prepare()
     assert prepared.weights.kernels is None
     with pytest.raises(CapabilityError, match=reason):
@@ -88,7 +88,7 @@ def test_a_compiler_may_have_arguments(kept, monkeypatch):
 )
 def test_gxx_takes_the_place_of_one_that_cannot_with_a_warning(kept, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
-    with pytest.warns(RarkitWarning, match=rf"kernels are those of g\+\+: {reason}"):
+    with pytest.warns(RarkitWarning, match=rf"kernels were compiled with g\+\+ instead: {reason}"):
         assert compiled_kernels().panel == PANEL
 
 

@@ -182,7 +182,7 @@ def test_merged_model_samples_the_same_tokens():
 
 
 def test_merged_model_refuses_another_order():
-    with pytest.raises(WeightsError, match="merged for the scan order that visits 0, 1, 2"):
+    with pytest.raises(WeightsError, match="merged for the scan order 0, 1, 2"):
         generate(lively().merge_positions(torch.arange(LENGTH)), [0], order=torch.arange(LENGTH).flip(0))
 
 

@@ -182,7 +182,7 @@ def test_samples_are_those_of_pytorchs_products():
 
 @pytest.mark.parametrize("wrong", [torch.float16, torch.float64])
 def test_other_types_are_refused(wrong):
-    with pytest.raises(CapabilityError, match=r"compiled kernels are for float32 and bfloat16.*; this is torch\.float"):
+    with pytest.raises(CapabilityError, match=r"compiled kernels need float32 or bfloat16.*; this is torch\.float"):
         lively().to(wrong).prepare(compiled=True)
     assert lively().to(wrong).prepare().weights.kernels is None
 

@@ -142,7 +142,7 @@ def test_what_is_too_large_for_float8_becomes_its_largest_number():
 
 
 def test_int8_is_refused_where_there_is_no_kernel_for_it():
-    with pytest.raises(UserError, match=r"int8 weights are for a bfloat16 model on the CPU; this one is torch\.float32 on cpu"):
+    with pytest.raises(UserError, match=r"int8 weights need a bfloat16 model on the CPU; this one is torch\.float32 on cpu"):
         lively().prepare(int8=True)
 
 

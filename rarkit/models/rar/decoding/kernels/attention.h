@@ -1,4 +1,4 @@
-// Attention of one entry to all before it. R rows, N heads, K head width, S entries of the cache, T of them filled.
+// Attention of one entry to all entries up to it. R rows, N heads, K head width, S entries of the cache, T of them filled.
 #pragma once
 
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace {
 
-// The totals of eight chunks, side by side. Shuffles within halves of a register first: those are the cheap ones.
+// The totals of eight chunks, as one chunk. Shuffles within register halves come first, because they are cheap.
 inline Chunk totals(const Chunk (&v)[EIGHT]) {
     const auto pair = [](Chunk a, Chunk b) {
         return __builtin_shuffle(a, b, Ints<EIGHT>{0, 8, 1, 9, 4, 12, 5, 13}) +
@@ -22,7 +22,7 @@ inline Chunk totals(const Chunk (&v)[EIGHT]) {
            __builtin_shuffle(low, high, Ints<EIGHT>{4, 5, 6, 7, 12, 13, 14, 15});
 }
 
-// query[width] · keys[count][width] of up to eight entries, −∞ where there are none.
+// Scores query[width] · keys[count][width] of up to eight entries; −∞ beyond count.
 template <class W>
 inline Chunk score(const float* query, const W* keys, int width, int count) {
     Chunk sums[EIGHT] = {};
@@ -32,12 +32,12 @@ inline Chunk score(const float* query, const W* keys, int width, int count) {
         for (int k = 0; k < whole; k += EIGHT) sums[entry] += load<EIGHT>(query + k) * load<EIGHT>(key + k);
         for (int k = whole; k < width; k++) sums[entry][0] += query[k] * widened(key[k]);
     }
-    Chunk found = totals(sums);
-    for (int entry = count; entry < EIGHT; entry++) found[entry] = -INFINITY;
-    return found;
+    Chunk scores = totals(sums);
+    for (int entry = count; entry < EIGHT; entry++) scores[entry] = -INFINITY;
+    return scores;
 }
 
-// Adds shares[count] · values[count][width], C chunks of each value, to out.
+// Adds shares[count] · values[count][width], for C chunks of each value, to out.
 template <int C, class W>
 void gather(const float* shares, const W* values, int width, int count, float* out) {
     Chunk sums[C];
@@ -56,16 +56,16 @@ Gather<W> gather_of(int chunks) {
     return gather<C, W>;
 }
 
-// Asks for the lines that come BYTES_AHEAD after these numbers: of the same head, or, behind its end, of what is read next.
+// Prefetches the cache lines BYTES_AHEAD after these numbers: of the same head or, past its end, of what is read next.
 template <class W>
-inline void ask(const W* numbers, int count, const W* end, const W* next) {
+inline void prefetch(const W* numbers, int count, const W* end, const W* next) {
     for (int at = 0; at < count; at += LINE / int(sizeof(W))) {
         const W* ahead = numbers + at + BYTES_AHEAD / int(sizeof(W));
         __builtin_prefetch(ahead < end ? ahead : next + (ahead - end), 0, 2);
     }
 }
 
-// One head of one row: out[K] from query[K] and the filled entries of keys and values, [S][K] each; `next` is the next head's keys.
+// One head of one row: out[K] from query[K] and the filled entries of keys and values, each [S][K]; `next` is the next head's keys.
 template <class W>
 void attend_head(const float* query, const W* keys, const W* values, const W* next, float* out, int width, int filled,
                  float* scores) {
@@ -75,10 +75,10 @@ void attend_head(const float* query, const W* keys, const W* values, const W* ne
     for (int start = 0; start < filled; start += EIGHT) {
         const int count = std::min(EIGHT, filled - start);
         const W* block = keys + int64_t(start) * width;
-        ask(block, count * width, keys + numbers, values);
-        const Chunk found = score(query, block, width, count) * scale;
-        store<EIGHT>(scores + start, found);
-        highest = found > highest ? found : highest;
+        prefetch(block, count * width, keys + numbers, values);
+        const Chunk scaled = score(query, block, width, count) * scale;
+        store<EIGHT>(scores + start, scaled);
+        highest = scaled > highest ? scaled : highest;
     }
     float most = highest[0];
     for (int lane = 1; lane < EIGHT; lane++) most = std::max(most, highest[lane]);
@@ -94,7 +94,7 @@ void attend_head(const float* query, const W* keys, const W* values, const W* ne
     for (int start = 0; start < filled; start += EIGHT) {
         const int count = std::min(EIGHT, filled - start);
         const W* block = values + int64_t(start) * width;
-        ask(block, count * width, values + numbers, next);
+        prefetch(block, count * width, values + numbers, next);
         for (int chunk = 0; chunk < chunks; chunk += MOST_CHUNKS) {
             const int k = chunk * EIGHT;
             gather_of<W>(std::min(MOST_CHUNKS, chunks - chunk))(scores + start, block + k, width, count, out + k);
@@ -105,7 +105,7 @@ void attend_head(const float* query, const W* keys, const W* values, const W* ne
     for (int k = 0; k < width; k++) out[k] /= all;
 }
 
-// Normalises queries and keys, writes keys and values of this entry into the cache, and attends to all up to it.
+// Normalises queries and keys, writes the entry's keys and values to the cache, and attends to all entries up to it.
 template <class W>
 void attend(const float* qkv, const float* weight, const float* bias, float eps, W* keys, W* values, float* out, int rows,
             int heads, int entries, int width, int entry, int threads) {

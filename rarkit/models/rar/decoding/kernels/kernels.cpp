@@ -1,9 +1,9 @@
-// Decoding on a CPU with AVX2 or AVX-512: a few rows of float32 meet large weights, or a long cache, and reading these from memory
-// is what takes the time. Weights and cache are widened to float32 on their way, and the next ones are asked for meanwhile.
-// native_kernels.py compiles and calls this. The order of each sum depends on nothing but its length: a row's result is
+// Decoding on a CPU with AVX2 or AVX-512: a few float32 rows are multiplied by large weights, or attend to a long cache, and the
+// time goes into reading these from memory. Weights and cache are widened to float32 as they are read, while the next ones are
+// prefetched. native_kernels.py compiles and calls this. The order of each sum depends only on its length, so a row's result is
 // the same in any batch.
 //
-// R rows, I inputs, O outputs, U rows of a table of modulations; N heads, K head width, S entries of the cache.
+// R rows, I inputs, O outputs, U rows of a table of modulations, N heads, K head width, S entries of the cache.
 
 #include "attention.h"
 #include "linear.h"
@@ -13,7 +13,7 @@ extern "C" {
 int rarkit_panel() { return PANEL; }
 
 // x (R, I), weights [O / PANEL][I][PANEL], scale (O,) or null, bias (O,), out and residual (R, O); modulations (U, I or O) with a
-// stride from row to row, of which each of the R rows has its own: table_rows (R,).
+// row stride; table_rows (R,) gives the modulation row of each of the R rows.
 #define LINEAR(NAME, W)                                                                                                         \
     void rarkit_linear_##NAME(const float* x, const void* weights, const float* scale, const float* bias, float* out, int rows, \
                               int inputs, int outputs, int gelu, float eps, const int64_t* table_rows, int64_t stride,          \

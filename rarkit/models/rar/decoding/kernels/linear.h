@@ -1,4 +1,4 @@
-// Linear layers, with what stands around them in a block. R rows, I inputs, O outputs.
+// Linear layers, fused with the operations before and after them in a block. R rows, I inputs, O outputs.
 #pragma once
 
 #include <type_traits>
@@ -8,7 +8,7 @@
 
 namespace {
 
-// Rows in groups of at most TILE, each group's inputs beside each other: packed[I / DEPTH][group][DEPTH][R].
+// Rows in groups of at most TILE, with each group's inputs contiguous: packed[I / DEPTH][group][DEPTH][R].
 struct Groups {
     int rows, count;
     explicit Groups(int rows) : rows(rows), count((rows + TILE - 1) / TILE) {}
@@ -16,7 +16,7 @@ struct Groups {
     int size(int group) const { return first(group + 1) - first(group); }
 };
 
-// Adds x[depth][R] · weights[depth][PANEL] to sums[R][PANEL], and meanwhile asks for some lines of memory, evenly.
+// Adds x[depth][R] · weights[depth][PANEL] to sums[R][PANEL], and prefetches some cache lines evenly in between.
 template <int R>
 void tile(const float* x, const float* weights, int depth, float* sums, const char* ahead, int lines) {
     Floats<LANES> left[R], right[R];
@@ -46,7 +46,7 @@ Tile tile_of(int rows) {
     return tile<R>;
 }
 
-// Many rows: a block of weights is widened once, and multiplied with one group after the other. sums: [rows][PANEL].
+// Many rows: each block of weights is widened once and multiplied by one group after the other. sums: [rows][PANEL].
 template <class W>
 void many(const Groups& groups, const float* packed, const W* weights, int inputs, float* sums) {
     alignas(LINE) float room[std::is_same_v<W, float> ? 1 : DEPTH * PANEL];
@@ -59,18 +59,18 @@ void many(const Groups& groups, const float* packed, const W* weights, int input
             wide = block;
         else
             for (int i = 0; i < depth * PANEL; i += LANES) store<LANES>(room + i, load<LANES>(block + i));
-        // The next block comes from memory while this one is multiplied: each group asks for its share of it.
+        // The next block is prefetched while this one is multiplied: each group prefetches its share.
         const char* next = reinterpret_cast<const char*>(block + depth * PANEL);
         for (int group = 0; group < groups.count; group++) {
-            const int first = groups.first(group), size = groups.size(group), asked = part(lines, groups.count, group);
+            const int first = groups.first(group), size = groups.size(group), begin = part(lines, groups.count, group);
             tile_of(size)(packed + int64_t(start) * groups.rows + int64_t(first) * depth, wide, depth, sums + first * PANEL,
-                          next + asked * LINE, part(lines, groups.count, group + 1) - asked);
+                          next + begin * LINE, part(lines, groups.count, group + 1) - begin);
         }
     }
 }
 
-// So few rows that each weight is used once: x[I][R] with P panels at a time, enough sums beside each other to keep the adders
-// busy.
+// Few rows, so that each weight is used once: x[I][R] by P panels at a time, which gives enough independent sums to keep the
+// adders busy.
 template <int R, int P, class W>
 void few(const float* x, const W* weights, const W* next, int inputs, float* sums) {
     Floats<LANES> left[P][R] = {}, right[P][R] = {};
@@ -113,7 +113,7 @@ Few<W> few_of(int rows, int panels) {
     return few<R, 1, W>;
 }
 
-// What is done with a layer's rows before, and with its sums after. Modulations are rows of a table: `rows` says which.
+// The operations before and after a layer. Modulations are rows of a table, selected by `rows`.
 struct Around {
     const int64_t* rows;
     int64_t stride;
@@ -132,7 +132,7 @@ struct Around {
 template <class W>
 struct Linear {
     const W* weights;           // [O / PANEL][I][PANEL]
-    const float *scale, *bias;  // scale: null, or of each output
+    const float *scale, *bias;  // scale: null, or per output
     int inputs, outputs;
 
     void run(const float* x, float* out, int rows, const Around& around, int threads) const {
@@ -179,30 +179,30 @@ struct Linear {
         }
     }
 
-    // sums[rows][PANEL] of the outputs from `first` on.
+    // Finishes sums[rows][PANEL] of the outputs from `first` on.
     void finish(const float* sums, float* out, int rows, int first, const Around& around) const {
         const auto some = [](const float* from, int count) __attribute__((always_inline)) {
             if (count == LANES) return load<LANES>(from);
-            Floats<LANES> found{};
-            std::memcpy(&found, from, sizeof(float) * count);
-            return found;
+            Floats<LANES> padded{};
+            std::memcpy(&padded, from, sizeof(float) * count);
+            return padded;
         };
         for (int o = 0; o < PANEL && first + o < outputs; o += LANES) {
             const int count = std::min(LANES, outputs - first - o), at = first + o;
             for (int r = 0; r < rows; r++) {
-                Floats<LANES> found = load<LANES>(sums + r * PANEL + o);
-                if (scale) found *= some(scale + at, count);
-                found += some(bias + at, count);
-                if (around.gelu) found = gelu<LANES>(found);
+                Floats<LANES> output = load<LANES>(sums + r * PANEL + o);
+                if (scale) output *= some(scale + at, count);
+                output += some(bias + at, count);
+                if (around.gelu) output = gelu<LANES>(output);
                 const int64_t place = int64_t(r) * outputs + at;
                 if (around.gate) {
                     const Floats<LANES> gate = some(around.gate + around.rows[r] * around.stride + at, count);
-                    found = some(around.residual + place, count) + gate * found;
+                    output = some(around.residual + place, count) + gate * output;
                 }
                 if (count == LANES)
-                    store<LANES>(out + place, found);
+                    store<LANES>(out + place, output);
                 else
-                    std::memcpy(out + place, &found, sizeof(float) * count);
+                    std::memcpy(out + place, &output, sizeof(float) * count);
             }
         }
     }

@@ -1,4 +1,4 @@
-// Numbers of all types, some at a time.
+// Vectors of numbers: loading, storing and converting all types, and functions of float32.
 #pragma once
 
 #include <immintrin.h>
@@ -15,13 +15,13 @@ constexpr int LANES = 16, TILE = 12, FEW = 4, DEPTH = 128;
 #else
 constexpr int LANES = 8, TILE = 6, FEW = 2, DEPTH = 256;
 #endif
-// TILE rows and PANEL outputs at a time have their sums in registers; DEPTH inputs: their weights, 16 KiB, stay in the first cache.
+// The sums of TILE rows × PANEL outputs fit in registers; the weights of DEPTH inputs × PANEL outputs, 16 KiB, in the L1 cache.
 constexpr int PANEL = 2 * LANES;
-constexpr int MOST_ROWS = 96;      // rows at a time: their sums stay in the second
+constexpr int MOST_ROWS = 96;      // rows at a time, whose sums stay in the L2 cache
 constexpr int LINE = 64;           // bytes of a cache line
-constexpr int BYTES_AHEAD = 2048;  // what is asked for before it is needed
+constexpr int BYTES_AHEAD = 2048;  // prefetch distance
 constexpr int EIGHT = 8;           // numbers of a head, or entries of the cache, at a time
-constexpr int MOST_CHUNKS = 6;     // of eight numbers, in registers
+constexpr int MOST_CHUNKS = 6;     // chunks of eight numbers in registers
 
 template <int N>
 using Floats __attribute__((vector_size(4 * N), aligned(4), may_alias)) = float;
@@ -34,7 +34,7 @@ struct BFloat16 {
 };
 struct Float8 {
     uint8_t bits;
-};  // e4m3: no infinity, seven ones are NaN
+};  // e4m3: no infinity; seven one bits are NaN
 
 inline uint32_t bits_of(float value) {
     uint32_t bits;
@@ -42,7 +42,7 @@ inline uint32_t bits_of(float value) {
     return bits;
 }
 
-// N numbers of any type, as float32.
+// Loads N numbers of any type as float32.
 template <int N>
 inline Floats<N> load(const float* from) {
     return *reinterpret_cast<const Floats<N>*>(from);
@@ -67,11 +67,11 @@ template <int N>
 inline Floats<N> load(const Float8* from) {
     static_assert(N == 8);
     const Ints<N> bits = (Ints<N>)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)), magnitude = bits & 0x7f;
-    // Exponent and mantissa to where float32 has its own; below the smallest normal number, the mantissa in units of 2⁻⁹.
+    // Normal numbers: shift exponent and mantissa to float32's positions. Subnormal ones: the mantissa in units of 2⁻⁹.
     const Ints<N> normal = (magnitude << 20) + (120 << 23),
                   small = (Ints<N>)(__builtin_convertvector(magnitude, Floats<N>) * 0x1p-9f);
-    const Ints<N> found = magnitude < 8 ? small : magnitude == 0x7f ? Ints<N>{} + 0x7fc00000 : normal;
-    return (Floats<N>)(found | (bits & 0x80) << 24);
+    const Ints<N> wide = magnitude < 8 ? small : magnitude == 0x7f ? Ints<N>{} + 0x7fc00000 : normal;
+    return (Floats<N>)(wide | (bits & 0x80) << 24);
 }
 template <int N>
 inline void store(float* to, Floats<N> values) {
@@ -90,7 +90,7 @@ inline float widened(Float8 value) {
     return load<EIGHT>(eight)[0];
 }
 
-// To the nearest number, even ones where there are two; float8 to ±448 at most.
+// Rounds to nearest, ties to even; float8 is clamped to ±448.
 inline void narrow(float value, float* to) { *to = value; }
 inline void narrow(float value, BFloat16* to) {
     const uint32_t bits = bits_of(value);
@@ -99,12 +99,12 @@ inline void narrow(float value, BFloat16* to) {
 inline void narrow(float value, Float8* to) {
     const float magnitude = std::min(std::fabs(value), 448.0f);
     const uint32_t bits = bits_of(magnitude);
-    const uint32_t found = magnitude < 0x1p-6f ? uint32_t(std::nearbyint(magnitude * 0x1p9f))
-                                               : ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120 << 3);
-    to->bits = value != value ? 0x7f : uint8_t(found | (bits_of(value) >> 24 & 0x80));
+    const uint32_t narrowed = magnitude < 0x1p-6f ? uint32_t(std::nearbyint(magnitude * 0x1p9f))
+                                                  : ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120 << 3);
+    to->bits = value != value ? 0x7f : uint8_t(narrowed | (bits_of(value) >> 24 & 0x80));
 }
 
-// exp of numbers of at most 0, to about 2 units in the last place: 2ⁿ · e^r, |r| at most ln(2) / 2.
+// exp(x) for x ≤ 0, to about 2 units in the last place: 2ⁿ · e^r with |r| ≤ ln(2) / 2.
 template <int N>
 inline Floats<N> exponential(Floats<N> x) {
     x = x < -87.0f ? Floats<N>{} - 87.0f : x;
@@ -116,7 +116,7 @@ inline Floats<N> exponential(Floats<N> x) {
     return sum * (Floats<N>)((__builtin_convertvector(n, Ints<N>) + 127) << 23);
 }
 
-// x · Φ(x), with the error function of Abramowitz and Stegun, 7.1.26 (to 1.5e-7), which PyTorch takes too.
+// x · Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (error ≤ 1.5e-7), which PyTorch also uses.
 template <int N>
 inline Floats<N> gelu(Floats<N> x) {
     const Floats<N> z = x * 0.70710678f, size = z < 0 ? -z : z;
