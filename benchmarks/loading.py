@@ -1,12 +1,13 @@
-"""How much memory does loading a checkpoint take? Released sizes, random weights.
+"""Memory needed to load a checkpoint, for models of the released sizes with random weights.
 
     python benchmarks/loading.py [--preset rar_xxl] [--round-trip rar_b] [--folder DIR]
 
-Writes a random `.bin` (float32, as released) and loads it with `load_rar` in fresh processes: as it is, with every weight read, and
-converted to bfloat16. Of each process it reports the peak of resident memory (`VmHWM`: its own pages and those of the mapped
-file), less that of a process that loaded a tiny file, as a share of the file; and how much of what is resident at the end is its
-own (`RssAnon`) and how much is pages of the mapped file (`RssFile`), which the system takes back when memory is short. Then the
-round trip of the other size: `.bin`, load, save, bytes of every tensor. Writes benchmarks/results/loading.json.
+Writes a random `.bin` (float32, as released) and loads it with `load_rar` in fresh processes: as stored, as stored with all weights
+read, and converted to bfloat16. For each process it reports peak resident memory (`VmHWM`: anonymous pages and pages of the mapped
+file), minus that of a process that loads a tiny file, relative to the file size; and how much of the memory resident at the end is
+anonymous (`RssAnon`) and how much is pages of the mapped file (`RssFile`), which the system reclaims when memory is short. It then
+checks a round trip at the other size: load a `.bin`, save it in both formats, compare every tensor bit by bit. Writes
+benchmarks/results/loading.json.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CASES = {"as stored": (None, False), "as stored, all weights read": (None, True)
 
 
 def write_random(config: RARConfig, path: Path) -> None:
-    """A file as `torch.save` of a state dict makes it."""
+    """Writes random weights with `torch.save`, in the format of the released files."""
     with torch.device("meta"):
         model = RAR(config)
     generator = torch.Generator().manual_seed(0)
@@ -43,48 +44,48 @@ def write_random(config: RARConfig, path: Path) -> None:
 
 
 def child(path: Path, preset: str, case: str) -> None:
-    """Loads the file and prints what it took, as JSON."""
+    """Loads the file, and prints time and memory as JSON."""
     dtype, touched = CASES[case]
     began = time.perf_counter()
     model = load_rar(path, TINY if preset == "tiny" else preset, dtype=dtype)
     seconds = time.perf_counter() - began
     if touched:
         for weight in model.parameters():
-            # One number of each memory page.
+            # Reads one number of each memory page.
             weight.detach().view(-1)[::1024].sum()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    # Not ru_maxrss: a process that is started inherits the peak of the one that started it.
+    # Not ru_maxrss, because a child process inherits the peak of its parent.
     names = {"peak": "VmHWM", "own_at_end": "RssAnon", "mapped_at_end": "RssFile"}
-    found = {name: int(status[line].split()[0]) * 1024 for name, line in names.items()}
-    print(json.dumps({"seconds": seconds, **found}))
+    memory = {name: int(status[line].split()[0]) * 1024 for name, line in names.items()}
+    print(json.dumps({"seconds": seconds, **memory}))
 
 
 def in_fresh_process(path: Path, preset: str, case: str) -> dict[str, Any]:
-    """What `child` printed."""
+    """Runs `child` in a new process and returns what it printed."""
     command = [sys.executable, __file__, "--child", str(path), preset, case]
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def measured(path: Path, preset: str, tiny: Path) -> list[dict[str, Any]]:
-    """A row for each way of loading, all figures in bytes beyond those of a process that loaded a tiny file the same way."""
+    """A row per way of loading, in bytes beyond those of a process that loads a tiny file in the same way."""
     size, rows = path.stat().st_size, []
     for case in CASES:
-        base, found = in_fresh_process(tiny, "tiny", case), in_fresh_process(path, preset, case)
-        row = {"case": case, "file": size, "seconds": found["seconds"], "peak_with_libraries": found["peak"]}
-        row |= {name: found[name] - base[name] for name in ("peak", "own_at_end", "mapped_at_end")}
-        row |= {"ratio": row["peak"] / size, "ratio_with_libraries": found["peak"] / size}
+        base, loaded = in_fresh_process(tiny, "tiny", case), in_fresh_process(path, preset, case)
+        row = {"case": case, "file": size, "seconds": loaded["seconds"], "peak_with_libraries": loaded["peak"]}
+        row |= {name: loaded[name] - base[name] for name in ("peak", "own_at_end", "mapped_at_end")}
+        row |= {"ratio": row["peak"] / size, "ratio_with_libraries": loaded["peak"] / size}
         rows.append(row)
         own, mapped = row["own_at_end"] / 1e9, row["mapped_at_end"] / 1e9
         print(
-            f"{preset} {case:28} {row['seconds']:5.1f} s, peak {row['peak'] / 1e9:.2f} GB of a file of {size / 1e9:.2f} GB: "
-            f"{row['ratio']:.3f} × (at the end {own:.2f} GB its own, {mapped:.2f} GB mapped)",
+            f"{preset} {case:28} {row['seconds']:5.1f} s, peak {row['peak'] / 1e9:.2f} GB for a file of {size / 1e9:.2f} GB: "
+            f"{row['ratio']:.3f} × (at the end {own:.2f} GB anonymous, {mapped:.2f} GB mapped)",
             flush=True,
         )
     return rows
 
 
 def round_trip(preset: str, folder: Path) -> dict[str, Any]:
-    """`.bin` → `load_rar` → both formats → bytes of every tensor."""
+    """Loads a `.bin`, saves it in both formats, loads these, and compares all tensors bit by bit."""
     source, began = folder / f"{preset}.bin", time.perf_counter()
     write_random(PRESETS[preset], source)
     expected = torch.load(source, weights_only=True, mmap=True)
@@ -92,13 +93,13 @@ def round_trip(preset: str, folder: Path) -> dict[str, Any]:
     for suffix in (".bin", ".safetensors"):
         place = folder / f"again{suffix}"
         save_rar(load_rar(source, preset), place)
-        found = load_rar(place, preset).state_dict()
-        same[suffix] = list(found) == list(expected) and all(
-            torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)) for name, tensor in expected.items()
+        state = load_rar(place, preset).state_dict()
+        same[suffix] = list(state) == list(expected) and all(
+            torch.equal(state[name].view(torch.uint8), tensor.view(torch.uint8)) for name, tensor in expected.items()
         )
         place.unlink()
     row = {"preset": preset, "tensors": len(expected), "bytes": source.stat().st_size, "same": same}
-    print(f"{preset}: {len(expected)} tensors the same after a round trip: {same}")
+    print(f"{preset}: {len(expected)} tensors identical after a round trip: {same}")
     return row | {"seconds": time.perf_counter() - began}
 
 
@@ -106,7 +107,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--preset", choices=PRESETS, default="rar_xxl")
     arguments.add_argument("--round-trip", choices=PRESETS, default="rar_b")
-    arguments.add_argument("--folder", type=Path, help="where there is room for the file; the system's own if not given")
+    arguments.add_argument("--folder", type=Path, help="temporary folder with room for the file; the system's by default")
     arguments.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:

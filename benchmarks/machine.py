@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on."""
+"""Describes the machine that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPU, versions: what a figure depends on."""
+    """Processor, cores, memory, GPUs and versions, which results depend on."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     lines = dict(line.partition(":")[::2] for line in reversed(info.splitlines()) if ":" in line)
     fields = {key.strip(): value.strip() for key, value in lines.items()}

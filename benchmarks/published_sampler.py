@@ -1,9 +1,9 @@
-"""The baseline of ``sampling.py``: a sampler that works as the published one does, written anew.
+"""The baseline of ``sampling.py``: a reimplementation of the published sampler.
 
-At every step it embeds all ids and looks up all positions again, recomputes the AdaLN modulations of both branches from the class
-and the step, concatenates the KV cache, and normalises queries and keys in two calls; nothing is laid out or captured beforehand.
+At every step it embeds all ids and looks up all positions again, recomputes the AdaLN modulations of both branches from class and
+step, concatenates the KV cache, and normalises queries and keys in two calls. Nothing is prepared or captured in advance.
 
-Shape letters: B batch, R = 2·B rows (with and without their classes), T entries so far, D width, N heads, K head width.
+Shape letters: B batch, R = 2·B rows (with and without class), T entries so far, D width, N heads, K head width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rarkit.models import RAR
 def published_sampler(
     model: RAR, labels_B: Tensor, order_L: Tensor, scales: Sequence[float], temperature: float, steps: int | None = None
 ) -> Tensor:
-    """(B, L) tokens in visiting order (of the first ``steps`` steps); guidance at every step."""
+    """Tokens (B, L) in visiting order, or those of the first ``steps`` steps, with guidance at every step."""
     class_ids_B = model.class_ids(labels_B)
     class_ids_R = torch.cat([class_ids_B, torch.full_like(class_ids_B, model.no_class_id)])
     cache: list[tuple[Tensor, Tensor] | None] = [None] * model.config.depth
@@ -51,7 +51,7 @@ def _forward(model: RAR, ids_RT: Tensor, class_ids_R: Tensor, order_L: Tensor, c
             cache[layer] = k_RNTK, v_RNTK
             return functional.scaled_dot_product_attention(q_RNTK, k_RNTK, v_RNTK, is_causal=past is None)
 
-        # Calling the whole of adaLN_modulation takes the SiLU anew in every block, as published.
+        # As published, each block calls all of adaLN_modulation and so recomputes the SiLU.
         x_RTD = block(x_RTD, block.adaLN_modulation(condition_RTD), attend)
     final = model.adaln_before_head
     return model.lm_head(final(x_RTD, final.adaLN_modulation(condition_RTD)))[:, -1]

@@ -1,17 +1,17 @@
-"""Random batches of tokens: the store's reader against readers of the same data as JSON lines.
+"""Reading random batches of tokens: rarkit's store against JSON lines.
 
     python benchmarks/reader.py [--rows 1000000] [--length 256] [--batch 256] [--batches 400] [--folder DIR]
 
-Writes random tokens as rarkit's store (uint16 chunks, as tokenizing leaves them) and, exported from it, as published JSON lines.
-Reads the same random batches with each reader in turn, 20 batches at a time, in one process, and checks that they give the same
-tokens:
+Writes random tokens to a store (uint16 chunks, as the tokenize stage does) and exports them as JSON lines in the published format.
+Reads the same random batches with each reader in turn, 20 batches at a time, in one process, and checks that all readers return the
+same tokens:
 
-- rarkit: `rarkit.cache.row_reader.RowReader`, memory maps of the chunks;
-- indexed lines: the best that JSON lines allow, an index of where each line begins, the file mapped, `json.loads` of each line;
+- rarkit: `rarkit.cache.row_reader.RowReader`, which memory-maps the chunks;
+- indexed lines: the fastest reader for JSON lines, with an index of line offsets, the file mapped, and `json.loads` of each line;
 - lines in memory: `linecache` keeps the whole file in each process; samples are parsed one by one and stacked, as published;
-- scanned lines: without an index, the file is read from its start for each batch until the last line asked for (fewer batches).
+- scanned lines: no index; each batch reads the file from its start to the last line needed (fewer batches).
 
-The page cache is warm: all files were just written and are read once beforehand, so this compares readers and not disks. Writes
+The page cache is warm, because all files have just been written and are read once first: this compares readers, not disks. Writes
 benchmarks/results/reader.json.
 """
 
@@ -46,7 +46,7 @@ Read = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 def write_store(folder: Path, rows: int, length: int) -> StageOutput:
-    """Random tokens, block by block."""
+    """Writes random tokens, block by block."""
     output, random = output_at(str(folder), "tokenize"), np.random.default_rng(0)
     with output.writing({"identity": {}, "upstream": {}, "grid": [1, length]}):
         output.create(TOKENS, (rows, length), np.uint16, rows_per_block(rows, 2 * length))
@@ -60,7 +60,7 @@ def write_store(folder: Path, rows: int, length: int) -> StageOutput:
 
 
 def indexed(lines: Path) -> Read:
-    """A reader with an index of line beginnings."""
+    """A reader with an index of line offsets."""
     with lines.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     sizes = [len(line) for line in iter(mapped.readline, b"")]
@@ -73,7 +73,7 @@ def indexed(lines: Path) -> Read:
 
 
 def kept(lines: Path) -> Read:
-    """As published training reads them: all lines in memory, each sample a tensor, the batch a stack of these."""
+    """Reads as the published training does: all lines in memory, each sample a tensor, a batch a stack of samples."""
 
     def sample(row: int) -> torch.Tensor:
         return torch.tensor(json.loads(linecache.getline(str(lines), row + 1).strip())["tokens"])
@@ -85,17 +85,17 @@ def kept(lines: Path) -> Read:
 
 
 def scanned(lines: Path) -> Read:
-    """A reader that passes over the lines before those it wants, and parses only these."""
+    """A reader that scans the file and parses only the lines of the batch."""
 
     def read(index_B: NDArray[np.int64]) -> NDArray[np.int64]:
-        wanted, last, found = set(index_B.tolist()), int(index_B.max()), {}
+        rows, last, tokens = set(index_B.tolist()), int(index_B.max()), {}
         with lines.open("rb") as file:
             for row, line in enumerate(file):
-                if row in wanted:
-                    found[row] = json.loads(line)["tokens"]
+                if row in rows:
+                    tokens[row] = json.loads(line)["tokens"]
                 if row == last:
                     break
-        return np.array([found[row] for row in index_B.tolist()])
+        return np.array([tokens[row] for row in index_B.tolist()])
 
     return read
 
@@ -107,17 +107,17 @@ def timed(read: Read, index_KB: NDArray[np.int64]) -> tuple[float, list[NDArray[
 
 
 def compared(ours: Read, theirs: Read, rows: int, batch: int, batches: int) -> dict[str, Any]:
-    """Pairs of times for the same runs of batches (seconds a batch), each reader first in turn.
+    """Times both readers on the same runs of batches (seconds per batch); they take turns at going first.
 
-    A data loader reads batch after batch: so does each reader here, for a run, before the other has its turn.
+    Within a run, a reader reads one batch after the other, as a data loader does.
     """
     random, pairs = np.random.default_rng(1), []
     for number in range(max(2, batches // RUN)):
         index_KB = random.integers(0, rows, (min(RUN, batches), batch))
         first, second = (ours, theirs) if number % 2 else (theirs, ours)
-        (one, tokens), (other, same) = timed(first, index_KB), timed(second, index_KB)
+        (first_seconds, tokens), (second_seconds, same) = timed(first, index_KB), timed(second, index_KB)
         np.testing.assert_array_equal(tokens, same)
-        pairs.append((one, other) if number % 2 else (other, one))
+        pairs.append((first_seconds, second_seconds) if number % 2 else (second_seconds, first_seconds))
     return {
         "runs": len(pairs),
         "batches_in_a_run": min(RUN, batches),
@@ -134,7 +134,7 @@ def main() -> None:
     arguments.add_argument("--length", type=int, default=256)
     arguments.add_argument("--batch", type=int, default=256)
     arguments.add_argument("--batches", type=int, default=400)
-    arguments.add_argument("--folder", type=Path, help="where there is room for 2 GB; the system's own if not given")
+    arguments.add_argument("--folder", type=Path, help="temporary folder with room for 2 GB; the system's by default")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="rarkit-benchmark-", dir=options.folder) as scratch:
         store, lines = Path(scratch) / "store", Path(scratch) / "tokens.jsonl"
@@ -156,13 +156,13 @@ def main() -> None:
             began = time.perf_counter()
             theirs = make(lines)
             opening = time.perf_counter() - began
-            # The first reading of a page maps it, in either reader: a training reads everything many times.
+            # Warm-up: both readers map a page on its first read, and training reads everything many times.
             compared(ours, theirs, options.rows, options.batch, batches)
             row = {"against": name, "opening_seconds": opening}
             rows.append(row | compared(ours, theirs, options.rows, options.batch, batches))
             print(
-                "against {against}: {rarkit_seconds:.6f} s a batch, and {lines_seconds:.6f} s, ratio {ratio:,.1f} "
-                "(of all batches together {ratio_of_totals:,.1f})".format(**rows[-1]),
+                "against {against}: {rarkit_seconds:.6f} s per batch and {lines_seconds:.6f} s, ratio {ratio:,.1f} "
+                "(of totals {ratio_of_totals:,.1f})".format(**rows[-1]),
                 flush=True,
             )
     RESULTS.mkdir(exist_ok=True)

@@ -1,9 +1,10 @@
-"""How soon do commands answer that have nothing to compute? Against Python with the libraries that draw help.
+"""Startup time of commands that compute little, against Python importing the libraries that print help.
 
     python benchmarks/startup.py [--pairs 20]
 
-Each command runs in turn with `python -c "import typer, rich.panel, rich.table"`, in processes of their own; medians of the clock's
-seconds. `rarkit plan` is asked of a recipe whose data are at hand and whose store is empty. Writes benchmarks/results/startup.json.
+Each command runs in turn with `python -c "import typer, rich.panel, rich.table"`, each in its own process; times are medians of
+wall-clock seconds. `rarkit plan` gets a recipe whose data is present and whose store is empty. Writes
+benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, command in commands.items():
-            pairs = [(seconds(PLAIN, folder), seconds(command, folder)) for _ in range(options.pairs + 1)][1:]  # the first warms up
-            plain, found = (statistics.median(column) for column in zip(*pairs, strict=True))
-            rows.append({"command": name, "plain_seconds": plain, "seconds": found, "ratio": found / plain, "pairs": pairs})
-            print(f"{name:34} {found:5.2f} s, Python with typer and rich {plain:5.2f} s: {found / plain:.1f} ×", flush=True)
+            _warm_up, *pairs = [(seconds(PLAIN, folder), seconds(command, folder)) for _ in range(options.pairs + 1)]
+            plain, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+            rows.append({"command": name, "plain_seconds": plain, "seconds": ours, "ratio": ours / plain, "pairs": pairs})
+            print(f"{name:34} {ours:5.2f} s, Python with typer and rich {plain:5.2f} s: {ours / plain:.1f} ×", flush=True)
     RESULTS.mkdir(exist_ok=True)
     result = {"machine": machine(), "options": vars(options), "rows": rows}
     (RESULTS / "startup.json").write_text(json.dumps(result, indent=2) + "\n")

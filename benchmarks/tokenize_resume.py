@@ -1,11 +1,11 @@
-"""Ten thousand images, tokenized: killed in the middle and run again, is the store the same, bit by bit? Stand-ins throughout.
+"""Tokenizing ten thousand images: a run that is killed and resumed must leave the same store, bit by bit, as an undisturbed one.
 
     python benchmarks/tokenize_resume.py [--images 10000] [--size 256] [--kill-at 0.5] [--seed 0]
 
-Draws JPEG files into class folders and gives MaskGIT-VQGAN random weights at a quarter of the released width. Tokenizes them
-through `rarkit run --until tokenize`, once undisturbed, and once killed with SIGKILL from outside, at a moment that the clock
-chooses, and run again. Compares every file of both outputs (the record, too, but for its times), looks whether processes of the
-killed run are left over, and writes benchmarks/results/tokenize_resume.json.
+Writes random JPEG files to class folders, and a MaskGIT-VQGAN with random weights at a quarter of the released width. Tokenizes the
+images with `rarkit run --until tokenize`: once undisturbed, and once killed from outside with SIGKILL at an arbitrary moment and
+run again. Compares every file of both outputs (in the record, all but the times), checks that no process of the killed run is left,
+and writes benchmarks/results/tokenize_resume.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10
-# One image at a time: at this width its activations stay in the processor's cache.
+# At this width the activations of a single image fit the processor's cache.
 STAND_IN = {"hidden_channels": 32, "channel_mult": (1, 1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 32, "codes": 1024}
 TIMES = ("started", "finished")
 RECIPE = """
@@ -62,7 +62,7 @@ batch_size = 1
 
 
 def make(folder: Path, images: int, size: int, seed: int) -> Path:
-    """The images (smooth random colours, a little larger than asked for and not square), the weights, and the recipe."""
+    """Writes images (smooth random colours, not square, slightly larger than ``size``), weights and recipe; returns its path."""
     random = np.random.default_rng(seed)
     for index in range(images):
         place = folder / "images/train" / f"class {index % CLASSES}" / f"{index:06}.jpg"
@@ -77,7 +77,7 @@ def make(folder: Path, images: int, size: int, seed: int) -> Path:
 
 
 def started(recipe: Path, store: Path) -> subprocess.Popen[bytes]:
-    """``rarkit run``, in a session of its own, by which its children are found."""
+    """Starts ``rarkit run`` in a session of its own, which identifies its child processes."""
     command = [Path(sys.executable).with_name("rarkit"), "run", recipe, "--until", "tokenize"]
     command += ["--store", store, "--device", "cpu", "--runs", store / "runs"]
     return subprocess.Popen(list(map(str, command)), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -87,19 +87,19 @@ def run_whole(recipe: Path, store: Path) -> float:
     """Seconds of an undisturbed run."""
     began = time.perf_counter()
     code = started(recipe, store).wait()
-    assert code == 0, f"rarkit run ended with {code}"
+    assert code == 0, f"rarkit run exited with {code}"
     return time.perf_counter() - began
 
 
 def run_killed(recipe: Path, output: StageOutput, store: Path, share: float) -> dict[str, Any]:
-    """Kills a run once ``share`` of the chunks are there and the next is under way; says what it left."""
+    """Kills a run while it works on the chunk after ``share`` of all chunks; returns what it left."""
     began = time.perf_counter()
     process = started(recipe, store)
     while not (output.exists() and _chunks(output)[0] >= max(1, share * _chunks(output)[1])):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.2)
         output.refresh()
-    # Half a chunk later on average, so that work is lost.
+    # On average half a chunk later, so that some work is lost.
     time.sleep(0.5 * (time.perf_counter() - began) / _chunks(output)[0])
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
@@ -112,7 +112,7 @@ def run_killed(recipe: Path, output: StageOutput, store: Path, share: float) -> 
 
 
 def _chunks(output: StageOutput) -> tuple[int, int]:
-    """How many blocks are whole now, of how many."""
+    """The number of complete blocks, and of all blocks."""
     output.refresh()
     arrays = list(output.record()["arrays"])
     total = output.layout(arrays[0]).blocks if arrays else 1
@@ -120,19 +120,19 @@ def _chunks(output: StageOutput) -> tuple[int, int]:
 
 
 def _of_session(session: int) -> int:
-    """Living processes of a session."""
-    found = 0
+    """The number of live processes in a session."""
+    count = 0
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rsplit(")", 1)[1].split()
-        except OSError:  # it ended meanwhile
+        except OSError:  # The process has ended
             continue
-        found += int(fields[3]) == session and fields[0] != "Z"
-    return found
+        count += int(fields[3]) == session and fields[0] != "Z"
+    return count
 
 
 def contents(output: StageOutput) -> dict[str, bytes]:
-    """Every file of an output; of the record all but the times."""
+    """All files of an output by path; the record without its times."""
     files = {str(path.relative_to(output.path)): path.read_bytes() for path in Path(output.path).rglob("*") if path.is_file()}
     output.refresh()
     record = {name: value for name, value in output.record().items() if name not in TIMES}
@@ -144,7 +144,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--images", type=int, default=10_000)
     arguments.add_argument("--size", type=int, default=256)
-    arguments.add_argument("--kill-at", type=float, default=0.5, help="the share of chunks after which to kill")
+    arguments.add_argument("--kill-at", type=float, default=0.5, help="share of chunks after which to kill the run")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="rarkit-benchmark-") as scratch:
@@ -156,14 +156,14 @@ def main() -> None:
         whole, resumed = (plan(recipe, str(folder / name))["tokenize"].output for name in ("whole", "resumed"))
         undisturbed = run_whole(recipe_path, folder / "whole")
         rate = options.images / undisturbed
-        print(f"undisturbed: {undisturbed:.1f} s, {rate:.1f} images/s with starting up", flush=True)
+        print(f"undisturbed: {undisturbed:.1f} s, {rate:.1f} images/s, startup included", flush=True)
         killed = run_killed(recipe_path, resumed, folder / "resumed", options.kill_at)
         print("killed after {seconds:.1f} s with {chunks_written} of {chunks} chunks".format(**killed), flush=True)
-        print(f"processes left over 5 s later: {killed['processes_left_over']}", flush=True)
+        print(f"processes left 5 s later: {killed['processes_left_over']}", flush=True)
         planned = plan(recipe, str(folder / "resumed"))["tokenize"].reason
         again = run_whole(recipe_path, folder / "resumed")
         print(f"run again ({planned}): {again:.1f} s", flush=True)
-        expected, found = contents(whole), contents(resumed)
+        expected, actual = contents(whole), contents(resumed)
         row = {
             "images": options.images,
             "undisturbed_seconds": undisturbed,
@@ -173,10 +173,10 @@ def main() -> None:
             "files": len(expected),
             "bytes": sum(map(len, expected.values())),
             "distinct_codes": len(np.unique(whole.read_array("train_tokens"))),
-            "same": expected == found,
+            "same": expected == actual,
             "verified": [output.verify() for output in (whole, resumed)] == [None, None],
         }
-    print("{files} files, {bytes:,} bytes, {distinct_codes} codes in use; the same bit by bit: {same}".format(**row))
+    print("{files} files, {bytes:,} bytes, {distinct_codes} codes in use; identical: {same}".format(**row))
     RESULTS.mkdir(exist_ok=True)
     result = {"machine": machine(), "options": vars(options) | {"tokenizer": STAND_IN}, "rows": [row]}
     (RESULTS / "tokenize_resume.json").write_text(json.dumps(result, indent=2) + "\n")

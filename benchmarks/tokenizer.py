@@ -1,9 +1,9 @@
-"""How much faster is the tokenizer's layout in memory than the plain one? Released architecture, random weights.
+"""Speed of the tokenizer in channels-last memory format against the contiguous one. Released architecture, random weights.
 
     python benchmarks/tokenizer.py [--size 256] [--batch 2] [--pairs 5]
 
-Encodes and decodes the same images with the network laid out plainly (contiguous, one image channel after the other) and channels
-last, in turn, and prints medians and the ratio pair by pair. Writes benchmarks/results/tokenizer.json.
+Encodes and decodes the same images with the plain network (contiguous) and with rarkit's (channels last) in turn, and prints median
+times and the median ratio over pairs. Writes benchmarks/results/tokenizer.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The time that a call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -52,11 +52,11 @@ def main() -> None:
     assert torch.equal(plain_encode(), codes)
     assert (plain_decode() - quick.images(codes)).abs().max() <= 1e-4
     rows = []
-    for name, one, other in (
+    for name, plain_work, quick_work in (
         ("encode", plain_encode, lambda: quick.encode(images)),
         ("decode", plain_decode, lambda: quick.decode(codes)),
     ):
-        pairs = [(seconds(one), seconds(other)) for _ in range(options.pairs)]
+        pairs = [(seconds(plain_work), seconds(quick_work)) for _ in range(options.pairs)]
         ratios = [slow / fast for slow, fast in pairs]
         rows.append(
             {
