@@ -1,4 +1,4 @@
-"""Which rows, permutations and dropped labels a training step sees: functions of (seed, step) alone.
+"""The rows and dropped labels of a training step, as functions of (seed, step) only.
 
 Shape letters: B batch, L tokens of an image.
 """
@@ -14,10 +14,10 @@ from rarkit.randomness import derived_seed, uniforms
 
 
 def rows_of_step(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
-    """The rows that make up the batch of a step: (batch_size,) int64 in [0, count).
+    """The rows in the batch of a step: (batch_size,) int64 in [0, count).
 
-    Epochs follow each other without a gap, each a fresh permutation of all rows, so every row is seen equally often and a batch may
-    hold the end of one epoch and the beginning of the next.
+    Each epoch is a new permutation of all rows, and epochs follow each other without a gap: every row is seen equally often, and a
+    batch can span the end of one epoch and the start of the next.
     """
     place_B = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epoch_B, within_B = np.divmod(place_B, count)
@@ -34,6 +34,6 @@ def _epoch(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def dropped_labels(seed: int, step: int, batch_size: int, probability: float) -> NDArray[np.bool_]:
-    """Which samples of a step's global batch are trained without their class: (batch_size,) bool."""
+    """The samples of a step's global batch that are trained without their class: (batch_size,) bool."""
     dropped: NDArray[np.bool_] = uniforms(seed, "class dropout", step, np.arange(batch_size), 1)[:, 0] < probability
     return dropped

@@ -1,4 +1,4 @@
-"""Held-out likelihood: how many nats a model needs for the tokens of an image along a fixed order.
+"""Held-out likelihood: the nats per token that a model needs for images along a fixed order.
 
 Shape letters: B batch, N images, L tokens of an image, V codebook size.
 """
@@ -23,14 +23,14 @@ def nats_per_image(
     batch_size: int,
     device: str,
 ) -> NDArray[np.float64]:
-    """Mean cross-entropy per token of each image, in nats: (N,) float64. The model is evaluated with its classes, in eval mode."""
+    """Mean cross-entropy per token of each image, in nats: (N,) float64. The model must be in eval mode; classes are given."""
     order = torch.from_numpy(order_L).to(device)
-    found = []
+    nats = []
     for start in range(0, len(tokens_NL), batch_size):
         tokens_BL = torch.from_numpy(tokens_NL[start : start + batch_size]).to(device)
         labels_B = torch.from_numpy(labels_N[start : start + batch_size]).to(device)
         logits_BLV = model(tokens_BL, labels_B, order)
         targets_BL = tokens_BL.gather(1, order.expand_as(tokens_BL))
         nats_BL = functional.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none")
-        found.append(nats_BL.double().mean(1).cpu().numpy())
-    return np.concatenate(found)
+        nats.append(nats_BL.double().mean(1).cpu().numpy())
+    return np.concatenate(nats)

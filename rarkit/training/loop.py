@@ -1,4 +1,4 @@
-"""The training loop: native torch, resumable to the same bits.
+"""The training loop, in plain torch. A resumed training gives the same bits as an uninterrupted one.
 
 Shape letters: B batch, L tokens of an image, V codebook size.
 """
@@ -30,7 +30,7 @@ from rarkit.training.settings import TrainSettings
 
 
 class Rows(Protocol):
-    """Rows of a stored array, by index; the cache's reader is one."""
+    """Rows of a stored array, by index; the cache's reader implements it."""
 
     def __len__(self) -> int: ...
 
@@ -42,7 +42,7 @@ class Rows(Protocol):
 @final
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step reports: mean cross-entropy in nats per token, and what it was trained with."""
+    """The log entry of one step; ``loss`` is the mean cross-entropy in nats per token."""
 
     step: int
     loss: float
@@ -54,7 +54,7 @@ class StepRecord:
 
 @final
 class Trainer:
-    """A model in training: ``advance`` does one optimizer step, ``state`` and ``restore`` carry it over an interruption."""
+    """Trains a model: ``advance`` does one optimizer step; ``state`` and ``restore`` save and resume."""
 
     def __init__(
         self,
@@ -68,15 +68,15 @@ class Trainer:
         schedule: PermutationSchedule,
         device: str,
     ) -> None:
-        """A training at step 0.
+        """Prepares training from step 0.
 
         Args:
-            model: its weights are trained in place, on the device.
+            model: the model, which is moved to the device and trained in place.
             tokens: (N, L) raster grids of codes.
             labels: (N,) classes in [0, C).
             settings: the recipe's ``[train]``.
-            seed: batches, permutations, dropped classes and masks are functions of it, the step and a sample's index.
-            scan_order_L: (L,) int64, the raster index visited at each step where nothing is random.
+            seed: the run's seed; batches, permutations, dropped classes and masks depend on it, the step and the sample's index.
+            scan_order_L: (L,) int64, the raster index visited at each step of samples that are not permuted.
             schedule: the random ratio over training.
             device: a torch device string.
         """
@@ -87,18 +87,18 @@ class Trainer:
         self.step = 0
         if settings.precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
             warnings.warn(
-                "this processor has no instructions for bfloat16 (AVX-512): training in it takes some ten times as long as in "
-                "float32 here. Set train.precision = 'float32', or train on a GPU.",
+                "this processor has no instructions for bfloat16 (AVX-512), which makes training about ten times slower than in "
+                "float32. Set train.precision = 'float32', or train on a GPU.",
                 RarkitWarning,
                 stacklevel=2,
             )
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
 
     def advance(self) -> StepRecord:
-        """One optimizer step.
+        """Does one optimizer step.
 
         Raises:
-            RarkitError: the loss is not a number any more; the message says at which step.
+            RarkitError: the loss is no longer finite; the message names the step.
         """
         settings, step = self.settings, self.step
         tokens_BL, labels_B, orders_BL, dropped_B, seeds_B, ratio = self._batch()
@@ -106,8 +106,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = accuracy = torch.zeros((), device=self.device)
-        # Modules' dropout draws from torch's own generator: seeded for each step, so that a resumed run draws what an undisturbed
-        # one would.
+        # Dropout modules draw from torch's own generator. It is seeded at each step, so that a resumed run draws the same masks
+        # as an uninterrupted one.
         devices = [self.device] if self.device.startswith("cuda") else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(derived_seed(self.seed, "dropout", step))
@@ -159,11 +159,11 @@ class Trainer:
         return tokens_BL, labels_B, orders, dropped, seeds, ratio
 
     def state(self) -> dict[str, Any]:
-        """All that changes during training, for ``torch.save``: tensors and plain numbers only."""
+        """Everything that changes during training, for ``torch.save``: only tensors and plain numbers."""
         return {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a state, to the same bits as if there had been no interruption."""
+        """Resumes from a state, with the same bits as an uninterrupted training."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

@@ -1,4 +1,4 @@
-"""The released optimizer: AdamW with two groups of weights, linear warm-up and half a cosine down."""
+"""The optimizer of the released training: AdamW with two groups of weights, linear warm-up and cosine decay."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 from rarkit.training.settings import TrainSettings
 
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
-"""A weight whose name contains one of these takes no weight decay (as in the released training code)."""
+"""Weights whose names contain one of these have no weight decay, as in the released training code."""
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The learning rate of a step (the first is step 0): linear from 0 to the highest, then half a cosine to the last."""
+    """The learning rate of a step, counted from 0: linear from 0 to ``learning_rate``, then half a cosine to the end rate."""
     base, end, warmup = settings.learning_rate, settings.end_learning_rate, settings.warmup_steps
     if step < warmup:
         return base * step / warmup
@@ -23,12 +23,12 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
 
 
 def takes_decay(name: str, weight: torch.Tensor) -> bool:
-    """Whether a weight takes weight decay: matrices do, unless their name says otherwise."""
+    """Whether a weight has weight decay: matrices do, unless excluded by name (``NO_DECAY``)."""
     return weight.ndim >= 2 and not any(word in name for word in NO_DECAY)
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over the model's weights; the learning rate is set at each step."""
+    """AdamW over the model's weights; the caller sets the learning rate at each step."""
     named = list(model.named_parameters())
     groups = [
         {"params": [weight for name, weight in named if takes_decay(name, weight)], "weight_decay": settings.weight_decay},
