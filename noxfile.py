@@ -1,8 +1,7 @@
-"""What is checked, and how: ``nox`` runs lint, types, tests and plugins.
+"""The checks: ``nox`` runs lint, types, tests and plugins.
 
-Torch is large, so one environment (``environment``) holds rarkit with its extras and serves all sessions but lint.
-Each plugin gets an empty environment laid over it, which sees what is below and adds the plugin's own wheel and
-dependencies: no other session sees those.
+Torch is large, so all sessions but lint share one environment (``environment``) with rarkit and its extras. Each plugin
+gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 EXTRAS = "s3,hub,webdataset,dev"
-# Two pytest workers on two cores: torch's own threads would only get into each other's way.
+# Pytest runs two workers; with more than one thread each, torch would oversubscribe the cores.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def below(session: nox.Session) -> Path:
-    """The folder of the environment that the other sessions share."""
+def shared_environment(session: nox.Session) -> Path:
+    """The folder of the shared environment."""
     return session.cache_dir.parent / "environment"
 
 
 @nox.session(reuse_venv=True, default=False)
 def environment(session: nox.Session) -> None:
-    """Install rarkit, editable, with what the checks need."""
+    """Install rarkit in editable mode, with the extras that the checks need."""
     session.install("-e", f".[{EXTRAS}]", *BOUNDS)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
+    """Check style and formatting with ruff."""
     session.install("ruff", *BOUNDS)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check", "--diff")
@@ -43,25 +42,25 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def types(session: nox.Session) -> None:
-    """Check the types of rarkit, strictly."""
-    session.run(below(session) / "bin" / "python", "-m", "mypy", "--strict", external=True)
+    """Check types with mypy --strict."""
+    session.run(shared_environment(session) / "bin" / "python", "-m", "mypy", "--strict", external=True)
 
 
 @nox.session(venv_backend="none", requires=["environment"])
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments after -- go to pytest."""
-    python = below(session) / "bin" / "python"
+    """Run the tests; arguments after -- are passed to pytest."""
+    python = shared_environment(session) / "bin" / "python"
     session.run(python, "-m", "pytest", "-n", "2", "--durations", "10", *session.posargs, env=ONE_THREAD, external=True)
 
 
 @nox.session(reuse_venv=False, requires=["environment"])
 @nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
 def plugins(session: nox.Session, plugin: str) -> None:
-    """Build a distribution of plugins/, install what was built, and run its tests."""
-    [site_packages] = below(session).glob("lib/python3*/site-packages")
+    """Build a plugin's wheel, install it, and run the plugin's tests."""
+    [site_packages] = shared_environment(session).glob("lib/python3*/site-packages")
     [own_packages] = Path(session.virtualenv.location).glob("lib/python3*/site-packages")
-    # addsitedir, and not a plain path, because the editable rarkit is itself a .pth file down there.
-    (own_packages / "below.pth").write_text(f"import site; site.addsitedir({str(site_packages)!r})\n")
+    # addsitedir instead of a plain path, because the editable rarkit is a .pth file in site_packages.
+    (own_packages / "shared_environment.pth").write_text(f"import site; site.addsitedir({str(site_packages)!r})\n")
     wheels = Path(session.create_tmp()) / "wheels"
     source = ROOT / "plugins" / plugin
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(source))
