@@ -77,14 +77,14 @@ class LockedError(StoreError):
     """Another process is writing the same stage output."""
 
 
-def closest(wanted: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """Up to ``most`` known names that resemble ``wanted``, closest first; empty if none is close."""
+def closest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Up to ``most`` known names that resemble ``name``, closest first; empty if none is close."""
     from difflib import get_close_matches
 
-    return get_close_matches(wanted, list(known), n=most)
+    return get_close_matches(name, list(known), n=most)
 
 
-def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: ``; did you mean 'spiral'?``, or a full stop if no name is close."""
-    close = closest(wanted, known)
+    close = closest(name, known)
     return f"; did you mean {close[0]!r}?" if close else "."

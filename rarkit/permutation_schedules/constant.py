@@ -16,7 +16,7 @@ class Constant(PermutationSchedule):
     name: Literal["constant"] = "constant"
     """Selects this permutation schedule."""
     ratio: float = Field(default=1.0, ge=0.0, le=1.0)
-    """The random ratio, in [0, 1]."""
+    """Probability that a sample is permuted."""
 
     def random_ratio(self, step: int, total: int) -> float:
         return self.ratio

@@ -48,7 +48,7 @@ class RARFamily(ModelFamily):
     attention_dropout: Fraction = 0.1
     """Dropout of attention weights during training."""
     target_aware: bool = True
-    """Whether the model is given the position it predicts next (RAR, section 3.3). Random permutations only help with it."""
+    """Whether the model is given the position it predicts next (RAR, section 3.3). Random permutations help only with it."""
     conditioning: Literal["adaln", "prefix"] = "adaln"
     """How the blocks get the class: ``"adaln"`` as a token and through adaptive layer norms, ``"prefix"`` only as a token."""
 
