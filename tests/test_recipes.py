@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from rarkit import load_recipe, plan
+from rarkit.errors import RarkitWarning
 from rarkit.estimate.estimate import estimate
 from rarkit.pipeline.run import rehearse
+from rarkit.recipe.rehearsal import rehearsal
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(ROOT.glob("recipes/*.toml"))
@@ -28,6 +30,14 @@ def test_it_rehearses(path, tmp_path):
     assert (done.folder / "samples.png").exists()
     assert "rehearsal" in (done.folder / "report.html").read_text().lower()
     assert done.metrics or recipe.evaluate is None
+
+
+def test_a_rehearsal_trains_in_float32_where_bfloat16_is_emulated_and_says_so(monkeypatch):
+    recipe = load_recipe(str(ROOT / "recipes/rar_l.toml"))
+    monkeypatch.setattr("rarkit.runtime.processors.lacks_bfloat16", lambda device: device.type == "cpu")
+    with pytest.warns(RarkitWarning, match="no instructions for bfloat16.* trains in float32 instead"):
+        assert rehearsal(recipe, "cpu").train.precision == "float32"
+    assert rehearsal(recipe, "cuda").train.precision == "bfloat16"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -118,7 +118,8 @@ def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs",
     with together() as ranks:
         if ranks.size > 1:
             raise RecipeError("a rehearsal runs in one process. Start it without torchrun.")
-    small = rehearsal(recipe)
+    device = resolve_device(device)
+    small = rehearsal(recipe, device)
     with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
         if recipe.train is None:
             small = _with_random_weights(small, f"{scratch}/random.safetensors")

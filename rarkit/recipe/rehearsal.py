@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from rarkit.datasets.generated import Generated
+from rarkit.errors import RarkitWarning
 from rarkit.recipe.schema import Recipe
+from rarkit.training.settings import TrainSettings
 
-STEPS, BATCH, SAMPLES = 4, 2, 8
+STEPS, BATCH, SAMPLES = 4, 2, 4
 IMAGES, LARGE_IMAGES = 64, 4
 """Training images: few if they are large, enough for a tokenizer to be fitted if they are small."""
 
 
-def rehearsal(recipe: Recipe) -> Recipe:
+def rehearsal(recipe: Recipe, device: str) -> Recipe:
     """The same stages and parts, small: generated images of the same size and classes, few layers, steps and samples.
 
     Its numbers mean nothing, and its title says that it is a rehearsal. If the recipe samples from a checkpoint, the caller
     replaces ``model.weights`` by one that fits the small model.
+
+    On a device that only emulates bfloat16 it trains in float32, and warns that it does.
 
     Raises:
         DatasetError: size and classes of the images cannot be determined without the data.
@@ -39,16 +44,7 @@ def rehearsal(recipe: Recipe) -> Recipe:
         "model": recipe.model.rehearsed(),
     }
     if recipe.train is not None:
-        quick = {
-            "steps": STEPS,
-            "batch_size": BATCH,
-            "tokens": None,
-            "compile": False,
-            "micro_batch_size": None,
-            "warmup_steps": 1,
-            "checkpoint_every": 2,
-        }
-        changes["train"] = recipe.train.model_copy(update=quick)
+        changes["train"] = _quick(recipe.train, device)
     if recipe.sample is not None:
         changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": tuple(classes), "batch_size": SAMPLES})
     if recipe.evaluate is not None:
@@ -56,3 +52,24 @@ def rehearsal(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes).named(
         f"{recipe.recipe_name}-rehearsal", f"{recipe.command} --rehearse", rehearsal=True
     )
+
+
+def _quick(train: TrainSettings, device: str) -> TrainSettings:
+    from torch import device as torch_device
+
+    from rarkit.runtime.processors import lacks_bfloat16
+
+    changes: dict[str, Any] = {
+        "steps": STEPS,
+        "batch_size": BATCH,
+        "tokens": None,
+        "compile": False,
+        "micro_batch_size": None,
+        "warmup_steps": 1,
+        "checkpoint_every": 2,
+    }
+    if train.precision == "bfloat16" and lacks_bfloat16(torch_device(device)):
+        message = "this processor has no instructions for bfloat16 (AVX-512): the rehearsal trains in float32 instead."
+        warnings.warn(message, RarkitWarning, stacklevel=3)
+        changes["precision"] = "float32"
+    return train.model_copy(update=changes)

@@ -275,7 +275,7 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     reference = tmp_path / "VIRTUAL_imagenet256_labeled.npz"
     real, real_spatial = write_reference(reference, images(6, side=64), network)
     released = load_recipe(str(ROOT / "recipes/rar_b_released.toml"))
-    small = rehearsal(released)
+    small = rehearsal(released, "cpu")
     # Nothing may open the dataset's images.
     absent = released.dataset.model_copy(update={"path": str(tmp_path / "nowhere"), "size": 64})
     assert small.evaluate is not None
