@@ -13,20 +13,28 @@ if TYPE_CHECKING:
 
 DRAWN = 8
 """Default number of images per class."""
+Preset = Annotated[str | None, typer.Option(help="Set a checkpoint's size and sampling settings: rar_b, rar_l, rar_xl or rar_xxl.")]
+TokenizerWeights = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Decode a checkpoint's tokens with these MaskGIT-VQGAN weights.")
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="CLASS", help="Sample this class, by number or name; ten by default. Repeatable."),
+]
+SampleOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any sampling setting; the value is TOML. Repeatable."),
+]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images.")
+]
 
 
 def sample(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run, or path or URL of a checkpoint.")],
-    preset: Annotated[
-        str | None, typer.Option(help="Set a checkpoint's size and sampling settings: rar_b, rar_l, rar_xl or rar_xxl.")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Decode a checkpoint's tokens with these MaskGIT-VQGAN weights.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option("--class", metavar="CLASS", help="Sample this class, by number or name; ten by default. Repeatable."),
-    ] = None,
+    preset: Preset = None,
+    tokenizer: TokenizerWeights = None,
+    classes: Classes = None,
     per_class: Annotated[int, typer.Option("-n", "--per-class", help="Sample this many images per class.")] = DRAWN,
     seed: Annotated[int | None, typer.Option(help="Set the seed; the recipe's by default.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Divide the logits by this temperature.")] = None,
@@ -34,19 +42,12 @@ def sample(
     guidance_power: Annotated[float | None, typer.Option(help="Use power-cosine guidance; larger powers guide later.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens only.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens up to this total probability.")] = None,
-    scan_order: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Sample along this scan order instead of the model's own.")
-    ] = None,
+    scan_order: Annotated[str | None, typer.Option(metavar="NAME", help="Use this scan order, not the model's own.")] = None,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="Sample in float32, bfloat16 or int8 (CPU only).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sample this many images at a time.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any sampling setting; the value is TOML. Repeatable."),
-    ] = None,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images.")
-    ] = "samples.png",
+    overrides: SampleOverrides = None,
+    output: Output = "samples.png",
     gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a .gif that shows the images token by token.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

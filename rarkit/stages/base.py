@@ -24,13 +24,13 @@ STATE = "state_"
 class View(Settings, ABC):
     """Everything a stage reads of an experiment. ``run`` gets nothing else, so the fingerprint covers all that it reads.
 
-    Fields at their default and fields marked ``NotInFingerprint`` stay out of the fingerprint. What a nested view adds stands beside
-    the fields of the outer one, so that a plan names settings as recipes do.
+    Fields at their default and fields marked ``NotInFingerprint`` stay out of the fingerprint. Entries of a nested view are merged
+    into those of the outer one, so that a plan names settings as recipes do.
     """
 
     @final
     def flat_identity(self) -> dict[str, Any]:
-        """``identity``, with the entries of nested views in place of the views."""
+        """``identity``, in which each nested view is replaced by its entries."""
         identity = self.identity()
         for name in type(self).model_fields:
             inner = getattr(self, name)

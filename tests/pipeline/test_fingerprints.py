@@ -365,15 +365,15 @@ def test_stages_read_nothing_but_their_view(table, key, files):
         assert_close(before[name][1], again[name][1], 0.0, f"{name} after {table}.{key}")
 
 
-def assert_close(before: dict[str, Any], after: dict[str, Any], tolerance: float, where: str) -> None:
-    assert before.keys() == after.keys(), where
+def assert_close(before: dict[str, Any], after: dict[str, Any], tolerance: float, context: str) -> None:
+    assert before.keys() == after.keys(), context
     for name, values in before.items():
-        assert values.shape == after[name].shape, (where, name)
+        assert values.shape == after[name].shape, (context, name)
         if tolerance == 0:
-            np.testing.assert_array_equal(after[name], values, err_msg=f"{where}: {name}")
+            np.testing.assert_array_equal(after[name], values, err_msg=f"{context}: {name}")
         else:
             largest = np.abs(np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)).max(initial=1e-30)
-            np.testing.assert_allclose(after[name], values, rtol=0, atol=tolerance * largest, err_msg=f"{where}: {name}")
+            np.testing.assert_allclose(after[name], values, rtol=0, atol=tolerance * largest, err_msg=f"{context}: {name}")
 
 
 # Regressions, and effects of several settings together

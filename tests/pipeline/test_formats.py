@@ -86,5 +86,5 @@ def test_receipts_carry_a_format_and_the_shape_of_the_images(finished, monkeypat
     assert receipt["format"] == FORMAT
     assert receipt["images"] == {"height": 8, "width": 8, "channels": 1, "class_names": list("0123456789")}
     # The data need not be present.
-    monkeypatch.setattr(Digits, "info", lambda self: pytest.fail("the dataset was asked"))
+    monkeypatch.setattr(Digits, "info", lambda self: pytest.fail("the dataset was read"))
     assert open_run(finished.folder).experiment.images == finished.plan.experiment.images

@@ -37,7 +37,7 @@ def test_a_plan_with_another_setting(on_s3, s3_requests):
     assert requests.count <= MOST_FOR_A_PLAN, requests.operations
 
 
-@pytest.mark.parametrize("folder", ["published", "anew"])
+@pytest.mark.parametrize("folder", ["published", "new"])
 def test_a_run_where_everything_is_cached(on_s3, s3_requests, tmp_path, folder):
     store, runs, load = on_s3
     with s3_requests() as requests:
