@@ -455,7 +455,7 @@ def test_guidance_schedules_do_not_share_a_fingerprint(guidance):
 def test_a_new_setting_at_its_default_leaves_old_fingerprints(files):
     experiment = resolve(parse_recipe(tables_of("models.rar", files), rarkit.parts()))
     train = next(stage for stage in STAGES if stage.name == "train")
-    grown = create_model("TrainSettings", __base__=TrainSettings, label_smoothing=(float, 0.0))
+    grown = create_model("TrainSettings", __base__=TrainSettings, invented=(float, 0.0))
     settings = experiment.recipe.train.model_dump()
 
     def identity(**more):
@@ -463,4 +463,4 @@ def test_a_new_setting_at_its_default_leaves_old_fingerprints(files):
         return train.identity(train.view(experiment.with_recipe(recipe)))
 
     assert identity() == train.identity(train.view(experiment))
-    assert identity(label_smoothing=0.1) != identity()
+    assert identity(invented=0.1) != identity()
