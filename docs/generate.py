@@ -1,7 +1,4 @@
-"""Writes what documentation can be written from the code: docs/parts.md, and the tables of settings in docs/recipes.md.
-
-    python docs/generate.py
-"""
+"""Writes docs/parts.md, and the tables of settings in docs/recipes.md, from the code: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -25,9 +22,8 @@ TABLE = re.compile(r"<!-- settings of \[(\w+)\] -->\n.*?<!-- end -->", re.DOTALL
 INTRODUCTION = """\
 # Parts
 
-The parts that come with rarkit, by the recipe table that chooses them. `docs/generate.py` writes this page from the classes
-themselves. `rarkit plugins list` shows what is installed, parts of other plugins included; [plugins](plugins.md) explains how to
-write one.
+The parts that come with rarkit, by the recipe table that selects them. `docs/generate.py` generates this page from the classes.
+`rarkit plugins list` shows all installed parts, including those of other plugins; [plugins](plugins.md) explains how to write one.
 """
 
 
@@ -37,7 +33,7 @@ def parts_page(parts: rarkit.Parts) -> str:
 
 
 def recipes_page(page: str) -> str:
-    """docs/recipes.md with its tables of settings written anew, between their marks."""
+    """docs/recipes.md with its tables of settings regenerated between their marks."""
 
     def table(match: re.Match[str]) -> str:
         rows = "\n".join(settings(TABLES[match[1]])).rstrip()
@@ -47,7 +43,7 @@ def recipes_page(page: str) -> str:
 
 
 def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
-    """The section of one kind, with its built-in parts."""
+    """The section of one kind: its built-in parts."""
     yield f"## {kind.title}\n"
     default = f"; `{kind.default}` unless `name` is given" if kind.default else ""
     yield f"{kind.about[0].upper()}{kind.about[1:]}. Chosen by `[{kind.table}] name = …`{default}.\n"
@@ -59,7 +55,7 @@ def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
 
 
 def settings(part: type[rarkit.Settings]) -> Iterator[str]:
-    """A table of a part's fields, the settings inside them included."""
+    """A table of a part's fields, including nested settings."""
     schema = part.model_json_schema()
     rows = list(fields(schema, schema.get("$defs", {})))
     if rows:
@@ -82,7 +78,7 @@ def fields(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = ""
 
 
 def value(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """What may stand there, in words."""
+    """The allowed values, in words."""
     if "anyOf" in field:
         options = [value(option, definitions) for option in field["anyOf"] if option.get("type") != "null"]
         return " or ".join(options)
@@ -105,7 +101,7 @@ def toml(default: Any) -> str:
     if isinstance(default, list):
         return f"[{', '.join(toml(item) for item in default)}]"
     if isinstance(default, dict):
-        # Of a part with many settings its name is enough: its own section has the rest.
+        # For a part with many settings the name is enough; its own section has the rest.
         shown = default if len(default) <= 3 or "name" not in default else {"name": default["name"]}
         return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in shown.items())} }}"
     return str(default)
