@@ -1,16 +1,16 @@
-"""How much faster is rarkit's sampler than one that works as the published one does, and how near to what the hardware allows?
+"""Speed of rarkit's sampler, relative to a reimplementation of the published one and to the limits of the hardware.
 
     python benchmarks/sampling.py [--pairs 3] [--cases 1:float32 8:float32 …] [--sizes rar_b …]
 
-Random weights of the released shapes, guidance as released, one image a label, labels all different; whole images of 256 tokens.
-Each case is timed in turn with the baseline (``published_sampler.py``) in float32 and in the case's own dtype; the figures are
-medians, the ratios medians of the pairs. Before, the machine's read bandwidth and matrix rate are measured; a case's floor is the
-larger of the bytes that it must read (weights and filled cache at each entry) over the one, and its operations over the other.
-Where a processor has no instructions for bfloat16, its rate of float32 stands for both, and so does the baseline in float32. The
-rows say whether rarkit's compiled kernels decoded (on x86 processors with GCC), or PyTorch's products.
+Random weights of the released shapes, released guidance, one image per label, all labels different, whole images of 256 tokens.
+Each case is timed in turn with the baseline (``published_sampler.py``) in float32 and in the case's own dtype. Times are medians,
+ratios are medians over pairs. Read bandwidth and matrix rate of the machine are measured first. The floor of a case is the larger
+of two times: the bytes it must read (weights and filled cache for each entry) over the bandwidth, and its operations over the rate.
+On a processor without bfloat16 instructions, the float32 rate and the float32 baseline are used for bfloat16 too. Each row records
+whether rarkit's compiled kernels were used (x86 processors with GCC) or PyTorch's matrix products.
 
-On the CPU the cases are batch 1, 8 and 32 of RAR-B; on a GPU 1, 64 and 256 of RAR-B and RAR-XL in bfloat16. Prints a table and
-writes benchmarks/results/sampling_<gpu, or the processor's kind>.json with the machine's description.
+On a CPU the cases are batches of 1, 8 and 32 with RAR-B; on a GPU 1, 64 and 256 with RAR-B and RAR-XL in bfloat16. Prints a table
+and writes benchmarks/results/sampling_<gpu or CPU capability>.json with a description of the machine.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from machine import machine
 from published_sampler import published_sampler
 
 from rarkit.models import RAR
+from rarkit.models.rar.decoding.prepared import Prepared
 from rarkit.models.rar.sampling_costs import sampling_flops, sampling_traffic
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.recipe.released import RELEASED
 from rarkit.runtime.processors import lacks_bfloat16
-from rarkit.sampling import PowerCosine, Prepared, generate, prepare
+from rarkit.sampling import PowerCosine, generate
 
 RESULTS = Path(__file__).parent / "results"
 CPU_CASES = ["1:float32", "1:bfloat16", "1:int8", "8:float32", "32:bfloat16"]
@@ -44,14 +45,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bf
 
 @dataclass(frozen=True)
 class Hardware:
-    """What this machine does at its best, in the same run."""
+    """Peak rates of this machine, measured in the same run."""
 
     bytes_per_second: float
     flops_per_second: dict[str, float]
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, to the end."""
+    """The time that a call takes, GPU work included."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -62,7 +63,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def hardware(device: str) -> Hardware:
-    """Reads a tensor far larger than any cache; multiplies large square matrices."""
+    """Measures bandwidth by reading a tensor far larger than any cache, and rates by multiplying large square matrices."""
     block = torch.ones(2**28 if device == "cpu" else 2**31, device=device)
     bandwidth = block.nbytes / min(seconds(block.sum) for _ in range(9))
     rates = {}
@@ -75,7 +76,7 @@ def hardware(device: str) -> Hardware:
 
 
 def random_model(size: str, device: str) -> RAR:
-    """RAR with every weight random, the modulations too (a new model's are zero)."""
+    """A RAR in which all weights are random, including the modulations, which are initialised to zero."""
     with torch.device(device):
         model = RAR(PRESETS[size], seed=0).eval()
     generator = torch.Generator(device).manual_seed(1)
@@ -86,12 +87,12 @@ def random_model(size: str, device: str) -> RAR:
 
 
 def ready(model: RAR, dtype: str) -> Prepared:
-    """A copy in the case's dtype, laid out."""
-    return prepare(copy.deepcopy(model).to(DTYPES[dtype]), int8=dtype == "int8")
+    """A copy of the model in the case's dtype, prepared for decoding."""
+    return copy.deepcopy(model).to(DTYPES[dtype]).prepare(int8=dtype == "int8")
 
 
-def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> dict[str, Any]:
-    """One row of the table."""
+def measure(model: RAR, size: str, case: str, pairs: int, peak: Hardware) -> dict[str, Any]:
+    """Times a case; returns a row of the table."""
     number, dtype = case.split(":")
     batch, config = int(number), model.config
     temperature, scale, power = RELEASED[size]
@@ -109,7 +110,7 @@ def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> di
     def baseline(of: RAR, steps: int | None = None) -> Callable[[], object]:
         return lambda: published_sampler(of, labels_B, order_L, scales, temperature, steps)
 
-    # What libraries set up on first use is nobody's time.
+    # Warm-up, so that what libraries set up on first use is not timed.
     for warm in (ours, baseline(model, 8), baseline(same, 8)):
         warm()
     rows = []
@@ -119,12 +120,12 @@ def measure(model: RAR, size: str, case: str, pairs: int, found: Hardware) -> di
     mine = statistics.median(row[1] for row in rows)
     traffic = sampling_traffic(config, batch=batch, guided_steps=config.seq_len, dtype=dtype)
     flops = sampling_flops(config, batch=batch, classes=batch, guided_steps=config.seq_len)
-    memory, compute = traffic / found.bytes_per_second, flops / found.flops_per_second[dtype]
+    memory, compute = traffic / peak.bytes_per_second, flops / peak.flops_per_second[dtype]
     return {
         "model": size,
         "batch": batch,
         "dtype": dtype,
-        "compiled_kernels": prepared.kernels is not None,
+        "compiled_kernels": prepared.weights.kernels is not None,
         "baseline_float32_seconds": statistics.median(row[0] for row in rows),
         "baseline_dtype": "float32" if alike else "bfloat16",
         "baseline_same_dtype_seconds": statistics.median(row[2] for row in rows),
@@ -146,29 +147,29 @@ def main() -> None:
     arguments.add_argument("--cases", nargs="+", default=GPU_CASES if device == "cuda" else CPU_CASES, metavar="BATCH:DTYPE")
     arguments.add_argument("--sizes", nargs="+", default=["rar_b", "rar_xl"] if device == "cuda" else ["rar_b"], choices=PRESETS)
     options = arguments.parse_args()
-    found = hardware(device)
-    rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in found.flops_per_second.items())
-    print(f"reads {found.bytes_per_second / 1e9:,.1f} GB/s; multiplies {rates}", flush=True)
+    peak = hardware(device)
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in peak.flops_per_second.items())
+    print(f"read bandwidth {peak.bytes_per_second / 1e9:,.1f} GB/s; matrix rates {rates}", flush=True)
     headings = ("baseline", 10), ("rarkit", 9), ("ratio", 7), ("own dtype", 11), ("images/s", 10), ("of floor", 10)
     print(f"{'model':7}{'batch':>6} {'dtype':9}" + "".join(f"{name:>{width}}" for name, width in headings))
     rows = []
     for size in options.sizes:
         model = random_model(size, device)
         for case in options.cases:
-            row = measure(model, size, case, options.pairs, found)
+            row = measure(model, size, case, options.pairs, peak)
             rows.append(row)
             print(
                 f"{size:7}{row['batch']:6} {row['dtype']:9}{row['baseline_float32_seconds']:8.2f} s{row['seconds']:7.2f} s"
                 f"{row['ratio']:7.2f}{row['ratio_same_dtype']:11.2f}{row['images_per_second']:10.3f}{row['share_of_floor']:10.0%}",
                 flush=True,
             )
-            keep(device, vars(options), found, rows)
+            keep(device, vars(options), peak, rows)
 
 
-def keep(device: str, options: dict[str, Any], found: Hardware, rows: list[dict[str, Any]]) -> None:
-    """Writes what is known so far: the last case may take long."""
+def keep(device: str, options: dict[str, Any], peak: Hardware, rows: list[dict[str, Any]]) -> None:
+    """Writes the results so far, because the last case may take long."""
     RESULTS.mkdir(exist_ok=True)
-    result = {"machine": machine(), "options": options, **asdict(found), "rows": rows}
+    result = {"machine": machine(), "options": options, **asdict(peak), "rows": rows}
     kind = "gpu" if device == "cuda" else torch.backends.cpu.get_cpu_capability().lower()
     (RESULTS / f"sampling_{kind}.json").write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,12 +1,11 @@
-"""Is what decoding takes what `rarkit plan` says? Random weights of the released widths, on the CPU.
+"""Memory of decoding on a CPU against the estimate of `rarkit plan`. Random weights of the released widths.
 
     python benchmarks/sampling_memory.py [--cases rar_xl:24:256:bfloat16 …]
 
-Each case, PRESET:DEPTH:BATCH:PRECISION, decodes whole images with guidance in a fresh process, once the weights are laid out. Its
-peak of resident memory (`VmHWM`) from then on, less what it held before the model was made, is compared with what the plan of the
-preset's recipe, with that depth, batch and precision, says of a CPU. RAR-XL at batch 256 takes 24 GiB in all, hence fewer of its
-layers here, of the full width.
-Writes benchmarks/results/sampling_memory.json.
+Each case, PRESET:DEPTH:BATCH:PRECISION, prepares the weights and decodes whole images with guidance in a fresh process. Peak
+resident memory (`VmHWM`) while decoding, minus what the process held before the model was created, is compared with the estimate
+for a CPU in the plan of the preset's recipe with this depth, batch and precision. RAR-XL at batch 256 takes 24 GiB, so the default
+cases use fewer layers at full width. Writes benchmarks/results/sampling_memory.json.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import json
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +24,40 @@ import torch
 from machine import machine
 
 from rarkit import load_recipe, plan
-from rarkit.estimate.estimate import needs
+from rarkit.estimate.estimate import estimate
 from rarkit.models import PRESETS, RAR, RARConfig
-from rarkit.models.rar.sampling_costs import MODEL_DTYPES, SamplingBytes
-from rarkit.sampling import PowerCosine, generate, prepare
+from rarkit.models.base import SamplingBytes
+from rarkit.sampling import PowerCosine, generate
+from rarkit.sampling.precision import MODEL_DTYPES
 
 RESULTS = Path(__file__).parent / "results"
 RECIPES = Path(__file__).parents[1] / "recipes"
 CASES = ["rar_b:24:16:bfloat16", "rar_b:24:4:int8", "rar_xl:4:64:bfloat16", "rar_xl:4:256:bfloat16"]
 BOUND = 0.1
-"""How far from the measured peak the plan may be."""
+"""Largest relative error of the plan."""
 
 
 def parts(case: str) -> tuple[RARConfig, int, str]:
-    """Sizes, batch, precision."""
+    """Model sizes, batch size and precision of a case."""
     preset, depth, batch, precision = case.split(":")
     return PRESETS[preset].model_copy(update={"depth": int(depth)}), int(batch), precision
 
 
 def planned(case: str) -> SamplingBytes:
-    """What `rarkit plan` says of a CPU."""
+    """The estimate of `rarkit plan` for a CPU."""
     config, batch, precision = parts(case)
     sizes = ", ".join(f"{name} = {getattr(config, name)}" for name in ("hidden_size", "depth", "num_heads", "mlp_hidden_size"))
     overrides = [f"model={{ {sizes} }}", f"sample.batch_size={batch}", f"sample.precision={precision}"]
     recipe = load_recipe(str(RECIPES / f"{case.split(':')[0]}.toml"), overrides)
-    found = needs(plan(recipe, "memory://plan"))
-    assert found.model == config
-    assert found.sample is not None
-    assert found.sample.batch == batch
-    return found.sample.cpu_memory
+    estimated = estimate(plan(recipe, "memory://plan"))
+    assert estimated.model == config
+    assert estimated.sample is not None
+    assert estimated.sample.batch == batch
+    return estimated.sample.cpu_memory
 
 
 def resident(line: str) -> int:
-    """Bytes, by a line of the process's status; what was freed goes back to the system first."""
+    """Bytes in a line of the process's status, after freed memory is returned to the system."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     status = dict(entry.split(":", 1) for entry in Path("/proc/self/status").read_text().splitlines())
@@ -67,24 +66,24 @@ def resident(line: str) -> int:
 
 @torch.inference_mode()
 def child(case: str) -> None:
-    """Decodes, and prints what that took, as JSON."""
+    """Decodes, and prints time and memory as JSON."""
     config, batch, precision = parts(case)
     tiny = RARConfig(hidden_size=64, depth=1, num_heads=2, mlp_hidden_size=64, seq_len=4, codebook_size=8, num_classes=2)
     guidance = PowerCosine(scale=4.0, power=1.5)
     dtype = getattr(torch, MODEL_DTYPES[precision])
     # With the compiled kernels, as the plan assumes.
-    laid_out = partial(prepare, int8=precision == "int8", compiled=True)
-    # What libraries set up on first use is nobody's batch.
-    generate(laid_out(RAR(tiny).to(dtype)), [0], order=torch.arange(4), guidance=guidance)
+    layout = {"int8": precision == "int8", "compiled": True}
+    # Warm-up, so that what libraries set up on first use is not counted.
+    generate(RAR(tiny).to(dtype).prepare(**layout), [0], order=torch.arange(4), guidance=guidance)
     before = resident("VmRSS")
     torch.set_default_dtype(dtype)
     model = RAR(config, seed=None)
     for weight in model.parameters():
         weight.data.normal_(0.0, 0.02)
     torch.set_default_dtype(torch.float32)
-    ready = laid_out(model.eval())
+    ready = model.eval().prepare(**layout)
     weights = resident("VmRSS") - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # Resets the peak
     began = time.perf_counter()
     generate(ready, [*range(batch)], order=torch.arange(config.seq_len), guidance=guidance, seed=1)
     seconds, peak = time.perf_counter() - began, resident("VmHWM") - before
@@ -92,14 +91,14 @@ def child(case: str) -> None:
 
 
 def measured(case: str) -> dict[str, Any]:
-    """One row: what the fresh process said, and what the plan says."""
+    """A row of results: time and memory measured in a fresh process, and the plan's estimate."""
     command = [sys.executable, __file__, "--child", case]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    said = planned(case)
-    row = {"case": case, **found, "said": said.total, "said_weights": said.weights + said.laid_out}
+    measurement = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    estimated = planned(case)
+    row = {"case": case, **measurement, "said": estimated.total, "said_weights": estimated.weights + estimated.laid_out}
     row["ratio"] = row["said"] / row["peak"]
     print(
-        f"{case:24} peak {row['peak'] / 2**30:6.2f} GiB, the plan says {row['said'] / 2**30:6.2f} GiB: {row['ratio']:.3f} × "
+        f"{case:24} peak {row['peak'] / 2**30:6.2f} GiB, planned {row['said'] / 2**30:6.2f} GiB: {row['ratio']:.3f} × "
         f"(weights {row['weights'] / 2**30:.2f} and {row['said_weights'] / 2**30:.2f} GiB; {row['seconds']:.0f} s)",
         flush=True,
     )
