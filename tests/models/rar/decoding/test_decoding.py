@@ -41,6 +41,7 @@ GUIDANCE = [
     Constant(scale=0.0),
 ]
 LENGTH = TINY.seq_len
+PREFIX = TINY.model_copy(update={"target_aware": False, "conditioning": "prefix"})
 
 
 def _order(seed: int) -> torch.Tensor:
@@ -62,13 +63,14 @@ def _logits(model, labels_B, order_L, guidance, tokens_BL, decoder=None):
     labels=st.lists(st.integers(0, TINY.num_classes - 1), min_size=1, max_size=5),
     guidance=st.sampled_from(GUIDANCE),
     merged=st.booleans(),
+    config=st.sampled_from([TINY, PREFIX]),
 )
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, merged):
+def test_cached_equals_plain(monkeypatch, entries_more, seed, labels, guidance, merged, config):
     """Logits of both decoders, float32, within 2e-5 of the largest (absolute where that is below 1)."""
     if entries_more is not None:
         monkeypatch.setattr(steps, "ENTRIES_MORE", entries_more)
-    order_L, model = _order(seed), lively()
+    order_L, model = _order(seed), lively(config)
     if merged:
         model = model.merge_positions(order_L)
     tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
@@ -101,16 +103,17 @@ def flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, seqused_k):
     seed=st.integers(0, 2**16),
     labels=st.lists(st.integers(0, TINY.num_classes - 1), min_size=1, max_size=5),
     guidance=st.sampled_from(GUIDANCE),
+    config=st.sampled_from([TINY, PREFIX]),
 )
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labels, guidance):
+def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labels, guidance, config):
     """What CUDA captures, run eagerly: two batches of one size after each other in the same memory."""
     monkeypatch.setattr(cached, "steps_for", lambda prepared: cuda_graphs.CapturedSteps)
     monkeypatch.setattr(cuda_graphs, "fixed_reads_for", lambda prepared: reads)
     monkeypatch.setattr(cuda_attention, "varlen_attention", lambda: flash)
     monkeypatch.setattr(cuda_graphs, "BUCKET", bucket)
     monkeypatch.setattr(sampling_costs, "TABLE_BYTES", budget)
-    prepared = lively().prepare()
+    prepared = lively(config).prepare()
     for shift in (0, 1):
         order_L, labels_B = _order(seed + shift), (torch.tensor(labels) + shift) % TINY.num_classes
         tokens_BL = torch.randint(TINY.codebook_size, (len(labels), LENGTH), generator=torch.Generator().manual_seed(seed))
@@ -123,7 +126,7 @@ def test_fixed_shapes_equal_plain(monkeypatch, reads, bucket, budget, seed, labe
 def test_tables_in_pieces_are_the_same_tables(monkeypatch, budget, entries_more):
     monkeypatch.setattr(sampling_costs, "TABLE_BYTES", budget)
     test_cached_equals_plain.hypothesis.inner_test(
-        monkeypatch, entries_more, 5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False
+        monkeypatch, entries_more, 5, [0, 3, 3, 1], PowerCosine(scale=5.0, power=1.0), False, TINY
     )
 
 
