@@ -100,14 +100,14 @@ class StageOutput:
         """
         if not self.exists():
             absent = f"there is no output of stage {self.stage!r} at {self.path}"
-            raise IncompleteError(f"{absent}. Check the path, or make it again with --force {self.stage}.")
+            raise IncompleteError(f"{absent}. Check the path, or recompute it with --force {self.stage}.")
         if (reason := self.defect()) is not None:
             raise self._damaged(reason)
         return self.record()
 
     def _damaged(self, reason: str) -> IncompleteError:
         what = f"the output of stage {self.stage!r} at {self.path}"
-        return IncompleteError(f"{what} is damaged: {reason}. Make it again with --force {self.stage}.")
+        return IncompleteError(f"{what} is damaged: {reason}. Recompute it with --force {self.stage}.")
 
     def bytes_used(self) -> int:
         """How much room this output takes."""

@@ -44,7 +44,7 @@ class RowReader:
             maps = [np.memmap(path, dtype=np.uint8, mode="r", shape=(layout.chunk_bytes,)) for path in paths]
         except (OSError, ValueError) as error:
             raise IncompleteError(
-                f"array {name!r} of {output} cannot be read: {error}. Make it again with --force {output.stage}."
+                f"array {name!r} of {output} cannot be read: {error}. Recompute it with --force {output.stage}."
             ) from error
         self._chunks = [chunk.data for chunk in maps]
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize

@@ -32,21 +32,21 @@ class Classifier(FeatureExtractor):
 
     name: Literal["classifier"] = "classifier"
     width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
-    """Channels of the first convolution; they double each time that the image is halved, up to four times as many."""
+    """Channels of the first convolution. They double each time the image is halved, to at most four times this number."""
     features: PositiveInt = 64
     """F, the width of the last hidden layer."""
     steps: PositiveInt = 600
     """Steps of AdamW."""
     batch_size: PositiveInt = 128
-    """Training images of a step, drawn with replacement."""
+    """Training images per step, drawn with replacement."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    """The highest learning rate; it rises over 20 steps and falls to 0 along a cosine."""
+    """Peak learning rate: a linear warm-up over 20 steps, then a cosine to 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """AdamW's."""
+    """Weight decay of AdamW."""
     shift: Annotated[int, Field(ge=0)] = 1
-    """Training images are moved by up to so many pixels each way, at random; the edge is repeated."""
+    """Largest random shift of a training image, in pixels, in each direction; the edge is repeated."""
     max_images: PositiveInt = 20_000
-    """Training images at most; from larger data so many are drawn without replacement."""
+    """Maximum number of training images. From a larger dataset, this many are drawn without replacement."""
 
     learns: ClassVar[bool] = True
 
@@ -128,7 +128,7 @@ def _train(settings: Classifier, images: ImageBlock, seed: int) -> dict[str, NDA
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """Seeds torch's generator and takes one thread (sums in one order); both are as before afterwards."""
+    """Seeds torch's generator and limits it to one thread (one order of summation); restores both on exit."""
     import torch
 
     threads = torch.get_num_threads()
@@ -142,5 +142,5 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 def _rate(step: int, steps: int) -> float:
-    """The learning rate, as a share of the highest."""
+    """The learning rate as a fraction of the peak."""
     return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))

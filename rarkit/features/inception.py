@@ -37,11 +37,11 @@ class Inception(FeatureExtractor):
 
     name: Literal["inception"] = "inception"
     weights: Annotated[Location | None, NotInFingerprint()]
-    """The published ``pt_inception-2015-12-05-6726825d.pth``; null for random weights, in rehearsals, and then nothing is FID."""
+    """The published ``pt_inception-2015-12-05-6726825d.pth``. Null means random weights (in rehearsals); no distance is called FID then."""
     reference: Annotated[Location | None, NotInFingerprint()] = None
-    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images where left out."""
+    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images by default."""
     network_batch: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 32
-    """Images that go through the network at a time; bounds memory."""
+    """Images per pass of the network; bounds memory."""
 
     knows_classes: ClassVar[bool] = False
 
@@ -105,7 +105,7 @@ class Inception(FeatureExtractor):
 
 @final
 class InceptionModel(FeatureModel):
-    """The network at work, in float32, in bounded batches."""
+    """Runs the network in float32, in bounded batches."""
 
     def __init__(self, network: InceptionNetwork, device: str, batch_size: int) -> None:
         import torch

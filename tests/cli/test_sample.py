@@ -291,7 +291,7 @@ def test_a_run_without_its_model(rarkit, finished, tmp_path):
     receipt["store"] = str(tmp_path / "empty")
     (tmp_path / "receipt.json").write_text(json.dumps(receipt))
     code, _, err = rarkit("sample", tmp_path, *QUIET)
-    assert (code, "make it again with --force" in err) == (2, True), err
+    assert (code, "recompute it with --force" in err) == (2, True), err
 
 
 def test_what_is_there_is_replaced(rarkit, finished, tmp_path):
