@@ -98,6 +98,7 @@ SHORT = (
 )
 """Overrides that make recipes/digits.toml run in seconds, with two chunks of samples and three checkpoints."""
 DIGITS = str(Path(__file__).parents[1] / "recipes/digits.toml")
+SMALL = str(Path(__file__).parent / "data/small.toml")
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +118,17 @@ def finished(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("undisturbed")
     return run(load_recipe(DIGITS, SHORT), str(folder / "store"), device="cpu", runs=folder / "runs", quiet=True)
+
+
+@pytest.fixture(scope="session")
+def small_recipe():
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_finished(tmp_path_factory):
+    """What ``finished`` is to the short digits recipe, for ``small_recipe``."""
+    from rarkit import load_recipe, run
+
+    folder = tmp_path_factory.mktemp("small")
+    return run(load_recipe(SMALL), str(folder / "store"), device="cpu", runs=folder / "runs", quiet=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +12,8 @@ import pytest
 from PIL import Image
 
 from rarkit import load_recipe, plan, run
+from tests.pipeline.killed import killed_in_a_chunk
+from tests.processes import HANGS_AFTER, end, start
 
 IMAGES = 600
 """Three chunks of the store."""
@@ -40,25 +40,6 @@ num_heads = 2
 [train]
 steps = 1
 batch_size = 1
-"""
-# Kills itself with SIGKILL in the middle of the second chunk: its tokens are written, its labels are not.
-KILLED = """
-import os, signal, sys
-from rarkit import load_recipe, run
-from rarkit.cache.output import StageOutput
-
-plain = StageOutput.write_block
-
-def killing(self, block, **rows):
-    if block == 1:
-        name, tokens = next(iter(rows.items()))
-        plain(self, block, **{name: tokens})
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(self, block, **rows)
-
-StageOutput.write_block = killing
-if __name__ == "__main__":
-    run(load_recipe(sys.argv[1]), sys.argv[2], until="tokenize", device="cpu", runs=sys.argv[3], quiet=True)
 """
 
 
@@ -106,11 +87,9 @@ def test_killed_among_photographs_and_run_again(recipe_path, tmp_path):
     recipe = load_recipe(str(recipe_path), ["dataset.workers=0"])
     whole = run(recipe, str(tmp_path / "whole"), until="tokenize", device="cpu", runs=tmp_path / "runs", quiet=True)
     expected = whole.plan["tokenize"].output
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED)
-    command = [sys.executable, script, recipe_path, tmp_path / "resumed", tmp_path / "runs"]
-    process = subprocess.Popen(list(map(str, command)), start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    process = start(tmp_path, killed_in_a_chunk, str(recipe_path), str(tmp_path / "resumed"), str(tmp_path / "runs"))
+    killed = end(tmp_path, process)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = plan(recipe, str(tmp_path / "resumed"))["tokenize"]
     assert resumed.reason == "resumes an interrupted run"
     assert resumed.output.missing_blocks(["train_tokens", "train_labels"]) == [1, 2]
@@ -122,7 +101,7 @@ def test_killed_among_photographs_and_run_again(recipe_path, tmp_path):
     assert tokens.shape == (IMAGES, 16)
     assert len(np.unique(tokens)) > 8
     # The processes that decoded notice that their parent is gone.
-    until = time.monotonic() + 20
+    until = time.monotonic() + HANGS_AFTER
     while in_session(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert in_session(process.pid) == 0

@@ -16,160 +16,126 @@ from rarkit import load_recipe, run
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, RankError, RecipeError, StoreError
 from rarkit.runtime.ranks import ALONE, Ranks, together
+from tests.processes import HANGS_AFTER, call, call_ranks
+from tests.processes import rarkit as command_line
+from tests.runtime.failing import failing_at_a_chunk
 
 THREE_BLOCKS = ("sample.per_class=60", "sample.batch_size=100")
-# Runs rarkit, but a rank that is about to write a certain block of samples is killed, interrupted, or finds the disk full.
-SPOILED = """
-import os, signal, sys
-from rarkit.cache.output import StageOutput
-from rarkit.cli import main
-from rarkit.errors import StoreError
-
-how, rank, at = sys.argv[1:4]
-plain = StageOutput.write_block
-
-def write_block(self, block, **rows):
-    if self.stage == "sample" and (os.environ.get("RANK", "0"), block) == (rank, int(at)):
-        if how == "full":
-            raise StoreError("the disk is full")
-        name, values = next(iter(rows.items()))
-        plain(self, block, **{name: values})
-        os.kill(os.getpid(), getattr(signal, how))
-    plain(self, block, **rows)
-
-StageOutput.write_block = write_block
-if __name__ == "__main__":
-    # A shell that runs the tests in the background has it ignored, and so has what it starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv[1:] = sys.argv[4:]
-    main()
-"""
 
 
 def files(store):
     """Every file of the samples by its place, but the record, which holds times."""
     roots = list((store / "sample").iterdir())
     assert len(roots) == 1
-    found = (path for path in roots[0].rglob("*") if path.is_file() and path != roots[0] / "zarr.json")
-    return {str(path.relative_to(roots[0])): path.read_bytes() for path in found}
+    paths = (path for path in roots[0].rglob("*") if path.is_file() and path != roots[0] / "zarr.json")
+    return {str(path.relative_to(roots[0])): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
-def overrides(short_overrides):
-    return (*short_overrides, *THREE_BLOCKS)
-
-
-@pytest.fixture(scope="module")
-def alone(finished, digits_recipe, overrides, tmp_path_factory):
-    """The samples' files as one process writes them."""
+def alone(small_finished, small_recipe, tmp_path_factory):
+    """The samples' files as a single process writes them."""
     folder = tmp_path_factory.mktemp("alone")
-    shutil.copytree(finished.plan.store.root, folder / "store")
+    shutil.copytree(small_finished.plan.store.root, folder / "store")
     shutil.rmtree(folder / "store/sample")
-    run(load_recipe(digits_recipe, overrides), str(folder / "store"), until="sample", device="cpu", runs=folder, quiet=True)
-    found = files(folder / "store")
-    assert sum(name.startswith("images/c/") for name in found) == 3
-    return found
+    run(load_recipe(small_recipe, THREE_BLOCKS), str(folder / "store"), until="sample", device="cpu", runs=folder, quiet=True)
+    written = files(folder / "store")
+    assert sum(name.startswith("images/c/") for name in written) == 3
+    return written
 
 
 @pytest.fixture
-def trained(finished, tmp_path):
+def trained(small_finished, tmp_path):
     """A store with everything but samples."""
-    shutil.copytree(finished.plan.store.root, tmp_path / "store")
+    shutil.copytree(small_finished.plan.store.root, tmp_path / "store")
     shutil.rmtree(tmp_path / "store/sample")
     return tmp_path / "store"
 
 
-def ranked(ranks, *arguments):
-    """Runs Python's arguments under torchrun."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launcher, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-
-
-def command(recipe, store, overrides, *more):
-    sets = [word for override in overrides for word in ("--set", override)]
-    return ["run", recipe, *sets, "--store", store, "--runs", store.parent / "runs", "--device", "cpu", *more]
-
-
-def spoiled(tmp_path, ranks, how, rank, block, arguments):
-    script = tmp_path / "spoiled.py"
-    script.write_text(SPOILED)
-    return ranked(ranks, script, how, rank, block, *arguments)
+@pytest.fixture
+def arguments(small_recipe, tmp_path):
+    """What ``rarkit`` is told."""
+    sets = [word for override in THREE_BLOCKS for word in ("--set", override)]
+    folders = ["--store", str(tmp_path / "store"), "--runs", str(tmp_path / "runs")]
+    return ["run", small_recipe, *sets, *folders, "--device", "cpu"]
 
 
 def errors(done):
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
-def goes_on_alone(recipe, overrides, store):
-    again = run(load_recipe(recipe, overrides), str(store), until="sample", device="cpu", runs=store.parent / "runs", quiet=True)
+def resumed_alone(recipe, store):
+    again = run(load_recipe(recipe, THREE_BLOCKS), str(store), until="sample", device="cpu", runs=store.parent / "runs", quiet=True)
     assert again.plan["sample"].reason == "resumes an interrupted run"
     assert again.plan["sample"].output.verify() is None
     return files(store)
 
 
-def test_two_ranks_from_nothing_to_the_report(alone, digits_recipe, overrides, tmp_path):
-    store = tmp_path / "store"
-    done = ranked(2, "-m", "rarkit", *command(digits_recipe, store, overrides, "--json"))
+def test_two_ranks_from_nothing_to_the_report(alone, arguments, tmp_path):
+    """The one test that starts torchrun as users do, each rank an interpreter of its own."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rarkit"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER,
+        check=False,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
-    assert files(store) == alone
-    assert done.stdout.count('"recipe": "digits"') == 1
+    assert files(tmp_path / "store") == alone
+    assert done.stdout.count('"recipe": "small"') == 1
     assert done.stderr.count("sample: done") == 1
-    assert (tmp_path / "runs/digits/report.html").exists()
-    assert all(output.record()["complete"] for output in Store(str(store)).outputs())
+    assert (tmp_path / "runs/small/report.html").exists()
+    assert all(output.record()["complete"] for output in Store(str(tmp_path / "store")).outputs())
 
 
-def test_three_ranks_draw_the_same_samples(alone, digits_recipe, overrides, trained):
-    done = ranked(3, "-m", "rarkit", *command(digits_recipe, trained, overrides, "--until", "sample"))
+def test_three_ranks_draw_the_same_samples(alone, arguments, trained, tmp_path):
+    done = call_ranks(3, tmp_path, command_line, *arguments, "--until", "sample")
     assert done.returncode == 0, done.stderr
     assert files(trained) == alone
 
 
-def test_a_killed_rank_stops_the_run_and_one_process_goes_on(alone, digits_recipe, overrides, trained, tmp_path):
+def test_a_killed_rank_stops_the_run_and_one_process_goes_on(alone, small_recipe, arguments, trained, tmp_path):
     # Of three blocks the first rank draws 0 and 2, the second 1.
-    done = spoiled(tmp_path, 2, "SIGKILL", 1, 1, command(digits_recipe, trained, overrides, "--until", "sample"))
+    done = call_ranks(2, tmp_path, failing_at_a_chunk, "SIGKILL", 1, 1, *arguments, "--until", "sample")
     assert done.returncode > 0
     assert len(errors(done)) == 1, done.stderr
     assert "one of its processes was killed" in errors(done)[0]
     assert not list(trained.rglob("lock.json"))
     assert files(trained) != alone
-    assert goes_on_alone(digits_recipe, overrides, trained) == alone
+    assert resumed_alone(small_recipe, trained) == alone
 
 
-def test_the_first_rank_is_killed_then_another_fails_then_one_process_goes_on(alone, digits_recipe, overrides, trained, tmp_path):
-    arguments = command(digits_recipe, trained, overrides, "--until", "sample")
-    done = spoiled(tmp_path, 2, "SIGKILL", 0, 0, arguments)
+def test_the_first_rank_is_killed_then_another_fails_then_one_process_goes_on(alone, small_recipe, arguments, trained, tmp_path):
+    done = call_ranks(2, tmp_path, failing_at_a_chunk, "SIGKILL", 0, 0, *arguments, "--until", "sample")
     assert done.returncode > 0
-    assert not errors(done), "the only one who speaks is gone; torchrun says how"
+    assert not errors(done), "the rank that reports errors is gone; torchrun reports that"
     assert list(trained.rglob("lock.json"))
-    # Whether the second rank came to write its block before it was stopped is not known; now it has to.
+    # The second rank may or may not have written its chunk before it was stopped; now it has to.
     for chunk in trained.rglob("tokens/c/1/0"):
         chunk.unlink()
-    done = spoiled(tmp_path, 2, "full", 1, 1, arguments)
+    again = tmp_path / "again"
+    again.mkdir()
+    done = call_ranks(2, again, failing_at_a_chunk, "full", 1, 1, *arguments, "--until", "sample")
     assert done.returncode > 0
     assert len(errors(done)) == 1, done.stderr
     assert errors(done)[0].startswith("error: rank 1 on ")
     assert errors(done)[0].endswith(": the disk is full")
     assert "rarkit/stages" not in done.stderr, "a traceback"
     assert not list(trained.rglob("lock.json"))
-    assert goes_on_alone(digits_recipe, overrides, trained) == alone
+    assert resumed_alone(small_recipe, trained) == alone
 
 
-def test_an_interrupted_process_leaves_whole_blocks_and_no_lock(alone, digits_recipe, overrides, trained, tmp_path):
-    script = tmp_path / "spoiled.py"
-    script.write_text(SPOILED)
-    arguments = command(digits_recipe, trained, overrides, "--until", "sample")
-    done = subprocess.run(
-        [sys.executable, script, "SIGINT", "0", "1", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
+def test_an_interrupted_process_leaves_whole_chunks_and_no_lock(alone, small_recipe, arguments, trained, tmp_path):
+    done = call(tmp_path, failing_at_a_chunk, "SIGINT", 0, 1, *arguments, "--until", "sample")
     assert done.returncode not in (0, -signal.SIGINT)
     assert "Traceback" not in done.stderr
     assert not list(trained.rglob("lock.json"))
-    found = files(trained)
-    assert {"images/c/0/0/0/0", "images/c/1/0/0/0"} <= set(found), "the block in hand is finished"
-    assert "images/c/2/0/0/0" not in found
-    assert goes_on_alone(digits_recipe, overrides, trained) == alone
+    written = files(trained)
+    assert {"images/c/0/0/0/0", "images/c/1/0/0/0"} <= set(written), "the current chunk is finished"
+    assert "images/c/2/0/0/0" not in written
+    assert resumed_alone(small_recipe, trained) == alone
 
 
 # Ranks as threads, on a store in memory
@@ -193,7 +159,7 @@ def threads(size, work):
     for thread in running:
         thread.start()
     for thread in running:
-        thread.join(20)
+        thread.join(HANGS_AFTER)
         assert not thread.is_alive()
     return [found[rank] for rank in range(size)]
 

@@ -1,0 +1,30 @@
+"""The command ``rarkit`` with a rank that fails, for ``tests.processes``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from rarkit.cache.output import StageOutput
+from rarkit.errors import StoreError
+from tests.processes import rarkit
+
+
+def failing_at_a_chunk(how: str, rank: int, at: int, *arguments: object) -> None:
+    """Runs rarkit; when the rank writes chunk ``at`` of the samples, it gets the signal ``how``, or finds the disk ``full``."""
+    plain = StageOutput.write_block
+
+    def write_block(self: StageOutput, block: int, **rows: Any) -> None:
+        if self.stage == "sample" and (int(os.environ.get("RANK", "0")), block) == (rank, at):
+            if how == "full":
+                raise StoreError("the disk is full")
+            name, values = next(iter(rows.items()))
+            plain(self, block, **{name: values})
+            os.kill(os.getpid(), getattr(signal, how))
+        plain(self, block, **rows)
+
+    StageOutput.write_block = write_block  # type: ignore[method-assign]
+    # A shell that runs the tests in the background ignores SIGINT, and so does what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    rarkit(*arguments)
