@@ -20,13 +20,10 @@ HANGS_AFTER = 600.0
 """Seconds after which a process is taken to hang, on the slowest of machines."""
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["torch._dynamo", "torch.distributed.run", "zarr", "sklearn.cluster", "sklearn.datasets", "PIL.ImageDraw", "jinja2"]
-    + [
-        "rarkit.cli.app",
-        "rarkit.builtin",
-        "rarkit.report.publish",
-        "rarkit.training.loop",
-        "rarkit.models.rar.decoding.native_steps",
+    [
+        *("torch._dynamo", "torch.distributed.run", "zarr", "sklearn.cluster", "sklearn.datasets", "PIL.ImageDraw", "jinja2"),
+        *("rarkit.cli.app", "rarkit.builtin", "rarkit.report.publish"),
+        *("rarkit.training.loop", "rarkit.models.rar.decoding.native_steps"),
     ]
 )
 
