@@ -46,8 +46,12 @@ def kept(model: ImageModel, images: int, *, low: bool = False, checkpointing: bo
 
 def peak(call: Callable[[], object]) -> int:
     """The most that the call has allocated at a time, by the CPU allocator's own account."""
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        call()
+    # Garbage from before must not be freed meanwhile.
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            call()
+    finally:
+        gc.enable()
     changes = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def load_rar(
     place = local_copy(path)
     tensors, metadata = read_tensors(place)
     config = _config(path, config, metadata, tensors)
-    model = _empty(config, tensors, attention)
+    model = _empty(config, "scan_pos_embed" in tensors, attention)
     check_fit(path, model, tensors, partial(_advice, tensors))
     fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
@@ -84,15 +85,20 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
         raise WeightsError(f"the configuration in {path} is not that of a RAR: {error}. Pass a preset or a RARConfig.") from error
 
 
-def _empty(config: RARConfig, tensors: dict[str, Tensor], attention: AttentionFunction | None = None) -> OrderedTransformer:
+def _empty(config: RARConfig, merged: bool, attention: AttentionFunction | None = None) -> OrderedTransformer:
     with torch.device("meta"):
-        return MergedRAR(config, attention) if "scan_pos_embed" in tensors else RAR(config, attention)
+        return MergedRAR(config, attention) if merged else RAR(config, attention)
+
+
+@cache
+def _shapes(config: RARConfig, merged: bool) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in _empty(config, merged).state_dict().items()}
 
 
 def _advice(tensors: dict[str, Tensor]) -> str:
     """A sentence with the preset that these tensors fit; empty if there is none."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for preset, config in PRESETS.items():
-        if shapes == {name: tensor.shape for name, tensor in _empty(config, tensors).state_dict().items()}:
+        if shapes == _shapes(config, "scan_pos_embed" in tensors):
             return f"It fits preset {preset!r}."
     return ""
