@@ -37,7 +37,7 @@ class Inception(FeatureExtractor):
 
     name: Literal["inception"] = "inception"
     weights: Annotated[Location | None, NotInFingerprint()]
-    """The published ``pt_inception-2015-12-05-6726825d.pth``. Null means random weights (in rehearsals); no distance is called FID then."""
+    """The published ``pt_inception-2015-12-05-6726825d.pth``; null means random weights (in rehearsals), and no distance is FID."""
     reference: Annotated[Location | None, NotInFingerprint()] = None
     """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images by default."""
     network_batch: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 32

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
