@@ -50,7 +50,20 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after -- are passed to pytest."""
     python = shared_environment(session) / "bin" / "python"
-    session.run(python, "-m", "pytest", "-n", "2", "--durations", "10", *session.posargs, env=ONE_THREAD, external=True)
+    session.run(
+        python,
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        "--durations",
+        "10",
+        *session.posargs,
+        env=ONE_THREAD,
+        external=True,
+    )
 
 
 @nox.session(reuse_venv=False, requires=["environment"])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def png_bytes(image: Image) -> bytes:
     """The image as the content of a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
