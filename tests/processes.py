@@ -72,6 +72,13 @@ def rarkit(*arguments: object) -> None:
     main()
 
 
+def rarkit_with(distributions: str, variables: dict[str, str], *arguments: object) -> None:
+    """``rarkit`` where a folder of distributions is on the path, with these environment variables."""
+    sys.path.insert(0, distributions)
+    os.environ.update(variables)
+    rarkit(*arguments)
+
+
 def _work(folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         # Ranks append to what their launcher writes.

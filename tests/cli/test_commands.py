@@ -9,11 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests.processes import call, rarkit_with
 
 RARKIT = Path(sys.executable).with_name("rarkit")
 
@@ -259,39 +262,45 @@ def rarkit_scan_orders():
 """
 
 
-def with_plugins(folder, *arguments, **variables):
-    environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200", **variables}
-    return subprocess.run([RARKIT, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+@pytest.fixture
+def with_plugins(tmp_path):
+    """Runs a command in a process that finds the distributions in ``tmp_path``."""
+
+    def run(*arguments, **variables):
+        printed = Path(tempfile.mkdtemp(dir=tmp_path))
+        return call(printed, rarkit_with, str(tmp_path), {"COLUMNS": "200", **variables}, *arguments)
+
+    return run
 
 
-def test_a_broken_plugin_is_shown_and_harms_only_those_who_need_it(tmp_path, digits_recipe):
+def test_a_broken_plugin_is_shown_and_harms_only_those_who_need_it(with_plugins, tmp_path, digits_recipe):
     distribution(tmp_path, "good-plugin", ORDER.format(name="mine"))
     distribution(tmp_path, "bad-plugin", "import no_such_library")
-    listed = with_plugins(tmp_path, "plugins", "list", "--json")
+    listed = with_plugins("plugins", "list", "--json")
     status = {plugin["plugin"]: plugin for plugin in json.loads(listed.stdout)["plugins"]}
     assert status["good_plugin"]["status"] == "loaded"
     assert status["good_plugin"]["parts"] == [{"kind": "scan_orders", "name": "mine", "version": 1}]
     assert status["bad_plugin"]["status"] == "broken"
     assert "no_such_library" in status["bad_plugin"]["cause"]
-    assert "no_such_library" in with_plugins(tmp_path, "plugins", "list").stdout
-    assert with_plugins(tmp_path, "validate", digits_recipe, "--set", "scan_order.name=mine").returncode == 0
-    missing = with_plugins(tmp_path, "validate", digits_recipe, "--set", "scan_order.name=theirs")
+    assert "no_such_library" in with_plugins("plugins", "list").stdout
+    assert with_plugins("validate", digits_recipe, "--set", "scan_order.name=mine").returncode == 0
+    missing = with_plugins("validate", digits_recipe, "--set", "scan_order.name=theirs")
     assert missing.returncode == 2
     assert "Plugin 'bad_plugin' of bad-plugin failed to load: ModuleNotFoundError" in missing.stderr
-    strict = with_plugins(tmp_path, "validate", digits_recipe, "--strict-plugins")
+    strict = with_plugins("validate", digits_recipe, "--strict-plugins")
     assert (strict.returncode, "bad-plugin" in strict.stderr) == (2, True)
 
 
-def test_two_plugins_with_one_part_name(tmp_path, digits_recipe):
+def test_two_plugins_with_one_part_name(with_plugins, tmp_path, digits_recipe):
     distribution(tmp_path, "one-plugin", ORDER.format(name="mine"))
     distribution(tmp_path, "two-plugin", ORDER.format(name="mine"))
-    clash = with_plugins(tmp_path, "validate", digits_recipe)
+    clash = with_plugins("validate", digits_recipe)
     assert clash.returncode == 2
     assert "one-plugin 1.0" in clash.stderr
     assert "two-plugin 1.0" in clash.stderr
     assert "RARKIT_BLOCK_PLUGINS=two_plugin" in clash.stderr
-    assert "conflict" in with_plugins(tmp_path, "plugins", "list").stdout
-    blocked = with_plugins(tmp_path, "validate", digits_recipe, RARKIT_BLOCK_PLUGINS="two_plugin")
+    assert "conflict" in with_plugins("plugins", "list").stdout
+    blocked = with_plugins("validate", digits_recipe, RARKIT_BLOCK_PLUGINS="two_plugin")
     assert blocked.returncode == 0
 
 
