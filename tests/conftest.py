@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadlines: a busy machine is no failure.
-settings.register_profile("rarkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("rarkit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rarkit")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import sys
 import uuid
 from collections.abc import Callable
@@ -77,6 +78,12 @@ def rarkit_with(distributions: str, variables: dict[str, str], *arguments: objec
     sys.path.insert(0, distributions)
     os.environ.update(variables)
     rarkit(*arguments)
+
+
+def script(path: str) -> None:
+    """Runs a Python file as ``python FILE`` does in the file's own folder."""
+    os.chdir(Path(path).parent)
+    runpy.run_path(path, run_name="__main__")
 
 
 def _work(folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

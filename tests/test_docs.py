@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +19,7 @@ from rarkit.cli import app
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import KINDS
+from tests import processes
 from tests.pages import blocks, commands, inline, missing, prose, script, shown_outputs, slug
 from tests.rules import PUBLIC_MODULES, ROOT, none
 
@@ -89,12 +87,13 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
             shortened += [f"[{table}]", *(f"{key} = {value}" for key, value in settings.items())]
         (tmp_path / "recipes" / recipe.name).write_text("\n".join(shortened))
     (tmp_path / page.name).write_text(script(page))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run([sys.executable, page.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    printed = tmp_path / "printed"
+    printed.mkdir()
+    ended = processes.call(printed, processes.script, str(tmp_path / page.name))
+    assert ended.returncode == 0, ended.stderr
     promised = re.findall(r"^print\(.*\)  # (.*)$", script(page), re.MULTILINE)
-    said = ran.stdout.splitlines()
-    none([line for line in promised if line not in said], f"was promised, but this was printed:\n{ran.stdout}")
+    lines = ended.stdout.splitlines()
+    none([line for line in promised if line not in lines], f"was promised, but this was printed:\n{ended.stdout}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -75,7 +75,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "dataset": {**BASE["dataset"], "train_images": 4, "test_images": 2},
         "tokenizer": {"name": "pixel", "levels": 6},
         "sample": {"per_class": 1, "classes": [0, 1]},
-        "evaluate": {"bootstrap": 0, "features": {"name": "inception", "weights": None}},
+        "evaluate": {"bootstrap": 0, "yardsticks": False, "features": {"name": "inception", "weights": None}},
     },
 }
 """The tables that a recipe needs to use each part."""
