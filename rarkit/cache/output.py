@@ -237,8 +237,20 @@ class StageOutput:
         Raises:
             IncompleteError: there is no such array, or a chunk is missing or damaged.
         """
-        try:
+        with self.reading_array(name):
             return self._folder.read_rows(name, start, stop)
+
+    @contextmanager
+    def reading_array(self, name: str) -> Iterator[None]:
+        """Around whatever reads an array: what is missing or has other content is damage, all else is trouble with the store.
+
+        Raises:
+            IncompleteError: FileNotFoundError, ValueError or KeyError was raised within.
+            StoreError: any other error was.
+        """
+        try:
+            with self._folder.reading():
+                yield
         except FileNotFoundError as error:
             raise self._damaged(f"array {name!r} or one of its chunks is missing") from error
         except (ValueError, KeyError) as error:

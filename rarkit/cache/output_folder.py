@@ -93,14 +93,13 @@ class OutputFolder:
             self._zarr().create_array(name, layout)
 
     def read_rows(self, name: str, start: int, stop: int | None) -> NDArray[Any]:
-        """Rows of an array.
+        """Rows of an array. Call it within ``reading``.
 
         Raises:
             FileNotFoundError: the array or a chunk is missing.
             ValueError, KeyError: its metadata is damaged, or a chunk's checksum is wrong.
         """
-        with self._reading():
-            return np.asarray(self._zarr().array(name, "r")[start:stop])
+        return np.asarray(self._zarr().array(name, "r")[start:stop])
 
     def write_rows(self, name: str, start: int, values: NDArray[Any]) -> None:
         """Writes a whole block of an array."""
@@ -109,12 +108,12 @@ class OutputFolder:
 
     def read_file(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError if it is missing."""
-        with self._reading():
+        with self.reading():
             return bytes(self.filesystem.cat_file(f"{self.path}/{FILES}/{name}"))
 
     def file_sha256(self, name: str) -> str:
         """The SHA-256 of a file, in hex. Raises FileNotFoundError if it is missing."""
-        with self._reading():
+        with self.reading():
             return file_sha256(self.filesystem, f"{self.path}/{FILES}/{name}")
 
     def write_file(self, name: str, data: bytes) -> None:
@@ -145,7 +144,7 @@ class OutputFolder:
         return self._group
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
         """Around the reading of arrays and files: what is missing or damaged is for the caller to say."""
         try:
             yield

@@ -2,6 +2,8 @@
 
 zarr decodes whole chunks to give a few rows of each; a chunk file here is raw little-endian data (and a checksum behind it), so a
 map of the file gives any row at the price of one page. Chunks of remote stores are copied to local scratch first.
+
+All chunks stay mapped, and none holds a file descriptor: a store may have thousands of chunks, a process often 1,024 descriptors.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.cache.output import StageOutput
-from rarkit.errors import IncompleteError
+from rarkit.errors import StoreError
+from rarkit.files.locations import reaching
+from rarkit.files.system_errors import system_error
 
 
 @final
@@ -26,7 +30,8 @@ class RowReader:
         """Maps the chunks; copies them to scratch (removed with the reader) where the store is not a local folder.
 
         Raises:
-            IncompleteError: the output is not complete, or a chunk cannot be read or is too short.
+            IncompleteError: the output is not complete, or a chunk is missing or too short.
+            StoreError: the store cannot be reached, a chunk cannot be opened, or there is no room for the copies.
         """
         output.require_complete()
         layout = output.layout(name)
@@ -35,18 +40,13 @@ class RowReader:
         self._rows = layout.rows
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         paths = [output.chunk_path(name, block) for block in range(layout.blocks)]
-        try:
+        with output.reading_array(name):
             if not output.is_local:
-                self._scratch = tempfile.TemporaryDirectory(prefix="rarkit-")
+                self._scratch = _scratch()
                 copies = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
                 output.filesystem.get(paths, copies)
                 paths = copies
-            maps = [np.memmap(path, dtype=np.uint8, mode="r", shape=(layout.chunk_bytes,)) for path in paths]
-        except (OSError, ValueError) as error:
-            raise IncompleteError(
-                f"array {name!r} of {output} cannot be read: {error}. Recompute it with --force {output.stage}."
-            ) from error
-        self._chunks = [chunk.data for chunk in maps]
+            self._chunks = [_mapped(path, layout.chunk_bytes) for path in paths]
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -62,3 +62,27 @@ class RowReader:
         # Slices of memory views, joined: NumPy's indexing takes three times as long, most of it once for each chunk.
         data = b"".join([chunks[chunk][start : start + size] for chunk, start in zip(chunk_B.tolist(), starts, strict=True)])
         return np.frombuffer(data, self.dtype).reshape(index_B.size, *self.shape[1:])
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    place = tempfile.gettempdir()
+    with reaching(place, "Name a folder with room for the store's tokens in TMPDIR.", raising=StoreError):
+        return tempfile.TemporaryDirectory(prefix="rarkit-", dir=place)
+
+
+def _mapped(path: str, size: int) -> memoryview:
+    """The bytes of a file of ``size`` bytes, mapped privately.
+
+    Raises:
+        ValueError: the file has another size.
+        OSError: it cannot be opened or mapped.
+    """
+    import torch
+
+    if (actual := Path(path).stat().st_size) != size:
+        raise ValueError(f"{path} has {actual} bytes instead of {size}")
+    try:
+        # Torch closes the descriptor once the file is mapped; maps of Python and NumPy each keep one open.
+        return torch.from_file(path, shared=False, size=size, dtype=torch.uint8).numpy().data
+    except RuntimeError as error:
+        raise (system_error(error) or error) from error

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from rarkit.errors import DatasetError, RarkitError, UserError
+from rarkit.files.system_errors import cure_of
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "hub"}
 """By protocol, the extra of rarkit that installs its file system."""
@@ -24,7 +25,7 @@ def reaching(
 
     Args:
         place: a path or any fsspec URL.
-        cure: the last sentence of the message.
+        cure: the last sentence of the message, unless the operating system's error has a cure of its own.
         raising: the error. Errors of ours pass through as they are.
     """
     try:
@@ -41,7 +42,7 @@ def reaching(
         raise raising(f"{place} needs a library that is not installed: {install}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise raising(f"{place} cannot be reached ({reason}). {cure}") from error
+        raise raising(f"{place} cannot be reached ({reason}). {cure_of(error, cure)}") from error
 
 
 def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **options: Any) -> tuple[Any, str]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rarkit.errors import DatasetError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.system_errors import system_error
 
 
 @contextmanager
@@ -76,9 +77,9 @@ def read_array(archive: zipfile.ZipFile, key: str, place: str) -> NDArray[Any]:
 def _reading(key: str, place: str) -> Iterator[None]:
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:  # zip files, decompressors and NumPy's headers each have errors of their own
+        if system_error(error) is not None:
+            raise
         raise DatasetError(
             f"{place}: array {key} is damaged or not an array of numbers ({type(error).__name__}: {error}). Fetch the file again."
         ) from error

@@ -21,6 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
+from rarkit.files.system_errors import system_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,10 +86,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         WeightsError: the file is damaged, would run code, or holds anything but named tensors.
     """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in PICKLED:
-        return _read_pickled(path), {}
+    with reaching(str(path), raising=WeightsError):
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        if path.suffix in PICKLED:
+            return _read_pickled(path), {}
     raise WeightsError(f"{path}: weights are read from {', '.join(FORMATS)} files, not {path.suffix or 'from one without suffix'}")
 
 
@@ -196,6 +198,8 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             "Do not use it; get the weights from their authors, as .safetensors if possible."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
+        if (told := system_error(error)) is not None:
+            raise told from error
         raise WeightsError(f"{path} is damaged or not a PyTorch weight file: {_first_line(error)} Fetch it again.") from error
     if not isinstance(content, dict):
         raise WeightsError(

@@ -16,6 +16,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
+from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
 from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -177,6 +178,8 @@ def trained_model(
     try:
         model = family.restore(config, attention.build(), load(output.read_file(MODEL_FILE)))
     except (SafetensorError, RuntimeError) as error:
+        if (told := system_error(error)) is not None:
+            raise told from error
         raise IncompleteError(f"the model in {output} is damaged: {error}. Train it again with --force train.") from error
     return model.to(device).eval()
 
