@@ -62,7 +62,7 @@ def call_ranks(count: int, folder: Path, work: Callable[..., Any], *arguments: A
 
     All print to one place; the code is that of torchrun.
     """
-    return call(folder, _launch, count, folder, work, arguments)
+    return call(folder, launched, count, folder, work, arguments)
 
 
 def rarkit(*arguments: object) -> None:
@@ -95,7 +95,8 @@ def _work(folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) ->
     work(*arguments)
 
 
-def _launch(count: int, folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def launched(count: int, folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Is torchrun: starts, watches and stops the ranks. For ``start``, where ``call_ranks`` would wait."""
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # What ``torchrun --standalone`` asks for, but for how processes start.
