@@ -22,6 +22,7 @@ from rarkit.cli.options import (
     RecipePath,
     StoreUrl,
     Strict,
+    Unset,
     UntilStage,
     flag,
     print_json,
@@ -66,10 +67,10 @@ def _format_warning(message: Warning | str, category: type[Warning], filename: s
     return _PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
-def _load(path: str, overrides: list[str] | None, strict: bool) -> Recipe:
+def _load(path: str, overrides: list[str] | None, unset: list[str] | None, strict: bool) -> Recipe:
     from rarkit.recipe.load import load_recipe
 
-    return load_recipe(path, overrides or (), strict_plugins=strict)
+    return load_recipe(path, overrides or (), unset=unset or (), strict_plugins=strict)
 
 
 @app.callback(invoke_without_command=True)
@@ -87,6 +88,7 @@ def _version(
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
+    unset: Unset = None,
     store: StoreUrl = DEFAULT_STORE,
     device: Device = "auto",
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Write reports to this folder.")] = Path("runs"),
@@ -106,7 +108,7 @@ def run(
     from rarkit.runtime.ranks import together
 
     with together() as ranks:
-        loaded = _load(recipe, overrides, strict_plugins)
+        loaded = _load(recipe, overrides, unset, strict_plugins)
         if rehearse:
             from rarkit.pipeline.run import as_json as rehearsal_as_json
             from rarkit.pipeline.run import rehearse as run_rehearsal
@@ -136,6 +138,7 @@ def run(
 def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
+    unset: Unset = None,
     store: StoreUrl = DEFAULT_STORE,
     start: FromStage = None,
     until: UntilStage = None,
@@ -149,18 +152,24 @@ def plan(
     from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
 
-    planned = make_plan(_load(recipe, overrides, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
+    planned = make_plan(_load(recipe, overrides, unset, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
     needed = estimate(planned, gpu.value)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 
 @app.command()
-def validate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False, strict_plugins: Strict = False) -> None:
+def validate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    unset: Unset = None,
+    as_json: AsJson = False,
+    strict_plugins: Strict = False,
+) -> None:
     """Check a recipe, and print it with defaults, extends and overrides resolved."""
     from rarkit.recipe.experiment import resolve
     from rarkit.recipe.text import to_toml
 
-    loaded = _load(recipe, overrides, strict_plugins)
+    loaded = _load(recipe, overrides, unset, strict_plugins)
     resolve(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))

@@ -18,6 +18,12 @@ RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or fsspe
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; the value is TOML. Repeatable.")
 ]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", metavar="KEY", help="Drop a setting or a table of the recipe, as if it were not there; before --set. Repeatable."
+    ),
+]
 StoreUrl = Annotated[
     str,
     typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Cache stage outputs at this path or fsspec URL."),

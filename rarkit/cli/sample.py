@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rarkit.cli.options import AsJson, Device, Quiet, print_json
+from rarkit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from rarkit.inference.drawing import Drawing
 
+HAVE_OPTIONS = {"classes": "--class", "per_class": "--per-class", "seed": "--seed"}
+"""The settings of ``[sample]`` that are arguments of their own here."""
 DRAWN = 8
 """Default number of images per class."""
 Preset = Annotated[str | None, typer.Option(help="Set a checkpoint's size and sampling settings: rar_b, rar_l, rar_xl or rar_xxl.")]
@@ -24,6 +28,12 @@ Classes = Annotated[
 SampleOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override any sampling setting; the value is TOML. Repeatable."),
+]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", metavar="KEY", help="Return a sampling setting of the recipe to its default; before --set. Repeatable."
+    ),
 ]
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images.")
@@ -47,6 +57,7 @@ def sample(
     precision: Annotated[str | None, typer.Option(help="Sample in float32, bfloat16 or int8 (CPU only).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sample this many images at a time.")] = None,
     overrides: SampleOverrides = None,
+    unset: Unset = None,
     output: Output = "samples.png",
     gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a .gif that shows the images token by token.")] = None,
     quiet: Quiet = False,
@@ -55,11 +66,12 @@ def sample(
     """Sample images of given classes from a run or a released checkpoint."""
     from rarkit.files.writable import check_writable
     from rarkit.inference.sample import sample as draw
-    from rarkit.recipe.load import override
+    from rarkit.recipe.edits import override
 
     settings: dict[str, Any] = {}
     for assignment in overrides or ():
         override(settings, assignment)
+    _check_settings(settings)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
     settings |= {name: value for name, value in options.items() if value is not None}
     check_writable(output)
@@ -75,6 +87,7 @@ def sample(
         guidance_scale=guidance_scale,
         guidance_power=guidance_power,
         scan_order=scan_order,
+        unset=unset or (),
         device=device,
         quiet=quiet,
         **settings,
@@ -87,6 +100,19 @@ def sample(
     count = len(drawing.images_NHWC)
     drawn = f"class {drawing.class_names[0]!r}" if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
     typer.echo(f"{count:,} image{'s' if count != 1 else ''} of {drawn}, seed {drawing.seed}: {places}")
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    from rarkit.sampling.settings import SampleSettings
+
+    for name in settings:
+        if name in HAVE_OPTIONS:
+            raise UserError(f"--set {name}: rarkit sample has an option for it, {HAVE_OPTIONS[name]}")
+        if name not in SampleSettings.model_fields:
+            known = [field for field in SampleSettings.model_fields if field not in HAVE_OPTIONS]
+            raise UserError(
+                f"--set {name}: there is no such sampling setting{did_you_mean(name, known)} Settings: {', '.join(known)}."
+            )
 
 
 def _about(drawing: Drawing) -> dict[str, Any]:

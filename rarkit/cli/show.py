@@ -131,7 +131,7 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
     """
     from pydantic import ValidationError
 
-    from rarkit.recipe.load import override
+    from rarkit.recipe.edits import override
 
     height, width = grid_size(grid)
     tables: dict[str, Any] = {}

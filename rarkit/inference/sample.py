@@ -41,6 +41,7 @@ def sample(
     guidance_scale: float | None = None,
     guidance_power: float | None = None,
     scan_order: str | None = None,
+    unset: Sequence[str] = (),
     device: str = "auto",
     quiet: bool = False,
     **settings: Any,
@@ -60,6 +61,7 @@ def sample(
         guidance_scale: scale of the guidance schedule.
         guidance_power: use power-cosine guidance with this power.
         scan_order: name of a scan order other than the model's own; the model should have been trained with random permutations.
+        unset: settings of the recipe's ``[sample]`` table that go back to their default, such as ``"top_k"``.
         device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
         quiet: show no progress on stderr.
         **settings: any other setting of a recipe's ``[sample]`` table, by name: ``temperature``, ``top_k``, ``top_p``,
@@ -74,7 +76,8 @@ def sample(
         open_source(source, preset, tokenizer),
         scan_order,
         {"scale": guidance_scale, "power": guidance_power},
-        **settings,
+        settings,
+        unset,
     )
     return draw(opened, classes, per_class, seed=seed, device=device, reporter=Reporter(quiet=quiet))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
@@ -13,6 +13,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
 from rarkit.files.weights import FORMATS
 from rarkit.pipeline.receipt import open_run
+from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.registry.loader import parts
@@ -105,20 +106,33 @@ def open_source(place: str | os.PathLike[str], preset: str | None = None, tokeni
     return Source(resolve(recipe), recipe.sample.model_copy(update={"precision": "float32", "batch_size": BATCH_SIZE}))
 
 
-def changed(source: Source, scan_order: str | None, guidance: Mapping[str, float | None], **changes: Any) -> Source:
+def changed(
+    source: Source,
+    scan_order: str | None,
+    guidance: Mapping[str, float | None],
+    changes: Mapping[str, Any],
+    unset: Sequence[str] = (),
+) -> Source:
     """The source with other settings; None leaves a setting unchanged.
 
     Args:
         source: a source from ``open_source``.
         scan_order: name of a scan order, used with its default settings.
         guidance: ``scale`` of the guidance schedule, and ``power``, which selects the power-cosine schedule.
-        changes: fields of ``SampleSettings``.
+        changes: fields of ``SampleSettings``; those of ``guidance`` may be given one by one.
+        unset: settings that go back to their default before the others change.
 
     Raises:
-        UserError: a setting has an invalid value.
+        UserError: a setting has an invalid value, or one to unset is at its default already.
     """
     settings, experiment = source.settings.model_dump(), source.experiment
-    settings |= {name: value for name, value in changes.items() if value is not None}
+    if unset:
+        default = SampleSettings().model_dump()
+        settings = {name: value for name, value in settings.items() if value != default[name]}
+        for key in unset:
+            drop(settings, key, f"{UNSET} {key}", "the recipe's [sample]")
+        settings = merged(default, settings)
+    settings = merged(settings, {name: value for name, value in changes.items() if value is not None})
     guidance_changes = {name: value for name, value in guidance.items() if value is not None}
     if "power" in guidance_changes:
         name, scale = PowerCosine.model_fields["name"].default, source.settings.guidance.scale

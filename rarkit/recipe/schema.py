@@ -82,7 +82,10 @@ class Recipe(Settings, ABC):
         if self.train is None and self.model.weights is None:
             raise ValueError("there is neither a [train] table nor model.weights: add one of them")
         if self.train is not None and self.model.weights is not None:
-            raise ValueError("there are both a [train] table and model.weights, which replaces training: remove one of them")
+            raise ValueError(
+                "there are both a [train] table and model.weights, which replaces training: remove one of them (one that comes "
+                'from a base by unset = ["train"] or unset = ["model.weights"])'
+            )
         if self.evaluate is not None and self.sample is None:
             raise ValueError("[evaluate] needs samples: add a [sample] table (it may be empty)")
         if self.sample is not None and self.sample.classes is not None and len(set(self.sample.classes)) < len(self.sample.classes):

@@ -11,17 +11,22 @@ from rarkit.registry.kinds import Parts
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The whole recipe as TOML, with all defaults, ``extends`` and overrides resolved."""
+    """The whole recipe as TOML, with all defaults; ``extends``, ``unset`` and overrides are resolved."""
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
 
 
 def json_schema(parts: Parts) -> dict[str, Any]:
-    """The JSON Schema of recipes with the installed parts, including ``extends``."""
+    """The JSON Schema of recipes with the installed parts, including ``extends`` and ``unset``."""
     schema = recipe_model(parts).model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["extends"] = {
         "type": "string",
         "description": "Path of the recipe that this one extends, relative to this file.",
+    }
+    schema["properties"]["unset"] = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Keys and tables of the extended recipe that are dropped before those of this file are set.",
     }
     partial: dict[str, Any] = _partial(schema)
     return partial

@@ -54,10 +54,16 @@ Location = Annotated[str, BeforeValidator(_relative_to_file)]
 
 
 class Settings(BaseModel, ABC):
-    """A frozen set of settings. Unknown keys are refused; each field's docstring becomes its entry in the schema and the docs."""
+    """A frozen set of settings. Unknown keys and numbers that are infinite or NaN are refused, the latter unless a field has
+    ``Field(allow_inf_nan=True)``. Each field's docstring becomes its entry in the schema and the docs."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
     def content(self) -> Any:

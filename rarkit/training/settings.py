@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self, final
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator, model_validator
 
 from rarkit.registry.component import Location, NotInFingerprint, Settings
 
@@ -34,8 +35,8 @@ class TrainSettings(Settings):
     """Decay rates of AdamW's moments."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.03
     """Weight decay of matrices; biases, norms, embeddings and positional tables are not decayed."""
-    gradient_clip: PositiveFloat | None = 1.0
-    """Maximum norm of the gradient; larger gradients are scaled down to it."""
+    gradient_clip: Annotated[PositiveFloat, Field(allow_inf_nan=True)] | None = 1.0
+    """Maximum norm of the gradient; larger gradients are scaled down to it. ``inf`` leaves them as they are."""
     precision: Precision = "bfloat16"
     """Autocast dtype of the forward pass; weights and optimizer state stay in float32."""
     compile: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = False
@@ -44,6 +45,16 @@ class TrainSettings(Settings):
     """Recompute each block in the backward pass: less memory, about a third more time."""
     checkpoint_every: Annotated[PositiveInt, NotInFingerprint()] = 1000
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
+
+    @field_validator("gradient_clip")
+    @classmethod
+    def _without_bound(cls, norm: float | None) -> float | None:
+        return None if norm == math.inf else norm
+
+    @field_serializer("gradient_clip", when_used="json")
+    def _bound(self, norm: float | None) -> float | str:
+        # TOML has no null, and JSON no infinity; both are read back.
+        return "inf" if norm is None else norm
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -111,6 +111,21 @@ def test_settings_can_be_changed(rarkit, finished):
     assert len(first) == 10
 
 
+def test_settings_of_the_recipe_can_be_unset(rarkit, finished):
+    dropped = ("--unset", "temperature", "--unset", "guidance", "--set", "guidance.scale=2")
+    *_, printed = drawn(rarkit, finished.folder, "--class", 3, "-n", 1, *dropped)
+    assert printed["settings"]["temperature"] == 1.0
+    assert printed["settings"]["guidance"] == {"name": "constant", "scale": 2.0}
+    for arguments, message in (
+        (("--unset", "top_k"), "--unset top_k: the recipe's [sample] sets no 'top_k'"),
+        (("--set", "per_class=2"), "--set per_class: rarkit sample has an option for it, --per-class"),
+        (("--set", "temprature=2"), "--set temprature: there is no such sampling setting; did you mean 'temperature'?"),
+        (("--set", "quiet=true"), "--set quiet: there is no such sampling setting."),
+    ):
+        code, _, err = rarkit("sample", finished.folder, *arguments)
+        assert (code, message in err) == (2, True), err
+
+
 def test_a_folder_of_images(rarkit, finished, tmp_path):
     for place in ("folder", f"deeper{os.sep}v1.5{os.sep}"):
         code, out, _ = rarkit("sample", finished.folder, "--class", 9, "-n", 2, "-o", place, "--json", *QUIET)

@@ -140,6 +140,108 @@ def test_extends_merges_tables_and_replaces_parts(write):
         load_recipe(child)
 
 
+BASE = (
+    MINIMAL
+    + """
+[sample]
+top_k = 5
+guidance = { name = "linear", scale = 2.0, start = 3.0 }
+
+[evaluate]
+"""
+)
+
+
+def test_what_a_base_sets_can_be_unset(write):
+    write(BASE, "base.toml")
+    child = """extends = "base.toml"
+unset = ["evaluate", "train", "sample.top_k", "sample.guidance.start", "model"]
+[model]
+preset = "rar_b"
+weights = "w.bin"
+"""
+    recipe = load_recipe(write(child, "child.toml"))
+    assert (recipe.evaluate, recipe.train, recipe.sample.top_k) == (None, None, None)
+    assert (recipe.sample.guidance.scale, recipe.sample.guidance.start) == (2.0, 1.0)
+    assert (recipe.model.preset, recipe.model.hidden_size) == ("rar_b", None)
+    # Unset is said before the file's own keys, and holds for the files above it only.
+    grandchild = write(
+        'extends = "child.toml"\nunset = ["model.preset"]\n[sample]\ntop_k = 7\n[model]\ndepth = 1\n'
+        "hidden_size = 8\nnum_heads = 1\n",
+        "grandchild.toml",
+    )
+    recipe = load_recipe(grandchild)
+    assert (recipe.sample.top_k, recipe.model.preset, recipe.model.depth) == (7, None, 1)
+    assert load_recipe(write(to_toml(recipe), "again.toml")).model_dump() == recipe.model_dump()
+
+
+def test_the_command_line_unsets_before_it_sets(write):
+    path = write(BASE.replace("[sample]", "micro_batch_size = 2\n[sample]"), "base.toml")
+    recipe = load_recipe(path, ["sample.top_k=3"], unset=["sample", "evaluate", "train.micro_batch_size"])
+    assert (recipe.sample.top_k, recipe.sample.guidance.name) == (3, "constant")
+    assert (recipe.evaluate, recipe.train.micro_batch_size, recipe.train.steps) == (None, None, 2)
+    assert recipe.command == (
+        f"rarkit run {path} --unset=sample --unset=evaluate --unset=train.micro_batch_size --set=sample.top_k=3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unset", "message"),
+    [
+        (
+            '["sample.topk"]',
+            "child.toml:2: unset: BASE sets no 'sample.topk'; did you mean 'sample.top_k'? It sets: title, dataset",
+        ),
+        ('["sample.temperature"]', "child.toml:2: unset: BASE sets no 'sample.temperature'"),
+        ('["title.x"]', "child.toml:2: unset: BASE sets no 'title.x'"),
+        ('["a b"]', "child.toml:2: unset: expected the dotted path of a key, as in sample.top_k, but got 'a b'"),
+        ('"train"', 'child.toml:2: unset: expected a list of keys, as in unset = ["train", "sample.top_k"]'),
+        ('["train"]', "child.toml: there is neither a [train] table nor model.weights"),
+        ('["train.steps"]', "child.toml: train.steps: missing"),
+    ],
+)
+def test_what_cannot_be_unset_is_said(write, unset, message):
+    base = write(BASE, "base.toml")
+    child = write(f'extends = "base.toml"\nunset = {unset}\n', "child.toml")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(child)
+    assert message.replace("BASE", base) in str(caught.value)
+
+
+def test_unset_without_a_base_is_refused(write):
+    with pytest.raises(RecipeError, match=r"small\.toml:1: unset: there is nothing to unset, because this recipe extends no other"):
+        load_recipe(write('unset = ["train"]\n' + BASE))
+    with pytest.raises(RecipeError, match=r"--unset trian: .* sets no 'trian'; did you mean 'train'\?"):
+        load_recipe(write(BASE), unset=["trian"])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    for name, text in (("base.toml", MINIMAL), ("child.toml", 'extends = "base.toml"\n[train]\nsteps = 3\n')):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert load_recipe(str(tmp_path / "child.toml")).train.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("sample.classes=3,7", "found '3,7'; expected a list: write sample.classes = [3, 7] (with --set, in quotes)"),
+        ("sample.classes=3", "found 3; expected a list: write sample.classes = [3]"),
+        ("sample.classes=(3, 7)", "write sample.classes = [3, 7]"),
+        ("train.betas=0.9,0.95", "write train.betas = [0.9, 0.95]"),
+        ("scan_order=spiral", "scan_order: found 'spiral'; expected a table: set its keys, scan_order.name = \"spiral\""),
+        ("sample.guidance.power=2", "sample.guidance.name: missing. Choose one of: constant, linear, power_cosine, interval."),
+    ],
+)
+def test_values_of_the_wrong_shape_are_told_the_right_one(write, assignment, message):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(MINIMAL + "[sample]\n"), [assignment])
+    assert message in str(caught.value)
+
+
+def test_the_lists_that_messages_propose_are_valid(write):
+    assert load_recipe(write(MINIMAL + "[sample]\n"), ["sample.classes = [3, 7]"]).sample.classes == (3, 7)
+
+
 def test_extending_in_a_circle_is_refused(write):
     write('extends = "b.toml"\n', "a.toml")
     with pytest.raises(RecipeError, match="circular"):

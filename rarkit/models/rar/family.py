@@ -108,7 +108,7 @@ class RARFamily(ModelFamily):
         if self.preset is not None:
             redundant = [name for name in (*sizes, "mlp_hidden_size") if getattr(self, name) is not None]
             if redundant:
-                raise ValueError(f"preset = {self.preset!r} already sets {', '.join(redundant)}: remove one or the other")
+                raise ValueError(f"preset = {self.preset!r} already sets {', '.join(redundant)}: remove or unset one or the other")
         else:
             missing = [name for name, value in sizes.items() if value is None]
             if missing:

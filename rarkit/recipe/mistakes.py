@@ -1,0 +1,156 @@
+"""What is wrong with a recipe, in words: file, line, key, the value that is there and the values allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from rarkit.errors import RecipeError, did_you_mean
+from rarkit.recipe.edits import SET
+from rarkit.recipe.schema import Recipe
+from rarkit.registry.kinds import TABLES, Parts
+
+MISSING = "missing"
+NOT_A_LIST = {"tuple_type", "list_type"}
+NOT_A_TABLE = {"model_type", "model_attributes_type", "dict_type", "dataclass_type"}
+"""Types of pydantic's errors."""
+
+
+def unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
+    """A message for each table that names no installed part, by dotted path."""
+    problems = {}
+    for path, kind in TABLES.items():
+        table = _at(tables, path)
+        if isinstance(table, Mapping):
+            registry_of_kind = parts.of_kind(kind.name)
+            part_name = table.get("name")
+            if part_name is None:
+                problems[f"{path}.name"] = f"{MISSING}. Choose one of: {', '.join(registry_of_kind)}."
+            elif part_name not in registry_of_kind:
+                problems[f"{path}.name"] = registry_of_kind.unknown(str(part_name))
+    return problems
+
+
+def problems_of(error: ValidationError, model: type[Recipe], parts: Parts, already: Sequence[str]) -> dict[str, str]:
+    """A message for each validation error, by dotted path; those ``already`` reported are left out."""
+    problems: dict[str, str] = {}
+    # A missing key may just be misspelt, so unknown keys come first.
+    for mistake in sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] == "missing"):
+        location, allowed, below = _spelled(mistake["loc"], model)
+        path = ".".join(str(key) for key in location)
+        if any(path == known or known == f"{path}.name" for known in already):
+            continue
+        value = mistake.get("input")
+        if mistake["type"] == "missing":
+            message = MISSING
+        elif mistake["type"] == "extra_forbidden":
+            message = f"no such key{_suggestion(location, allowed)}"
+        elif mistake["type"] == "value_error":
+            message = str(mistake["ctx"]["error"])
+        elif mistake["type"] in NOT_A_LIST and not isinstance(value, dict | BaseModel):
+            message = f"found {value!r}; expected a list: write {path} = {_as_list(value)} (with {SET}, in quotes)"
+        elif mistake["type"] in NOT_A_TABLE:
+            name = f", {path}.name = {json.dumps(value)} for instance" if isinstance(value, str) else ""
+            message = f"found {value!r}; expected a table: set its keys{name}"
+        elif mistake["type"] == "union_tag_not_found":
+            path, message = f"{path}.name", f"{MISSING}. Choose one of: {', '.join(below)}."
+        elif mistake["type"] == "finite_number":
+            message = f"found {value!r}; expected a finite number"
+        else:
+            shown = repr(value) if not isinstance(value, (dict, BaseModel)) else "a table"
+            message = f"found {shown}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+        problems[path] = message
+    return problems
+
+
+def refuse(problems: Mapping[str, str], tables: Mapping[str, Any], path: str, texts: Mapping[str, str]) -> NoReturn:
+    """Raises a RecipeError that lists the problems, each with the file and line (or the option) that set the key."""
+    lines = []
+    for dotted, message in problems.items():
+        # A key that is not set has no place, though a file may have set it before another dropped it.
+        file, line = _place_of(dotted, path, texts) if _at(tables, dotted) is not None else (path, None)
+        place = f"{file}:{line}" if line and not file.startswith(SET) else file
+        lines.append(f"{place}: {f'{dotted}: ' if dotted else ''}{message}")
+    raise RecipeError("\n".join(lines))
+
+
+def _as_list(value: Any) -> str:
+    """The list that somebody meant who wrote a single value, or several with commas, in TOML."""
+    if not isinstance(value, str):
+        return f"[{json.dumps(value)}]"
+    words = [word.strip() for word in value.strip().strip("[](){}").split(",")]
+    return f"[{', '.join(_as_toml(word) for word in words if word)}]"
+
+
+def _as_toml(word: str) -> str:
+    try:
+        tomllib.loads(f"value = {word}")
+    except tomllib.TOMLDecodeError:
+        return json.dumps(word, ensure_ascii=False)
+    return word
+
+
+def _at(tables: Any, path: str) -> Any:
+    """The value at a dotted path; None if there is none."""
+    for key in path.split(".") if path else ():
+        if isinstance(tables, list) and key.isdecimal() and int(key) < len(tables):
+            tables = tables[int(key)]
+        else:
+            tables = tables.get(key) if isinstance(tables, Mapping) else None
+    return tables
+
+
+def _spelled(location: tuple[int | str, ...], model: type[Recipe]) -> tuple[list[int | str], list[str], list[str]]:
+    """A pydantic error location as the recipe's keys, the keys allowed beside the last, and the names of parts allowed in it.
+
+    Inside a discriminated union, pydantic adds the name of the chosen part to the location; it is removed here.
+    """
+    spelled: list[int | str] = []
+    holding: list[type[BaseModel]] = []
+    tables: list[type[BaseModel]] = [model]
+    for key in location:
+        chosen = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
+        annotations = [table.model_fields[str(key)].annotation for table in tables if key in table.model_fields]
+        if chosen and not annotations:
+            tables = chosen
+            continue
+        spelled.append(key)
+        holding, tables = tables, [table for annotation in annotations for table in _tables_in(annotation)]
+    names = [str(table.model_fields["name"].default) for table in tables if "name" in table.model_fields]
+    return spelled, list(holding[0].model_fields) if len(holding) == 1 else [], names
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation: the model itself, or the members of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in _tables_in(inner)]
+
+
+def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
+    hint = did_you_mean(str(location[-1]), allowed)
+    return f"{hint} Allowed: {', '.join(allowed)}." if allowed else hint
+
+
+def _place_of(dotted: str, path: str, texts: Mapping[str, str]) -> tuple[str, int | None]:
+    """File and line that set a dotted key; ``path`` and no line if none does."""
+    # The items of a list are on the line of their key.
+    while (above := dotted.rpartition("."))[2].isdecimal():
+        dotted = above[0]
+    table, _, key = dotted.rpartition(".")
+    for file, text in texts.items():
+        inside = ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            header = re.match(r"\s*\[([^\[\]]+)\]", line)
+            if header:
+                inside = header[1].replace(" ", "")
+                if inside == dotted:
+                    return file, number
+            elif inside == table and re.match(rf"\s*{re.escape(key)}\s*[=.]", line):
+                return file, number
+    return path, None
