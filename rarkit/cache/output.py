@@ -113,9 +113,14 @@ class StageOutput:
         """How much room this output takes."""
         return sum(self._folder.sizes().values())
 
+    def file_sizes(self) -> dict[str, int]:
+        """The size of each file that is there, complete or not."""
+        sizes = self._folder.sizes()
+        return {key.removeprefix(f"{FILES}/"): sizes[key] for key in sorted(sizes) if key.startswith(f"{FILES}/")}
+
     def file_names(self) -> list[str]:
         """The files that are there, complete or not."""
-        return sorted(key.removeprefix(f"{FILES}/") for key in self._folder.sizes() if key.startswith(f"{FILES}/"))
+        return list(self.file_sizes())
 
     def layout(self, name: str) -> Layout:
         """How an array lies in its chunks."""

@@ -30,6 +30,7 @@ from rarkit.cli.options import (
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
 from rarkit.errors import RankError, RarkitError, RarkitWarning
+from rarkit.runtime.signals import Stopped, stopping
 
 if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
@@ -44,10 +45,17 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """The ``rarkit`` command. Exits with 0 on success, 2 for an invalid request, 1 for any other failure."""
+    """The ``rarkit`` command. Exits with 0 on success, 2 for an invalid request, 1 for any other failure.
+
+    After SIGINT (Ctrl-C) and SIGTERM it exits with 130 and 143.
+    """
     warnings.formatwarning = _format_warning
     try:
-        app(prog_name="rarkit")
+        with stopping():
+            app(prog_name="rarkit")
+    except Stopped as stop:
+        typer.secho(str(stop), fg="yellow", err=True)
+        sys.exit(stop.code)
     except RarkitError as error:
         if not (isinstance(error, RankError) and error.told):
             typer.secho(f"error: {error}", fg="red", err=True)

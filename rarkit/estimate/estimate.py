@@ -135,9 +135,8 @@ def _disk(experiment: Experiment, images: Mapping[str, int | None]) -> dict[str,
         disk["tokens"] = sum(counts) * row
     if recipe.train is not None:
         disk["model"] = 4 * config.parameter_count()
-        if recipe.train.checkpoint_every < recipe.train.steps:
-            # Weights and two moments; the old checkpoint is deleted once the new one is complete.
-            disk["checkpoints"] = 2 * 12 * config.parameter_count()
+        # Weights and two moments; the old checkpoint is deleted once the new one is complete.
+        disk["checkpoints"] = 2 * 12 * config.parameter_count()
     if recipe.sample is not None:
         count, pixels = len(experiment.sample_classes) * recipe.sample.per_class, int(np.prod(experiment.image_shape))
         disk["samples"] = count * (row + pixels)

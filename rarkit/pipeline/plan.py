@@ -165,24 +165,29 @@ def _planned(
         return PlannedStage(stage, output, upstream, "blocked", reason, forced=forced, obstacle=obstacle)
     upstream = {name: before[name].output.fingerprint for name in names}
     output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
-    action, reason = _state(output, forced)
+    action, reason = _state(stage, view, output, forced)
     if not reason and action == "run":
         reason = _why_new(stage, recipe, store, identity, upstream)
     return PlannedStage(stage, output, upstream, action, reason, view, identity, forced)
 
 
-def _state(output: StageOutput, forced: bool) -> tuple[Action, str]:
+def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bool) -> tuple[Action, str]:
     """The action that follows from the state of an output, and the reason (empty if there is no output, or a whole one)."""
     if forced:
         return "run", "forced"
     try:
         record = output.record()
         if not record.get("complete"):
-            return "run", "resumes an interrupted run" if record else ""
+            return "run", _goes_on(stage, view, output) if record else ""
         defect = output.defect()
     except IncompleteError:
         defect = "its zarr.json is not readable"
     return ("cached", "") if defect is None else ("damaged", f"{defect}; recompute it with --force {output.stage}")
+
+
+def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
+    place = stage.left_off(view, output)
+    return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
 
 
 def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:

@@ -11,22 +11,20 @@ import json
 import os
 import platform
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
+from rarkit.runtime.signals import Stopped, handle, launched, raise_stopped
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 Told = TypeVar("Told")
 
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""The environment variables that torchrun sets."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between two polls: the pause doubles from the first to the second."""
 LEAVE_SECONDS = 10.0
@@ -137,10 +135,11 @@ class Ranks:
                 "the run was stopped from outside (SIGTERM), or one of its processes was killed. Finished work is kept: "
                 "start the run again to continue"
             )
-            error = RankError(reason, told=not self.first)
+            notes = getattr(error, "__notes__", ())
+            error = RankError(". ".join([reason, *notes]), told=not self.first)
         elif not isinstance(error, RankError):
             self._tell(error)
-        if isinstance(error, RarkitError | KeyboardInterrupt) and not self.first:
+        if isinstance(error, RarkitError | KeyboardInterrupt | Stopped) and not self.first:
             return RankError(str(error), told=True)
         return error
 
@@ -160,7 +159,7 @@ class Ranks:
 
     def _tell(self, error: BaseException) -> None:
         assert self._store is not None
-        reason = str(error) if isinstance(error, RarkitError) else f"{type(error).__name__} {error}".strip()
+        reason = str(error) if isinstance(error, RarkitError | Stopped) else f"{type(error).__name__} {error}".strip()
         try:
             with _launcher():
                 self._store.compare_set(FAILED, "", f"{self.name}: {reason}")
@@ -212,7 +211,7 @@ def together() -> Iterator[Ranks]:
     with _launcher():
         store, rank, size = next(rendezvous("env://"))
     ranks = _joined = Ranks(rank, size, PrefixStore("rarkit", store))
-    restore = _stop_on_sigterm(ranks)
+    restore = _stop_on_signals(ranks)
     try:
         yield ranks
         ranks.meet()
@@ -220,7 +219,7 @@ def together() -> Iterator[Ranks]:
         restore()
     except BaseException as error:
         # When a process exits, the launcher sends SIGTERM to the others; the first rank still has to report the reason.
-        _on_sigterm(signal.SIG_IGN)
+        handle(signal.SIG_IGN)
         raised = ranks.failing(error)
         ranks.leave()
         if raised is error:
@@ -231,25 +230,17 @@ def together() -> Iterator[Ranks]:
 
 
 def _several() -> bool:
-    return all(name in os.environ for name in LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
+    return launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def _stop_on_sigterm(ranks: Ranks) -> Callable[[], Any]:
-    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handler."""
+def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:
+    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handlers."""
 
-    def stop(number: int, frame: object) -> None:
-        ranks.terminated = True
-        raise SystemExit(128 + number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        ranks.terminated = number == signal.SIGTERM
+        raise_stopped(number, frame)
 
-    before = _on_sigterm(stop)
-    return partial(_on_sigterm, before)
-
-
-def _on_sigterm(handler: Any) -> Any:
-    """Sets the SIGTERM handler and returns the previous one; does nothing outside the main thread, where Python forbids it."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, handler)
+    return handle(stop)
 
 
 @contextmanager

@@ -89,10 +89,25 @@ class Stage(ABC, Generic[V]):
     def run(self, work: Work[V]) -> None:
         """Writes the output and finishes it. After an interruption, another call resumes and gives bit-identical results."""
 
+    def left_off(self, view: V, output: StageOutput) -> str | None:
+        """What ``run`` goes on after with an unfinished output (``step 4 of 6``, say); None if it starts again."""
+        return None
+
     @final
     def identity(self, view: V) -> dict[str, Any]:
         """Everything that determines the output, apart from upstream outputs, as plain JSON data."""
         return {"version": self.version, **view.flat_identity()}
+
+
+def rows_left_off(output: StageOutput, *names: str) -> str | None:
+    """``left_off`` of stages that write blocks of images: the number of images whose block is whole in all these arrays."""
+    begun = output.record()["arrays"]
+    if not all(name in begun for name in names):
+        return None
+    missing, layout = set(output.missing_blocks(names)), output.layout(names[0])
+    rows = (layout.block_rows(block) for block in range(layout.blocks) if block not in missing)
+    done = sum(stop - start for start, stop in rows)
+    return f"{done:,} of {layout.shape[0]:,} images" if done else None
 
 
 def write_state(output: StageOutput, state: Mapping[str, NDArray[Any]]) -> None:

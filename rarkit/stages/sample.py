@@ -32,7 +32,7 @@ from rarkit.runtime.progress import Advance
 from rarkit.sampling.precision import MODEL_DTYPES, SamplingPrecision
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
-from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.base import Stage, View, Work, read_state, rows_left_off
 from rarkit.stages.tokenize import decoded
 from rarkit.stages.train import trained_model
 from rarkit.tokenizers.base import Tokenizer
@@ -115,6 +115,9 @@ class Sample(Stage[SampleView]):
             classes=experiment.sample_classes,
             batch_size=None if recipe.sample.precision == "float32" else recipe.sample.batch_size,
         )
+
+    def left_off(self, view: SampleView, output: StageOutput) -> str | None:
+        return rows_left_off(output, *ARRAYS)
 
     def run(self, work: Work[SampleView]) -> None:
         import torch

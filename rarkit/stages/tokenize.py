@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
+from rarkit.cache.output import StageOutput
 from rarkit.datasets.base import Dataset
 from rarkit.images import ImageReader, Split
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.progress import Advance
-from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.base import Stage, View, Work, read_state, rows_left_off
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 BATCH_ROWS = 256
@@ -58,6 +59,10 @@ class Tokenize(Stage[TokenizeView]):
             grid=experiment.grid,
             codebook_size=experiment.codebook_size,
         )
+
+    def left_off(self, view: TokenizeView, output: StageOutput) -> str | None:
+        splits = ((split, rows_left_off(output, f"{split}_tokens", f"{split}_labels")) for split in view.splits)
+        return ", ".join(f"{split} {rows}" for split, rows in splits if rows) or None
 
     def run(self, work: Work[TokenizeView]) -> None:
         import torch

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
-import json
+import time
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 
 from rarkit.attention.base import AttentionBackend
+from rarkit.cache.checkpoints import checkpoint_step, latest_checkpoint, write_checkpoint
 from rarkit.cache.fingerprint import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
@@ -24,13 +23,14 @@ from rarkit.randomness import derived_seed
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
+from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
 from rarkit.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
-    from rarkit.training.loop import StepRecord
+    from rarkit.training.loop import StepRecord, Trainer
 
 MODEL_FILE = "model.safetensors"
 LOG = "log_"
@@ -87,6 +87,10 @@ class Train(Stage[TrainView]):
             mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
+    def left_off(self, view: TrainView, output: StageOutput) -> str | None:
+        step = checkpoint_step(output)
+        return None if step is None else f"step {step:,} of {view.train.steps:,}"
+
     def run(self, work: Work[TrainView]) -> None:
         from rarkit.training.loop import StepRecord, Trainer, as_columns
 
@@ -104,29 +108,45 @@ class Train(Stage[TrainView]):
             device=work.device,
         )
         records: list[StepRecord] = []
-        state = _latest_checkpoint(output)
+        state = latest_checkpoint(output)
         if state is not None:
             records = [StepRecord(**record) for record in state.pop("log")]
             trainer.restore(state)
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
-        with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
-            while trainer.step < settings.steps:
-                record = trainer.advance()
-                records.append(record)
-                work.log(dataclasses.asdict(record))
-                advance(1, f"loss {record.loss:.3f}, r {record.random_ratio:.2f}")
-                if trainer.step % settings.checkpoint_every == 0 and trainer.step < settings.steps:
-                    log = [dataclasses.asdict(record) for record in records]
-                    _write_checkpoint(output, {**trainer.state(), "log": log}, trainer.step)
-        for name, values in as_columns(records).items():
-            output.write_array(LOG + name, values)
-        output.write_file(MODEL_FILE, model_bytes(model))
-        output.finish([MODEL_FILE], parameters=sum(weight.numel() for weight in model.parameters()))
+        # Held back to the end, because there is no checkpoint of the last step.
+        with HeldSignals() as held:
+            _train(work, trainer, records, held)
+            for name, values in as_columns(records).items():
+                output.write_array(LOG + name, values)
+            output.write_file(MODEL_FILE, model_bytes(model))
+            output.finish([MODEL_FILE], parameters=sum(weight.numel() for weight in model.parameters()))
         for name in output.file_names():
             if name != MODEL_FILE:
                 output.remove_file(name)
+
+
+def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], held: HeldSignals) -> None:
+    """Trains to the last step, with checkpoints when they are due and when a signal stops the training."""
+    settings, saved, since = work.view.train, trainer.step, time.monotonic()
+    with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
+        while trainer.step < settings.steps:
+            record = trainer.advance()
+            records.append(record)
+            work.log(dataclasses.asdict(record))
+            advance(1, f"loss {record.loss:.3f}, r {record.random_ratio:.2f}")
+            stopped = held.arrived is not None
+            due = trainer.step % settings.checkpoint_every == 0 or time.monotonic() - since >= 60 * settings.checkpoint_minutes
+            if (due or stopped) and saved < trainer.step < settings.steps:
+                log = [dataclasses.asdict(record) for record in records]
+                write_checkpoint(work.output, {**trainer.state(), "log": log}, trainer.step)
+                saved, since = trainer.step, time.monotonic()
+            if stopped and trainer.step < settings.steps:
+                held.deliver(
+                    f"Training stands at step {trainer.step:,} of {settings.steps:,}, in a checkpoint: the same command goes on "
+                    "from there."
+                )
 
 
 def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:
@@ -188,33 +208,3 @@ def training_log(output: StageOutput) -> dict[str, np.ndarray[Any, Any]]:
     """The training log by column: step, loss, accuracy, gradient_norm, learning_rate, random_ratio."""
     names = [name for name in output.record()["arrays"] if name.startswith(LOG)]
     return {name.removeprefix(LOG): output.read_array(name) for name in names}
-
-
-# Checkpoints. The state's checksum is written to a file of its own after the state, so that a partial checkpoint is ignored.
-
-
-def _write_checkpoint(output: StageOutput, state: dict[str, Any], step: int) -> None:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getvalue()
-    older = output.file_names()
-    output.write_file(f"checkpoint-{step}.pt", data)
-    output.write_file(f"checkpoint-{step}.json", json.dumps({"sha256": hashlib.sha256(data).hexdigest()}).encode())
-    for name in older:
-        output.remove_file(name)
-
-
-def _latest_checkpoint(output: StageOutput) -> dict[str, Any] | None:
-    import torch
-
-    names = output.file_names()
-    steps = [int(name.removeprefix("checkpoint-").removesuffix(".json")) for name in names if name.endswith(".json")]
-    for step in sorted(steps, reverse=True):
-        checksum = output.read_file(f"checkpoint-{step}.json")
-        data = output.read_file(f"checkpoint-{step}.pt") if f"checkpoint-{step}.pt" in names else b""
-        if f'"{hashlib.sha256(data).hexdigest()}"'.encode() in checksum:
-            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return state
-    return None

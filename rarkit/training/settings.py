@@ -45,6 +45,8 @@ class TrainSettings(Settings):
     """Recompute each block in the backward pass: less memory, about a third more time."""
     checkpoint_every: Annotated[PositiveInt, NotInFingerprint()] = 1000
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
+    checkpoint_minutes: Annotated[PositiveFloat, NotInFingerprint()] = 5.0
+    """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
 
     @field_validator("gradient_clip")
     @classmethod

@@ -91,7 +91,8 @@ def test_killed_among_photographs_and_run_again(recipe_path, tmp_path):
     killed = end(tmp_path, process)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = plan(recipe, str(tmp_path / "resumed"))["tokenize"]
-    assert resumed.reason == "resumes an interrupted run"
+    done = resumed.output.layout("train_tokens").rows
+    assert resumed.reason == f"goes on after train {done:,} of {IMAGES:,} images"
     assert resumed.output.missing_blocks(["train_tokens", "train_labels"]) == [1, 2]
     run(recipe, str(tmp_path / "resumed"), until="tokenize", device="cpu", runs=tmp_path / "runs", quiet=True)
     assert resumed.output.verify() is None

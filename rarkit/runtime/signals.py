@@ -1,0 +1,126 @@
+"""SIGINT (Ctrl-C) and SIGTERM: held back during work that ends in good order, and an exit code of 128 + the signal's number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self, final
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""The environment variables that torchrun sets."""
+
+
+@final
+class Stopped(SystemExit):
+    """A signal ends this process. ``code`` is 128 + its number; notes (``add_note``) say where the work stands."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+    def __str__(self) -> str:
+        where = " ".join(getattr(self, "__notes__", ())) or "What is finished is kept: the same command goes on from there."
+        return f"stopped by {self.signal.name}. {where}"
+
+
+def raise_stopped(number: int, frame: FrameType | None) -> None:
+    """A signal handler that raises Stopped; under torchrun, which repeats signals, later ones are ignored."""
+    if launched():
+        handle(signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return all(name in os.environ for name in LAUNCHED)
+
+
+def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *numbers: signal.Signals) -> Callable[[], None]:
+    """Sets the handler of these signals (SIGINT and SIGTERM unless given), and returns a function that restores those before.
+
+    Signals that this process ignores stay ignored (a shell starts what runs in its background without SIGINT), and outside the
+    main thread, where Python forbids it, nothing is set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    # None is a handler that was not set from Python, which could not be restored.
+    before = {number: signal.getsignal(number) for number in numbers or STOPPING}
+    before = {number: previous for number, previous in before.items() if previous not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
+
+    def restore() -> None:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+    return restore
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Raises Stopped in the main thread when SIGINT or SIGTERM arrives, instead of KeyboardInterrupt and of sudden death."""
+    restore = handle(raise_stopped)
+    try:
+        yield
+    finally:
+        restore()
+
+
+@final
+class HeldSignals:
+    """Holds SIGINT and SIGTERM back, so that the work inside can end in good order. A context manager.
+
+    The work looks at ``arrived`` from time to time, finishes what must not be lost, and calls ``deliver``. A second SIGINT is not
+    held back; under torchrun it is, because there each rank gets one from the terminal and one from torchrun. Outside the main
+    thread, nothing is held.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: signal.Signals | None = None
+        self._restore: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Self:
+        self._restore = handle(self._hold)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+        if kind is None and self.arrived is not None:
+            self.deliver("")
+
+    def deliver(self, note: str) -> None:
+        """Hands the signal to the handler before, and adds ``note`` to the exception that it raises.
+
+        Raises:
+            KeyboardInterrupt: for SIGINT, unless the program handles it otherwise.
+            Stopped: for SIGTERM, unless the program handles it otherwise.
+        """
+        number, self.arrived = self.arrived, None
+        assert number is not None, "no signal has arrived"
+        self._restore()
+        try:
+            _hand_over(number, None)
+        except BaseException as error:
+            if note:
+                error.add_note(note)
+            raise
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        if self.arrived is not None and number == signal.SIGINT and not launched():
+            self._restore()
+            _hand_over(signal.SIGINT, frame)
+        self.arrived = self.arrived or signal.Signals(number)
+
+
+def _hand_over(number: signal.Signals, frame: FrameType | None) -> None:
+    """Calls the current handler. Instead of the default action, death without unwinding, Stopped is raised."""
+    handler = signal.getsignal(number)
+    if callable(handler):
+        handler(number, frame)
+    else:
+        raise_stopped(number, frame)

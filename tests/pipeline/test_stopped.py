@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM: a checkpoint, one line, exit codes 130 and 143, and the same bits when the run goes on."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from rarkit import load_recipe, plan, run
+from tests.pipeline.stopped import stopped_in, stopped_in_python, stopped_in_training
+from tests.processes import call, call_ranks
+
+RARELY = ("--set", "train.checkpoint_every=100")
+STANDS = "Training stands at step 4 of 6, in a checkpoint: the same command goes on from there."
+
+
+@pytest.fixture
+def store(small_finished, tmp_path):
+    """A store that training comes next in."""
+    shutil.copytree(small_finished.plan.store.root, tmp_path / "store")
+    for stage in ("train", "sample", "evaluate"):
+        shutil.rmtree(tmp_path / "store" / stage)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def arguments(small_recipe, store, tmp_path):
+    return ["run", small_recipe, *RARELY, "--store", store, "--runs", tmp_path / "runs", "--device", "cpu"]
+
+
+def goes_on(recipe, store, undisturbed, place="step 4 of 6"):
+    """Checks where the plan goes on, and that the run then ends with the bits of an undisturbed one."""
+    loaded = load_recipe(recipe, RARELY[1:])
+    assert plan(loaded, str(store))["train"].reason == f"goes on after {place}"
+    again = run(loaded, str(store), device="cpu", runs=store.parent / "runs", quiet=True)
+    for stage in ("train", "sample"):
+        outputs = [of.plan[stage].output for of in (undisturbed, again)]
+        first, second = ({name: output.read_array(name).tolist() for name in output.record()["arrays"]} for output in outputs)
+        assert first == second
+    assert len({of.plan["train"].output.read_file("model.safetensors") for of in (undisturbed, again)}) == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_training_keeps_a_checkpoint_and_goes_on(name, code, arguments, store, small_recipe, small_finished, tmp_path):
+    done = call(tmp_path, stopped_in_training, name, 3, name == "SIGTERM", *arguments)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.splitlines()[-1] == f"stopped by {name}. {STANDS}"
+    assert done.stderr.count("stopped by") == 1
+    assert "Traceback" not in done.stderr
+    assert not list(store.rglob("lock.json"))
+    goes_on(small_recipe, store, small_finished)
+
+
+def test_a_second_interrupt_ends_at_once(arguments, store, small_recipe, tmp_path):
+    done = call(tmp_path, stopped_in_training, "SIGINT", 3, True, *arguments)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1].startswith("stopped by SIGINT. What is finished is kept")
+    assert "Traceback" not in done.stderr
+    reason = plan(load_recipe(small_recipe), str(store))["train"].reason
+    assert reason == "an earlier run stopped before there was anything to go on from"
+
+
+def test_a_signal_in_the_last_step_finishes_the_stage(arguments, store, small_recipe, tmp_path):
+    assert call(tmp_path, stopped_in_training, "SIGTERM", 5, False, *arguments).returncode == 143
+    assert plan(load_recipe(small_recipe), str(store))["train"].action == "cached"
+
+
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Stopped")])
+def test_from_python(name, raised, store, small_recipe, tmp_path):
+    done = call(tmp_path, stopped_in_python, name, 3, small_recipe, str(store), str(tmp_path / "runs"))
+    assert done.stdout.splitlines() == [f"{raised} {STANDS}", "True"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ranks_stop_together(name, arguments, store, small_recipe, small_finished, tmp_path):
+    """Torchrun stops a rank that waits, and the first rank once more while it writes its checkpoint."""
+    done = call_ranks(2, tmp_path, stopped_in_training, name, 3, True, *arguments)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if STANDS in line]
+    assert len(lines) == 1, done.stderr
+    assert not list(store.rglob("lock.json"))
+    goes_on(small_recipe, store, small_finished)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "code"), [("fit", "SIGTERM", 143), ("tokenize", "SIGINT", 130), ("evaluate", "SIGINT", 130)]
+)
+def test_other_stages_end_with_one_line(stage, name, code, arguments, store, tmp_path):
+    shutil.rmtree(store / stage, ignore_errors=True)
+    done = call(tmp_path, stopped_in, stage, name, *arguments, "--quiet")
+    assert done.returncode == code
+    assert done.stderr.splitlines() == [f"stopped by {name}. What is finished is kept: the same command goes on from there."]
+    assert not list(store.rglob("lock.json"))
+
+
+def test_checkpoints_by_time(store, small_recipe, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("rarkit.stages.train.write_checkpoint", lambda output, state, step: written.append(step))
+    settings = [RARELY[1], "train.checkpoint_minutes=1e-9"]
+    run(load_recipe(small_recipe, settings), str(store), until="train", device="cpu", runs=tmp_path / "runs", quiet=True)
+    assert written == [1, 2, 3, 4, 5]
