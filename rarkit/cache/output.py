@@ -38,6 +38,7 @@ class StageOutput:
         self.stage = stage
         self.fingerprint = fingerprint
         self._folder = OutputFolder(filesystem, path)
+        self._writing_since: float | None = None
 
     def __repr__(self) -> str:
         return f"StageOutput({self.stage}/{self.fingerprint})"
@@ -166,9 +167,11 @@ class StageOutput:
                 self._folder.empty()
             if not self.record():
                 self._folder.write_record(begun(self.stage, about))
+            self._writing_since = time.monotonic()
             try:
                 yield
             finally:
+                self._writing_since = None
                 # The lock file is among those listed, and goes now.
                 self._folder.forget_sizes()
 
@@ -204,6 +207,8 @@ class StageOutput:
     def finish(self, files: Sequence[str] = (), **facts: Any) -> None:
         """Counts every chunk, lists the files that belong to the output, and only then marks it complete.
 
+        The record gets ``facts`` and, unless they name them, ``seconds``: how long the run that finished the output wrote to it.
+
         Raises:
             IncompleteError: a chunk or file is missing.
         """
@@ -216,8 +221,9 @@ class StageOutput:
         if unwritten:
             raise self._damaged(f"{', '.join(unwritten)} not written in full")
         checksums = {name: self._folder.file_sha256(name) for name in files}
+        took = {} if self._writing_since is None else {"seconds": round(time.monotonic() - self._writing_since, 3)}
         done = {"files": listed, "sha256": checksums, "complete": True, "finished": time.time()}
-        self._folder.write_record({**record, **facts, **done})
+        self._folder.write_record({**record, **took, **facts, **done})
 
     def remove(self) -> None:
         """Deletes the output.

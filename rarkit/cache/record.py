@@ -43,6 +43,15 @@ def format_of(record: Mapping[str, Any]) -> int:
     return number
 
 
+def seconds_taken(record: Mapping[str, Any]) -> float | None:
+    """How long the run that finished an output worked on it; None where the record of an older rarkit does not tell.
+
+    The time from ``started`` to ``finished`` is none: an interrupted output may lie for days before a run resumes it.
+    """
+    seconds: float | None = record.get("seconds")
+    return seconds
+
+
 def defect(record: Mapping[str, Any], sizes: Mapping[str, int]) -> str | None:
     """Why an output cannot be used, or None: its record, and the size of every file that is there, by path within the output."""
     if not record.get("complete"):

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from rarkit.evaluation.metric import Evaluation, Metric, TokenizedData, TokenSet
 from rarkit.evaluation.record import MetricRecord
 
+TRAINING_IMAGES = "training images"
+"""The yardstick of images that the model was trained on."""
+
 
 @final
 class BitsPerToken(Metric):
@@ -37,7 +40,7 @@ class BitsPerToken(Metric):
                 better="lower",
                 explanation=f"Negative log-likelihood of the tokens of {data.held_out_name} along the scan order.",
                 yardsticks={
-                    "training images": _mean(_bits(data, data.train)),
+                    TRAINING_IMAGES: _mean(_bits(data, data.train)),
                     "token frequencies": frequency_bits(data.train.tokens_NL, data.held_out.tokens_NL, data.codebook_size),
                     "uniform tokens": math.log2(data.codebook_size),
                 },

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, final
 
+from rarkit.cache.record import seconds_taken
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.pipeline.plan import Plan, PlannedStage
 from rarkit.recipe.text import to_toml
+from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.stages.base import Work
@@ -26,7 +28,8 @@ class StageResult:
     name: str
     fingerprint: str
     action: Literal["ran", "cached"]
-    seconds: float
+    seconds: float | None
+    """How long the output took to make, if another run made it too; None if an older rarkit did, and did not record it."""
     reason: str
 
 
@@ -50,7 +53,8 @@ def execute(
     results = []
     for planned in plan.stages:
         if planned.action == "cached":
-            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", 0.0, planned.reason))
+            seconds_then = seconds_taken(planned.output.record())
+            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, planned.reason))
         if planned.action != "run":
             continue
         started = time.monotonic()
@@ -78,6 +82,7 @@ def _run_stage(
         "recipe": to_toml(recipe),
         "versions": versions(),
         "host": platform.node(),
+        "machine": machine_description(),
     }
     inputs = {name: plan[name].output for name in planned.upstream}
     takes_part = ranks.first or planned.stage.is_shared

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import seconds_taken
 from rarkit.cache.store import Store
 from rarkit.errors import RecipeError
 from rarkit.files.weights import checksum
@@ -55,7 +56,8 @@ def write_receipt(
                 "name": name,
                 "fingerprint": output.fingerprint,
                 "action": ran[name].action if name in ran else "cached",
-                "seconds": round(ran[name].seconds, 3) if name in ran else 0.0,
+                "seconds": seconds_taken(record),
+                "machine": record.get("machine"),
                 "path": output.path,
                 "identity": record["identity"],
                 "upstream": record["upstream"],

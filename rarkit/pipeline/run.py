@@ -161,14 +161,12 @@ class _LiveLog:
 
 
 def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str, Any]) -> None:
-    from rarkit.report.data import StageRow
     from rarkit.report.publish import publish
 
     outputs = run.plan.outputs()
-    rows = [StageRow(stage.name, stage.action, stage.seconds, stage.fingerprint, stage.reason) for stage in run.results]
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        files = publish(experiment, outputs, rows, run.seconds, run.folder)
+        files = publish(experiment, outputs, run.folder)
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
         metrics = {metric["name"]: metric["value"] for metric in run.metrics}
         receipt = write_receipt(experiment, run.plan.store, outputs, run.results, **about, metrics=metrics)

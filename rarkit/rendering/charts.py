@@ -71,7 +71,7 @@ def _lines(series: Series, hue: str, x_axis: Axis, y_axis: Axis) -> list[str]:
     for run in point_runs(series, x_axis, y_axis):
         if len(run) == 1:
             x, y = run[0]
-            shapes.append(f'<circle class="dot {hue}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+            shapes.append(f'<circle class="dot {hue}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         else:
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in run)
             shapes.append(f'<polyline class="line {hue}" points="{points}"/>')
@@ -81,7 +81,10 @@ def _lines(series: Series, hue: str, x_axis: Axis, y_axis: Axis) -> list[str]:
 def _legend(series: tuple[Series, ...]) -> str:
     if len(series) < 2:
         return ""
-    items = (f'<li><span class="swatch {hue}"></span>{escape(one.label)}</li>' for one, hue in _with_hues(series))
+    items = []
+    for one, hue in _with_hues(series):
+        shape = "swatch point" if len(one.x) == 1 else "swatch"
+        items.append(f'<li><span class="{shape} {hue}"></span>{escape(one.label)}</li>')
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 

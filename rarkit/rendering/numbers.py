@@ -9,6 +9,9 @@ from itertools import pairwise
 _UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 """How numbers at ticks are shortened: from which size on, divided by what, and with which letter."""
 
+_WRITTEN = {"fid": "FID", "sfid": "sFID", "rfid": "rFID", "psnr": "PSNR", "ssim": "SSIM", "frechet": "Fréchet"}
+"""Names that are not written in lower case."""
+
 
 def number(value: float | None) -> str:
     """A number to four figures; nothing for None, a dash for NaN."""
@@ -21,6 +24,11 @@ def number(value: float | None) -> str:
     if 1000 <= abs(value) < 1e6:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def words(name: str) -> str:
+    """The name of a metric as people write it: ``reconstruction PSNR`` for ``reconstruction_psnr``."""
+    return " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
 
 
 def duration(seconds: float) -> str:

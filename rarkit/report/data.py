@@ -12,13 +12,16 @@ from rarkit.rendering.figures import Curve, PictureGrid, Scan
 @final
 @dataclass(frozen=True)
 class StageRow:
-    """What became of one stage: ``action`` is ``"ran"`` or ``"cached"``, ``note`` says why."""
+    """One stage's output, as the run that made it left it, which may be an earlier one."""
 
     name: str
-    action: str
-    seconds: float
     fingerprint: str
-    note: str
+    finished: str
+    """When it was finished."""
+    seconds: float | None
+    """How long it took; None where that was not recorded."""
+    machine: str
+    """On what it was made; empty where that was not recorded."""
 
 
 @final
@@ -34,8 +37,8 @@ class RunReport:
     recipe_toml: str
     command: str
     when: str
-    seconds: float
-    machine: str
+    facts: tuple[str, ...] = ()
+    """What was trained and sampled, in a few words each."""
     stages: tuple[StageRow, ...] = ()
     grids: tuple[PictureGrid, ...] = ()
     curves: tuple[Curve, ...] = ()

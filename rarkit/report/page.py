@@ -8,11 +8,11 @@ from typing import final
 
 from rarkit.rendering.charts import HUES, line_chart, scan_chart
 from rarkit.rendering.figures import PictureGrid
-from rarkit.rendering.numbers import duration, number
+from rarkit.rendering.numbers import duration, number, words
 from rarkit.rendering.pictures import check_labels, layout, mosaic
 from rarkit.rendering.png import png_bytes
 from rarkit.report.data import RunReport
-from rarkit.report.yardstick_scale import marks
+from rarkit.report.yardstick_scale import scale
 
 WIDEST = 1600
 """Pixels of the widest picture inside the page."""
@@ -43,14 +43,26 @@ def render(report: RunReport) -> str:
     )
     environment.filters |= {
         "number": number,
+        "words": words,
         "duration": duration,
         "chart": line_chart,
         "scan": scan_chart,
-        "marks": marks,
+        "scale": scale,
         "sheet": _sheet,
     }
-    slowest = max((stage.seconds for stage in report.stages), default=0.0) or 1.0
-    return environment.get_template("page.html.j2").render(report=report, slowest=slowest, hues=HUES)
+    times = [stage.seconds for stage in report.stages if stage.seconds is not None]
+    return environment.get_template("page.html.j2").render(
+        report=report, slowest=max(times, default=0.0) or 1.0, hues=HUES, machines=_machines(report)
+    )
+
+
+def _machines(report: RunReport) -> dict[str, list[str]]:
+    """The stages that each machine made, in the order of the stages; those whose machine was not recorded are left out."""
+    machines: dict[str, list[str]] = {}
+    for stage in report.stages:
+        if stage.machine:
+            machines.setdefault(stage.machine, []).append(stage.name)
+    return machines
 
 
 def _sheet(grid: PictureGrid) -> Sheet:

@@ -9,11 +9,13 @@ from rich.text import Text
 
 from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.numbers import number
+from rarkit.report.remarks import remarks
 
 
 def metrics_table(metrics: Sequence[MetricRecord]) -> Table:
-    """Each number with its interval, and its yardsticks."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Each number with its interval and its yardsticks; what there is to remark on them is below."""
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption_style="")
+    table.caption = Text("\n".join(remarks(metrics))) or None
     for column in ("metric", "value", "5 % … 95 %", "yardsticks"):
         table.add_column(column, justify="right" if column in ("value", "5 % … 95 %") else "left")
     for metric in metrics:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarkit.cache.fingerprint import differences, fingerprint
+from rarkit.cache.record import seconds_taken
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError, LockedError, StoreError
@@ -58,6 +59,18 @@ def test_a_whole_output_reads_back(store):
     assert [listed.fingerprint for listed in store.outputs()] == ["f00d"]
     assert [listed.fingerprint for listed in store.outputs("tokenize")] == ["f00d"]
     assert list(store.outputs("train")) == []
+
+
+def test_the_record_tells_how_long_the_run_that_finished_it_worked(tmp_path):
+    """However long an interrupted output lies before a run resumes it."""
+    output = written(Store(str(tmp_path / "store")), finish=False)
+    assert seconds_taken(output.record()) is None
+    days_ago = {**output.record(), "started": time.time() - 3e5}
+    output._folder.write_record(days_ago)
+    began = time.monotonic()
+    finished = written(Store(str(tmp_path / "store"))).record()
+    assert 0 <= seconds_taken(finished) <= time.monotonic() - began + 0.001
+    assert finished["finished"] - finished["started"] > 2e5
 
 
 def test_random_rows_are_the_rows(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -17,6 +18,8 @@ from rarkit.errors import CapabilityError, IncompleteError, RecipeError
 from rarkit.pipeline.plan import STAGE_NAMES
 from rarkit.pipeline.preflight import check_ready
 from rarkit.pipeline.run import carry_out
+from rarkit.rendering.numbers import duration
+from rarkit.runtime.machine import machine_description
 
 
 @pytest.fixture
@@ -151,6 +154,25 @@ def test_results_that_were_removed_come_back_without_running_anything(load, stor
     assert again.did_nothing
     for name in ("samples.png", "metrics.json", "log.jsonl"):
         assert (again.folder / name).read_bytes() == (finished.folder / name).read_bytes()
+    first, second = ((folder / "report.html").read_text() for folder in (finished.folder, again.folder))
+    stamp = re.compile(r"(?<=digits · )\d{4}-\d\d-\d\d \d\d:\d\d UTC")
+    assert len(stamp.findall(first)) == 1
+    assert stamp.sub("", second) == stamp.sub("", first)
+
+
+def test_cached_stages_keep_the_times_of_the_run_that_made_them(load, store, tmp_path, finished):
+    again = run(load("sample.temperature=0.7"), store, device="cpu", until="sample", runs=tmp_path / "runs", quiet=True)
+    made = {name: finished.plan[name].output.record() for name in STAGE_NAMES}
+    seconds = {result.name: result.seconds for result in again.results}
+    receipts = [json.loads((folder / "receipt.json").read_text())["stages"] for folder in (finished.folder, again.folder)]
+    first, second = ({stage["name"]: (stage["seconds"], stage["machine"]) for stage in stages} for stages in receipts)
+    assert made["train"]["seconds"] > 0
+    for name in ("fit", "tokenize", "train"):
+        assert seconds[name] == made[name]["seconds"]
+        assert first[name] == second[name] == (made[name]["seconds"], machine_description())
+    assert second["sample"][0] == again.plan["sample"].output.record()["seconds"] != made["sample"]["seconds"]
+    page = (again.folder / "report.html").read_text()
+    assert f'data-name="took">{duration(made["train"]["seconds"])}<' in page
 
 
 def test_samples_do_not_depend_on_the_batch(load, store, finished, tmp_path):

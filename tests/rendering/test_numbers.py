@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarkit.rendering.numbers import duration, number
+from rarkit.rendering.numbers import duration, number, words
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,8 @@ def test_longer_durations_never_look_shorter(pair):
     assert short <= long
     smaller = units[long_text.split()[-1]] if pair[1] >= 9.95 else 0.1
     assert abs(long - pair[1]) <= 0.501 * smaller
+
+
+def test_metrics_are_written_as_people_write_them():
+    written = [words(name) for name in ("reconstruction_psnr", "frechet_distance", "fid", "bits_per_token")]
+    assert written == ["reconstruction PSNR", "Fréchet distance", "FID", "bits per token"]

@@ -38,9 +38,11 @@ def full() -> RunReport:
         recipe_toml='title = "Digits"\n[model]\nwidth = 64\n',
         command="rarkit run digits.toml",
         when="2026-01-02 03:04 UTC",
-        seconds=75.0,
-        machine="a machine with 2 cores",
-        stages=(StageRow("tokenize", "cached", 0.0, "abc123", "in the store"), StageRow("train", "ran", 60.0, "def456", "changed")),
+        facts=("rar of 1,234 parameters", "360 samples"),
+        stages=(
+            StageRow("tokenize", "abc123", "2026-01-01 10:00 UTC", None, "a machine with 2 cores"),
+            StageRow("train", "def456", "2026-01-02 11:00 UTC", 75.0, "a machine with 8 GPUs"),
+        ),
         grids=(
             PictureGrid("Samples", "Drawn in order.", IMAGES, 3, ("zero", "one"), ("first", "second", "third")),
             PictureGrid("Reconstructions", "", IMAGES[:2], 2),
@@ -135,11 +137,11 @@ def test_everything_that_is_known_is_told(full):
             "each step",
             "Random ratio",
             "Scan order: raster",
-            "cached",
             "abc123",
-            "in the store",
+            "2026-01-01 10:00 UTC",
         ),
-        *("rarkit run digits.toml", "a machine with 2 cores", "width = 64"),
+        *("rarkit run digits.toml", "tokenize: made on a machine with 2 cores.", "train: made on a machine with 8 GPUs."),
+        *("width = 64", "rar of 1,234 parameters · 360 samples"),
     ):
         assert words in texts, words
 
@@ -164,6 +166,27 @@ def test_a_reader_without_eyes_has_texts(full):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
+def test_tables_fit_a_narrow_window(full):
+    """Those that reflow name each of their cells as the column's head does, which is hidden then."""
+    html = render(full)
+    tables = re.findall(r'<table class="reflow">.*?</table>', html, re.DOTALL)
+    assert len(tables) == html.count("<table") - html.count('<table class="scale"') == html.count('<div class="table"') == 2
+    for table in tables:
+        heads = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", table)
+        for row in re.findall(r"<tr>(<th scope=\"row\".*?)</tr>", table, re.DOTALL):
+            names = [re.search('data-name="([^"]*)"', cell) for cell in re.findall("<td[^>]*>", row)]
+            assert len(names) == len(heads) - 1
+            assert all(name is None or name[1] == head for name, head in zip(names, heads[1:], strict=True))
+
+
+def test_a_page_says_where_a_scale_is_not_linear(full):
+    page = Page(render(full))
+    assert "logarithmic scale" in page.of("th")
+    assert {"2", "200"} <= set(page.of("span"))
+    evenly = replace(full.metrics[0], yardsticks={"real": 2.4, "reconstructions": 2.8})
+    assert "logarithmic" not in render(replace(full, metrics=(evenly,)))
+
+
 def test_row_labels_are_spread_over_just_the_rows(full):
     html = render(full)
     (rows,) = re.findall(r'<ul class="rows".*?</ul>', html)
@@ -171,7 +194,7 @@ def test_row_labels_are_spread_over_just_the_rows(full):
     assert len(re.findall("<li", rows)) == layout(grid.images_NHWC, columns=grid.columns).rows
 
 
-OPTIONAL = [field.name for field in fields(RunReport) if field.name not in ("title", "seconds")]
+OPTIONAL = [field.name for field in fields(RunReport) if field.name != "title"]
 GONE = {
     "stages": "Stages",
     "grids": "Pictures",
@@ -195,7 +218,7 @@ def test_what_is_missing_is_left_out(full, name):
 
 
 def test_with_nothing_but_a_title_no_section_remains():
-    page = Page(render(RunReport("Alone", "", "", "", "", 0.0, "")))
+    page = Page(render(RunReport("Alone", "", "", "", "")))
     assert page.of("h2") == []
     assert not page.all("section")
     shows_itself_alone(page)
@@ -204,7 +227,7 @@ def test_with_nothing_but_a_title_no_section_remains():
 def test_numbers_without_yardsticks_have_no_cards(full):
     page = Page(render(replace(full, metrics=full.metrics[1:])))
     assert "Numbers beside their yardsticks" not in page.of("h2")
-    assert "reconstruction psnr" in page.of("th")
+    assert "reconstruction PSNR" in page.of("th")
 
 
 def hostile(report: RunReport, text: str) -> RunReport:
@@ -212,8 +235,9 @@ def hostile(report: RunReport, text: str) -> RunReport:
     lines = tuple(Series(text, np.arange(3), np.arange(3)) for _ in range(2))
     return replace(
         report,
-        **dict.fromkeys(("title", "recipe_name", "recipe_toml", "command", "when", "machine"), text),
-        stages=(StageRow(text, text, 1.0, text, text),),
+        **dict.fromkeys(("title", "recipe_name", "recipe_toml", "command", "when"), text),
+        facts=(text, text),
+        stages=(StageRow(text, text, text, 1.0, text),),
         grids=(PictureGrid(text, text, IMAGES, 3, (text, text), (text,) * 3),),
         curves=(Curve(text, text, text, lines),),
         scan=Scan(text, np.arange(4), 2, 2),

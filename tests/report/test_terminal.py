@@ -33,3 +33,10 @@ def test_metrics_are_shown_with_interval_and_yardsticks():
         assert word in first
     for word in ("psnr [dim] ↑", "26.24 dB"):
         assert word in second
+
+
+def test_what_there_is_to_remark_stands_below():
+    likelihood = MetricRecord("bits_per_token", 2.508, unit="bits", better="lower", yardsticks={"training images": 1.622})
+    lines = printed(metrics_table([likelihood])).splitlines()
+    assert lines[2].startswith("Training and held-out likelihood part")
+    assert "likelihood part" not in printed(metrics_table([MetricRecord("recall", 0.9)]))

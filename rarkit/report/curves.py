@@ -1,0 +1,86 @@
+"""The charts of a run: everything that its training logged, and the guidance of its samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.evaluation.bits_per_token import TRAINING_IMAGES, BitsPerToken
+from rarkit.evaluation.record import MetricRecord
+from rarkit.recipe.experiment import Experiment
+from rarkit.rendering.figures import Curve, Series
+
+STEP, LOSS = "step", "loss"
+
+
+@final
+class _Look(NamedTuple):
+    """How a column of the training log is drawn."""
+
+    title: str
+    y_label: str
+    factor: float = 1.0
+    noisy: bool = False
+    """Whether it changes so much between steps that a mean is drawn over it."""
+    log_y: bool = False
+
+
+LOOKS = {
+    LOSS: _Look("Loss", "bits per token", 1 / math.log(2), noisy=True),
+    "accuracy": _Look("Accuracy", "share of tokens predicted, in training batches", noisy=True),
+    "random_ratio": _Look("Random ratio", "share of random permutations"),
+    "learning_rate": _Look("Learning rate", "learning rate"),
+    "gradient_norm": _Look("Gradient norm", "norm before clipping, logarithmic", noisy=True, log_y=True),
+}
+"""The columns that are known, in the order of their charts. Others follow under their own names."""
+
+
+def training_curves(log: Mapping[str, NDArray[Any]], metrics: Sequence[MetricRecord] = (), *, held_out: bool = True) -> list[Curve]:
+    """A chart for each column of the training log, by its name; the loss beside the trained model's bits per token.
+
+    Args:
+        log: columns of equal length, one of them ``step``; empty where nothing was trained.
+        metrics: of the run. Its bits per token are points at the last step.
+        held_out: whether the dataset has held-out images; if not, bits per token are of training images alone.
+    """
+    if not log or not len(log[STEP]):
+        return []
+    columns = [*(name for name in LOOKS if name in log), *(name for name in log if name not in LOOKS and name != STEP)]
+    return [_curve(name, log, _evaluated(log[STEP][-1], metrics, held_out) if name == LOSS else []) for name in columns]
+
+
+def _curve(name: str, log: Mapping[str, NDArray[Any]], beside: list[Series]) -> Curve:
+    words = name.replace("_", " ")
+    look = LOOKS.get(name, _Look(words.capitalize(), words))
+    step, values = log[STEP], log[name] * look.factor
+    window = max(1, len(step) // 50) if look.noisy else 1
+    series = [Series("each step", step, values, faint=window > 1)]
+    if window > 1:
+        middle = step[window // 2 : len(step) - (window - 1) // 2]
+        series.append(Series(f"mean of {window}", middle, np.convolve(values, np.ones(window) / window, mode="valid")))
+    return Curve(look.title, "step", look.y_label, (*series, *beside), log_y=look.log_y)
+
+
+def _evaluated(last: int, metrics: Sequence[MetricRecord], held_out: bool) -> list[Series]:
+    """The trained model's bits per token as points at the last step: the likelihood of held-out images is not logged on the way."""
+    measured = next((metric for metric in metrics if metric.name == BitsPerToken.name), None)
+    if measured is None:
+        return []
+    points = {"held-out images, trained model": measured.value} if held_out else {}
+    if TRAINING_IMAGES in measured.yardsticks:
+        points["training images, trained model"] = measured.yardsticks[TRAINING_IMAGES]
+    return [Series(label, np.array([last]), np.array([value])) for label, value in points.items()]
+
+
+def guidance_curve(experiment: Experiment) -> list[Curve]:
+    """The scale of guidance at each token; empty where the recipe does not sample."""
+    sample = experiment.recipe.sample
+    if sample is None:
+        return []
+    steps = np.arange(experiment.config.seq_len)
+    scales = np.array([sample.guidance.scale_at(int(step), len(steps)) for step in steps])
+    return [Curve("Guidance", "token", "scale", (Series(sample.guidance.name, steps, scales),))]

@@ -1,0 +1,61 @@
+"""The pictures of a run: its samples, and what its tokenizer leaves of images.
+
+Shape letters: N images, H, W, C their height, width and channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.cache.output import StageOutput
+from rarkit.recipe.experiment import Experiment
+from rarkit.rendering.figures import PictureGrid
+from rarkit.stages.reference import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
+
+SAMPLES, RECONSTRUCTIONS = "samples", "reconstructions"
+SHOWN_PER_CLASS = 10
+SHOWN_CLASSES = 10
+RECONSTRUCTIONS_IN_A_ROW = 10
+
+
+def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> dict[str, PictureGrid]:
+    """The grids of pictures that the outputs have, by name."""
+    grids, recipe = {}, experiment.recipe
+    if "sample" in outputs and recipe.sample is not None:
+        names, per_class, classes = experiment.images.class_names, recipe.sample.per_class, experiment.sample_classes
+        shown = np.unique(np.linspace(0, len(classes) - 1, SHOWN_CLASSES).round().astype(int))
+        count = min(SHOWN_PER_CLASS, per_class)
+        images = [outputs["sample"].read_array("images", place * per_class, place * per_class + count) for place in shown]
+        grids[SAMPLES] = PictureGrid(
+            title="Samples",
+            caption=f"{_counted(count, len(shown), len(classes))}, in the order in which they were drawn: nothing was selected.",
+            images_NHWC=np.concatenate(images),
+            columns=count,
+            row_labels=tuple(names[classes[place]] for place in shown),
+        )
+    if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].record()["arrays"]:
+        pairs = (outputs["reference"].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
+        grids[RECONSTRUCTIONS] = _reconstructions(*pairs)
+    return grids
+
+
+def _counted(count: int, shown: int, classes: int) -> str:
+    samples = "1 sample" if count == 1 else f"{count} samples"
+    return f"{samples} of each class" if shown == classes else f"{samples} of each of {shown} among the {classes:,} classes"
+
+
+def _reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np.uint8]) -> PictureGrid:
+    """Rows of images, each above what is decoded from its tokens; images that fill no whole row are left out."""
+    columns = min(len(originals_NHWC), RECONSTRUCTIONS_IN_A_ROW)
+    starts = range(0, len(originals_NHWC) - columns + 1, columns)
+    rows = [images_NHWC[start : start + columns] for start in starts for images_NHWC in (originals_NHWC, decoded_NHWC)]
+    return PictureGrid(
+        title="Reconstructions",
+        caption="Held-out images, and below each what the tokenizer decodes from its tokens: samples cannot be more faithful.",
+        images_NHWC=np.concatenate(rows),
+        columns=columns,
+        row_labels=("image", "decoded") * len(starts),
+    )
