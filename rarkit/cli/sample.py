@@ -23,7 +23,7 @@ TokenizerWeights = Annotated[
 ]
 Classes = Annotated[
     list[str] | None,
-    typer.Option("--class", metavar="CLASS", help="Sample this class, by number or name; ten by default. Repeatable."),
+    typer.Option("--class", metavar="CLASS", help="Sample this class, by label, name or synset id; ten by default. Repeatable."),
 ]
 SampleOverrides = Annotated[
     list[str] | None,

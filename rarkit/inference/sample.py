@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import UserError
-from rarkit.inference.classes import find_classes, spread
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.source import Source, changed, open_source
 from rarkit.pipeline.cpu_threads import sensible_threads
+from rarkit.recipe.classes import find_classes, spread
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.stages.sample import prepared
@@ -53,7 +53,7 @@ def sample(
 
     Args:
         source: a run's folder, ``runs/<recipe>``, or path or fsspec URL of a checkpoint, ``.bin`` or ``.safetensors``.
-        classes: labels or names; None for ten classes, evenly spaced.
+        classes: labels, names or synset ids, as in a recipe's ``sample.classes``; None for ten classes, evenly spaced.
         per_class: images per class, at most 100,000.
         seed: any integer; None for the recipe's seed.
         preset: size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.

@@ -12,11 +12,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import RecipeError
+from rarkit.errors import RecipeError, UserError
 from rarkit.images import ImageInfo, Split
 from rarkit.models.base import ModelCosts
 from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.recipe.classes import find_classes
 from rarkit.recipe.schema import Recipe
 
 Grid = tuple[int, int]
@@ -59,11 +60,20 @@ class Experiment:
 
     @cached_property
     def sample_classes(self) -> tuple[int, ...]:
-        """Labels of the classes to sample; empty if the recipe does not sample."""
+        """Labels of the classes to sample; empty if the recipe does not sample.
+
+        Raises:
+            RecipeError: ``sample.classes`` names a class that does not exist, or one twice, or a number with two meanings.
+        """
         sample = self.recipe.sample
         if sample is None:
             return ()
-        return tuple(range(self.images.num_classes)) if sample.classes is None else sample.classes
+        if sample.classes is None:
+            return tuple(range(self.images.num_classes))
+        try:
+            return tuple(find_classes(sample.classes, self.images.class_names))
+        except UserError as error:
+            raise RecipeError(f"sample.classes, with dataset {self.recipe.dataset.name!r}: {error}") from error
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
         """This experiment with another recipe, which may differ only in what resolving does not read: the scan order, say.
@@ -85,7 +95,7 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
     Raises:
         DatasetError: size and classes of the images cannot be determined without the data.
         GridError: the tokenizer does not support the images, or the scan order the grid.
-        RecipeError: ``sample.classes`` names a class that the dataset does not have.
+        RecipeError: ``sample.classes`` names a class that the dataset does not have, or a number with two meanings.
     """
     images = recipe.dataset.info() if images is None else images
     grid = recipe.tokenizer.grid(images)
@@ -100,10 +110,5 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
         config=recipe.model.config(grid=grid, codebook_size=codebook_size, num_classes=images.num_classes),
         schedule=recipe.permutation_schedule or recipe.model.default_schedule(),
     )
-    unknown = [label for label in experiment.sample_classes if label >= images.num_classes]
-    if unknown:
-        raise RecipeError(
-            f"sample.classes: there is no class {unknown[0]}; dataset {recipe.dataset.name!r} has classes 0 to "
-            f"{images.num_classes - 1}"
-        )
+    assert experiment.sample_classes is not None  # resolved now, so that a class that does not exist is reported now
     return experiment

@@ -9,6 +9,7 @@ import numpy as np
 
 from rarkit.datasets.generated import Generated
 from rarkit.errors import RarkitWarning
+from rarkit.recipe.classes import LABEL
 from rarkit.recipe.schema import Recipe
 from rarkit.training.settings import TrainSettings
 
@@ -29,7 +30,7 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
         DatasetError: size and classes of the images cannot be determined without the data.
     """
     info = recipe.dataset.info()
-    classes = np.unique(np.linspace(0, info.num_classes - 1, SAMPLES).round().astype(int)).tolist()
+    labels = np.unique(np.linspace(0, info.num_classes - 1, SAMPLES).round().astype(int))
     changes: dict[str, Any] = {
         "title": f"Rehearsal: {recipe.title}",
         "dataset": Generated(
@@ -46,7 +47,8 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
     if recipe.train is not None:
         changes["train"] = _quick(recipe.train, device)
     if recipe.sample is not None:
-        changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": tuple(classes), "batch_size": SAMPLES})
+        classes = tuple(f"{LABEL}{label}" for label in labels)
+        changes["sample"] = recipe.sample.model_copy(update={"per_class": 1, "classes": classes, "batch_size": SAMPLES})
     if recipe.evaluate is not None:
         changes["evaluate"] = recipe.evaluate.model_copy(update={"features": recipe.evaluate.features.rehearsed(), "bootstrap": 0})
     return recipe.model_copy(update=changes).named(

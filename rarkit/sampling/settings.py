@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Annotated, Any, final
 
-from pydantic import Field, InstanceOf, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, InstanceOf, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError
 
 from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.component import NotInFingerprint, Settings
@@ -55,6 +55,16 @@ class TokenChoice(Choice):
             raise UserError("; ".join(mistakes)) from error
 
 
+def _class_name(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"found {value!r}; a class is given by its label, a whole number, or by its name")
+    return value
+
+
+ClassName = Annotated[int | str, BeforeValidator(_class_name)]
+"""A class by label, name or synset id, as ``rarkit.recipe.classes`` reads it."""
+
+
 @final
 class SampleSettings(Choice):
     """``[sample]``: the images to sample, and how their tokens are drawn."""
@@ -63,8 +73,8 @@ class SampleSettings(Choice):
     """Classifier-free guidance scale over the steps of the sequence."""
     per_class: PositiveInt = 50
     """Images per class."""
-    classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Labels of the classes to sample, each once. Defaults to all classes."""
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = None
+    """Labels or names of the classes to sample, each once. Defaults to all classes."""
     precision: SamplingPrecision = "float32"
     """Type of weights and cache; with ``"int8"`` (CPU only), the blocks' projections are int8 and the rest is bfloat16."""
     kv_cache: CachePrecision = "same"

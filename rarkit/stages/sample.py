@@ -106,7 +106,8 @@ class Sample(Stage[SampleView]):
             return None
         return SampleView(
             seed=recipe.seed,
-            sample=recipe.sample,
+            # By label, so that the fingerprint does not depend on how a class is named.
+            sample=recipe.sample.model_copy(update={"classes": recipe.sample.classes and experiment.sample_classes}),
             source=source,
             scan_order=recipe.scan_order,
             grid=experiment.grid,

@@ -188,7 +188,7 @@ def released(tmp_path, monkeypatch):
 
 def test_a_checkpoint_is_drawn_from_with_its_released_settings(rarkit, released, tmp_path):
     checkpoint = (released / "rar_b.bin", "--preset", "rar_b", "--tokenizer", released / "vqgan.safetensors")
-    chosen = ("--class", "golden retriever", "--class", 972, "-n", 2, "--seed", 1, "--batch-size", 3)
+    chosen = ("--class", "n02099601", "--class", 972, "-n", 2, "--seed", 1, "--batch-size", 3)
     images, labels, printed = drawn(rarkit, *checkpoint, *chosen, "--gif", "grid.gif")
     assert (images.shape, images.dtype, labels.tolist()) == ((4, 256, 256, 3), np.uint8, [207, 207, 972, 972])
     assert printed["classes"] == [{"label": 207, "name": "golden retriever"}, {"label": 972, "name": "cliff"}]

@@ -129,13 +129,30 @@ def test_samples_lie_in_the_store_with_their_labels(finished):
     assert images.shape == (300, 8, 8, 1)
 
 
+def test_how_a_class_is_named_is_not_in_the_fingerprint(load, store):
+    planned = [plan(load(f"sample.classes={classes}"), store)["sample"] for classes in ("[7, 2]", '["7", "name:2"]', "[2, 7]")]
+    assert planned[0].fingerprint == planned[1].fingerprint != planned[2].fingerprint
+
+
+def test_a_number_with_two_meanings_is_refused_in_a_recipe(load, store):
+    names = "dataset={name = 'generated', height = 8, width = 8, channels = 1, class_names = ['10', '11', '12', '2']}"
+    with pytest.raises(RecipeError, match=r"sample\.classes.*class 2 has two meanings: label 2 is class '12'.*'2' has label 3"):
+        plan(load(names, "sample.classes=[2]"), store)
+    planned = plan(load(names, 'sample.classes=["name:2", "label:2", 10]'), store)
+    assert planned["sample"].view.classes == (3, 2, 0)
+
+
 def test_samples_of_some_classes_are_drawn_as_asked(load, store, tmp_path):
     recipe = load("sample.classes=[7, 2]", "sample.per_class=3")
     done = run(recipe, store, device="cpu", until="sample", runs=tmp_path / "runs", quiet=True)
     assert done.plan["sample"].output.read_array("labels").tolist() == [7, 7, 7, 2, 2, 2]
     for wrong, message in [
-        ("[10]", "there is no class 10; dataset 'digits' has classes 0 to 9"),
+        ("[10]", "dataset 'digits': there is no class 10: classes are 0 to 9"),
         ("[1, 1]", "lists a class twice"),
+        ('[1, "label:1"]', "class 'label:1' is named twice"),
+        ("[-1]", "there is no class -1"),
+        ("[1.5]", r"sample\.classes\.0: found 1\.5; a class is given by its label"),
+        ('["ten"]', "no class is called 'ten'"),
     ]:
         with pytest.raises(RecipeError, match=message):
             plan(load(f"sample.classes={wrong}"), store)
