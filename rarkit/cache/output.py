@@ -38,7 +38,7 @@ class StageOutput:
         self.stage = stage
         self.fingerprint = fingerprint
         self._folder = OutputFolder(filesystem, path)
-        self._writing_since: float | None = None
+        self._writing_since = time.monotonic()
 
     def __repr__(self) -> str:
         return f"StageOutput({self.stage}/{self.fingerprint})"
@@ -171,7 +171,6 @@ class StageOutput:
             try:
                 yield
             finally:
-                self._writing_since = None
                 # The lock file is among those listed, and goes now.
                 self._folder.forget_sizes()
 
@@ -207,7 +206,7 @@ class StageOutput:
     def finish(self, files: Sequence[str] = (), **facts: Any) -> None:
         """Counts every chunk, lists the files that belong to the output, and only then marks it complete.
 
-        The record gets ``facts`` and, unless they name them, ``seconds``: how long the run that finished the output wrote to it.
+        The record gets ``facts``, and how many ``seconds`` the run that finishes the output worked on it.
 
         Raises:
             IncompleteError: a chunk or file is missing.
@@ -221,9 +220,9 @@ class StageOutput:
         if unwritten:
             raise self._damaged(f"{', '.join(unwritten)} not written in full")
         checksums = {name: self._folder.file_sha256(name) for name in files}
-        took = {} if self._writing_since is None else {"seconds": round(time.monotonic() - self._writing_since, 3)}
+        seconds = round(time.monotonic() - self._writing_since, 3)
         done = {"files": listed, "sha256": checksums, "complete": True, "finished": time.time()}
-        self._folder.write_record({**record, **took, **facts, **done})
+        self._folder.write_record({**record, "seconds": seconds, **facts, **done})
 
     def remove(self) -> None:
         """Deletes the output.
