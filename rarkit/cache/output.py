@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.lock import lock
 from rarkit.cache.output_folder import FILES, LOCK, OutputFolder
-from rarkit.cache.record import FORMAT, begun, defect, format_of
+from rarkit.cache.record import FORMAT, begun, defect, finished, format_of
 from rarkit.errors import IncompleteError, StoreError
 
 
@@ -220,9 +220,7 @@ class StageOutput:
         if unwritten:
             raise self._damaged(f"{', '.join(unwritten)} not written in full")
         checksums = {name: self._folder.file_sha256(name) for name in files}
-        seconds = round(time.monotonic() - self._writing_since, 3)
-        done = {"files": listed, "sha256": checksums, "complete": True, "finished": time.time()}
-        self._folder.write_record({**record, "seconds": seconds, **facts, **done})
+        self._folder.write_record({**record, **facts, **finished(listed, checksums, self._writing_since)})
 
     def remove(self) -> None:
         """Deletes the output.

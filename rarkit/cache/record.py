@@ -21,6 +21,12 @@ def begun(stage: str, about: Mapping[str, Any]) -> dict[str, Any]:
     return {**about, "format": FORMAT, "complete": False, "stage": stage, "started": now, "arrays": {}, "files": {}}
 
 
+def finished(files: Mapping[str, int | None], sha256: Mapping[str, str], since: float) -> dict[str, Any]:
+    """What makes a record complete: sizes and checksums of the files, and the time since ``since``, which ``monotonic`` gave."""
+    done = {"files": files, "sha256": sha256, "complete": True}
+    return {**done, "finished": time.time(), "seconds": round(time.monotonic() - since, 3)}
+
+
 def parse(zarr_json: bytes) -> dict[str, Any]:
     """The record in a zarr.json; empty where another program made the group.
 
