@@ -33,10 +33,9 @@ class StageOutput:
     """
 
     def __init__(self, filesystem: AbstractFileSystem, path: str, stage: str, fingerprint: str) -> None:
-        self.filesystem = filesystem
-        self.path = path
-        self.stage = stage
-        self.fingerprint = fingerprint
+        self.filesystem, self.path = filesystem, path
+        self.stage, self.fingerprint = stage, fingerprint
+        self.cure = f"Run its recipe again with --force {stage}."
         self._folder = OutputFolder(filesystem, path)
         self._writing_since = time.monotonic()
 
@@ -101,14 +100,13 @@ class StageOutput:
         """
         if not self.exists():
             absent = f"there is no output of stage {self.stage!r} at {self.path}"
-            raise IncompleteError(f"{absent}. Check the path, or recompute it with --force {self.stage}.")
+            raise IncompleteError(f"{absent}. Check the path, or run its recipe again.")
         if (reason := self.defect()) is not None:
             raise self._damaged(reason)
         return self.record()
 
     def _damaged(self, reason: str) -> IncompleteError:
-        what = f"the output of stage {self.stage!r} at {self.path}"
-        return IncompleteError(f"{what} is damaged: {reason}. Recompute it with --force {self.stage}.")
+        return IncompleteError(f"the output of stage {self.stage!r} at {self.path} is damaged: {reason}. {self.cure}")
 
     def bytes_used(self) -> int:
         """How much room this output takes."""

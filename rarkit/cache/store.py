@@ -36,6 +36,11 @@ class Store:
         """The store's URL, as it can be opened from any working directory."""
         return str(self.filesystem.unstrip_protocol(self.root))
 
+    def exists(self) -> bool:
+        """Whether anything was written there. Raises StoreError if it cannot be reached."""
+        with reaching(self.url, "Check the store's address and permissions.", raising=StoreError):
+            return bool(self.filesystem.exists(self.root))
+
     def output(self, stage: str, fingerprint: str) -> StageOutput:
         """The output of a stage under a fingerprint, whether or not it is there yet."""
         return StageOutput(self.filesystem, f"{self.root}/{stage}/{fingerprint}", stage, fingerprint)
@@ -95,4 +100,6 @@ def output_at(url: str, stage: str) -> StageOutput:
         StoreError: as ``Store``.
     """
     folder = Store(url)
-    return StageOutput(folder.filesystem, folder.root, stage, folder.root.rsplit("/", 1)[-1])
+    output = StageOutput(folder.filesystem, folder.root, stage, folder.root.rsplit("/", 1)[-1])
+    output.cure = f"Import its tokens again, or run the recipe that made it with --force {stage}."
+    return output

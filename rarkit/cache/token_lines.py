@@ -6,6 +6,7 @@ Shape letters: N images, L tokens of an image.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -24,6 +25,7 @@ from rarkit.files.atomic import replacing
 from rarkit.files.locations import compression_of, filesystem_of, reaching
 from rarkit.runtime.progress import Reporter
 
+STDOUT = "-"
 TOKENS, LABELS = "train_tokens", "train_labels"
 
 
@@ -50,6 +52,8 @@ def import_tokens(
         StoreError: the target cannot be written.
     """
     reporter = reporter or Reporter(quiet=True)
+    if lines == STDOUT:
+        raise DatasetError("tokens cannot be imported from stdin, since they are read twice. Write them to a file first.")
     count = _count(lines, reporter)
     if count == 0:
         raise DatasetError(f"{lines} is empty. It should hold a line for each image.")
@@ -81,7 +85,7 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
 
     Args:
         source: the store, a path or any fsspec URL.
-        lines: the file to write, compressed as its name says.
+        lines: the file to write, compressed as its name says; ``-`` for stdout.
         split: which split.
         reporter: shows progress.
 
@@ -111,7 +115,10 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
 
 @contextmanager
 def _writing(lines: str) -> Iterator[TextIO]:
-    """The file, whole or not at all if it is a local one."""
+    """The file, whole or not at all if it is a local one; stdout for ``-``."""
+    if lines == STDOUT:
+        yield sys.stdout
+        return
     with reaching(lines, "Choose another place, or make room for it.", raising=StoreError):
         filesystem, path = filesystem_of(lines, raising=StoreError)
         compression = compression_of(lines)

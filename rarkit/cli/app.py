@@ -20,6 +20,7 @@ from rarkit.cli.options import (
     Overrides,
     Quiet,
     RecipePath,
+    StoreNow,
     StoreUrl,
     Strict,
     Unset,
@@ -205,11 +206,12 @@ def export(
         ),
     ] = None,
     merged: Annotated[bool, flag("--merged", help="Fold both positional tables into one, for the run's scan order.")] = False,
+    store: StoreNow = None,
 ) -> None:
     """Write the model of a run to a single file, for load_rar (and the original code, if not merged)."""
     from rarkit.inference.export import export_model
 
-    typer.echo(export_model(run, output, merged=merged))
+    typer.echo(export_model(run, output, merged=merged, store=store))
 
 
 app.command()(sample)

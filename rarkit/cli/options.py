@@ -28,6 +28,9 @@ StoreUrl = Annotated[
     str,
     typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Cache stage outputs at this path or fsspec URL."),
 ]
+StoreNow = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Look for the run's store here; where it was by default.")
+]
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Rerun this stage and all after it.")]
 UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Rerun this stage. Repeatable.")]

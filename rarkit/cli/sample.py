@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rarkit.cli.options import AsJson, Device, Quiet, print_json
+from rarkit.cli.options import AsJson, Device, Quiet, StoreNow, print_json
 from rarkit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ Unset = Annotated[
     ),
 ]
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images.")
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images; samples.png by default."
+    ),
+]
+Gif = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write a .gif that shows the images token by token, and no grid without -o.")
 ]
 
 
@@ -58,23 +64,22 @@ def sample(
     batch_size: Annotated[int | None, typer.Option(help="Sample this many images at a time.")] = None,
     overrides: SampleOverrides = None,
     unset: Unset = None,
-    output: Output = "samples.png",
-    gif: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a .gif that shows the images token by token.")] = None,
+    output: Output = None,
+    gif: Gif = None,
+    store: StoreNow = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Sample images of given classes from a run or a released checkpoint."""
     from rarkit.files.writable import check_writable
     from rarkit.inference.sample import sample as draw
-    from rarkit.recipe.edits import override
 
-    settings: dict[str, Any] = {}
-    for assignment in overrides or ():
-        override(settings, assignment)
-    _check_settings(settings)
+    settings = _settings(overrides or ())
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
     settings |= {name: value for name, value in options.items() if value is not None}
-    check_writable(output)
+    output = "samples.png" if output is None and gif is None else output
+    if output is not None:
+        check_writable(output)
     if gif is not None:
         check_writable(gif, (".gif",), folder=False)
     drawing = draw(
@@ -84,6 +89,7 @@ def sample(
         seed=seed,
         preset=preset,
         tokenizer=tokenizer,
+        store=store,
         guidance_scale=guidance_scale,
         guidance_power=guidance_power,
         scan_order=scan_order,
@@ -92,19 +98,26 @@ def sample(
         quiet=quiet,
         **settings,
     )
-    written = [*drawing.save(output), *(drawing.animate(gif) if gif is not None else [])]
+    written = [*(drawing.save(output) if output is not None else []), *(drawing.animate(gif) if gif is not None else [])]
     if as_json:
         print_json({"source": source, **_about(drawing), "written": written})
-        return
-    places = output if gif is None else f"{output} and {gif}"
+    else:
+        typer.echo(f"{_summary(drawing)}: {' and '.join(place for place in (output, gif) if place is not None)}")
+
+
+def _summary(drawing: Drawing) -> str:
     count = len(drawing.images_NHWC)
     drawn = f"class {drawing.class_names[0]!r}" if len(drawing.classes) == 1 else f"{len(drawing.classes)} classes"
-    typer.echo(f"{count:,} image{'s' if count != 1 else ''} of {drawn}, seed {drawing.seed}: {places}")
+    return f"{count:,} image{'s' if count != 1 else ''} of {drawn}, seed {drawing.seed}"
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
+def _settings(overrides: Sequence[str]) -> dict[str, Any]:
+    from rarkit.recipe.edits import override
     from rarkit.sampling.settings import SampleSettings
 
+    settings: dict[str, Any] = {}
+    for assignment in overrides:
+        override(settings, assignment)
     for name in settings:
         if name in HAVE_OPTIONS:
             raise UserError(f"--set {name}: rarkit sample has an option for it, {HAVE_OPTIONS[name]}")
@@ -113,6 +126,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise UserError(
                 f"--set {name}: there is no such sampling setting{did_you_mean(name, known)} Settings: {', '.join(known)}."
             )
+    return settings
 
 
 def _about(drawing: Drawing) -> dict[str, Any]:

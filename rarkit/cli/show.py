@@ -250,6 +250,6 @@ def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
     """Prints the state of each output, with the cure if it is damaged."""
     console = _console()
     for output, defect in rows:
-        cure = f" (recompute it with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
+        cure = f" (run its recipe again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
         state = "intact" if defect is None else f"damaged: {defect}{cure}"
         console.print(f"{output.stage}/{output.fingerprint}: {state}", soft_wrap=True)

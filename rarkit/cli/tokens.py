@@ -32,11 +32,13 @@ def tokens_import(
 @tokens.command("export")
 def tokens_export(
     source: TokenPlace,
-    lines: JsonLines,
+    lines: Annotated[str, typer.Argument(metavar="LINES", help="File to write, compressed if it ends in .gz, …; - for stdout.")],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="Export this split: train or test.")] = "train",
 ) -> None:
     """Export a token store, imported or the output of a tokenize stage, as JSON lines."""
-    from rarkit.cache.token_lines import export_tokens
+    from rarkit.cache.token_lines import STDOUT, export_tokens
     from rarkit.runtime.progress import Reporter
 
-    typer.echo(f"{export_tokens(source, lines, split=split, reporter=Reporter()):,} images in {lines}")
+    count = export_tokens(source, lines, split=split, reporter=Reporter())
+    if lines != STDOUT:
+        typer.echo(f"{count:,} images in {lines}")

@@ -33,9 +33,7 @@ def reaching(
     except (RarkitError, MemoryError):
         raise
     except FileNotFoundError as error:
-        named = error.filename
-        missing = place if named in (None, place, os.path.abspath(place)) else f"{named}, of {place}"
-        raise raising(f"there is no {missing}. {cure}") from error
+        raise raising(f"there is no {_missing(error, place)}. {cure}") from error
     except ImportError as error:
         extra = _EXTRAS.get(place.split("://")[0].rsplit("::", 1)[-1])
         install = f'pip install "rarkit[{extra}]"' if extra else str(error)
@@ -43,6 +41,18 @@ def reaching(
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise raising(f"{place} cannot be reached ({reason}). {cure_of(error, cure)}") from error
+
+
+def _missing(error: FileNotFoundError, place: str) -> str:
+    """What is missing: the place, something in it, or something it is made of, such as the archive of ``zip://a::b.zip``."""
+    if not isinstance(error.filename, str):
+        return place
+    named, whole = (os.path.realpath(path) for path in (error.filename, place))
+    if named == whole or error.filename == place:
+        return place
+    if named.startswith(f"{whole}{os.sep}"):
+        return f"{os.path.relpath(named, whole)} in {place}"
+    return f"{error.filename}, which {place} needs"
 
 
 def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **options: Any) -> tuple[Any, str]:

@@ -24,6 +24,8 @@ def check_writable(path: str, suffixes: tuple[str, ...] = (".png", ".npz"), *, f
         StoreError: nothing can be written there.
     """
     suffix = os.path.splitext(path)[1].lower()
+    if path == "-":
+        raise UserError("images cannot be written to stdout. Name a file or, for a folder called -, write ./-.")
     if os.path.isdir(path) and suffix in suffixes:
         raise UserError(f"{path} is a folder, but its name ends like a file's: choose another place")
     if not (folder if is_folder(path) else suffix in suffixes):

@@ -8,7 +8,7 @@ from rarkit.errors import WeightsError
 from rarkit.pipeline.receipt import open_run
 
 
-def export_model(folder: str | Path, path: str | Path | None = None, *, merged: bool = False) -> str:
+def export_model(folder: str | Path, path: str | Path | None = None, *, merged: bool = False, store: str | None = None) -> str:
     """Writes the model of a run to a single file, which ``load_rar`` reads, and the original code too unless it is merged.
 
     Args:
@@ -16,6 +16,7 @@ def export_model(folder: str | Path, path: str | Path | None = None, *, merged: 
         path: path or fsspec URL of the file, ``.safetensors`` or ``.bin``; defaults to ``model.safetensors`` in the run's folder
             (``model-merged.safetensors`` if merged).
         merged: fold both positional tables into one, for the run's scan order.
+        store: where the run's store is now; None for where it was.
 
     Returns:
         The path of the file.
@@ -25,18 +26,18 @@ def export_model(folder: str | Path, path: str | Path | None = None, *, merged: 
         WeightsError: the run trained no model, or the file cannot be written.
         UserError: ``merged`` with a model family that has no positional tables.
         IncompleteError: the model is missing from the store, or damaged.
+        StoreError: there is no store where ``store`` says.
     """
     import torch
 
     from rarkit.files.weights import write_tensors
     from rarkit.stages.train import trained_model
 
-    run = open_run(folder)
+    run = open_run(folder, store)
     recipe, experiment = run.recipe, run.experiment
-    if "train" not in run.outputs:
+    if recipe.train is None:
         raise WeightsError(f"{folder} trained no model: its recipe samples from {recipe.model.weights}. Copy that file instead.")
-    run.outputs["train"].require_complete()
-    model = trained_model(run.outputs["train"], recipe.model, experiment.config, recipe.attention, "cpu")
+    model = trained_model(run.output("train"), recipe.model, experiment.config, recipe.attention, "cpu")
     target = path or Path(folder) / ("model-merged.safetensors" if merged else "model.safetensors")
     if merged:
         model = model.merge_positions(torch.from_numpy(experiment.order_L))

@@ -38,6 +38,7 @@ def sample(
     seed: int | None = None,
     preset: str | None = None,
     tokenizer: str | None = None,
+    store: str | None = None,
     guidance_scale: float | None = None,
     guidance_power: float | None = None,
     scan_order: str | None = None,
@@ -58,6 +59,7 @@ def sample(
         seed: any integer; None for the recipe's seed.
         preset: size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
         tokenizer: for a checkpoint, path or fsspec URL of the MaskGIT-VQGAN's weights.
+        store: for a run, path or fsspec URL of its store; None for the one in its receipt.
         guidance_scale: scale of the guidance schedule.
         guidance_power: use power-cosine guidance with this power.
         scan_order: name of a scan order other than the model's own; the model should have been trained with random permutations.
@@ -70,10 +72,10 @@ def sample(
     Raises:
         UserError: a class or preset does not exist, or an argument is missing or out of range.
         WeightsError: a file is missing or damaged, or does not fit the model.
-        StoreError: the run's model is no longer in the store.
+        StoreError: the run's model is no longer in the store, or there is no such store.
     """
     opened = changed(
-        open_source(source, preset, tokenizer),
+        open_source(source, preset, tokenizer, store),
         scan_order,
         {"scale": guidance_scale, "power": guidance_power},
         settings,

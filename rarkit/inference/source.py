@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
-from rarkit.files.weights import FORMATS
-from rarkit.pipeline.receipt import open_run
+from rarkit.files.weights import FORMATS, local_copy
+from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.released import RELEASED, released_recipe
@@ -34,15 +34,27 @@ BATCH_SIZE = 32
 @final
 @dataclass(frozen=True)
 class Source:
-    """An experiment, sampling settings, and the outputs of its stages (none for a checkpoint)."""
+    """An experiment with sampling settings, of a run or of a checkpoint."""
 
     experiment: Experiment
     settings: SampleSettings
-    outputs: Mapping[str, StageOutput] = field(default_factory=dict)
+    run: FinishedRun | None = None
+    """The run that it is; None for a checkpoint."""
 
     def check_ready(self, device: str) -> None:
-        """Raises CapabilityError if a part that sampling needs cannot be used on the device."""
+        """Checks the parts that sampling needs, before anything is loaded.
+
+        Raises:
+            CapabilityError: a part cannot be used on the device.
+            WeightsError: a file of weights is missing.
+        """
         recipe = self.experiment.recipe
+        for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
+            try:
+                if weights is not None:
+                    local_copy(weights)
+            except WeightsError as error:
+                raise WeightsError(f"the weights of [{table}] are missing: {error}") from error
         recipe.model.check_sampling(self.settings.precision, self.settings.kv_cache)
         for table, part in (("attention", recipe.attention), ("tokenizer", recipe.tokenizer)):
             if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
@@ -65,20 +77,23 @@ class Source:
         return tokenizer.build(read_state(self._output("fit")) if tokenizer.learns else {}, device)
 
     def _output(self, stage: str) -> StageOutput:
-        if stage not in self.outputs:
-            raise WeightsError(
-                f"the run {self.experiment.recipe.recipe_name!r} has no output of stage {stage!r}: it did not get that far. "
-                "Run its recipe to the end."
-            )
-        self.outputs[stage].require_complete()
-        return self.outputs[stage]
+        assert self.run is not None, "released recipes have neither [train] nor a tokenizer that learns"
+        return self.run.output(stage)
 
 
-def open_source(place: str | os.PathLike[str], preset: str | None = None, tokenizer: str | None = None) -> Source:
+def open_source(
+    place: str | os.PathLike[str], preset: str | None = None, tokenizer: str | None = None, store: str | None = None
+) -> Source:
     """Opens a run's folder, or a checkpoint with the preset of its size and the weights of its tokenizer.
+
+    Args:
+        place: the folder, or path or fsspec URL of the checkpoint.
+        preset, tokenizer: of a checkpoint.
+        store: where a run's store is now; None for where it was.
 
     Raises:
         UserError: the place is neither, or preset and tokenizer are missing for a checkpoint or given for a run.
+        StoreError: there is no store where ``store`` says.
     """
     name = os.fspath(place)
     if not name.lower().endswith(FORMATS):
@@ -88,8 +103,10 @@ def open_source(place: str | os.PathLike[str], preset: str | None = None, tokeni
                     f"{name} is read as a run, which has its own model and tokenizer: leave out {option} {value}. "
                     f"Checkpoints end in {', '.join(FORMATS)}."
                 )
-        run = open_run(name)
-        return Source(run.experiment, run.recipe.sample or SampleSettings(), run.outputs)
+        run = open_run(name, store)
+        return Source(run.experiment, run.recipe.sample or SampleSettings(), run)
+    if store is not None:
+        raise UserError(f"{name} is a checkpoint, which needs no store: leave out --store {store}.")
     if preset is None:
         raise UserError(f"{name} is a checkpoint without sampling settings: give --preset, one of {', '.join(RELEASED)}.")
     if preset not in RELEASED:
@@ -149,4 +166,4 @@ def changed(
             f"{'.'.join(map(str, mistake['loc']))}: found {mistake['input']!r}; {mistake['msg']}" for mistake in error.errors()
         )
         raise UserError("; ".join(mistakes)) from error
-    return Source(experiment, valid, source.outputs)
+    return Source(experiment, valid, source.run)

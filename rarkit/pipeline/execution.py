@@ -48,8 +48,6 @@ def execute(
     Returns:
         One result per stage that ran or was cached, in order.
     """
-    if ranks.first and not plan.nothing_to_do:
-        plan.store.check_writable()
     results = []
     for planned in plan.stages:
         if planned.action == "cached":
@@ -79,6 +77,7 @@ def _run_stage(
         "identity": planned.identity,
         "upstream": planned.upstream,
         "recipe_name": recipe.recipe_name,
+        "overrides": list(recipe.origin.changes),
         "recipe": to_toml(recipe),
         "versions": versions(),
         "host": platform.node(),

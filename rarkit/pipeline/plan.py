@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-from rarkit.cache.fingerprint import differences, fingerprint
+from rarkit.cache.fingerprint import fingerprint
 from rarkit.cache.output import StageOutput
-from rarkit.cache.record import FORMAT, format_of
 from rarkit.cache.store import Store
 from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
+from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.schema import Recipe
@@ -126,8 +126,9 @@ def plan(
             raise RecipeError(f"{option} {name}: this recipe has no such stage. It has: {', '.join(names)}.")
     forced = set(force) | set(names[names.index(start) :] if start is not None else [])
     planned: dict[str, PlannedStage] = {}
+    last_run = LastRun(recipe, store)
     for stage in stages:
-        planned[stage.name] = _planned(stage, recipe, experiment, store, planned, stage.name in forced, obstacle)
+        planned[stage.name] = _planned(stage, recipe, experiment, store, planned, stage.name in forced, obstacle, last_run)
     last = names.index(until) if until is not None else len(names) - 1
     return Plan(recipe, experiment, store, tuple(_pruned(planned, names[last + 1 :], start)))
 
@@ -148,6 +149,7 @@ def _planned(
     before: Mapping[str, PlannedStage],
     forced: bool,
     obstacle: RarkitError | None,
+    last_run: LastRun,
 ) -> PlannedStage:
     names = stage.upstream(recipe) or ()
     obstacle = next((above for name in names if (above := before[name].obstacle)), obstacle)
@@ -167,7 +169,7 @@ def _planned(
     output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
     action, reason = _state(stage, view, output, forced)
     if not reason and action == "run":
-        reason = _why_new(stage, recipe, store, identity, upstream)
+        reason = last_run.why_new(stage.name, identity, upstream)
     return PlannedStage(stage, output, upstream, action, reason, view, identity, forced)
 
 
@@ -188,23 +190,6 @@ def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bo
 def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
     place = stage.left_off(view, output)
     return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
-
-
-def _why_new(stage: Stage[Any], recipe: Recipe, store: Store, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    """What differs from the last output of this stage made by a recipe of the same name."""
-    same = [
-        record for record in store.records(stage.name) if record.get("complete") and record.get("recipe_name") == recipe.recipe_name
-    ]
-    if not same:
-        return "not in the store yet"
-    last = max(same, key=lambda record: float(record["finished"]))
-    if format_of(last) < FORMAT:
-        return "the stored output is from an older rarkit"
-    changed = differences(last["identity"], identity)
-    above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
-    reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
-    reasons += [f"upstream changed: {', '.join(above)}"] if above else []
-    return "; ".join(reasons)
 
 
 def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:

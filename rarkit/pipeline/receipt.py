@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -13,26 +14,68 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.receipts import FORMAT, has_receipt, remove_receipt
+from rarkit.cache.receipts import write_receipt as store_receipt
 from rarkit.cache.record import seconds_taken
 from rarkit.cache.store import Store
-from rarkit.errors import RecipeError
+from rarkit.errors import IncompleteError, RecipeError, StoreError, WeightsError
+from rarkit.files.atomic import write_text
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
+from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.run_folder import RECEIPT, variant
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
-from rarkit.registry.component import Settings
+from rarkit.registry.component import ABSOLUTE, Settings
 from rarkit.registry.loader import parts
 from rarkit.runtime.machine import machine_description
 
-RECEIPT = "receipt.json"
-FORMAT = 2
-"""Format of the receipts that this version writes. Format 1 had no number, and did not record size and classes of the images."""
+BEGUN = "-begun"
+"""End of the name in the store of the receipt of a run that has begun."""
 
 
-def write_receipt(
+def receipt_name(folder: Path) -> str:
+    """The name in the store of the receipts of a run: one for each folder of each machine."""
+    return hashlib.sha256(f"{platform.node()}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
+
+
+def begin(plan: Plan, folder: Path) -> None:
+    """Leaves a receipt of a run that begins in the store, so that nobody removes what the run reads."""
+    stages = [
+        {
+            "name": stage.name,
+            "fingerprint": stage.output.fingerprint,
+            "identity": stage.identity,
+            "upstream": dict(stage.upstream),
+        }
+        for stage in plan.stages
+    ]
+    store_receipt(plan.store, f"{receipt_name(folder)}{BEGUN}", {**_about(plan.recipe, folder), "stages": stages})
+
+
+def keep(receipt: Mapping[str, Any], store: Store, folder: Path) -> None:
+    """Writes the receipt of a finished run to the store and to the folder of the run."""
+    store_receipt(store, receipt_name(folder), receipt)
+    write_text(folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
+    remove_receipt(store, f"{receipt_name(folder)}{BEGUN}")
+
+
+def _about(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "recipe_name": recipe.recipe_name,
+        "variant": variant(recipe, folder.parent),
+        "folder": os.path.abspath(folder),
+        "host": platform.node(),
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def make_receipt(
     experiment: Experiment,
+    folder: Path,
     store: Store,
     outputs: Mapping[str, StageOutput],
     results: Sequence[StageResult],
@@ -42,6 +85,7 @@ def write_receipt(
 
     Args:
         experiment: the experiment that was run.
+        folder: the folder of the run.
         store: the store that holds the outputs.
         outputs: the complete outputs, by stage.
         results: what the run did for each stage.
@@ -66,11 +110,11 @@ def write_receipt(
             }
         )
     return {
-        "format": FORMAT,
-        "recipe": recipe.model_dump(mode="json"),
-        "recipe_name": recipe.recipe_name,
+        **_about(recipe, folder),
+        # Whoever reads it back may be in another working directory.
+        "recipe": recipe.model_dump(mode="json", context={ABSOLUTE: True}),
         "images": dataclasses.asdict(experiment.images),
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "splits": list(experiment.splits),
         "machine": machine_description(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -87,6 +131,7 @@ class FinishedRun:
     """A run read back from its receipt."""
 
     folder: Path
+    store: Store
     experiment: Experiment
     outputs: Mapping[str, StageOutput]
     """The outputs of its stages, by name; they may have been deleted from the store since."""
@@ -94,6 +139,26 @@ class FinishedRun:
     @property
     def recipe(self) -> Recipe:
         return self.experiment.recipe
+
+    def output(self, stage: str) -> StageOutput:
+        """The complete output of a stage.
+
+        Raises:
+            WeightsError: the run did not get that far.
+            IncompleteError: the output is no longer in the store, or damaged.
+        """
+        if stage not in self.outputs:
+            raise WeightsError(
+                f"the run {self.folder} has no output of stage {stage!r}: it did not get that far. Run its recipe to the end."
+            )
+        output = self.outputs[stage]
+        if not output.exists():
+            raise IncompleteError(
+                f"the output of stage {stage!r} of {self.folder} is not in the store {self.store.url}. If the store was moved, "
+                "name it with --store; if the output was deleted, run the recipe again."
+            )
+        output.require_complete()
+        return output
 
 
 def read_receipt(folder: Path) -> dict[str, Any]:
@@ -104,11 +169,15 @@ def read_receipt(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECEIPT
     try:
-        receipt: dict[str, Any] = dict(json.loads(path.read_text()))
+        receipt: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RecipeError(f"{folder} is not a run: it has no {RECEIPT}. rarkit run leaves one in runs/<recipe>/.") from None
+    except NotADirectoryError:
+        raise RecipeError(_no_folder(folder)) from None
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{path} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror or error}). Check that you may read it.") from error
     if receipt.get("format", 1) > FORMAT:
         raise RecipeError(
             f"{path} was written by a newer rarkit (format {receipt['format']}; this one reads up to {FORMAT}). Update rarkit."
@@ -116,37 +185,79 @@ def read_receipt(folder: Path) -> dict[str, Any]:
     return receipt
 
 
-def open_run(folder: str | Path) -> FinishedRun:
-    """Reads a run back from its folder.
+def _no_folder(file: Path) -> str:
+    if file.suffix == ".toml":
+        return f"{file} is a recipe, not a run. Run it with rarkit run {file}, and name the folder it leaves: runs/{file.stem}."
+    return f"{file} is a file, not the folder of a run. rarkit run leaves one in runs/<recipe>/."
+
+
+def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
+    """Reads a run back from its folder. Neither the data nor the working directory of the run are needed.
+
+    Args:
+        folder: the folder of the run.
+        store: path or fsspec URL of its store; None for the one in the receipt. If that is gone because project and store were
+            moved together, it is looked for at the same place relative to the run.
 
     Raises:
         RecipeError: the folder has no receipt, or one that this version cannot read.
         DatasetError: an older rarkit wrote the receipt, and the data that defines its classes is missing.
+        StoreError: there is no store where ``store`` says.
     """
     folder = Path(folder)
     receipt = read_receipt(folder)
     try:
-        store = Store(receipt["store"])
-        outputs = {stage["name"]: store.output(stage["name"], stage["fingerprint"]) for stage in receipt["stages"]}
-        recipe = parse_recipe(receipt["recipe"], parts(), f"{folder / RECEIPT} (recipe)").named(receipt["recipe_name"])
+        stages = {str(stage["name"]): str(stage["fingerprint"]) for stage in receipt["stages"]}
+        places = [store] if store is not None else _moved(receipt["store"], receipt, folder)
+        tables = _tables(receipt["recipe"], receipt, folder)
+        recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt["recipe_name"])
         images = None
         if "images" in receipt:
             images = ImageInfo(**{**receipt["images"], "class_names": tuple(receipt["images"]["class_names"])})
+        splits = tuple(receipt["splits"]) if "splits" in receipt else None
     except (ValueError, KeyError, TypeError) as error:
         raise RecipeError(f"{folder / RECEIPT} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
-    return FinishedRun(folder, resolve(recipe, images), outputs)
+    opened = [Store(place) for place in places]
+    if store is not None and not opened[0].exists():
+        raise StoreError(f"there is no store {store!r}. Name the store of {folder} with --store.")
+    holding = [place for place in opened if any(place.output(*stage).exists() for stage in stages.items())] if opened[1:] else []
+    chosen = [*holding, *opened][0]
+    outputs = {name: chosen.output(name, fingerprint) for name, fingerprint in stages.items()}
+    return FinishedRun(folder, chosen, resolve(recipe, images, splits), outputs)
 
 
-def shows(folder: Path, outputs: Mapping[str, StageOutput]) -> bool:
-    """Whether a run's folder is complete and its receipt lists exactly these outputs."""
+def _moved(place: str, receipt: Mapping[str, Any], folder: Path) -> list[str]:
+    """A place in a receipt and, if the run's folder was moved and its counterpart relative to the folder exists, that."""
+    path = place.removeprefix("file://")
+    recorded, actual = receipt.get("folder"), os.path.abspath(folder)
+    if recorded in (None, actual) or not os.path.isabs(path):
+        return [place]
+    counterpart = os.path.normpath(os.path.join(actual, os.path.relpath(path, recorded)))
+    return [place, counterpart] if os.path.exists(counterpart) else [place]
+
+
+def _tables(value: Any, receipt: Mapping[str, Any], folder: Path) -> Any:
+    """A receipt's recipe, in which the paths of files that were moved with the run are those of now."""
+    if isinstance(value, dict):
+        return {key: _tables(item, receipt, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_tables(item, receipt, folder) for item in value]
+    if isinstance(value, str) and os.path.isabs(value) and not os.path.exists(value):
+        return _moved(value, receipt, folder)[-1]
+    return value
+
+
+def shows(folder: Path, plan: Plan) -> bool:
+    """Whether a run's folder is complete, its receipt lists exactly the outputs of the plan, and the store has a receipt too."""
     try:
         receipt = read_receipt(folder)
     except RecipeError:
         # The folder is written again.
         return False
     shown = {stage["name"]: stage["fingerprint"] for stage in receipt["stages"]}
-    current = {name: output.fingerprint for name, output in outputs.items()}
-    return receipt.get("format") == FORMAT and shown == current and all((folder / name).exists() for name in receipt["files"])
+    current = {name: output.fingerprint for name, output in plan.outputs().items()}
+    complete = receipt.get("format") == FORMAT and shown == current and all((folder / name).exists() for name in receipt["files"])
+    return complete and has_receipt(plan.store, receipt_name(folder))
 
 
 def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:

@@ -6,18 +6,19 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from rarkit.errors import RecipeError, StoreError
-from rarkit.files.atomic import write_text
+from rarkit.errors import RecipeError
 from rarkit.pipeline.execution import StageResult, execute
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
-from rarkit.pipeline.receipt import RECEIPT, shows, weights_used, write_receipt
+from rarkit.pipeline.receipt import begin, keep, make_receipt, shows, weights_used
+from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
@@ -58,10 +59,14 @@ def run(
     start: str | None = None,
     until: str | None = None,
     force: tuple[str, ...] = (),
+    name: str | None = None,
     runs: str | Path = "runs",
     quiet: bool = False,
 ) -> Run:
-    """Runs the stages that are not in the store yet, and writes report, images and numbers to ``runs/<recipe>/``.
+    """Runs the stages that are not in the store yet, and writes report, images and numbers to ``runs/<name>/``.
+
+    The folder belongs to the recipe that used its name first; another recipe, or the same one with other overrides, gets
+    ``runs/<name>-<six of a hash>/``. Running a recipe again replaces its own results.
 
     Args:
         recipe: a recipe from ``rarkit.load_recipe``.
@@ -70,25 +75,30 @@ def run(
         start: rerun this stage and all after it.
         until: stop after this stage.
         force: rerun these stages.
+        name: the name of the run; None for that of the recipe.
         runs: the folder for results.
         quiet: show no progress on stderr.
 
     Raises:
         RarkitError: the recipe cannot be run, or a stage failed; the message says what to do.
     """
+    if name is not None:
+        if name in ("", "..") or name != Path(name).name:
+            raise RecipeError(f"name {name!r} cannot name a folder in {runs}. Choose one without slashes.")
+        recipe = recipe.named(name, recipe.command, rehearsal=recipe.is_rehearsal)
     with together():
         return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
 
 
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
     """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan."""
-    folder = Path(runs) / planned.recipe.recipe_name
     began = time.monotonic()
     with together() as ranks:
         # This also keeps the first rank from writing before the others have made their plans.
         ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
         reporter = Reporter(quiet=quiet or not ranks.first)
-        if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned.outputs())):
+        folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
+        if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned)):
             check_ready(planned, "cpu")
             results = execute(planned, "cpu", reporter, _ignore, ranks)
             return Run(planned, folder, tuple(results), time.monotonic() - began)
@@ -96,18 +106,38 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
         experiment = check_ready(planned, device)
         if not ranks.first:
             results = execute(planned, device, reporter, _ignore, ranks)
-            ranks.meet()
+            folder = Path(ranks.told(lambda: str(folder)))
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         weights = weights_used(planned.recipe)
-        live = _LiveLog(folder / "log.jsonl")
-        try:
-            results = execute(planned, device, reporter, live.write, ranks)
-        finally:
-            live.close()
-        run = Run(planned, folder, tuple(results), time.monotonic() - began)
-        _publish(run, experiment, device, weights)
-        ranks.meet()
+        if not planned.nothing_to_do:
+            planned.store.check_writable()
+        with _holding_folder(planned, Path(runs), reporter) as folder:
+            live = _LiveLog(folder / "log.jsonl")
+            try:
+                results = execute(planned, device, reporter, live.write, ranks)
+            finally:
+                live.close()
+            # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.
+            folder = claimed(planned.recipe, Path(runs))
+            run = Run(planned, folder, tuple(results), time.monotonic() - began)
+            _publish(run, experiment, device, weights)
+        ranks.told(lambda: str(run.folder))
         return run
+
+
+@contextmanager
+def _holding_folder(planned: Plan, runs: Path, reporter: Reporter) -> Iterator[Path]:
+    """Claims the folder for the results, and leaves a receipt of the run in the store."""
+    recipe = planned.recipe
+    folder = claimed(recipe, runs)
+    try:
+        if folder.name != recipe.recipe_name:
+            reporter.say(f"results go to {folder}: {runs / recipe.recipe_name} is of another recipe, or of other settings (--set)")
+        if not planned.nothing_to_do:
+            begin(planned, folder)
+        yield folder
+    finally:
+        release(folder, variant(recipe, runs))
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
@@ -131,7 +161,9 @@ def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
 
     model = recipe.model.create(resolve(recipe).config, recipe.attention.build(), recipe.seed)
     write_tensors(model.state_dict(), path, model.metadata())
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": path})})
+    small = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": path})})
+    # The path is another one each time, but the rehearsal is the same.
+    return small.named(recipe.recipe_name, recipe.command, rehearsal=True)
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:
@@ -163,18 +195,13 @@ class _LiveLog:
 def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str, Any]) -> None:
     from rarkit.report.publish import publish
 
-    outputs = run.plan.outputs()
-    try:
+    outputs, store = run.plan.outputs(), run.plan.store
+    with writing_results(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(experiment, outputs, run.folder)
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
         metrics = {metric["name"]: metric["value"] for metric in run.metrics}
-        receipt = write_receipt(experiment, run.plan.store, outputs, run.results, **about, metrics=metrics)
-        write_text(run.folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
-    except OSError as error:
-        raise StoreError(
-            f"cannot write results to {run.folder}: {error}. The stages' outputs are safe in the store: fix this, and run again."
-        ) from error
+        keep(make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics), store, run.folder)
 
 
 def as_json(run: Run) -> dict[str, Any]:

@@ -85,12 +85,13 @@ class Experiment:
         return replace(self, recipe=recipe)
 
 
-def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
+def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split, ...] | None = None) -> Experiment:
     """Resolves a recipe.
 
     Args:
         recipe: a valid recipe.
         images: size and classes of the images, if already known; None asks the dataset.
+        splits: the splits of the dataset, likewise.
 
     Raises:
         DatasetError: size and classes of the images cannot be determined without the data.
@@ -104,7 +105,7 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None) -> Experiment:
     experiment = Experiment(
         recipe=recipe,
         images=images,
-        splits=recipe.dataset.splits(),
+        splits=recipe.dataset.splits() if splits is None else splits,
         grid=grid,
         codebook_size=codebook_size,
         config=recipe.model.config(grid=grid, codebook_size=codebook_size, num_classes=images.num_classes),

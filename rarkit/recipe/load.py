@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rarkit.recipe.edits import SET, UNSET, drop, override
 from rarkit.recipe.mistakes import problems_of, refuse, unknown_parts
+from rarkit.recipe.origin import Origin
 from rarkit.recipe.schema import Recipe, recipe_model, with_default_names
 from rarkit.recipe.toml_files import read_tables
 from rarkit.registry.kinds import Parts
@@ -41,7 +42,8 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, unset: Sequence[str
         texts = {f"{SET} {assignment}": f"[{table}]\n{key} ="} | texts
     recipe = parse_recipe(tables, installed_parts(strict=strict_plugins), path, texts)
     changes = [*(f"{UNSET}={key}" for key in unset), *(f"{SET}={assignment}" for assignment in overrides)]
-    return recipe.named(PurePosixPath(path).stem, shlex.join(["rarkit", "run", path, *changes]))
+    command = shlex.join(["rarkit", "run", path, *changes])
+    return recipe.named(PurePosixPath(path).stem, command, origin=Origin.of(path, tuple(changes)))
 
 
 def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:

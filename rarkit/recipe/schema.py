@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC
 from functools import reduce
 from operator import or_
@@ -16,6 +17,7 @@ from rarkit.errors import RecipeError
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.recipe.origin import Origin, digest
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import KINDS, TABLES, Parts
 from rarkit.registry.registry import Registry
@@ -55,10 +57,11 @@ class Recipe(Settings, ABC):
     _recipe_name: str = PrivateAttr(default="recipe")
     _command: str = PrivateAttr(default="")
     _is_rehearsal: bool = PrivateAttr(default=False)
+    _origin: Origin = PrivateAttr(default=Origin())
 
     @property
     def recipe_name(self) -> str:
-        """The file name without its extension; results are in ``runs/<recipe_name>/``."""
+        """The file name without its extension; results are in ``runs/<recipe_name>/``, or beside it if another recipe has that."""
         return self._recipe_name
 
     @property
@@ -71,10 +74,22 @@ class Recipe(Settings, ABC):
         """Whether this is a rehearsal, whose numbers mean nothing."""
         return self._is_rehearsal
 
-    def named(self, name: str, command: str = "", *, rehearsal: bool = False) -> Self:
-        """The same recipe under another name."""
+    @property
+    def origin(self) -> Origin:
+        """The file and the overrides from which the recipe was loaded."""
+        return self._origin
+
+    @property
+    def content_digest(self) -> str:
+        """The SHA-256 of all settings as they are now, in hexadecimal."""
+        return digest(self.model_dump(mode="json"))
+
+    def named(self, name: str, command: str = "", *, rehearsal: bool = False, origin: Origin | None = None) -> Self:
+        """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now."""
         copy = self.model_copy()
         copy._recipe_name, copy._command, copy._is_rehearsal = name, command, rehearsal
+        if origin is not None or rehearsal:
+            copy._origin = dataclasses.replace(origin or self._origin, content=self.content_digest)
         return copy
 
     @model_validator(mode="after")

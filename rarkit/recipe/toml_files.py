@@ -78,9 +78,10 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
 def _similar_recipe(path: str) -> str | None:
     """A recipe in the same folder with a similar name."""
     filesystem, plain = fsspec.core.url_to_fs(path)
-    names: list[str] = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
-    close = closest(plain, names)
-    return str(PurePosixPath(path).with_name(PurePosixPath(close[0]).name)) if close else None
+    places = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
+    # The folder and the suffix are the same for all: with them, any two names would resemble each other.
+    close = closest(PurePosixPath(plain).stem, [PurePosixPath(place).stem for place in places])
+    return str(PurePosixPath(path).with_name(f"{close[0]}.toml")) if close else None
 
 
 def _place(value: Any, folder: str) -> Any:

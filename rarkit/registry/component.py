@@ -9,7 +9,7 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, final, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SerializationInfo
 from pydantic.fields import FieldInfo
 
 
@@ -49,7 +49,23 @@ def _relative_to_file(location: Any) -> Any:
     return protocol + separator + (plain if same else joined)
 
 
-Location = Annotated[str, BeforeValidator(_relative_to_file)]
+ABSOLUTE = "absolute"
+"""The key of the serialization context that asks for paths that are valid in any working directory."""
+
+
+def _from_anywhere(location: str, info: SerializationInfo) -> str:
+    if not (info.context or {}).get(ABSOLUTE):
+        return location
+    import fsspec
+
+    # Of what "::" joins, all are paths but URLs and the names of protocols.
+    kept = {"", *fsspec.available_protocols()}
+    links = location.split("::")
+    paths = (link if "://" in link or link in kept else os.path.abspath(os.path.expanduser(link)) for link in links)
+    return "::".join(paths)
+
+
+Location = Annotated[str, BeforeValidator(_relative_to_file), PlainSerializer(_from_anywhere)]
 """A path or fsspec URL. A relative path in a recipe starts at the recipe's folder, any other at the working directory."""
 
 

@@ -200,7 +200,7 @@ def trained_model(
     except (SafetensorError, RuntimeError) as error:
         if (told := system_error(error)) is not None:
             raise told from error
-        raise IncompleteError(f"the model in {output} is damaged: {error}. Train it again with --force train.") from error
+        raise IncompleteError(f"the model in {output} is damaged: {error}. {output.cure}") from error
     return model.to(device).eval()
 
 

@@ -8,12 +8,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from rarkit import load_recipe, plan, run
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.cache.token_lines import export_tokens, import_tokens
-from rarkit.errors import DatasetError, RecipeError
+from rarkit.cli import app
+from rarkit.errors import DatasetError, IncompleteError, RecipeError
 
 SHAPE = {"grid": (2, 3), "codebook_size": 16, "num_classes": 10}
 
@@ -45,6 +47,24 @@ def test_there_and_back(write, tmp_path, name):
     opener = gzip.open if name.endswith(".gz") else open
     with opener(tmp_path / f"back-{name}", "rt") as file:
         assert [json.loads(line) for line in file] == records
+
+
+def test_a_dash_is_stdout(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    import_tokens(write(lines_of(3)), "store", **SHAPE)
+    CliRunner().invoke(app, ["tokens", "export", "store", "kept.jsonl"])
+    printed = CliRunner().invoke(app, ["tokens", "export", "store", "-"])
+    assert printed.stdout == (tmp_path / "kept.jsonl").read_text()
+    assert not (tmp_path / "-").exists()
+    with pytest.raises(DatasetError, match="cannot be imported from stdin"):
+        import_tokens("-", "other", **SHAPE)
+
+
+def test_damaged_tokens_are_imported_again_not_forced(write, tmp_path):
+    import_tokens(write(lines_of(3)), str(tmp_path / "store"), **SHAPE)
+    next((tmp_path / "store").glob("train_tokens/c/0/0")).unlink()
+    with pytest.raises(IncompleteError, match="Import its tokens again"):
+        export_tokens(str(tmp_path / "store"), str(tmp_path / "lines.jsonl"))
 
 
 @pytest.mark.parametrize(

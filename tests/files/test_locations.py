@@ -21,7 +21,7 @@ class OfAnotherLibraryError(Exception):
     ("place", "error", "message"),
     [
         ("memory://a", FileNotFoundError("/a"), f"there is no memory://a. {CURE}"),
-        ("memory://a", FileNotFoundError(2, "No such file", "/b"), f"there is no /b, of memory://a. {CURE}"),
+        ("memory://a", FileNotFoundError(2, "No such file", "/b"), f"there is no /b, which memory://a needs. {CURE}"),
         ("s3://a", ImportError("Install s3fs"), 's3://a needs a library that is not installed: pip install "rarkit[s3]"'),
         ("zip://a::hf://b", ImportError("x"), "zip://a::hf://b needs a library that is not installed: x"),
         ("abc://a", ImportError("Install abcfs"), "abc://a needs a library that is not installed: Install abcfs"),
@@ -33,6 +33,19 @@ def test_errors_name_the_place_and_the_cure(raising, place, error, message):
     with pytest.raises(raising, match=f"^{re.escape(message)}$") as caught, reaching(place, raising=raising):
         raise error
     assert caught.value.__cause__ is error
+
+
+def test_a_missing_path_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    places = ["data/train", "./data/../data/train/", str(tmp_path / "data/train"), "link/train"]
+    for place in places:
+        filesystem, path = filesystem_of(place)
+        with pytest.raises(DatasetError, match=f"^there is no {re.escape(place)}\\. "), reaching(place):
+            filesystem.ls(path)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DatasetError, match=r"^there is no train/cat in data\. "), reaching("data"):
+        (tmp_path / "data/train/cat").read_bytes()
 
 
 @pytest.mark.parametrize("error", [DatasetError("damaged"), WeightsError("damaged"), MemoryError("full")], ids=repr)

@@ -52,7 +52,7 @@ def test_a_plan_says_that_an_older_rarkit_wrote_the_outputs(old, digits_recipe):
     reasons = {stage.name: (stage.action, stage.reason) for stage in planned.stages}
     for name in ("fit", "train", "sample"):
         assert reasons[name] == ("run", "the stored output is from an older rarkit")
-    assert not shows(old, planned.outputs())
+    assert not shows(old, planned)
 
 
 def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, capsys, monkeypatch):

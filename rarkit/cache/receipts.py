@@ -1,0 +1,125 @@
+"""Receipts in the store, ``<store>/receipts/*.json``: which outputs the runs on it need, whichever project they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from fsspec.implementations.local import LocalFileSystem
+
+from rarkit.cache.output import StageOutput
+from rarkit.cache.store import Store
+from rarkit.errors import StoreError
+from rarkit.files.atomic import replacing
+from rarkit.files.locations import reaching
+
+FOLDER = "receipts"
+FORMAT = 3
+"""Format of the receipts that this version writes.
+
+Format 1 had no number, and did not record size and classes of the images; format 2 had no ``variant``, ``folder``, ``host`` and
+``splits``, and paths as the recipe had them."""
+
+
+@final
+@dataclass(frozen=True)
+class StoredReceipt:
+    """A receipt in the store: of a finished run, or of one that has begun."""
+
+    name: str
+    content: Mapping[str, Any]
+    folder: Path
+    """The folder of the run on the machine that wrote it."""
+    outputs: frozenset[tuple[str, str]]
+    """Stage and fingerprint of each output that the run needs."""
+
+
+def write_receipt(store: Store, name: str, content: Mapping[str, Any]) -> None:
+    """Writes a receipt, whole or not at all. Raises StoreError if the store cannot be written."""
+    path, data = _path(store, name), json.dumps(content, indent=2) + "\n"
+    with _reaching(store):
+        store.filesystem.makedirs(f"{store.root}/{FOLDER}", exist_ok=True)
+        if isinstance(store.filesystem, LocalFileSystem):
+            with replacing(Path(path)) as temporary:
+                temporary.write_text(data, encoding="utf-8")
+        else:
+            store.filesystem.pipe_file(path, data.encode())
+
+
+def remove_receipt(store: Store, name: str) -> None:
+    """Removes a receipt, if it is there. Raises StoreError if the store cannot be written."""
+    with _reaching(store):
+        if store.filesystem.exists(_path(store, name)):
+            store.filesystem.rm_file(_path(store, name))
+
+
+def has_receipt(store: Store, name: str) -> bool:
+    """Whether the store has a receipt of this name."""
+    with _reaching(store):
+        return bool(store.filesystem.exists(_path(store, name)))
+
+
+def receipts(store: Store) -> list[StoredReceipt]:
+    """All receipts in the store, by name.
+
+    Raises:
+        StoreError: the store cannot be reached, or a receipt is damaged or of a newer rarkit, so that it is unknown what it needs.
+    """
+    with _reaching(store):
+        try:
+            entries = store.filesystem.ls(f"{store.root}/{FOLDER}", detail=False)
+        except FileNotFoundError:
+            return []
+        paths = sorted(path for path in entries if path.endswith(".json"))
+        texts = store.filesystem.cat(paths) if paths else {}
+    return [_parsed(path, texts[path]) for path in sorted(texts)]
+
+
+def needed_by(stored: list[StoredReceipt]) -> dict[tuple[str, str], list[StoredReceipt]]:
+    """The receipts that need an output, by stage and fingerprint of the output."""
+    needed: dict[tuple[str, str], list[StoredReceipt]] = defaultdict(list)
+    for receipt in stored:
+        for output in receipt.outputs:
+            needed[output].append(receipt)
+    return dict(needed)
+
+
+def unneeded(store: Store) -> list[StageOutput]:
+    """The outputs that no receipt needs. Those of a rarkit that kept no receipts in the store are not among them.
+
+    Raises:
+        StoreError: as ``receipts``.
+    """
+    needed = needed_by(receipts(store))
+    return [output for output in store.outputs() if (output.stage, output.fingerprint) not in needed and _leaves_receipts(output)]
+
+
+def _leaves_receipts(output: StageOutput) -> bool:
+    try:
+        return "overrides" in output.record()
+    except StoreError:
+        # Damaged, or of a newer rarkit: what is in it cannot be told.
+        return False
+
+
+def _parsed(path: str, text: bytes) -> StoredReceipt:
+    try:
+        content = dict(json.loads(text))
+        if int(content.get("format", 1)) > FORMAT:
+            raise StoreError(f"the receipt {path} was written by a newer rarkit. Update rarkit.")
+        outputs = frozenset((str(stage["name"]), str(stage["fingerprint"])) for stage in content["stages"])
+        return StoredReceipt(path.rsplit("/", 1)[-1].removesuffix(".json"), content, Path(content["folder"]), outputs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"the receipt {path} is damaged ({type(error).__name__}). Delete it, and run its recipe again.") from error
+
+
+def _path(store: Store, name: str) -> str:
+    return f"{store.root}/{FOLDER}/{name}.json"
+
+
+def _reaching(store: Store) -> Any:
+    return reaching(store.url, "Check the store's address, permissions and free space.", raising=StoreError)

@@ -1,0 +1,61 @@
+"""What a plan compares with: the last run of the same recipe, whatever else ran on the store since."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, final
+
+from rarkit.cache.fingerprint import differences
+from rarkit.cache.receipts import StoredReceipt, receipts
+from rarkit.cache.record import FORMAT, format_of
+from rarkit.cache.store import Store
+from rarkit.recipe.schema import Recipe
+
+
+@final
+class LastRun:
+    """The runs on a store that a recipe is compared with, the closest first. Reads nothing until it is asked."""
+
+    def __init__(self, recipe: Recipe, store: Store) -> None:
+        self._recipe, self._store = recipe, store
+
+    def why_new(self, stage: str, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+        """Why a stage has no output under its fingerprint: what differs from the last run of the same recipe.
+
+        That is the last one with the same overrides; if there is none, one without overrides, and then one with any. A recipe that
+        has no file is known by its name.
+        """
+        for receipt in self._closest:
+            last = next((ran for ran in receipt.content["stages"] if ran["name"] == stage), None)
+            if last is not None and self._store.output(stage, last["fingerprint"]).exists():
+                return _changes(last, identity, upstream)
+        older = any(
+            record.get("recipe_name") == self._recipe.recipe_name and record.get("complete") and format_of(record) < FORMAT
+            for record in self._store.records(stage)
+        )
+        return "the stored output is from an older rarkit" if older else "not in the store yet"
+
+    @cached_property
+    def _closest(self) -> list[StoredReceipt]:
+        origin, changes = self._recipe.origin, list(self._recipe.origin.changes)
+        ranked: list[tuple[int, str, StoredReceipt]] = []
+        for receipt in receipts(self._store):
+            ran, runs = receipt.content["variant"], os.path.realpath(receipt.folder.parent)
+            if ran.get("file") != origin.seen_from(runs):
+                continue
+            if origin.file is None and receipt.content["recipe_name"] != self._recipe.recipe_name:
+                continue
+            overrides = ran.get("overrides", [])
+            closeness = 2 if overrides == changes else 1 if not overrides else 0
+            ranked.append((closeness, receipt.content["when"], receipt))
+        return [receipt for *_, receipt in sorted(ranked, key=lambda entry: entry[:2], reverse=True)]
+
+
+def _changes(last: Mapping[str, Any], identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    changed = differences(last["identity"], identity)
+    above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
+    reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
+    reasons += [f"upstream changed: {', '.join(above)}"] if above else []
+    return "; ".join(reasons) or "not in the store yet"

@@ -1,0 +1,142 @@
+"""The folder of a run, ``runs/<recipe>/``. The first recipe of a name keeps it; others get ``runs/<recipe>-<six of a hash>/``.
+
+While a run goes on, its folder holds a claim, so that two runs at the same time never choose the same folder; afterwards the
+receipt says whose it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rarkit.errors import RarkitError, StoreError
+from rarkit.recipe.load import parse_recipe
+from rarkit.recipe.origin import digest
+from rarkit.recipe.schema import Recipe
+from rarkit.registry.loader import parts
+
+RECEIPT = "receipt.json"
+CLAIM = ".claim.json"
+
+
+def variant(recipe: Recipe, runs: Path) -> dict[str, Any]:
+    """What makes a recipe the same one as before, as plain JSON data.
+
+    That is its file, relative to the folder of runs, with the overrides; an edited file is still the same recipe. What Python
+    changed after loading counts by its content, and so does a recipe without a file.
+    """
+    origin = recipe.origin
+    if origin.file is None:
+        return {"content": recipe.content_digest}
+    same = {"file": origin.seen_from(os.path.realpath(runs)), "overrides": list(origin.changes)}
+    return same if recipe.content_digest == origin.content else {**same, "content": recipe.content_digest}
+
+
+def folder_of(recipe: Recipe, runs: Path) -> Path:
+    """The folder that a run of this recipe would have now. Writes nothing; errors are those of ``claimed``."""
+    own = variant(recipe, runs)
+    with writing_results(runs):
+        return next(folder for folder in _candidates(recipe, runs, own) if _owner(folder, recipe, own) in (None, own))
+
+
+def claimed(recipe: Recipe, runs: Path) -> Path:
+    """Claims the folder for a run of this recipe, and returns it. A run that holds it already gets it again.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    own = variant(recipe, runs)
+    with writing_results(runs):
+        for folder in _candidates(recipe, runs, own):
+            if _owner(folder, recipe, own) == own or _claim(folder, recipe, own):
+                return folder
+    raise AssertionError("a hash of 256 bits is nobody else's")
+
+
+def release(folder: Path, own: dict[str, Any]) -> None:
+    """Gives up the claim of a run that ended; its receipt, if it left one, keeps the folder."""
+    claim = folder / CLAIM
+    with writing_results(folder):
+        if _read(claim) == own:
+            claim.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def writing_results(folder: Path) -> Iterator[None]:
+    """Turns the operating system's errors into a StoreError that names the folder of results."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write results to {folder}: {error}. The stages' outputs are safe in the store: fix this, and run again."
+        ) from error
+
+
+def _candidates(recipe: Recipe, runs: Path, own: dict[str, Any]) -> list[Path]:
+    hashed = digest(own)
+    return [runs / recipe.recipe_name, *(runs / f"{recipe.recipe_name}-{hashed[:length]}" for length in (6, 12, 64))]
+
+
+def _claim(folder: Path, recipe: Recipe, own: dict[str, Any]) -> bool:
+    """Whether this run could claim a folder that is nobody's."""
+    if _owner(folder, recipe, own) is not None:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / f".rarkit-{secrets.token_hex(8)}"
+    written.write_text(json.dumps(own), encoding="utf-8")
+    try:
+        # Unlike a rename, a link fails if somebody else was faster, and the claim is never half-written.
+        os.link(written, folder / CLAIM)
+    except FileExistsError:
+        return _owner(folder, recipe, own) == own
+    except OSError:
+        # File systems without hard links.
+        try:
+            with (folder / CLAIM).open("x", encoding="utf-8") as file:
+                json.dump(own, file)
+        except FileExistsError:
+            return _owner(folder, recipe, own) == own
+    finally:
+        written.unlink(missing_ok=True)
+    # Whoever held the claim before may have left a receipt.
+    if _owner(folder, recipe, own) != own:
+        release(folder, own)
+        return False
+    return True
+
+
+def _owner(folder: Path, recipe: Recipe, own: dict[str, Any]) -> dict[str, Any] | None:
+    """The variant that a folder belongs to; None if it is nobody's, empty if it is unknown whose it is."""
+    receipt = _read(folder / RECEIPT)
+    if receipt is not None and "recipe" in receipt:
+        if "variant" in receipt:
+            return dict(receipt["variant"])
+        # Receipts of an older rarkit do not say whose they are.
+        return own if _is_same(receipt["recipe"], recipe) else {}
+    return _read(folder / CLAIM)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None if there is no such file, empty if it holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_same(tables: dict[str, Any], recipe: Recipe) -> bool:
+    try:
+        return parse_recipe(tables, parts()).content_digest == recipe.content_digest
+    except RarkitError:
+        # A part that is no longer installed, for example: then it is another recipe.
+        return False
