@@ -6,7 +6,7 @@ Shape letters: N images, H and W height and width, C channels (1 or 3).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -34,7 +34,7 @@ class ImageInfo:
 @final
 @dataclass(frozen=True)
 class ImageBlock:
-    """Consecutive images of a dataset: ``images_NHWC`` uint8 in [0, 255], ``labels_N`` int64 in [0, classes)."""
+    """Images of a dataset: ``images_NHWC`` uint8 in [0, 255], ``labels_N`` int64 in [0, classes)."""
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -60,12 +60,31 @@ class ImageReader(ABC):
             DatasetError: an image cannot be read; the message names the file.
         """
 
+    def chosen(self, rows_N: NDArray[np.int64], rows: int) -> Iterator[ImageBlock]:
+        """Yields some rows, in blocks of ``rows`` (the last may be shorter). Readers with a faster way override this.
+
+        Args:
+            rows_N: numbers of the rows, ascending, each at most once.
+            rows: images of a block.
+
+        Raises:
+            DatasetError: an image cannot be read; the message names the file.
+        """
+        for start in range(0, len(rows_N), rows):
+            block_B = rows_N[start : start + rows]
+            stretches = np.split(block_B, np.flatnonzero(np.diff(block_B) != 1) + 1)
+            yield joined([self.read(int(stretch[0]), int(stretch[-1]) + 1) for stretch in stretches])
+
     @final
     def read(self, start: int = 0, stop: int | None = None) -> ImageBlock:
         """Rows ``start`` to ``stop - 1`` in one block, for data known to be small. ``stop`` defaults to the end."""
         stop = len(self) if stop is None else stop
         assert start < stop <= len(self), (start, stop, len(self))
-        blocks = list(self.blocks(start, stop, max(1, stop - start)))
-        return ImageBlock(
-            np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks])
-        )
+        return joined(list(self.blocks(start, stop, max(1, stop - start))))
+
+
+def joined(blocks: Sequence[ImageBlock]) -> ImageBlock:
+    """One or more blocks as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return ImageBlock(np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks]))

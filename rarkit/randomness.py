@@ -15,6 +15,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
+_DRAWN_AT_ONCE = 2**20
 
 
 def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tuple[NDArray[np.uint64], ...]:
@@ -59,6 +60,28 @@ def uniforms(seed: int, purpose: str, step: int, indices: ArrayLike, count: int)
     """Uniform numbers in [0, 1) with 53 random bits: ``random_bits``, scaled. Returns (B, count) float64."""
     bits: NDArray[np.float64] = (random_bits(seed, purpose, step, indices, count) >> np.uint64(11)).astype(np.float64)
     return bits * 2.0**-53
+
+
+def drawn_rows(seed: int, count: int, most: int) -> NDArray[np.int64]:
+    """Rows to stand for all ``count`` rows of some data: ``most`` of them, drawn without replacement, or all if there are no more.
+
+    Data are often sorted, by class for instance, so its first rows do not stand for the rest.
+
+    Args:
+        seed: decides the draw, with ``count`` alone: the rows of a smaller ``most`` are among those of a larger one.
+        count: 0 ≤ count < 2³².
+        most: at least 1.
+
+    Returns:
+        (min(count, most),) int64, ascending.
+    """
+    if count <= most:
+        return np.arange(count)
+    # In pieces, because a draw takes several times the memory of its result.
+    pieces = (np.arange(start, min(start + _DRAWN_AT_ONCE, count)) for start in range(0, count, _DRAWN_AT_ONCE))
+    chance_N = np.concatenate([uniforms(seed, "images", 0, piece, 1)[:, 0] for piece in pieces])
+    rows_N: NDArray[np.int64] = np.sort(np.argsort(chance_N, kind="stable")[:most])
+    return rows_N
 
 
 def derived_seed(seed: int, purpose: str, step: int = 0) -> int:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rarkit.randomness import derived_seed, philox, random_bits, uniforms
+from rarkit import randomness
+from rarkit.randomness import derived_seed, drawn_rows, philox, random_bits, uniforms
 
 ONES = 0xFFFFFFFF
 
@@ -97,3 +98,25 @@ def test_derived_seeds_fit_every_library():
     seeds = {derived_seed(seed, purpose, step) for seed in range(5) for purpose in "abc" for step in range(5)}
     assert len(seeds) == 75
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 200), st.integers(1, 60), st.integers(1, 60))
+def test_drawn_rows_are_ascending_distinct_and_nested(seed, count, some, more):
+    rows = drawn_rows(seed, count, some + more)
+    assert rows.dtype == np.int64
+    assert len(rows) == min(count, some + more)
+    assert set(rows) <= set(range(count))
+    assert (np.diff(rows) > 0).all()
+    assert set(drawn_rows(seed, count, some)) <= set(rows)
+
+
+def test_every_row_is_drawn_as_often():
+    counts = np.bincount(np.concatenate([drawn_rows(seed, 30, 10) for seed in range(600)]), minlength=30)
+    # Draws without replacement vary less than independent ones.
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_rows_are_drawn_the_same_in_pieces(monkeypatch):
+    whole = drawn_rows(3, 1000, 100)
+    monkeypatch.setattr(randomness, "_DRAWN_AT_ONCE", 64)
+    np.testing.assert_array_equal(drawn_rows(3, 1000, 100), whole)

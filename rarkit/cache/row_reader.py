@@ -86,3 +86,14 @@ def _mapped(path: str, size: int) -> memoryview:
         return torch.from_file(path, shared=False, size=size, dtype=torch.uint8).numpy().data
     except RuntimeError as error:
         raise (system_error(error) or error) from error
+
+
+def read_rows(output: StageOutput, name: str, rows_N: NDArray[np.int64]) -> NDArray[Any]:
+    """Rows of an array, ascending and each at most once; read from start to end if they are all that there are.
+
+    Raises:
+        IncompleteError: the output is not complete, or damaged.
+    """
+    if len(rows_N) == output.layout(name).shape[0]:
+        return output.read_array(name)
+    return RowReader(output, name).rows(rows_N)

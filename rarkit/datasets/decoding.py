@@ -89,6 +89,23 @@ class DecodedReader(ImageReader):
         trimmed = ImageBlock(first.images_NHWC[start % views :], first.labels_N[start % views :])
         yield from _regrouped(trimmed, parts, stop - start, rows)
 
+    def chosen(self, rows_N: NDArray[np.int64], rows: int) -> Iterator[ImageBlock]:
+        if len(rows_N):
+            parts = self._picked(rows_N)
+            yield from _regrouped(next(parts), parts, len(rows_N), rows)
+
+    def _picked(self, rows_N: NDArray[np.int64]) -> Iterator[ImageBlock]:
+        """The rows, in blocks as they are decoded. Each file with one of these rows is decoded once, and no other."""
+        views = self._preparation.views
+        files_F, place_N = np.unique(rows_N // views, return_inverse=True)
+        decoded_N = place_N * views + rows_N % views
+        start = 0
+        for block in self._decoded(self._kept_F[files_F]):
+            stop = start + len(block.labels_N)
+            wanted = decoded_N[slice(*np.searchsorted(decoded_N, (start, stop)))] - start
+            yield ImageBlock(block.images_NHWC[wanted], block.labels_N[wanted])
+            start = stop
+
     def _decoded(self, files_F: NDArray[np.int64]) -> Iterator[ImageBlock]:
         views = self._preparation.views
         batches = _batches(self._source.encoded(files_F), max(1, BATCH_IMAGES // views))

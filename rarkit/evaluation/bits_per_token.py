@@ -23,6 +23,7 @@ class BitsPerToken(Metric):
     """How many bits the model needs for a token of an image that it has not seen."""
 
     name = "bits_per_token"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         data = evaluation.tokenized

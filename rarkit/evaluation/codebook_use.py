@@ -18,6 +18,7 @@ class CodebookUse(Metric):
     """The share of ``codebook_use`` of held-out images."""
 
     name = "codebook_use"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         data = evaluation.tokenized

@@ -16,8 +16,8 @@ from pydantic import Field, PositiveInt
 
 from rarkit.errors import DatasetError
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
-from rarkit.images import ImageBlock, ImageReader
-from rarkit.randomness import derived_seed, uniforms
+from rarkit.images import ImageBlock, ImageReader, joined
+from rarkit.randomness import derived_seed, drawn_rows, uniforms
 
 WARMUP_STEPS = 20
 
@@ -77,14 +77,8 @@ class Classifier(FeatureExtractor):
         return _train(self, images, seed)
 
     def _drawn(self, reader: ImageReader, seed: int) -> ImageBlock:
-        if len(reader) <= self.max_images:
-            return reader.read()
-        chance_N = uniforms(seed, "images", 0, np.arange(len(reader)), 1)[:, 0]
-        rows = np.sort(np.argsort(chance_N, kind="stable")[: self.max_images])
-        blocks = [block for row in rows for block in reader.blocks(int(row), int(row) + 1, 1)]
-        return ImageBlock(
-            np.concatenate([block.images_NHWC for block in blocks]), np.concatenate([block.labels_N for block in blocks])
-        )
+        rows_N = drawn_rows(seed, len(reader), self.max_images)
+        return joined(list(reader.chosen(rows_N, max(1, len(rows_N)))))
 
     def build(self, state: LearnedState, device: str) -> FeatureModel:
         from rarkit.features._classifier_network import ClassifierModel

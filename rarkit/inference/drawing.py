@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.npz import write_npz
 from rarkit.files.writable import check_writable, is_folder, writing
 from rarkit.rendering.animation import write_gif
@@ -46,8 +47,8 @@ class Drawing:
         """Writes the images. Existing files are replaced atomically.
 
         Args:
-            path: ``.png`` for a grid with captions, ``.npz`` for ``arr_0`` (N, H, W, 3) uint8 and the labels; a folder for one
-                PNG per image.
+            path: ``.png`` for a grid with captions; ``.npz`` for ``arr_0`` (N, H, W, 3) uint8 and ``arr_1``, the labels, in the
+                order of ``taking_turns``, because evaluators score consecutive images together; a folder for one PNG per image.
 
         Returns:
             The paths of the files written.
@@ -62,7 +63,8 @@ class Drawing:
             if is_folder(place):
                 return [str(file) for file in write_pngs(self.images_NHWC, self.classes, self.class_names, Path(place))]
             if place.lower().endswith(".npz"):
-                write_npz([self.images_NHWC], self.labels_N, Path(place))
+                turn_N = taking_turns(self.labels_N)
+                write_npz([self.images_NHWC[turn_N]], self.labels_N[turn_N], Path(place))
             else:
                 write_png(captioned(self.images_NHWC, self.class_names), Path(place))
         return [place]

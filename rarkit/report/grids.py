@@ -54,7 +54,8 @@ def _reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np
     rows = [images_NHWC[start : start + columns] for start in starts for images_NHWC in (originals_NHWC, decoded_NHWC)]
     return PictureGrid(
         title="Reconstructions",
-        caption="Held-out images, and below each what the tokenizer decodes from its tokens: samples cannot be more faithful.",
+        caption="Held-out images, drawn at random, and below each what the tokenizer decodes from its tokens: samples cannot be "
+        "more faithful.",
         images_NHWC=np.concatenate(rows),
         columns=columns,
         row_labels=("image", "decoded") * len(starts),

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.row_reader import read_rows
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
 from rarkit.evaluation.metrics import METRICS
 from rarkit.evaluation.record import MetricRecord
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.images import Split
+from rarkit.randomness import drawn_rows
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
 
 METRICS_FILE = "metrics.json"
-HELD_OUT_IMAGES = 10_000
+MEASURED_IMAGES = 10_000
 LIKELIHOOD_BATCH = 256
 
 
@@ -142,8 +144,8 @@ def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
         return nats_per_image(model(), of.tokens_NL, of.labels_N, order_L, batch_size=LIKELIHOOD_BATCH, device=work.device)
 
     return TokenizedData(
-        train=_token_set(tokens, "train"),
-        held_out=_token_set(tokens, view.held_out_split),
+        train=_token_set(tokens, "train", work.view.seed),
+        held_out=_token_set(tokens, view.held_out_split, work.view.seed),
         held_out_split=view.held_out_split,
         codebook_size=view.codebook_size,
         originals_NHWC=reference.read_array(SHOWN_ORIGINALS),
@@ -152,9 +154,8 @@ def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
     )
 
 
-def _token_set(tokens: StageOutput, split: Split) -> TokenSet:
-    """Tokens and labels of a split, at most those of the first 10,000 images."""
-    tokens_NL, labels_N = (
-        tokens.read_array(f"{split}_{what}", 0, HELD_OUT_IMAGES).astype(np.int64) for what in ("tokens", "labels")
-    )
-    return TokenSet(tokens_NL, labels_N)
+def _token_set(tokens: StageOutput, split: Split, seed: int) -> TokenSet:
+    """Tokens and labels of a split, of at most 10,000 images drawn from all."""
+    names = f"{split}_tokens", f"{split}_labels"
+    rows_N = drawn_rows(seed, tokens.layout(names[0]).shape[0], MEASURED_IMAGES)
+    return TokenSet(*(read_rows(tokens, name, rows_N).astype(np.int64) for name in names))

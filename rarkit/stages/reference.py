@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
-from rarkit.images import ImageInfo, ImageReader, Split
-from rarkit.randomness import derived_seed
+from rarkit.images import ImageBlock, ImageInfo, Split
+from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
@@ -51,7 +52,7 @@ class ReferenceView(View):
     """What ``reference`` reads."""
 
     seed: int = 0
-    """Seed for training the extractor and for the uniform tokens; 0 if there is neither."""
+    """Decides the extractor's training, which images are drawn, and the uniform tokens; 0 if there is none of these."""
     features: FeatureExtractor
     batch_size: Annotated[int, NotInFingerprint(tolerance=1e-4)]
     images: Annotated[ImageInfo, NotInFingerprint()]
@@ -65,7 +66,8 @@ class ReferenceView(View):
 class Reference(Stage[ReferenceView]):
     """Images → features of the ``real`` set, and with yardsticks of ``test``, ``reconstructions`` and ``uniform`` (random tokens).
 
-    Real images are the training images, or the extractor's own reference batch. A yardstick has at most 50,000 images. Arrays:
+    Real images are the training images, or the extractor's own reference batch. A yardstick has at most 50,000 images, drawn from
+    all held-out ones. Arrays:
 
     - ``<set>_features`` (N, F) float32, and if the extractor has them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S);
     - ``<set>_labels`` (N,) int64, except of a reference batch;
@@ -75,6 +77,7 @@ class Reference(Stage[ReferenceView]):
     """
 
     name = "reference"
+    version = 2
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.evaluate is None:
@@ -124,7 +127,7 @@ class Reference(Stage[ReferenceView]):
                 write_state(output, state)
             if batch is None:
                 train = view.dataset.open("train")
-                sets[REAL] = _batches(train, len(train), view.batch_size, real_labels), len(train)
+                sets[REAL] = _images(train.blocks(0, len(train), view.batch_size), real_labels), len(train)
             if view.yardsticks is not None:
                 sets |= _yardstick_sets(work, view.dataset, view.yardsticks)
         model = view.features.build(state, work.device)
@@ -177,28 +180,26 @@ def _yardstick_sets(work: Work[ReferenceView], dataset: Dataset, yardsticks: Yar
     output, tokenized, batch_size, split = work.output, work.inputs["tokenize"], work.view.batch_size, yardsticks.held_out_split
     tokenizer = yardsticks.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
     held_out = dataset.open(split)
-    count = min(len(held_out), YARDSTICK_IMAGES)
-    tokens_NL = tokenized.read_array(f"{split}_tokens", 0, count).astype(np.int64)
-    labels_N = tokenized.read_array(f"{split}_labels", 0, count).astype(np.int64)
+    rows_N = drawn_rows(work.view.seed, len(held_out), YARDSTICK_IMAGES)
+    tokens_NL, labels_N = (read_rows(tokenized, f"{split}_{what}", rows_N).astype(np.int64) for what in ("tokens", "labels"))
+    count = len(rows_N)
     generator = np.random.Generator(np.random.Philox(derived_seed(work.view.seed, "uniform tokens")))
     uniform_NL = generator.integers(0, yardsticks.codebook_size, tokens_NL.shape)
-    sets: Sets = {"test": (_batches(held_out, count, batch_size), count)} if split == "test" else {}
+    sets: Sets = {"test": (_images(held_out.chosen(rows_N, batch_size)), count)} if split == "test" else {}
     sets["reconstructions"] = decoded(tokenizer, tokens_NL, yardsticks.grid, batch_size), count
     sets["uniform"] = decoded(tokenizer, uniform_NL, yardsticks.grid, batch_size), count
     for name in sets:
         output.write_array(f"{name}_labels", labels_N)
-    shown_NHWC = held_out.read(0, min(SHOWN_IMAGES, count)).images_NHWC
-    output.write_array(SHOWN_ORIGINALS, shown_NHWC)
-    shown_tokens_NL = tokens_NL[: len(shown_NHWC)]
+    shown_N = drawn_rows(work.view.seed, len(held_out), SHOWN_IMAGES)
+    output.write_array(SHOWN_ORIGINALS, next(held_out.chosen(shown_N, SHOWN_IMAGES)).images_NHWC)
+    shown_tokens_NL = tokens_NL[np.searchsorted(rows_N, shown_N)]
     output.write_array(SHOWN_RECONSTRUCTIONS, next(decoded(tokenizer, shown_tokens_NL, yardsticks.grid, SHOWN_IMAGES)))
     return sets
 
 
-def _batches(
-    reader: ImageReader, count: int, batch_size: int, labels: list[NDArray[np.int64]] | None = None
-) -> Iterator[NDArray[np.uint8]]:
-    """The first ``count`` images in batches (B, H, W, C) uint8; their labels are appended to ``labels``."""
-    for block in reader.blocks(0, count, batch_size):
+def _images(blocks: Iterator[ImageBlock], labels: list[NDArray[np.int64]] | None = None) -> Iterator[NDArray[np.uint8]]:
+    """The images of blocks, (B, H, W, C) uint8; their labels are appended to ``labels``."""
+    for block in blocks:
         if labels is not None:
             labels.append(block.labels_N)
         yield block.images_NHWC

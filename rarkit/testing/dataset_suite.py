@@ -54,6 +54,16 @@ class DatasetSuite(PartSuite, ABC):
             for start in (stop // 2, stop // 3):
                 _assert_same([reader.read(start, stop)], whole, start)
 
+    def test_chosen_rows_are_the_rows_of_those_numbers(self) -> None:
+        for part, split in self._splits():
+            stop = self._stop(part, split)
+            reader = part.open(split)
+            whole = reader.read(0, stop)
+            rows_N = np.array([row for row in range(stop) if row % 5 in (0, 3, 4)])
+            blocks = list(reader.chosen(rows_N, 4))
+            assert [len(block.labels_N) for block in blocks] == [min(4, len(rows_N) - at) for at in range(0, len(rows_N), 4)]
+            _assert_same(blocks, ImageBlock(whole.images_NHWC[rows_N], whole.labels_N[rows_N]), 0)
+
     def test_splits_are_what_it_says(self) -> None:
         for part in self.parts:
             assert "train" in part.splits()

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.images import ImageInfo, ImageReader
-from rarkit.randomness import derived_seed, uniforms
+from rarkit.randomness import derived_seed, drawn_rows, uniforms
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
 
 if TYPE_CHECKING:
@@ -94,15 +94,10 @@ class PatchKMeans(Tokenizer):
 
     def _drawn(self, reader: ImageReader, seed: int) -> Iterator[NDArray[np.uint8]]:
         """Patches (…, D) to learn from. The choice depends only on the seed, the number of images and their size."""
-        rows = np.arange(len(reader))
-        if len(rows) > self.max_images:
-            rows = np.sort(np.argsort(uniforms(seed, "images", 0, rows, 1)[:, 0], kind="stable")[: self.max_images])
-            ranges = [(int(row), int(row) + 1) for row in rows]
-        else:
-            ranges = [(0, len(reader))]
+        rows = drawn_rows(seed, len(reader), self.max_images)
         each = -(-self.max_patches // max(1, len(rows)))
         done = 0
-        for block in (block for first, last in ranges for block in reader.blocks(first, last, IMAGES_AT_ONCE)):
+        for block in reader.chosen(rows, IMAGES_AT_ONCE):
             images_NHWC = block.images_NHWC
             height, width, channels = images_NHWC.shape[1:]
             self.grid(ImageInfo(height, width, channels, class_names=()))

@@ -122,6 +122,7 @@ WRONG = [
     (DatasetSuite, "test_blocks_have_the_size_asked_for", Noise(fault="blocks")),
     (DatasetSuite, "test_rows_stay_where_they_are", Noise(fault="order")),
     (DatasetSuite, "test_rows_stay_where_they_are", Noise(fault="memory")),
+    (DatasetSuite, "test_chosen_rows_are_the_rows_of_those_numbers", Noise(fault="chosen")),
     (DatasetSuite, "test_splits_are_what_it_says", Noise(fault="any_split")),
     (DatasetSuite, "test_the_count_is_that_of_the_images", Noise(fault="count")),
     (FeatureExtractorSuite, "test_it_takes_the_images", Flat(fault="refuses")),

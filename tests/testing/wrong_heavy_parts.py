@@ -121,7 +121,7 @@ class Noise(Dataset):
     """Noise."""
 
     name: Literal["noise"] = "noise"
-    fault: Literal["none", "labels", "blocks", "order", "memory", "any_split", "count"] = "none"
+    fault: Literal["none", "labels", "blocks", "order", "memory", "any_split", "count", "chosen"] = "none"
     """What is wrong."""
 
     def info(self):
@@ -147,6 +147,9 @@ class NoiseReader(ImageReader):
 
     def __len__(self):
         return 20
+
+    def chosen(self, rows_N, rows):
+        return super().chosen(np.arange(len(rows_N)) if self.fault == "chosen" else rows_N, rows)
 
     def blocks(self, start, stop, rows):
         rows = 4 if self.fault == "blocks" else rows

@@ -1,0 +1,53 @@
+"""Where a part of the data stands for all of it, its rows are drawn from all: datasets are often sorted by class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rarkit import load_recipe, run
+from rarkit.datasets.digits import Digits
+from rarkit.randomness import drawn_rows
+from rarkit.stages import evaluate, reference
+from rarkit.stages.reference import image_sets
+
+FEW = 60
+"""Images that measures look at in this test, instead of thousands."""
+
+
+@pytest.fixture(scope="module")
+def sorted_folder(tmp_path_factory):
+    """The digits as ``image_folder`` reads its classes: sorted, so that the first 60 of 359 test images are zeros and ones."""
+    folder = tmp_path_factory.mktemp("sorted")
+    for split in ("train", "test"):
+        block = Digits().open(split).read()
+        rows = np.argsort(block.labels_N, kind="stable")
+        np.savez(folder / f"{split}.npz", images=block.images_NHWC[rows], labels=block.labels_N[rows])
+    return folder
+
+
+def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_recipe, short_overrides, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "MEASURED_IMAGES", FEW)
+    monkeypatch.setattr(reference, "YARDSTICK_IMAGES", FEW)
+    folder = f'{{name = "npz", path = "{sorted_folder}/train.npz", test_path = "{sorted_folder}/test.npz"}}'
+    recipe = load_recipe(digits_recipe, [*short_overrides, f"dataset={folder}", "sample.per_class=2"])
+    done = run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+    tokens, seen = done.plan["tokenize"].output, done.plan["reference"].output
+    labels, codes = tokens.read_array("test_labels"), tokens.read_array("test_tokens")
+    rows = drawn_rows(recipe.seed, len(labels), FEW)
+    assert set(labels[:FEW]) == {0, 1}
+    assert set(labels[rows]) == set(range(10))
+    for name, images in image_sets(seen).items():
+        if name != "real":
+            np.testing.assert_array_equal(images["labels"], labels[rows])
+            assert len(images["features"]) == FEW
+    values = {metric["name"]: metric["value"] for metric in done.metrics}
+    assert values["codebook_use"] == len(np.unique(codes[rows])) / 16
+    shown = drawn_rows(recipe.seed, len(labels), reference.SHOWN_IMAGES)
+    originals = Digits().open("test").read()
+    originals = originals.images_NHWC[np.argsort(originals.labels_N, kind="stable")]
+    np.testing.assert_array_equal(seen.read_array("shown_originals"), originals[shown])
+    patches = codes.astype(np.int64)[shown]
+    pixels = done.plan["fit"].output.read_array("state_codebook").round().astype(np.uint8)[patches]
+    reconstructions = pixels.reshape(-1, 4, 4, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 8, 8, 1)
+    np.testing.assert_array_equal(seen.read_array("shown_reconstructions"), reconstructions)
