@@ -153,16 +153,17 @@ def plan(
     until: UntilStage = None,
     force: ForceStages = None,
     gpu: Annotated[GpuName, typer.Option(help="Estimate memory and time for this GPU.")] = GpuName.h100,
+    measure: Annotated[bool, flag("--measure", help="Time a few steps on this machine.")] = False,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
 ) -> None:
-    """Show what a run would do and why, what it needs, and what is missing here. Runs nothing."""
+    """Show what a run would do and why, what it needs, and what is missing here."""
     from rarkit.cli import show
     from rarkit.estimate.estimate import estimate
     from rarkit.pipeline.plan import plan as make_plan
 
     planned = make_plan(_load(recipe, overrides, unset, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
-    needed = estimate(planned, gpu.value)
+    needed = estimate(planned, gpu.value, measure=measure)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rarkit.cli.units import gpu_time, size
-from rarkit.estimate.estimate import USABLE, UTILISATION, Estimate, SampleEstimate, TrainEstimate
+from rarkit.cli.units import duration, gpu_time, size
+from rarkit.estimate.estimate import USABLE, Estimate, SampleEstimate, TrainEstimate
+from rarkit.estimate.here import UTILISATION, Here
 from rarkit.models.base import SamplingBytes
 
 
@@ -42,6 +43,8 @@ def _rows(estimate: Estimate) -> list[tuple[str, str]]:
         rows += _train_rows(estimate, estimate.train)
     if estimate.sample is not None:
         rows += _sample_rows(estimate, estimate.sample)
+    if estimate.here is not None:
+        rows.append(("this machine", _here(estimate.here)))
     flops = "2 FLOP per matrix weight and token, plus attention; the backward pass is twice the forward pass"
     rows.append(("assumes", f"{flops}; one {estimate.gpu.title} at {UTILISATION:.0%} utilisation; no tokenizer, no evaluation"))
     return rows
@@ -84,6 +87,14 @@ def _decoding(memory: SamplingBytes) -> str:
         f"weights {size(memory.weights)}{laid_out}, KV cache {size(memory.kv_cache)}, modulations {size(memory.modulations)}, "
         f"logits {size(memory.logits)}, workspace {size(memory.workspace)}"
     )
+
+
+def _here(here: Here) -> str:
+    stages = (("train", here.train_seconds), ("sample", here.sample_seconds))
+    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages if seconds is not None) or "time unknown"
+    precision = f", trains in {here.precision}" if here.precision else ""
+    measure = "" if here.basis.startswith("measured") else "; --measure times a few steps"
+    return f"{times} on {here.device}{precision} ({here.basis}{measure})"
 
 
 def _too_much(estimate: Estimate) -> str:

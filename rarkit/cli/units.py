@@ -13,6 +13,14 @@ def size(count: int) -> str:
     return f"{amount:,.1f} TiB"
 
 
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which there is at least one: seconds, minutes, hours, days."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
 def gpu_time(hours: float) -> str:
     """GPU-hours, in hours or minutes."""
     for unit, seconds in (("hours", 3600), ("minutes", 60)):

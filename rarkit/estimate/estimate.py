@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError
+from rarkit.estimate.here import UTILISATION, Here, assumed, measured
 from rarkit.models.base import SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
@@ -25,8 +26,6 @@ from rarkit.stages.reference import opens_data
 from rarkit.stages.sample import sample_rows, stretches
 from rarkit.stages.tokenize import Tokenize
 
-UTILISATION = 0.4
-"""Assumed utilisation of a GPU: the share of its peak rate, or of its memory bandwidth if that is the limit."""
 USABLE = 0.9
 """Usable share of a GPU's memory; driver, libraries and fragmentation take the rest."""
 LABEL_BYTES = 4
@@ -81,17 +80,30 @@ class Estimate:
     """Bytes in the store by kind of data, and of ``samples.npz`` beside the report."""
     train: TrainEstimate | None
     sample: SampleEstimate | None
+    here: Here | None
+    """The time on this machine."""
     missing: Mapping[str, str]
     """What is missing here, by name, with how to get it."""
 
 
-def estimate(plan: Plan, gpu: str = "h100") -> Estimate:
-    """Estimates what a plan's recipe needs on a GPU of ``GPUS``, and what is missing on this machine."""
+def estimate(plan: Plan, gpu: str = "h100", *, measure: bool = False) -> Estimate:
+    """Estimates what a plan's recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
+
+    ``measure``: time a few steps here instead of assuming a rate.
+
+    Raises:
+        CapabilityError: ``measure`` is set, and the recipe cannot run on this machine.
+    """
     experiment, kind = plan.experiment, GPUS[gpu]
     missing = _missing_content(plan)
     if experiment is None:
-        return Estimate(kind, None, {}, {}, None, None, missing)
+        return Estimate(kind, None, {}, {}, None, None, None, missing)
     train, sample = _train(experiment, kind), _sample(experiment, kind)
+    on_this_machine = (
+        measured(experiment)
+        if measure
+        else assumed(experiment, None if train is None else train.flops, None if sample is None else sample.flops)
+    )
     if not plan.nothing_to_do:
         flops = (train.flops if train else 0) + (sample.flops if sample else 0)
         reason = no_gpu()
@@ -99,7 +111,7 @@ def estimate(plan: Plan, gpu: str = "h100") -> Estimate:
             missing["GPU"] = reason
         missing |= part_obstacles(plan.recipe, "cuda" if reason is None else "cpu")
     images = _images(experiment)
-    return Estimate(kind, experiment.config, images, _disk(experiment, images), train, sample, missing)
+    return Estimate(kind, experiment.config, images, _disk(experiment, images), train, sample, on_this_machine, missing)
 
 
 def _missing_content(plan: Plan) -> dict[str, str]:
@@ -150,10 +162,12 @@ def _train(experiment: Experiment, gpu: Gpu) -> TrainEstimate | None:
     if train is None:
         return None
 
+    precision = "bfloat16" if train.precision == "auto" else train.precision
+
     def memory(micro_batch: int) -> TrainingBytes:
         return experiment.costs.training_bytes(
             micro_batch=micro_batch,
-            precision=train.precision,
+            precision=precision,
             checkpointing=train.activation_checkpointing,
             keeps_weights=attention.keeps_weights,
         )
@@ -171,7 +185,7 @@ def _train(experiment: Experiment, gpu: Gpu) -> TrainEstimate | None:
         memory=memory(micro_batch),
         fits=fits(micro_batch),
         largest_micro_batch=next((size for size in divisors if fits(size)), None),
-        gpu_hours=train.steps * flops / (UTILISATION * gpu.rates[train.precision]) / 3600,
+        gpu_hours=train.steps * flops / (UTILISATION * gpu.rates[precision]) / 3600,
     )
 
 

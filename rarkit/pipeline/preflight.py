@@ -10,6 +10,7 @@ from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import TABLES
+from rarkit.runtime.machine import auto_precision
 from rarkit.stages.train import imported
 
 
@@ -51,6 +52,7 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
         if recipe.sample.precision == "int8" and device != "cpu":
             obstacles["sample"] = "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu"
     dtype = train.precision if train is not None else "float32"
+    dtype = auto_precision(device) if dtype == "auto" else dtype
     for table in TABLES:
         part: Any = recipe
         for key in table.split("."):

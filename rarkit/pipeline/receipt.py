@@ -102,6 +102,7 @@ def make_receipt(
                 "action": ran[name].action if name in ran else "cached",
                 "seconds": seconds_taken(record),
                 "machine": record.get("machine"),
+                **{fact: record[fact] for fact in ("precision", "device") if fact in record},
                 "path": output.path,
                 "identity": record["identity"],
                 "upstream": record["upstream"],

@@ -89,8 +89,9 @@ def _facts(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> tuple[
     recipe, (height, width) = experiment.recipe, experiment.grid
     facts = [f"images of {height} × {width} tokens from {experiment.codebook_size:,} codes"]
     if "train" in outputs and recipe.train is not None:
-        facts.append(f"{recipe.model.name} of {outputs['train'].record()['parameters']:,} parameters")
-        facts.append(f"trained for {recipe.train.steps:,} steps of {recipe.train.batch_size:,} images")
+        record = outputs["train"].record()
+        facts.append(f"{recipe.model.name} of {record['parameters']:,} parameters")
+        facts.append(f"trained for {recipe.train.steps:,} steps of {recipe.train.batch_size:,} images in {record['precision']}")
     if "sample" in outputs and recipe.sample is not None:
         facts.append(f"{recipe.sample.per_class * len(experiment.sample_classes):,} samples")
     return tuple(facts)

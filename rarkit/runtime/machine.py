@@ -8,10 +8,14 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 GPU_WORTHY = 1e15
 """FLOPs above which a recipe needs a GPU: three hours of CPU time at 100 GFLOP/s."""
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+CAPABILITY_MAJOR, AMPERE = 75, 8
+"""CUDA's number of the attribute that holds the compute capability, and the first with bfloat16."""
 
 
 @final
@@ -43,6 +47,53 @@ def has_cuda() -> bool:
         return False
     count = ctypes.c_int(0)
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def auto_precision(device: str) -> Literal["float32", "bfloat16"]:
+    """What ``precision = "auto"`` stands for on a device: bfloat16 if it has instructions for it, else float32.
+
+    These are GPUs from Nvidia's Ampere on, and processors with AVX-512-BF16 or AMX under Linux.
+    """
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return "bfloat16" if _cuda_has_bfloat16() else "float32"
+    return "bfloat16" if kind == "cpu" and not BFLOAT16_FLAGS.isdisjoint(cpu_flags()) else "float32"
+
+
+def emulates_bfloat16() -> bool:
+    """Whether this is known to be an x86 processor without AVX-512, on which bfloat16 products take about ten times as long."""
+    flags = cpu_flags()
+    return "sse2" in flags and "avx512f" not in flags
+
+
+def here() -> Literal["cuda", "cpu"]:
+    """The device that a run takes on this machine unless told otherwise."""
+    return "cpu" if no_gpu() else "cuda"
+
+
+def _cuda_has_bfloat16() -> bool:
+    capability = ctypes.c_int(0)
+    if has_cuda():
+        driver = ctypes.CDLL("libcuda.so.1")
+        return driver.cuDeviceGetAttribute(ctypes.byref(capability), CAPABILITY_MAJOR, 0) == 0 and capability.value >= AMPERE
+    # A GPU without Nvidia's driver.
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def gpu_name() -> str:
+    """What the driver calls the first CUDA device; the machine must have one."""
+    driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    driver.cuDeviceGetName(name, len(name), 0)
+    return name.value.decode()
+
+
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets of this processor as Linux names them; empty elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
 
 
 def no_gpu() -> str | None:

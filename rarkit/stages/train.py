@@ -60,9 +60,13 @@ class TrainView(View):
 
 @final
 class Train(Stage[TrainView]):
-    """Tokens → ``model.safetensors`` (with the released tensor names) and the training log."""
+    """Tokens → ``model.safetensors`` (with the released tensor names) and the training log.
+
+    The record holds ``parameters``, and ``precision`` and ``device``: what ``train.precision = "auto"`` stood for, and where.
+    """
 
     name = "train"
+    version = 2
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.train is None:
@@ -115,16 +119,18 @@ class Train(Stage[TrainView]):
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
+        work.reporter.say(f"train: in {trainer.precision} on {work.device}")
         # Held back to the end, because there is no checkpoint of the last step.
         with HeldSignals() as held:
             _train(work, trainer, records, held)
             for name, values in as_columns(records).items():
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, model_bytes(model))
-            output.finish([MODEL_FILE], parameters=sum(weight.numel() for weight in model.parameters()))
-        for name in output.file_names():
-            if name != MODEL_FILE:
-                output.remove_file(name)
+            parameters = sum(weight.numel() for weight in model.parameters())
+            output.finish([MODEL_FILE], parameters=parameters, precision=trainer.precision, device=work.device)
+            for name in output.file_names():
+                if name != MODEL_FILE:
+                    output.remove_file(name)
 
 
 def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], held: HeldSignals) -> None:

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, Literal, Protocol, final
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import derived_seed, random_bits
+from rarkit.runtime.machine import auto_precision
 from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.optimizer import learning_rate, make_optimizer
@@ -85,13 +86,7 @@ class Trainer:
         self.seed, self.scan_order_L, self.schedule = seed, scan_order_L, schedule
         self.optimizer = make_optimizer(model, settings)
         self.step = 0
-        if settings.precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
-            warnings.warn(
-                "this processor has no instructions for bfloat16 (AVX-512), which makes training about ten times slower than in "
-                "float32. Set train.precision = 'float32', or train on a GPU.",
-                RarkitWarning,
-                stacklevel=2,
-            )
+        self._use(auto_precision(device) if settings.precision == "auto" else settings.precision)
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
 
     def advance(self) -> StepRecord:
@@ -134,16 +129,25 @@ class Trainer:
         return record
 
     def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor, seeds_B: Tensor) -> Tensor:
-        settings = self.settings
-        enabled = settings.precision != "float32"
-        with torch.autocast(torch.device(self.device).type, getattr(torch, settings.precision), enabled=enabled):
+        enabled = self.precision != "float32"
+        with torch.autocast(torch.device(self.device).type, getattr(torch, self.precision), enabled=enabled):
             return self._forward(
                 tokens_BL,
                 labels_B,
                 orders_BL,
                 dropped_B=dropped_B,
                 mask_seeds_B=seeds_B,
-                checkpointing=settings.activation_checkpointing,
+                checkpointing=self.settings.activation_checkpointing,
+            )
+
+    def _use(self, precision: Literal["float32", "bfloat16"]) -> None:
+        self.precision: Literal["float32", "bfloat16"] = precision
+        if precision == "bfloat16" and lacks_bfloat16(torch.device(self.device)):
+            warnings.warn(
+                "this processor has no instructions for bfloat16 (AVX-512), which makes training about ten times slower than in "
+                "float32. Set train.precision = 'float32', or train on a GPU.",
+                RarkitWarning,
+                stacklevel=3,
             )
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float]:
@@ -160,10 +164,17 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during training, for ``torch.save``: only tensors and plain numbers."""
-        return {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "step": self.step,
+            "precision": self.precision,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resumes from a state, with the same bits as an uninterrupted training."""
+        """Resumes from a state, with the same bits as an uninterrupted training, and in the precision in which that began."""
+        if state["precision"] != self.precision:
+            self._use(state["precision"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

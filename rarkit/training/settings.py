@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_
 from rarkit.registry.component import Location, NotInFingerprint, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @final
@@ -37,8 +37,9 @@ class TrainSettings(Settings):
     """Weight decay of matrices; biases, norms, embeddings and positional tables are not decayed."""
     gradient_clip: Annotated[PositiveFloat, Field(allow_inf_nan=True)] | None = 1.0
     """Maximum norm of the gradient; larger gradients are scaled down to it. ``inf`` leaves them as they are."""
-    precision: Precision = "bfloat16"
-    """Autocast dtype of the forward pass; weights and optimizer state stay in float32."""
+    precision: Precision = "auto"
+    """Autocast dtype of the forward pass; weights and optimizer state stay in float32. ``"auto"`` is bfloat16 if the device has
+    instructions for it, else float32; a training that goes on elsewhere keeps what it began with."""
     compile: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = False
     """Compile the model with ``torch.compile``."""
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False

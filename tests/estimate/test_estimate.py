@@ -15,13 +15,15 @@ from rarkit import load_recipe, plan, run
 from rarkit.cli import options
 from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
-from rarkit.errors import DatasetError, WeightsError
+from rarkit.errors import CapabilityError, DatasetError, WeightsError
 from rarkit.estimate.estimate import estimate
+from rarkit.estimate.here import CORE_RATE, LONGEST_STEP
 from rarkit.models.rar.sampling_costs import sampling_bytes
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.runtime.machine import GPUS
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.decoder import guided_steps
+from rarkit.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]
 RELEASED = str(ROOT / "recipes/rar_b_released.toml")
@@ -189,6 +191,47 @@ def test_a_better_gpu_takes_less_time_and_holds_more():
     assert train.gpu_hours * 3600 * 0.4 * 989e12 == pytest.approx(train.flops)
 
 
+def test_the_time_on_this_machine_is_that_of_its_device(digits_recipe, monkeypatch):
+    def needs(*overrides):
+        return estimate(plan(load_recipe(digits_recipe, overrides), "memory://needs"))
+
+    small, slow = needs(), needs("train.precision=bfloat16")
+    assert small.here.train_seconds == pytest.approx(small.train.flops / CORE_RATE), "a small recipe takes one core"
+    assert (small.here.device, small.here.precision, slow.here.precision) == ("cpu", "float32", "bfloat16")
+    assert estimate_as_json(small)["here"]["sample_seconds"] == pytest.approx(small.sample.flops / CORE_RATE)
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset({"sse2", "avx2"}))
+    slow = needs("train.precision=bfloat16")
+    assert slow.here.train_seconds == pytest.approx(10 * small.here.train_seconds)
+    assert "set train.precision = 'float32'" in slow.here.basis
+    monkeypatch.setattr("rarkit.estimate.here.here", lambda: "cuda")
+    monkeypatch.setattr("rarkit.estimate.here.auto_precision", lambda device: "bfloat16")
+    monkeypatch.setattr("rarkit.estimate.here.gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    assert needs("train.precision=auto").here.train_seconds == pytest.approx(small.train.flops / (0.4 * 989e12))
+    monkeypatch.setattr("rarkit.estimate.here.gpu_name", lambda: "NVIDIA GeForce GTX 1080")
+    assert needs().here.train_seconds is None
+    assert "GTX 1080" in needs().here.basis
+
+
+def test_steps_are_measured_with_what_a_run_takes(small_recipe, monkeypatch):
+    advanced, advance = [], Trainer.advance
+    monkeypatch.setattr(Trainer, "advance", lambda self: advanced.append(self.settings.batch_size) or advance(self))
+    planned = plan(load_recipe(small_recipe, ["train.steps=1000", "train.batch_size=6"]), "memory://needs")
+    here = estimate(planned, measure=True).here
+    assert advanced == [6] * 4
+    assert here.basis == "measured on 3 steps"
+    assert here.train_seconds > 0 < here.sample_seconds
+    # By the assumed rate, a step of more than one image takes too long.
+    one = planned.experiment.costs.step_flops(1, checkpointing=False)
+    monkeypatch.setattr("rarkit.estimate.here.CORE_RATE", one / LONGEST_STEP)
+    estimate(planned, measure=True)
+    assert advanced[4:] == [1] * 4
+
+
+def test_what_cannot_run_here_is_not_measured(digits_recipe):
+    with pytest.raises(CapabilityError, match="cannot drop attention weights"):
+        estimate(plan(load_recipe(digits_recipe, ["attention.name=flex"]), "memory://needs"), measure=True)
+
+
 def test_the_command_is_quick_and_ends_well(tmp_path):
     recipe = str(ROOT / "recipes/rar_l.toml")
     options = ("--store", str(tmp_path / "store"))
@@ -210,6 +253,7 @@ for more in ((), ("--json", "--gpu", "h200")):
         "at 64 images per pass",
         "KV cache",
         "on a CPU",
+        "this machine",
         "✗ dataset",
         "✗ tokenizer",
         "blocked",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from rarkit import load_recipe, plan, run
+from rarkit.cache.checkpoints import write_checkpoint
 from tests.pipeline.stopped import stopped_in, stopped_in_python, stopped_in_training
 from tests.processes import call, call_ranks
 
@@ -99,3 +101,31 @@ def test_checkpoints_by_time(store, small_recipe, tmp_path, monkeypatch):
     settings = [RARELY[1], "train.checkpoint_minutes=1e-9"]
     run(load_recipe(small_recipe, settings), str(store), until="train", device="cpu", runs=tmp_path / "runs", quiet=True)
     assert written == [1, 2, 3, 4, 5]
+
+
+def test_what_auto_stood_for_is_recorded_and_kept_elsewhere(store, small_recipe, small_finished, tmp_path, monkeypatch):
+    recipe = load_recipe(small_recipe, [*RARELY[1:], "train.precision=auto"])
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", frozenset)
+    begun = plan(recipe, str(store))["train"]
+    assert "precision" not in begun.identity["train"]
+
+    def stopping(output, state, step):
+        write_checkpoint(output, state, step)
+        raise KeyboardInterrupt
+
+    often = load_recipe(small_recipe, ["train.precision=auto"])
+    with monkeypatch.context() as patch:
+        patch.setattr("rarkit.stages.train.write_checkpoint", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(often, str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset({"amx_bf16"}))
+    done = run(recipe, str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
+    output = done.plan["train"].output
+    assert output.fingerprint == begun.fingerprint
+    assert (output.record()["precision"], output.record()["device"]) == ("float32", "cpu")
+    assert output.record()["seconds"] > 0
+    assert output.read_file("model.safetensors") == small_finished.plan["train"].output.read_file("model.safetensors")
+    receipt = json.loads((done.folder / "receipt.json").read_text())
+    train = next(stage for stage in receipt["stages"] if stage["name"] == "train")
+    assert (train["precision"], train["seconds"]) == ("float32", output.record()["seconds"])
+    assert "images in float32" in (done.folder / "report.html").read_text()

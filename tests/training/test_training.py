@@ -15,6 +15,7 @@ from rarkit.attention.plain import Plain
 from rarkit.errors import RarkitError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
+from rarkit.runtime.machine import auto_precision
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.likelihood import nats_per_image
 from rarkit.training.loop import Trainer, as_columns
@@ -186,3 +187,25 @@ def test_bfloat16_without_instructions_for_it_is_told(monkeypatch, recwarn, lack
     trainer(precision=precision)
     warnings = [warning for warning in recwarn if "Set train.precision = 'float32'" in str(warning.message)]
     assert len(warnings) == (lacks and precision == "bfloat16")
+
+
+@pytest.mark.parametrize(("flags", "precision"), [({"avx2"}, "float32"), ({"avx512f"}, "float32"), ({"amx_bf16"}, "bfloat16")])
+def test_auto_is_what_the_processor_has_instructions_for(monkeypatch, recwarn, flags, precision):
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset(flags))
+    assert trainer(precision="auto").precision == precision
+    assert auto_precision("mps") == "float32"
+
+
+@pytest.mark.parametrize("began", ["float32", "bfloat16"])
+def test_a_training_that_goes_on_elsewhere_keeps_its_precision(monkeypatch, began):
+    whole = trainer(precision=began)
+    records = [whole.advance() for _ in range(4)]
+    flags = {"float32": frozenset(), "bfloat16": frozenset({"avx512_bf16"})}
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: flags[began])
+    here = trainer(precision="auto")
+    early = [here.advance() for _ in range(2)]
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: flags["float32" if began == "bfloat16" else "bfloat16"])
+    elsewhere = trainer(precision="auto")
+    elsewhere.restore(here.state())
+    assert elsewhere.precision == began
+    assert early + [elsewhere.advance() for _ in range(2)] == records
