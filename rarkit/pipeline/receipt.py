@@ -95,6 +95,7 @@ def make_receipt(
     stages = []
     for name, output in outputs.items():
         record = output.record()
+        facts: dict[str, Any] = {fact: record[fact] for fact in ("precision", "device") if fact in record}
         stages.append(
             {
                 "name": name,
@@ -102,7 +103,7 @@ def make_receipt(
                 "action": ran[name].action if name in ran else "cached",
                 "seconds": seconds_taken(record),
                 "machine": record.get("machine"),
-                **{fact: record[fact] for fact in ("precision", "device") if fact in record},
+                **facts,
                 "path": output.path,
                 "identity": record["identity"],
                 "upstream": record["upstream"],

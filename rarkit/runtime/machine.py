@@ -79,7 +79,7 @@ def _cuda_has_bfloat16() -> bool:
     # A GPU without Nvidia's driver.
     import torch
 
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def gpu_name() -> str:
