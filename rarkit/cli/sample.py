@@ -52,7 +52,7 @@ def sample(
     tokenizer: TokenizerWeights = None,
     classes: Classes = None,
     per_class: Annotated[int, typer.Option("-n", "--per-class", help="Sample this many images per class.")] = DRAWN,
-    seed: Annotated[int | None, typer.Option(help="Set the seed; the recipe's by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Set the seed; by default the one that the recipe samples with.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Divide the logits by this temperature.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Set the scale of guidance; 1 is no guidance.")] = None,
     guidance_power: Annotated[float | None, typer.Option(help="Use power-cosine guidance; larger powers guide later.")] = None,

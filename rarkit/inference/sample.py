@@ -56,7 +56,7 @@ def sample(
         source: a run's folder, ``runs/<recipe>``, or path or fsspec URL of a checkpoint, ``.bin`` or ``.safetensors``.
         classes: labels, names or synset ids, as in a recipe's ``sample.classes``; None for ten classes, evenly spaced.
         per_class: images per class, at most 100,000.
-        seed: any integer; None for the recipe's seed.
+        seed: any integer; None for the seed that the recipe samples with.
         preset: size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.
         tokenizer: for a checkpoint, path or fsspec URL of the MaskGIT-VQGAN's weights.
         store: for a run, path or fsspec URL of its store; None for the one in its receipt.
@@ -98,7 +98,8 @@ def draw(
         raise UserError(f"there cannot be {per_class} images per class: choose 1 to {INDICES_PER_CLASS:,}")
     experiment, names = source.experiment, source.experiment.images.class_names
     labels = find_classes(classes, names) if classes else spread(len(names))
-    seed = experiment.recipe.seed if seed is None else seed
+    if seed is None:
+        seed = experiment.recipe.seed if source.settings.seed is None else source.settings.seed
     device = resolve_device(device)
     source.check_ready(device)
     labels_N = np.repeat(np.array(labels, dtype=np.int64), per_class)

@@ -19,6 +19,8 @@ from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.classes import find_classes
 from rarkit.recipe.schema import Recipe
+from rarkit.sampling.settings import SampleSettings
+from rarkit.training.settings import TrainSettings
 
 Grid = tuple[int, int]
 """Height and width of an image's token grid."""
@@ -58,6 +60,16 @@ class Experiment:
         """``"test"``, or ``"train"`` if the dataset has no test split."""
         return "test" if "test" in self.splits else "train"
 
+    @property
+    def train_seed(self) -> int:
+        """The seed of training: ``train.seed``, or the recipe's."""
+        return _given(self.recipe.train, self.recipe.seed)
+
+    @property
+    def sample_seed(self) -> int:
+        """The seed of sampling: ``sample.seed``, or the recipe's."""
+        return _given(self.recipe.sample, self.recipe.seed)
+
     @cached_property
     def sample_classes(self) -> tuple[int, ...]:
         """Labels of the classes to sample; empty if the recipe does not sample.
@@ -83,6 +95,10 @@ class Experiment:
         """
         recipe.scan_order.check_grid(*self.grid)
         return replace(self, recipe=recipe)
+
+
+def _given(settings: TrainSettings | SampleSettings | None, default: int) -> int:
+    return default if settings is None or settings.seed is None else settings.seed
 
 
 def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split, ...] | None = None) -> Experiment:

@@ -18,7 +18,7 @@ from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.origin import Origin, digest
-from rarkit.registry.component import Component, Settings
+from rarkit.registry.component import Component, Seed, Settings
 from rarkit.registry.kinds import KINDS, TABLES, Parts
 from rarkit.registry.registry import Registry
 from rarkit.sampling.settings import SampleSettings
@@ -33,8 +33,8 @@ class Recipe(Settings, ABC):
 
     title: str
     """One-line description, shown in plans and reports."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of everything random."""
+    seed: Seed = 0
+    """Seed of everything random: tokenizer, classifier and evaluation, and training and sampling unless they have their own."""
     dataset: SerializeAsAny[Dataset]
     """Source of the images."""
     tokenizer: SerializeAsAny[Tokenizer]

@@ -9,7 +9,7 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, final, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SerializationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SerializationInfo
 from pydantic.fields import FieldInfo
 
 
@@ -67,6 +67,9 @@ def _from_anywhere(location: str, info: SerializationInfo) -> str:
 
 Location = Annotated[str, BeforeValidator(_relative_to_file), PlainSerializer(_from_anywhere)]
 """A path or fsspec URL. A relative path in a recipe starts at the recipe's folder, any other at the working directory."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Settings(BaseModel, ABC):

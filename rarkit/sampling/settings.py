@@ -8,7 +8,7 @@ from typing import Annotated, Any, final
 from pydantic import BeforeValidator, Field, InstanceOf, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError
 
 from rarkit.errors import UserError, did_you_mean
-from rarkit.registry.component import NotInFingerprint, Settings
+from rarkit.registry.component import NotInFingerprint, Seed, Settings
 from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule
 from rarkit.sampling.precision import CachePrecision, SamplingPrecision
 
@@ -71,6 +71,8 @@ class SampleSettings(Choice):
 
     guidance: Guidance = Constant()
     """Classifier-free guidance scale over the steps of the sequence."""
+    seed: Seed | None = None
+    """Seed of the sampling noise. Defaults to the recipe's ``seed``."""
     per_class: PositiveInt = 50
     """Images per class."""
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = None

@@ -105,9 +105,11 @@ class Sample(Stage[SampleView]):
         if recipe.sample is None or source is None:
             return None
         return SampleView(
-            seed=recipe.seed,
-            # By label, so that the fingerprint does not depend on how a class is named.
-            sample=recipe.sample.model_copy(update={"classes": recipe.sample.classes and experiment.sample_classes}),
+            seed=experiment.sample_seed,
+            # Classes by label, so that the fingerprint does not depend on how one is named; the view's own seed stands for this one.
+            sample=recipe.sample.model_copy(
+                update={"classes": recipe.sample.classes and experiment.sample_classes, "seed": None}
+            ),
             source=source,
             scan_order=recipe.scan_order,
             grid=experiment.grid,

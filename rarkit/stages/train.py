@@ -79,8 +79,9 @@ class Train(Stage[TrainView]):
             return None
         tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
         return TrainView(
-            seed=recipe.seed,
-            train=recipe.train,
+            seed=experiment.train_seed,
+            # The view's own seed stands for it.
+            train=recipe.train.model_copy(update={"seed": None}),
             scan_order=recipe.scan_order,
             grid=experiment.grid,
             permutation_schedule=experiment.schedule,

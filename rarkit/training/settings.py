@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator, model_validator
 
-from rarkit.registry.component import Location, NotInFingerprint, Settings
+from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -21,6 +21,8 @@ class TrainSettings(Settings):
     """Number of optimizer steps."""
     batch_size: PositiveInt
     """Images per step, over all processes together."""
+    seed: Seed | None = None
+    """Seed of the initial weights, and of batches, permutations and dropout. Defaults to the recipe's ``seed``."""
     tokens: Annotated[Location | None, NotInFingerprint()] = None
     """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
     micro_batch_size: Annotated[PositiveInt | None, NotInFingerprint(tolerance=1e-3)] = None

@@ -147,6 +147,8 @@ CHANGED: dict[str, Any] = {
     "evaluate.features.weights": (None, "the published file has 95 MB; tests/features checks its content"),
     "evaluate.features.reference": "FILES/reference.npz",
     "seed": 1,
+    "train.seed": 1,
+    "sample.seed": 1,
 }
 """Other values for settings, by table and key or by part and key, if ``other_value`` cannot derive one; a tuple with a reason if no
 run can use the value."""
@@ -413,6 +415,21 @@ def test_seeded_masks_do_not_depend_on_the_micro_batch(files):
     assert differing(tables, train={"micro_batch_size": 2}) == set()
     (_, whole), (_, cut) = (ran(recipe)["train"] for recipe in (tables, changed(tables, train={"micro_batch_size": 2})))
     assert_close(whole, cut, 1e-4, "train in micro-batches")
+
+
+def test_training_and_sampling_have_seeds_of_their_own(files):
+    tables = tables_of("models.rar", files)
+    assert differing(tables, train={"seed": 1}) == {"train", "sample", "evaluate"}
+    assert differing(tables, sample={"seed": 1}) == {"sample", "evaluate"}
+    # They are the recipe's unless given.
+    given = changed(tables, train={"seed": 0}, sample={"seed": 0})
+    assert fingerprints(given) == fingerprints(tables)
+    assert fingerprints({**given, "seed": 1})["train"] != fingerprints({**tables, "seed": 1})["train"]
+    identities = [
+        {stage.name: stage.identity for stage in plan(parse_recipe(recipe, rarkit.parts()), "memory://fingerprints-planned").stages}
+        for recipe in ({**given, "seed": 1}, {**tables, "seed": 1})
+    ]
+    assert [(own["train"].get("seed"), own["fit"]["seed"], own["evaluate"]["seed"]) for own in identities] == [(0, 1, 1), (1, 1, 1)]
 
 
 def imported(files, folder) -> dict[str, Any]:
