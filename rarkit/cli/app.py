@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from rarkit.cli.cache import cache
+from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_printed
 from rarkit.cli.options import (
     DEFAULT_STORE,
     AsJson,
@@ -51,15 +52,16 @@ def main() -> NoReturn:
     After SIGINT (Ctrl-C) and SIGTERM it exits with 130 and 143.
     """
     warnings.formatwarning = _format_warning
+    replace_what_cannot_be_printed()
     try:
         with stopping():
             app(prog_name="rarkit")
     except Stopped as stop:
-        typer.secho(str(stop), fg="yellow", err=True)
+        echo(str(stop), fg="yellow", err=True)
         sys.exit(stop.code)
     except RarkitError as error:
         if not (isinstance(error, RankError) and error.told):
-            typer.secho(f"error: {error}", fg="red", err=True)
+            echo(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
@@ -89,7 +91,7 @@ def _version(
     if version:
         from importlib.metadata import version as installed
 
-        typer.echo(f"rarkit {installed('rarkit')}")
+        echo(f"rarkit {installed('rarkit')}")
         raise typer.Exit
 
 
@@ -184,8 +186,8 @@ def validate(
     if as_json:
         print_json(loaded.model_dump(mode="json"))
     else:
-        typer.echo(to_toml(loaded), nl=False)
-        typer.secho(f"{recipe} is valid.", fg="green", err=True)
+        echo(printable_toml(to_toml(loaded)), nl=False)
+        echo(f"{recipe} is valid.", fg="green", err=True)
 
 
 @app.command()
@@ -212,7 +214,7 @@ def export(
     """Write the model of a run to a single file, for load_rar (and the original code, if not merged)."""
     from rarkit.inference.export import export_model
 
-    typer.echo(export_model(run, output, merged=merged, store=store))
+    echo(export_model(run, output, merged=merged, store=store))
 
 
 app.command()(sample)

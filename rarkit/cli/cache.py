@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rarkit.cli.encoding import echo
 from rarkit.cli.options import DEFAULT_STORE, AsJson, StoreUrl, flag, print_json
 
 cache = typer.Typer(no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
@@ -37,7 +38,7 @@ def cache_rm(
     for output in show.outputs(store, names):
         if yes or typer.confirm(f"Remove {output.stage}/{output.fingerprint} ({size(output.bytes_used())})?"):
             output.remove()
-            typer.echo(f"removed {output.stage}/{output.fingerprint}")
+            echo(f"removed {output.stage}/{output.fingerprint}")
 
 
 @cache.command("verify")

@@ -8,6 +8,8 @@ from typing import Annotated, Any, final
 
 import typer
 
+from rarkit.cli.encoding import can_print, echo
+
 
 def flag(*names: str, help: str, is_eager: bool = False) -> Any:
     """An option without a value. Typer would show a value ``<bool>`` in the help, hence the empty metavar."""
@@ -53,5 +55,6 @@ DEFAULT_STORE = "rarkit-store"
 
 
 def print_json(data: Any) -> None:
-    """Prints plain JSON data on stdout."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Prints plain JSON data on stdout, with escapes if its encoding lacks a character."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    echo(text if can_print(text) else json.dumps(data, indent=2))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rarkit.cli.encoding import echo
 from rarkit.cli.options import AsJson, Device, Quiet, StoreNow, print_json
 from rarkit.errors import UserError, did_you_mean
 
@@ -102,7 +103,7 @@ def sample(
     if as_json:
         print_json({"source": source, **_about(drawing), "written": written})
     else:
-        typer.echo(f"{_summary(drawing)}: {' and '.join(place for place in (output, gif) if place is not None)}")
+        echo(f"{_summary(drawing)}: {' and '.join(place for place in (output, gif) if place is not None)}")
 
 
 def _summary(drawing: Drawing) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from rarkit.cli.encoding import echo
+
 tokens = typer.Typer(no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
 TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
 JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="File of JSON lines, one per image; may be compressed (.gz, …).")]
@@ -26,7 +28,7 @@ def tokens_import(
 
     size = show.grid_size(grid)
     count = import_tokens(lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter())
-    typer.echo(f"{count:,} images of {size[0] * size[1]} tokens in {target}")
+    echo(f"{count:,} images of {size[0] * size[1]} tokens in {target}")
 
 
 @tokens.command("export")
@@ -41,4 +43,4 @@ def tokens_export(
 
     count = export_tokens(source, lines, split=split, reporter=Reporter())
     if lines != STDOUT:
-        typer.echo(f"{count:,} images in {lines}")
+        echo(f"{count:,} images in {lines}")
