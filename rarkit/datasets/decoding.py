@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -27,6 +28,7 @@ from rarkit.datasets.shared_memory import Slot, Slots, packed, shared
 from rarkit.errors import DatasetError
 from rarkit.files.locations import reaching
 from rarkit.images import ImageBlock, ImageReader
+from rarkit.runtime.signals import without_interrupts
 
 BATCH_IMAGES = 16
 """Images that a worker returns at a time: 3 MB at 256 × 256."""
@@ -172,7 +174,10 @@ class Workers:
         try:
             for batch in batches:
                 slot = slots.take() if slots else None
-                waiting.append((pool.submit(_packed_work, work, batch, slot), slot))
+                # A submission may start another worker.
+                with without_interrupts():
+                    future = pool.submit(_packed_work, work, batch, slot)
+                waiting.append((future, slot))
                 if len(waiting) > BATCHES_AHEAD * self._count:
                     yield first()
             while waiting:
@@ -194,20 +199,33 @@ class Workers:
         if self._pool is None:
             # Spawned, because a fork would copy locks held by torch's and fsspec's threads.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
-            weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_obey_parent)
+            weakref.finalize(self, _end, self._pool)
             if self._result_bytes:
                 self._slots = shared(BATCHES_AHEAD * self._count + 1, self._result_bytes)
         return self._pool
 
 
-def _end_with_parent() -> None:
-    """Runs in a worker process: exits when the parent does.
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Ends the workers at once, for they hold nothing that could be lost.
+
+    One that is still starting would otherwise fail, with a traceback, for want of the semaphores that go with the pool.
+    """
+    # Python 3.14 has kill_workers for this.
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.kill()
+
+
+def _obey_parent() -> None:
+    """Runs in a worker process, which ignores Ctrl-C and exits when the parent does.
 
     Otherwise a worker whose parent was killed would wait for work forever, because it holds the write end of its own queue.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         parent.join()

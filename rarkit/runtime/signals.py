@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Self, final
 
@@ -69,6 +70,25 @@ def stopping() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Processes that are started inside never see SIGINT.
+
+    Ctrl-C sends it to all processes of a terminal. The one that started the others ends them, and speaks for all.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        # Windows: the process has to ignore it itself once it runs.
+        yield
+        return
+    # Started before, because at its own start it unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @final
