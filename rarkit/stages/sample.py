@@ -106,10 +106,8 @@ class Sample(Stage[SampleView]):
             return None
         return SampleView(
             seed=experiment.sample_seed,
-            # Classes by label, so that the fingerprint does not depend on how one is named; the view's own seed stands for this one.
-            sample=recipe.sample.model_copy(
-                update={"classes": recipe.sample.classes and experiment.sample_classes, "seed": None}
-            ),
+            # By label, so that the fingerprint does not depend on how a class is named. The seed is that of the view.
+            sample=recipe.sample.model_copy(update={"classes": recipe.sample.classes and experiment.sample_classes, "seed": None}),
             source=source,
             scan_order=recipe.scan_order,
             grid=experiment.grid,
