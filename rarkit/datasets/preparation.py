@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import DatasetError
+from rarkit.files.recognition import HEAD, IMAGES, instead, recognised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,9 +107,8 @@ def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "Pillow does not know the format"
-        raise DatasetError(
-            f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. Fetch it again, or remove it."
-        ) from error
+        cure = instead(recognised(data[:HEAD]), *IMAGES)
+        raise DatasetError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure} Or remove it.") from error
 
 
 def _as_rgb(image: Image) -> Image:

@@ -20,6 +20,7 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.recognition import COMPRESSED, TAR, instead, peeked
 from rarkit.images import Split
 from rarkit.registry.component import Location, NotInFingerprint
 
@@ -191,7 +192,7 @@ def _samples(place: str) -> Iterator[Sample]:
         try:
             yield from group_by_keys(tar_file_expander([{"url": place, "stream": stream}]))
         except (tarfile.TarError, ValueError, EOFError) as error:
-            raise _damaged(place, error) from error
+            raise _damaged(place, stream, error) from error
 
 
 def _count(place: str) -> int:
@@ -209,12 +210,13 @@ def _count(place: str) -> int:
         try:
             return sum(1 for _ in group_by_keys(names(stream)))
         except (tarfile.TarError, ValueError, EOFError) as error:
-            raise _damaged(place, error) from error
+            raise _damaged(place, stream, error) from error
 
 
-def _damaged(place: str, error: Exception) -> DatasetError:
+def _damaged(place: str, stream: Any, error: Exception) -> DatasetError:
     reason = str(error.args[0]).split(" @ ")[0] if error.args else ""
-    return DatasetError(f"{place} is damaged or not a shard ({type(error).__name__}: {reason}). Fetch it again.")
+    cure = instead(peeked(stream), TAR, *COMPRESSED)
+    return DatasetError(f"{place} is damaged or not a shard ({type(error).__name__}: {reason}). {cure}")
 
 
 def _promised(place: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ Shape letters: B batch, H, W, C height, width, channels of an image, F features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import PositiveInt
@@ -12,7 +13,8 @@ from pydantic import PositiveInt
 from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
-from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
+from rarkit.files.fit import check_tensors
+from rarkit.files.weights import checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 
@@ -93,14 +95,18 @@ class Inception(FeatureExtractor):
 
         with torch.device("meta"):
             network = InceptionNetwork()
-        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if not name.endswith(COUNTER)}
+        expected = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(COUNTER)}
         network.to_empty(device="cpu").initialise(0)
         if self.weights is not None:
             read, _ = read_tensors(local_copy(self.weights))
             tensors = {name: tensor for name, tensor in read.items() if not name.endswith(COUNTER)}
-            check_tensors(self.weights, expected, tensors, f"Is it {RELEASED}?")
+            check_tensors(self.weights, "Inception network", expected, tensors, lambda _: f"Is it {RELEASED}?", _sizes)
             network.load_state_dict(tensors, strict=False)
         return network.eval().requires_grad_(False)
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    return {"class scores": len(tensors["fc.bias"])} if "fc.bias" in tensors and tensors["fc.bias"].ndim else {}
 
 
 @final

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rarkit.errors import DatasetError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.recognition import NPZ, instead, peeked
 from rarkit.files.system_errors import system_error
 
 
@@ -30,7 +31,8 @@ def opened(place: str) -> Iterator[zipfile.ZipFile]:
         try:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
-            raise DatasetError(f"{place} is truncated, damaged or not an .npz file ({error}). Fetch it again.") from error
+            cure = instead(peeked(file), NPZ)
+            raise DatasetError(f"{place} is truncated, damaged or not an .npz file ({error}). {cure}") from error
         with archive:
             yield archive
 

@@ -5,11 +5,13 @@ torch is imported only to read and write tensors, so that planning can take chec
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import pickle
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -18,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from rarkit.errors import WeightsError
+from rarkit.errors import RarkitWarning, WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
+from rarkit.files.recognition import PYTORCH, SAFETENSORS, content_of
+from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICKLED = (".bin", ".pt", ".pth")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 FORMATS = (*PICKLED, ".safetensors")
 PORTIONS = 8
-SHOWN = 3
-"""How many names an error lists before it says how many more there are."""
 
 
 def local_copy(location: str | Path) -> Path:
@@ -80,33 +82,49 @@ def _sha256(path: Path, *version: int) -> str:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the metadata of a safetensors file (empty for a pickled one).
 
+    Of a training checkpoint, the state dict is read: its moving average (``ema`` and similar entries) if it has one, else
+    ``model``, ``state_dict`` and similar entries. Names are those of the bare module, without ``module.`` and ``_orig_mod.``.
+
     The tensors are the file's own pages, mapped into memory copy-on-write: read when touched, and writing to them leaves the file
     as it is. Only files older than PyTorch 1.6, which cannot be mapped, are read into memory.
 
+    Warns:
+        RarkitWarning: the file has several state dicts; the warning says which was read.
+
     Raises:
-        WeightsError: the file is damaged, would run code, or holds anything but named tensors.
+        WeightsError: the file is damaged, not what its suffix says, would run code, or holds no named tensors.
     """
+    state, metadata = _read(path)
+    if state.others:
+        others = " and ".join(map(repr, state.others))
+        warnings.warn(
+            f"{path} has {state.chosen!r} beside {others}: {state.chosen!r} is used. To use another, save it in a file of its own.",
+            RarkitWarning,
+            stacklevel=2,
+        )
+    return state.tensors, metadata
+
+
+def _read(path: Path) -> tuple[Unwrapped, dict[str, str]]:
     with reaching(str(path), raising=WeightsError):
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if path.suffix in PICKLED:
-            return _read_pickled(path), {}
-    raise WeightsError(f"{path}: weights are read from {', '.join(FORMATS)} files, not {path.suffix or 'from one without suffix'}")
+        return _recognised(path)
 
 
-def check_tensors(place: str, expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], cure: str) -> None:
-    """Raises WeightsError, ending with ``cure``, unless ``tensors`` have exactly the names and shapes that a network expects."""
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = [
-        f"{name} is {tuple(tensors[name].shape)}, not {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
-    ]
-    for what, names in (("lacks", missing), ("has what the network does not have:", unexpected), ("has other shapes:", misshapen)):
-        if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise WeightsError(f"{place} {what} {', '.join(names[:SHOWN])}{more}. {cure}")
+def _recognised(path: Path) -> tuple[Unwrapped, dict[str, str]]:
+    content = content_of(path)
+    if path.suffix not in FORMATS:
+        if content in (SAFETENSORS, PYTORCH):
+            raise WeightsError(f"{path} is {content.what}. {content.cure}")
+        named = path.suffix or "from one without suffix"
+        raise WeightsError(f"{path}: weights are read from {', '.join(FORMATS)} files, not {named}")
+    expected = SAFETENSORS if path.suffix == ".safetensors" else PYTORCH
+    if content is not None and content != expected:
+        raise WeightsError(f"{path} is {content.what}, not {expected.what}. {content.cure}{_cached(path)}")
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+        return Unwrapped(plain_names(tensors)), metadata
+    state = _read_pickled(path)
+    return state._replace(tensors=plain_names(state.tensors)), {}
 
 
 def portions(path: Path) -> Iterator[dict[str, Tensor]]:
@@ -114,7 +132,7 @@ def portions(path: Path) -> Iterator[dict[str, Tensor]]:
 
     Pages of a mapped file count as memory from when they are read until they are unmapped, so each portion is mapped afresh.
     """
-    tensors, _ = read_tensors(path)
+    tensors = _read(path)[0].tensors
     if path.suffix in PICKLED and not zipfile.is_zipfile(path):
         yield tensors
         return
@@ -129,7 +147,7 @@ def portions(path: Path) -> Iterator[dict[str, Tensor]]:
         groups[-1].append(name)
         taken += size
     for group in groups:
-        tensors, _ = read_tensors(path)
+        tensors = _read(path)[0].tensors
         portion = {name: tensors[name] for name in group}
         del tensors
         yield portion
@@ -181,39 +199,54 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}. Fetch it again.") from error
+        raise _damaged(path, "a safetensors file", str(error)) from error
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def _read_pickled(path: Path) -> Unwrapped:
+    """The state dict in a file of ``torch.save``.
+
+    PyTorch's own messages are not passed on: they advise to switch off the protection against code in files.
+    """
     import torch
 
+    zipped = zipfile.is_zipfile(path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # Training scripts keep their options beside the weights; a Namespace only holds values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden is None:
-            raise WeightsError(f"{path} is damaged or not a PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+            raise _damaged(path, "a PyTorch weight file", "it cannot be unpickled") from error
         raise WeightsError(
-            f"{path} wants to run {forbidden[1]} when it is read, which weights never need: refused. "
-            "Do not use it; get the weights from their authors, as .safetensors if possible."
+            f"{path} wants to run {forbidden[1]} when it is read, which weights never need: refused. Get the weights alone from "
+            "their authors, as .safetensors if possible; if the file is your own, save the model's state dict by itself."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         if (told := system_error(error)) is not None:
             raise told from error
-        raise WeightsError(f"{path} is damaged or not a PyTorch weight file: {_first_line(error)} Fetch it again.") from error
+        reason = "it ends too early" if not zipped else "its content is not what its table of contents says"
+        raise _damaged(path, "a PyTorch weight file", reason) from error
+    state = unwrapped(content)
+    if state is not None:
+        return state
+    if content == {}:
+        raise WeightsError(f"{path} holds no tensors. Save the model's state dict.")
     if not isinstance(content, dict):
         raise WeightsError(
             f"{path} holds a {type(content).__name__}, not tensors by name (a state dict). Save the state dict alone."
         )
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise WeightsError(
-                f"{path} is not a plain state dict: its entry {name!r} is a {type(tensor).__name__}, not a tensor. "
-                "Save the model's state dict alone."
-            )
-    return content
+    name, entry = next(item for item in content.items() if not all(map(isinstance, item, (str, torch.Tensor))))
+    raise WeightsError(
+        f"{path} has no state dict that can be told from the rest: its entry {name!r} is a {type(entry).__name__}, not a "
+        "tensor. Save the model's state dict alone."
+    )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{lines[0].rstrip('.')}." if lines else "it ends too early."
+def _damaged(path: Path, expected: str, reason: str) -> WeightsError:
+    return WeightsError(f"{path} is damaged or not {expected}: {reason}. Fetch it again.{_cached(path)}")
+
+
+def _cached(path: Path) -> str:
+    """What to do first if the file is the copy of a remote one."""
+    return " Remove this copy first." if path.is_relative_to(cache_folder("weights")) else ""

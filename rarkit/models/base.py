@@ -123,7 +123,7 @@ class ModelFamily(Component):
     class_dropout: Fraction = 0.1
     """Probability that a training sample's class is replaced by "no class", which guidance requires."""
     weights: Annotated[Location | None, NotInFingerprint()] = None
-    """A released or exported checkpoint to sample from. The recipe then has no ``[train]``."""
+    """A checkpoint to sample from: released, exported, or of a training script. The recipe then has no ``[train]``."""
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     """The supported values of ``sample.precision``."""

@@ -8,36 +8,35 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rarkit.errors import WeightsError
+from rarkit.files.fit import Sizes, check_tensors, no_sizes
 from rarkit.files.weights import portions
 
-SHOWN = 3
-"""Number of names that an error lists before it gives the number of remaining ones."""
+CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
+"""Words of sizes that data and tokenizer determine; see ``rarkit.files.fit.Sizes``."""
 
 
-def check_fit(path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor], advice: Callable[[], str]) -> None:
-    """Raises WeightsError, with every mismatch and the advice (a sentence), if a file's tensors do not fit the model."""
-    expected = model.state_dict()
-    complaints = []
-    if missing := [name for name in expected if name not in tensors]:
-        complaints.append(f"missing: {_some(missing)}")
-    if unexpected := [name for name in tensors if name not in expected]:
-        complaints.append(f"unexpected: {_some(unexpected)}")
-    shared = [name for name in expected if name in tensors]
-    if misshapen := [
-        f"{name} is {_shape(tensors[name])} instead of {_shape(expected[name])}"
-        for name in shared
-        if tensors[name].shape != expected[name].shape
-    ]:
-        complaints.append(f"wrong shape: {_some(misshapen)}")
-    if mistyped := [
-        f"{name} is {tensors[name].dtype}"
-        for name in shared
-        if tensors[name].is_floating_point() != expected[name].is_floating_point()
-    ]:
-        complaints.append(f"wrong dtype: {_some(mistyped)}")
-    if complaints:
-        raise WeightsError(f"{path} does not fit the model: {'; '.join(complaints)}. {advice()}".rstrip())
+def check_fit(
+    path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor], advice: Callable[[], str], sizes: Sizes = no_sizes
+) -> None:
+    """Raises WeightsError if a file's tensors do not fit the model: with the sizes that differ, or else with every mismatch.
+
+    Args:
+        path: the file, for the message.
+        model: the model, which may be on the meta device.
+        tensors: those of the file.
+        advice: a sentence for the end of the message, or "".
+        sizes: reads the sizes of a model of this family off tensors.
+    """
+
+    def cure(different: Mapping[str, int]) -> str:
+        sentences = [advice()]
+        if CLASSES in different:
+            sentences.append("Use a dataset with the classes that it was trained on.")
+        if different.keys() & {CODES, TOKENS}:
+            sentences.append("Use the tokenizer and image size that it was trained with.")
+        return " ".join(filter(None, sentences))
+
+    check_tensors(path, "model", model.state_dict(), tensors, cure, sizes)
 
 
 def fill(
@@ -70,12 +69,3 @@ def fill(
 
 def _target_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(str(size) for size in tensor.shape) or "a scalar"

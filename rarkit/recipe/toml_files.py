@@ -11,6 +11,7 @@ import fsspec
 
 from rarkit.errors import RecipeError, closest
 from rarkit.files.locations import reaching
+from rarkit.files.recognition import HEAD, POINTERS_AND_PAGES, instead, recognised
 from rarkit.recipe.edits import drop, merged
 from rarkit.registry.component import Placed
 
@@ -30,7 +31,9 @@ def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, A
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+        content = recognised(text.encode()[:HEAD])
+        what = f". {instead(content)}" if content in POINTERS_AND_PAGES else ""
+        raise RecipeError(f"{path} is not valid TOML: {error}{what}") from error
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
     placed = _place(tables, folder)
     base, dropped = placed.pop("extends", None), placed.pop("unset", [])

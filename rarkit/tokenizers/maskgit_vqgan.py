@@ -5,13 +5,14 @@ Shape letters: B batch, H, W, C image height, width, channels, Z latent channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveInt
 
 from rarkit.errors import GridError
-from rarkit.files.weights import check_tensors, checksum, local_copy, read_tensors
+from rarkit.files.fit import check_tensors, numbered
+from rarkit.files.weights import checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rarkit.tokenizers._maskgit_network import MaskGITNetwork
 
 RELEASED = "maskgit-vqgan-imagenet-f16-256.bin"
+CURE = f"Is it {RELEASED}? If not, set the sizes of the network in [tokenizer]."
 
 
 @final
@@ -87,9 +89,7 @@ class MaskGITVQGAN(Tokenizer):
             network.to_empty(device="cpu").initialise(0)
         else:
             tensors, _ = read_tensors(local_copy(self.weights))
-            expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-            cure = f"Is it {RELEASED}? If not, set the sizes of the network in [tokenizer]."
-            check_tensors(self.weights, expected, tensors, cure)
+            check_tensors(self.weights, "tokenizer", network.state_dict(), tensors, lambda _: CURE, _sizes)
             network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
 
@@ -129,6 +129,22 @@ class MaskGITModel(TokenizerModel):
 
     def _parts(self, rows: Tensor) -> Iterator[Tensor]:
         return (rows[start : start + self.batch_size].to(self.device) for start in range(0, len(rows), self.batch_size))
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The sizes that the tensors show, by the word for them."""
+
+    def size(name: str, axis: int) -> int:
+        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else 0
+
+    sizes = {
+        "codes": size("quantize.embedding.weight", 0),
+        "channels per code (z_channels)": size("quantize.embedding.weight", 1),
+        "channels (hidden_channels)": size("encoder.conv_in.weight", 0),
+        "resolutions (channel_mult)": numbered(tensors, "encoder.down."),
+        "residual blocks (num_res_blocks)": numbered(tensors, "encoder.down.0.block."),
+    }
+    return {word: number for word, number in sizes.items() if number}
 
 
 def _as_bytes(images_BCHW: Tensor) -> Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError
+from rarkit.files.fit import numbered
 from rarkit.files.weights import local_copy, read_tensors
-from rarkit.models.checkpoints import check_fit, fill
+from rarkit.models.checkpoints import CLASSES, CODES, check_fit, fill
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.llama_ar import LlamaAR
 
@@ -29,7 +32,7 @@ def load_llama_ar(
     """A model with the weights of a file, in eval mode.
 
     Args:
-        path: a ``.safetensors`` or ``.bin`` file; a path or fsspec URL. A folder means its ``model.safetensors``.
+        path: a ``.safetensors`` or PyTorch file; a path or fsspec URL. A folder means its ``model.safetensors``.
         config: the model's configuration.
         attention: the kernel; None means fused attention.
         device: the device of the weights.
@@ -43,7 +46,7 @@ def load_llama_ar(
     tensors, metadata = read_tensors(place)
     with torch.device("meta"):
         model = LlamaAR(config, attention, seed=None)
-    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.")
+    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.", _sizes)
     if "config" in metadata:
         _check_config(path, config, metadata["config"])
     fill(model, place, tensors, device=device, dtype=dtype)
@@ -60,3 +63,21 @@ def _check_config(path: str | Path, config: LlamaARConfig, written: str) -> None
     if different:
         differences = ", ".join(f"{name} = {getattr(stored, name)} (here {getattr(config, name)})" for name in different)
         raise WeightsError(f"{path} was trained with {differences}: set [model] and the tokenizer's grid to match")
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The sizes that the tensors show, by the word for them. Grid and heads do not show."""
+
+    def size(name: str, axis: int) -> int | None:
+        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else None
+
+    codes, rows = size("lm_head.weight", 0), size("model.embed_tokens.weight", 0)
+    sizes = {
+        # The rows are the codes, the classes, "no class".
+        CLASSES: rows - codes - 1 if rows is not None and codes is not None else None,
+        CODES: codes,
+        "channels (hidden_size)": size("model.embed_tokens.weight", 1),
+        "blocks (depth)": numbered(tensors, "model.layers.") or None,
+        "MLP channels (mlp_hidden_size)": size("model.layers.0.mlp.gate_proj.weight", 0),
+    }
+    return {word: number for word, number in sizes.items() if number is not None and number > 0}

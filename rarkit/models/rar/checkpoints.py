@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
+from rarkit.files.fit import numbered
 from rarkit.files.weights import local_copy, read_tensors, write_tensors
-from rarkit.models.checkpoints import check_fit, fill
-from rarkit.models.rar.config import RARConfig
+from rarkit.models.checkpoints import CLASSES, CODES, TOKENS, check_fit, fill
+from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.rar import RAR
 from rarkit.models.rar.sizes import PRESETS
@@ -34,8 +36,8 @@ def load_rar(
     file is converted in portions, so that no second copy of it is held.
 
     Args:
-        path: a released ``.bin`` or a ``.safetensors`` file; a path or fsspec URL (remote files are fetched once). A folder,
-            such as that of a run, means its ``model.safetensors``.
+        path: a released ``.bin``, a checkpoint of a training script or a ``.safetensors`` file; a path or fsspec URL (remote files
+            are fetched once). A folder, such as that of a run, means its ``model.safetensors``.
         config: a preset's name or a configuration; optional for a ``.safetensors`` file that ``save_rar`` wrote.
         attention: the kernel; None means fused attention.
         device: the device of the weights.
@@ -48,7 +50,7 @@ def load_rar(
     tensors, metadata = read_tensors(place)
     config = _config(path, config, metadata, tensors)
     model = _empty(config, "scan_pos_embed" in tensors, attention)
-    check_fit(path, model, tensors, partial(_advice, tensors))
+    check_fit(path, model, tensors, partial(_advice, tensors), _sizes)
     fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
 
@@ -94,10 +96,44 @@ def _shapes(config: RARConfig, merged: bool) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in _empty(config, merged).state_dict().items()}
 
 
-def _advice(tensors: dict[str, Tensor]) -> str:
-    """A sentence with the preset that these tensors fit; empty if there is none."""
+def _advice(tensors: Mapping[str, Tensor]) -> str:
+    """A sentence with the preset that these tensors fit, or of whose width and depth they are; empty if there is none."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for preset, config in PRESETS.items():
         if shapes == _shapes(config, "scan_pos_embed" in tensors):
             return f"It fits preset {preset!r}."
+    sizes = _sizes(tensors)
+    for preset, config in PRESETS.items():
+        if all(sizes.get(word) == getattr(config, setting) for setting, word in _OWN_SIZES.items()):
+            return f"Its own sizes are those of preset {preset!r}."
     return ""
+
+
+_OWN_SIZES = {
+    "hidden_size": "channels (hidden_size)",
+    "depth": "blocks (depth)",
+    "num_heads": "heads (num_heads)",
+    "mlp_hidden_size": "MLP channels (mlp_hidden_size)",
+}
+"""By setting, the words of sizes that ``[model]`` determines."""
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The sizes that the tensors show, by the word for them."""
+
+    def size(name: str, axis: int) -> int | None:
+        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else None
+
+    codes, rows, width = size("lm_head.weight", 0), size("embeddings.weight", 0), size("embeddings.weight", 1)
+    places, head = size("pos_embed", 1), size("blocks.0.attn.q_norm.weight", 0)
+    sizes = {
+        # The rows are the codes, a mask token, the classes, "no class".
+        CLASSES: rows - codes - 2 if rows is not None and codes is not None else None,
+        CODES: codes,
+        TOKENS: size("scan_order", 0) if places is None else places - SPARE_POSITIONS,
+        _OWN_SIZES["hidden_size"]: width,
+        _OWN_SIZES["depth"]: numbered(tensors, "blocks.") or None,
+        _OWN_SIZES["num_heads"]: width // head if width and head else None,
+        _OWN_SIZES["mlp_hidden_size"]: size("blocks.0.mlp.fc1.weight", 0),
+    }
+    return {word: number for word, number in sizes.items() if number is not None and number > 0}

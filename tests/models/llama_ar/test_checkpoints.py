@@ -48,9 +48,11 @@ def test_dropout_may_differ_from_the_file(write):
             {"rope_theta": 500.0, "rms_norm_eps": 1e-6},
             r"rms_norm_eps = 1e-05 \(here 1e-06\), rope_theta = 10000\.0 \(here 500\.0\)",
         ),
-        ({"depth": 1}, r"does not fit the model: unexpected: model\.layers\.1\.input_layernorm\.weight, .* and 6 more"),
-        ({"depth": 3}, r"missing: model\.layers\.2\."),
-        ({"codebook_size": 21}, r"wrong shape: model\.embed_tokens\.weight is 26×32 instead of 27×32.*Set \[model\] to the sizes"),
+        ({"depth": 1}, r"does not fit the model: it has 2 blocks \(depth\) instead of 1\. Set \[model\] to the sizes"),
+        ({"depth": 3}, r"it has 2 blocks \(depth\) instead of 3\."),
+        ({"codebook_size": 21}, r"it has 20 codes instead of 21\..* Use the tokenizer"),
+        ({"num_classes": 4}, r"it has 5 classes instead of 4\..* Use a dataset with the classes"),
+        ({"hidden_size": 64, "mlp_hidden_size": 96}, r"32 channels \(hidden_size\) instead of 64, 48 MLP channels"),
     ],
 )
 def test_other_sizes_are_refused_where_shapes_do_not_show_them_too(write, change, message):
