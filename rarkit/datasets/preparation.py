@@ -107,8 +107,8 @@ def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "Pillow does not know the format"
-        cure = instead(recognised(data[:HEAD]), *IMAGES)
-        raise DatasetError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure} Or remove it.") from error
+        cure = f"{instead(recognised(data[:HEAD]), *IMAGES).removesuffix('.')}, or remove it."
+        raise DatasetError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure}") from error
 
 
 def _as_rgb(image: Image) -> Image:

@@ -76,7 +76,7 @@ def test_the_receipt_has_the_checksums_of_all_weights(tmp_path, s3_bucket, cache
     }
     identity = receipt["stages"][0]["identity"]
     assert [identity[table]["content"] for table in ("model", "tokenizer")] == sums
-    assert sorted(path.read_bytes() for path in cache_folder.rglob("*") if path.is_file()) == sorted(data)
+    assert sorted(path.read_bytes() for path in (cache_folder / "rarkit/weights").rglob("*") if path.is_file()) == sorted(data)
 
 
 def test_weights_are_known_by_content_wherever_they_are(tmp_path):
