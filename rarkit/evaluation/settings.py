@@ -18,7 +18,8 @@ class EvaluateSettings(Settings, ABC):
     features: SerializeAsAny[FeatureExtractor] = Classifier()
     """Feature extractor; a table with ``name``."""
     yardsticks: bool = True
-    """Measure held-out images, reconstructions and uniform tokens too, and the model's bits per token.
+    """Measure held-out images, reconstructions and uniform tokens too, and the model's bits per token; show the training images
+    nearest to samples and to held-out images.
 
     Yardsticks need the dataset's images. Without them, an extractor with its own reference needs no data."""
     bootstrap: Annotated[int, Field(ge=0)] = 100

@@ -1,6 +1,6 @@
-"""The pictures of a run: its samples, and what its tokenizer leaves of images.
+"""The pictures of a run: its samples, the training images nearest to them, and what its tokenizer leaves of images.
 
-Shape letters: N images, H, W, C their height, width and channels.
+Shape letters: N images, H, W, C their height, width and channels, Q images that neighbours were looked for, K neighbours.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from rarkit.cache.output import StageOutput
 from rarkit.recipe.experiment import Experiment
 from rarkit.rendering.figures import PictureGrid
+from rarkit.stages.evaluate import nearest_images
+from rarkit.stages.nearest_training_images import ARRAYS, HELD_OUT, SAMPLES
 from rarkit.stages.reference import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 
-SAMPLES, RECONSTRUCTIONS = "samples", "reconstructions"
+RECONSTRUCTIONS = "reconstructions"
 SHOWN_PER_CLASS = 10
 SHOWN_CLASSES = 10
 RECONSTRUCTIONS_IN_A_ROW = 10
@@ -36,6 +38,8 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
             columns=count,
             row_labels=tuple(names[classes[place]] for place in shown),
         )
+    if "evaluate" in outputs:
+        grids |= _nearest(experiment, outputs["evaluate"])
     if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].record()["arrays"]:
         pairs = (outputs["reference"].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
         grids[RECONSTRUCTIONS] = _reconstructions(*pairs)
@@ -60,3 +64,36 @@ def _reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np
         columns=columns,
         row_labels=("image", "decoded") * len(starts),
     )
+
+
+def _nearest(experiment: Experiment, output: StageOutput) -> dict[str, PictureGrid]:
+    """Samples and held-out images, each above the training images nearest to it."""
+    settings, nearest = experiment.recipe.evaluate, nearest_images(output)
+    if nearest is None or settings is None:
+        return {}
+    distances = {name: [near_K[0] for near_K in distances_QK] for name, distances_QK in nearest["distances"].items()}
+    medians = {name: f"{np.median(nearest_Q):.3g}" for name, nearest_Q in distances.items()}
+    where = f"all {nearest['training_images']:,} training images"
+    if nearest["of_the_classes"]:
+        where = f"{nearest['searched']:,} training images of these classes, of {nearest['training_images']:,} in all"
+    beside = f", and {medians[HELD_OUT]} for the held-out images below" if HELD_OUT in medians else ""
+    titles = {SAMPLES: "Samples and their nearest training images", HELD_OUT: "Held-out images and their nearest training images"}
+    captions = {
+        SAMPLES: "Is it copying? Above each sample is its distance to the nearest training image, in the features of "
+        f"{settings.features.name!r}. The median is {medians[SAMPLES]}{beside}. A copy would be near 0; samples that stay as far "
+        f"from the training images as held-out images do are not copies. Searched: {where}.",
+        HELD_OUT: "The yardstick: the same for held-out images, which no model trained on these data can have copied.",
+    }
+    firsts = {SAMPLES: "sample", HELD_OUT: "held out"}
+    grids = {}
+    for name, nearest_Q in distances.items():
+        images_QKHWC = output.read_array(f"{ARRAYS}{name}")
+        grids[f"nearest to {name}"] = PictureGrid(
+            title=titles[name],
+            caption=captions[name],
+            images_NHWC=np.concatenate(list(images_QKHWC.swapaxes(0, 1))),
+            columns=len(images_QKHWC),
+            row_labels=(firsts[name], "nearest", "second", "third")[: images_QKHWC.shape[1]],
+            column_labels=tuple(f"{distance:.3g}" for distance in nearest_Q),
+        )
+    return grids

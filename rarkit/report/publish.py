@@ -18,9 +18,10 @@ from rarkit.recipe.text import to_toml
 from rarkit.rendering.figures import Scan
 from rarkit.report.curves import guidance_curve, training_curves
 from rarkit.report.data import RunReport, StageRow
-from rarkit.report.grids import SAMPLES, picture_grids
+from rarkit.report.grids import picture_grids
 from rarkit.report.remarks import remarks
 from rarkit.stages.evaluate import metric_records
+from rarkit.stages.nearest_training_images import SAMPLES
 from rarkit.stages.train import training_log
 
 NPZ_ROWS = 64

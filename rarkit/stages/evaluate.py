@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
+from rarkit.datasets.base import Dataset
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
 from rarkit.evaluation.metrics import METRICS
 from rarkit.evaluation.record import MetricRecord
@@ -25,6 +26,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.nearest_training_images import Search, write_nearest
 from rarkit.stages.reference import (
     BLOCK_ROWS,
     REAL,
@@ -49,6 +51,8 @@ class TokenizedView(View):
     """What evaluating model and tokenizer on the dataset's tokens reads, besides upstream outputs."""
 
     source: ModelSource
+    # Upstream outputs determine it.
+    dataset: Annotated[Dataset, NotInFingerprint()]
     scan_order: ScanOrder
     grid: Annotated[Grid, NotInFingerprint()]
     codebook_size: Annotated[int, NotInFingerprint()]
@@ -69,9 +73,10 @@ class EvaluateView(View):
 
 @final
 class Evaluate(Stage[EvaluateView]):
-    """Samples and reference → ``metrics.json``, and the features of the samples."""
+    """Samples and reference → ``metrics.json``, the features of the samples and, with yardsticks, the nearest training images."""
 
     name = "evaluate"
+    version = 2
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.evaluate is None:
@@ -88,6 +93,7 @@ class Evaluate(Stage[EvaluateView]):
         if recipe.evaluate.yardsticks:
             tokenized = TokenizedView(
                 source=source,
+                dataset=recipe.dataset,
                 scan_order=recipe.scan_order,
                 grid=experiment.grid,
                 codebook_size=experiment.codebook_size,
@@ -121,8 +127,27 @@ class Evaluate(Stage[EvaluateView]):
             resamplings=settings.bootstrap,
         )
         records = [record.to_json() for metric in METRICS for record in metric.measure(evaluation)]
-        output.write_file(METRICS_FILE, json.dumps({"metrics": records, "samples": layout.shape[0]}, indent=2).encode())
+        numbers: dict[str, Any] = {"metrics": records, "samples": layout.shape[0]}
+        if work.view.tokenized is not None:
+            search = Search(
+                samples=samples,
+                tokens=work.inputs["tokenize"],
+                reference=reference,
+                dataset=work.view.tokenized.dataset,
+                held_out_split=work.view.tokenized.held_out_split,
+                extractor=settings.features,
+                model=extractor,
+                seed=work.view.seed,
+            )
+            numbers["nearest"] = write_nearest(search, seen["features"], output)
+        output.write_file(METRICS_FILE, json.dumps(numbers, indent=2).encode())
         output.finish([METRICS_FILE])
+
+
+def nearest_images(output: StageOutput) -> dict[str, Any] | None:
+    """What ``write_nearest`` returned; None if the recipe has no yardsticks."""
+    numbers: dict[str, Any] | None = json.loads(output.read_file(METRICS_FILE)).get("nearest")
+    return numbers
 
 
 def metric_records(output: StageOutput) -> list[MetricRecord]:
