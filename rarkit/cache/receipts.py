@@ -34,6 +34,7 @@ class StoredReceipt:
     content: Mapping[str, Any]
     folder: Path
     """The folder of the run on the machine that wrote it."""
+    host: str
     outputs: frozenset[tuple[str, str]]
     """Stage and fingerprint of each output that the run needs."""
 
@@ -69,14 +70,35 @@ def receipts(store: Store) -> list[StoredReceipt]:
     Raises:
         StoreError: the store cannot be reached, or a receipt is damaged or of a newer rarkit, so that it is unknown what it needs.
     """
+    read = []
+    for receipt in _read(store):
+        if isinstance(receipt, StoreError):
+            raise receipt
+        read.append(receipt)
+    return read
+
+
+def readable_receipts(store: Store) -> list[StoredReceipt]:
+    """The receipts in the store, but for those that are damaged or of a newer rarkit. Raises StoreError if it cannot be reached."""
+    return [receipt for receipt in _read(store) if isinstance(receipt, StoredReceipt)]
+
+
+def _read(store: Store) -> list[StoredReceipt | StoreError]:
     with _reaching(store):
-        try:
-            entries = store.filesystem.ls(f"{store.root}/{FOLDER}", detail=False)
-        except FileNotFoundError:
-            return []
-        paths = sorted(path for path in entries if path.endswith(".json"))
-        texts = store.filesystem.cat(paths) if paths else {}
-    return [_parsed(path, texts[path]) for path in sorted(texts)]
+        while True:
+            try:
+                entries = store.filesystem.ls(f"{store.root}/{FOLDER}", detail=False)
+            except FileNotFoundError:
+                return []
+            paths = sorted(path for path in entries if path.endswith(".json"))
+            texts = store.filesystem.cat(paths, on_error="return") if paths else {}
+            # A run that ends replaces one receipt by another: that one is not among those listed.
+            if any(isinstance(text, FileNotFoundError) for text in texts.values()):
+                continue
+            for text in texts.values():
+                if isinstance(text, Exception):
+                    raise text
+            return [_parsed(path, texts[path]) for path in sorted(texts)]
 
 
 def needed_by(stored: list[StoredReceipt]) -> dict[tuple[str, str], list[StoredReceipt]]:
@@ -94,8 +116,10 @@ def unneeded(store: Store) -> list[StageOutput]:
     Raises:
         StoreError: as ``receipts``.
     """
+    # A run leaves its receipt before it begins an output, so receipts that are read last cover all outputs that are listed.
+    outputs = list(store.outputs())
     needed = needed_by(receipts(store))
-    return [output for output in store.outputs() if (output.stage, output.fingerprint) not in needed and _leaves_receipts(output)]
+    return [output for output in outputs if (output.stage, output.fingerprint) not in needed and _leaves_receipts(output)]
 
 
 def _leaves_receipts(output: StageOutput) -> bool:
@@ -106,15 +130,17 @@ def _leaves_receipts(output: StageOutput) -> bool:
         return False
 
 
-def _parsed(path: str, text: bytes) -> StoredReceipt:
+def _parsed(path: str, text: bytes) -> StoredReceipt | StoreError:
+    """The receipt, or what is wrong with it."""
     try:
         content = dict(json.loads(text))
         if int(content.get("format", 1)) > FORMAT:
-            raise StoreError(f"the receipt {path} was written by a newer rarkit. Update rarkit.")
+            return StoreError(f"the receipt {path} was written by a newer rarkit. Update rarkit.")
         outputs = frozenset((str(stage["name"]), str(stage["fingerprint"])) for stage in content["stages"])
-        return StoredReceipt(path.rsplit("/", 1)[-1].removesuffix(".json"), content, Path(content["folder"]), outputs)
+        name = path.rsplit("/", 1)[-1].removesuffix(".json")
+        return StoredReceipt(name, content, Path(content["folder"]), str(content["host"]), outputs)
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"the receipt {path} is damaged ({type(error).__name__}). Delete it, and run its recipe again.") from error
+        return StoreError(f"the receipt {path} is damaged ({type(error).__name__}). Delete it, and run its recipe again.")
 
 
 def _path(store: Store, name: str) -> str:

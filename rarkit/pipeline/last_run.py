@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, final
 
 from rarkit.cache.fingerprint import differences
-from rarkit.cache.receipts import StoredReceipt, receipts
+from rarkit.cache.receipts import StoredReceipt, readable_receipts
 from rarkit.cache.record import FORMAT, format_of
 from rarkit.cache.store import Store
 from rarkit.recipe.schema import Recipe
@@ -41,7 +41,7 @@ class LastRun:
     def _closest(self) -> list[StoredReceipt]:
         origin, changes = self._recipe.origin, list(self._recipe.origin.changes)
         ranked: list[tuple[int, str, StoredReceipt]] = []
-        for receipt in receipts(self._store):
+        for receipt in readable_receipts(self._store):
             ran, runs = receipt.content["variant"], os.path.realpath(receipt.folder.parent)
             if ran.get("file") != origin.seen_from(runs):
                 continue

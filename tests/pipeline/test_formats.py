@@ -56,17 +56,17 @@ def test_a_plan_says_that_an_older_rarkit_wrote_the_outputs(old, digits_recipe):
 
 
 def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, capsys, monkeypatch):
-    from rarkit.cli import show
+    from rarkit.cli import stored
 
     store = old.parents[1] / "store"
     newer = next(store.glob("sample/*/zarr.json"))
     record = json.loads(newer.read_text())
     record["attributes"]["rarkit"]["format"] = 99
     newer.write_text(json.dumps(record))
-    rows = {row["stage"]: row for row in map(show.output_as_json, show.outputs(str(store), None))}
+    rows = {row["stage"]: row for row in stored.outputs_as_json(str(store), stored.outputs(str(store), None))}
     assert rows["fit"]["state"] == rows["train"]["state"] == "complete, from an older rarkit"
     assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("from a newer rarkit", False)
-    defects = {output.stage: show.verified(output) for output in show.outputs(str(store), None)}
+    defects = {output.stage: stored.verified(output) for output in stored.outputs(str(store), None)}
     assert (defects["fit"], defects["train"]) == (None, None)
     assert "update rarkit" in defects["sample"]
 

@@ -1,0 +1,162 @@
+"""The output of ``rarkit cache``: what is in a store, which runs need it, and what of it is damaged."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from rarkit.cache.output import StageOutput
+from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_receipts
+from rarkit.cache.record import FORMAT
+from rarkit.cache.store import Store
+from rarkit.cache.variants import SHORT, telling_apart
+from rarkit.cli.tables import stdout_console, table_of
+from rarkit.cli.units import size
+from rarkit.errors import IncompleteError, StoreError
+from rarkit.runtime.progress import Reporter
+
+NEWER = "from a newer rarkit"
+
+
+def opened(store: str) -> Store:
+    """The store at a URL. Raises StoreError if there is none."""
+    place = Store(store)
+    if not place.exists():
+        raise StoreError(f"there is no store {store!r}. Name the store of your runs with --store.")
+    return place
+
+
+def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
+    """The outputs with these names; all outputs if no name is given.
+
+    Raises:
+        StoreError: there is no store, or a name matches no output.
+    """
+    stored = list(opened(store).outputs())
+    if not names:
+        return stored
+    chosen: list[StageOutput] = []
+    for name in names:
+        stage, _, prefix = name.partition("/")
+        matching = [output for output in stored if output.stage == stage and output.fingerprint.startswith(prefix)]
+        if not matching:
+            known = ", ".join(sorted({output.stage for output in stored})) or "nothing"
+            raise StoreError(f"store {store!r} has no output {name!r}. It holds: {known}. See rarkit cache ls.")
+        chosen += [output for output in matching if output not in chosen]
+    return chosen
+
+
+def receipt_named(store: Store, name: str) -> StoredReceipt:
+    """The receipt whose name begins so. Raises StoreError if there is none, or several."""
+    matching = [receipt for receipt in readable_receipts(store) if receipt.name.startswith(name)]
+    if len(matching) != 1:
+        raise StoreError(
+            f"store {store.url!r} has {len(matching) or 'no'} receipts {name!r}…, and one must be meant. See {FOLDER}/ in it."
+        )
+    return matching[0]
+
+
+def outputs_as_json(store: str, outputs: list[StageOutput]) -> list[dict[str, Any]]:
+    """Outputs as plain JSON data; what cannot be read from a record is None.
+
+    ``runs`` are the folders of the runs that need an output, ``settings`` those in which the outputs of a stage differ.
+    """
+    needed, settings = needed_by(readable_receipts(Store(store))), telling_apart(outputs)
+    rows = []
+    for output in outputs:
+        state, record = _state(output)
+        row = {
+            "stage": output.stage,
+            "fingerprint": output.fingerprint,
+            "complete": bool(record.get("complete")),
+            "state": state,
+            "recipe": record.get("recipe_name"),
+            "overrides": record.get("overrides"),
+            "settings": settings[output],
+            "runs": sorted({run_name(receipt) for receipt in needed.get((output.stage, output.fingerprint), [])}),
+            "finished": record.get("finished"),
+            "bytes": output.bytes_used(),
+            "path": output.path,
+        }
+        rows.append(row)
+    return rows
+
+
+def run_name(receipt: StoredReceipt) -> str:
+    """The folder of a run, relative to the working directory if it is in it, after its host if that is another machine."""
+    if receipt.host != platform.node():
+        return f"{receipt.host}:{receipt.folder}"
+    here = Path.cwd()
+    return str(receipt.folder.relative_to(here) if receipt.folder.is_relative_to(here) else receipt.folder)
+
+
+def _state(output: StageOutput) -> tuple[str, dict[str, Any]]:
+    """The state of an output in ``rarkit cache ls``, and its record (empty if it cannot be read)."""
+    try:
+        written = output.format or FORMAT
+    except IncompleteError:
+        return "damaged", {}
+    if written > FORMAT:
+        return NEWER, {}
+    record = output.record()
+    state = "complete" if record.get("complete") else "unfinished"
+    return (f"{state}, from an older rarkit" if written < FORMAT else state), record
+
+
+def print_outputs(store: str, outputs: list[StageOutput]) -> None:
+    """Prints the outputs as a table."""
+    table = table_of("stage", "fingerprint", "differs in", "needed by", "state", "size", "finished")
+    for row in outputs_as_json(store, outputs):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"])) if row["finished"] else ""
+        differs = "\n".join(f"{path} {_shown(value)}" for path, value in row["settings"].items())
+        fingerprint, runs = row["fingerprint"][:SHORT], "\n".join(row["runs"]) or "–"
+        table.add_row(row["stage"], fingerprint, differs, runs, row["state"], size(row["bytes"]), when)
+    stdout_console().print(table if outputs else "The store is empty.")
+
+
+def _shown(value: Any) -> str:
+    return "default" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def print_unneeded(outputs: list[StageOutput]) -> None:
+    """Prints what would be removed, with sizes."""
+    table = table_of("stage", "fingerprint", "recipe", "size")
+    for output in outputs:
+        record = output.record()
+        made_by = " ".join([str(record.get("recipe_name", "")), *record.get("overrides", [])])
+        table.add_row(output.stage, output.fingerprint[:SHORT], made_by, size(output.bytes_used()))
+    stdout_console().print(table)
+
+
+def runs_gone(stored: list[StoredReceipt]) -> dict[Path, list[StoredReceipt]]:
+    """The receipts of this machine whose run has no folder any more, by that folder."""
+    gone: dict[Path, list[StoredReceipt]] = {}
+    for receipt in stored:
+        if receipt.host == platform.node() and not receipt.folder.is_dir():
+            gone.setdefault(receipt.folder, []).append(receipt)
+    return gone
+
+
+def verified(output: StageOutput) -> str | None:
+    """Reads every byte of an output; returns what is wrong with it, or None."""
+    state, record = _state(output)
+    if state == NEWER:
+        return "written by a newer rarkit: update rarkit to read it"
+    try:
+        blocks = sum(output.layout(name).blocks for name in record.get("arrays", {}))
+        with Reporter().task(f"{output.stage}/{output.fingerprint[:SHORT]}", blocks, "chunks") as advance:
+            return output.verify(advance)
+    except IncompleteError as error:
+        return str(error.__cause__ or error)
+
+
+def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
+    """Prints the state of each output, with the cure if it is damaged."""
+    console = stdout_console()
+    for output, defect in rows:
+        cure = f" (run its recipe again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
+        state = "intact" if defect is None else f"damaged: {defect}{cure}"
+        console.print(f"{output.stage}/{output.fingerprint}: {state}", soft_wrap=True)

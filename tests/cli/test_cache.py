@@ -1,0 +1,151 @@
+"""``rarkit cache ls`` tells variants apart, and ``gc`` removes what no run needs, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rarkit import load_recipe, plan, run
+from rarkit.cache.receipts import receipts
+from rarkit.cache.store import Store
+from rarkit.errors import StoreError
+
+CODES = "tokenizer.codes=4"
+
+
+@pytest.fixture
+def fit(rarkit, tmp_path, small_recipe):
+    """Runs the first stage of a copy of a recipe; returns the output."""
+    shutil.copy(small_recipe, tmp_path / "small.toml")
+
+    def _fit(*overrides, recipe="small.toml", runs="runs"):
+        done = run(load_recipe(recipe, overrides), "store", until="fit", device="cpu", runs=runs, quiet=True)
+        return done.plan["fit"].output
+
+    return _fit
+
+
+def edit(old, new):
+    Path("small.toml").write_text(Path("small.toml").read_text().replace(old, new))
+
+
+def kept(output):
+    return Path(output.path).exists()
+
+
+def gc(rarkit, *arguments):
+    return rarkit("cache", "gc", "--store", "store", *arguments)
+
+
+def test_variants_are_told_apart(rarkit, fit):
+    fit(), fit(CODES), fit("seed=3")
+    rows = json.loads(rarkit("cache", "ls", "--store", "store", "--json")[1])
+    told = {tuple(row["settings"].values()): row for row in rows}
+    assert {tuple(row["settings"]) for row in rows} == {("seed", "tokenizer.codes")}
+    assert set(told) == {(0, 5), (0, 4), (3, 5)}
+    assert told[0, 5]["runs"] == ["runs/small"]
+    assert told[0, 4]["runs"][0].startswith("runs/small-")
+    assert told[0, 4]["overrides"] == [f"--set={CODES}"]
+    printed = rarkit("cache", "ls", "--store", "store")[1]
+    assert "tokenizer.codes 4" in printed
+    assert "runs/small" in printed
+
+
+def test_what_no_run_needs_goes(rarkit, fit, tmp_path):
+    first, variant = fit(), fit(CODES)
+    assert gc(rarkit)[:2] == (0, "Nothing to remove: every output is needed by a run.\n")
+    edit("iterations = 3", "iterations = 4")
+    second = fit()
+    Path("other").mkdir()
+    shutil.copy("small.toml", "other")
+    elsewhere = fit("seed=9", recipe="other/small.toml", runs="other/runs")
+    code, out, err = gc(rarkit)
+    assert (code, "nothing was removed: give --yes" in err) == (2, True)
+    assert first.fingerprint[:10] in out
+    assert all(map(kept, (first, variant, second, elsewhere)))
+    code, out, _ = gc(rarkit, "--yes")
+    assert (code, f"removed fit/{first.fingerprint}" in out) == (0, True)
+    assert [kept(output) for output in (first, variant, second, elsewhere)] == [False, True, True, True]
+    assert plan(load_recipe("small.toml"), "store")["fit"].action == "cached"
+
+
+def test_runs_that_have_begun_count(rarkit, fit):
+    Path("runs/small/report.html").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot write results"):
+        fit()
+    [begun] = receipts(Store("store"))
+    assert begun.name.endswith("-begun")
+    assert {stage for stage, _ in begun.outputs} >= {"fit", "train", "evaluate"}
+    assert gc(rarkit, "--yes")[1].startswith("Nothing to remove")
+    Path("runs/small/report.html").rmdir()
+    fit()
+    [finished] = receipts(Store("store"))
+    assert begun.name == f"{finished.name}-begun"
+
+
+def test_runs_whose_folder_is_gone_count_until_they_are_forgotten(rarkit, fit):
+    output, other = fit(), fit(CODES)
+    shutil.rmtree("runs/small")
+    code, out, err = gc(rarkit, "--yes")
+    assert (code, out.startswith("Nothing to remove"), kept(output)) == (0, True, True)
+    [receipt] = [receipt for receipt in receipts(Store("store")) if receipt.folder.name == "small"]
+    assert f"To let go of it: rarkit cache rm receipts/{receipt.name}" in err
+    assert rarkit("cache", "rm", f"receipts/{receipt.name}", "--store", "store")[0] == 2
+    assert rarkit("cache", "rm", f"receipts/{receipt.name}", "--store", "store", "--yes")[0] == 0
+    assert rarkit("cache", "rm", "receipts/none", "--store", "store", "--yes")[0] == 2
+    assert gc(rarkit, "--yes")[0] == 0
+    assert (kept(output), kept(other)) == (False, True)
+    # Whoever runs the recipe again has its receipt back.
+    fit(CODES)
+    for receipt in receipts(Store("store")):
+        rarkit("cache", "rm", f"receipts/{receipt.name}", "--store", "store", "--yes")
+    fit(CODES)
+    assert len(receipts(Store("store"))) == 1
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_it_asks_at_a_terminal(rarkit, fit, monkeypatch, answer):
+    output = fit()
+    edit("iterations = 3", "iterations = 4")
+    gone = fit()
+    shutil.rmtree("runs/small")
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n{answer}\n".encode())
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        code, out, _ = gc(rarkit)
+    os.close(ours)
+    assert code == 0
+    assert "Forget the run" in out
+    assert (kept(output), kept(gone)) == (answer == "n", answer == "n")
+
+
+def test_what_is_being_written_stays(rarkit, fit):
+    output = fit()
+    edit("iterations = 3", "iterations = 4")
+    fit()
+    with output.writing({}):
+        code, out, _ = gc(rarkit, "--yes")
+        assert (code, f"kept fit/{output.fingerprint}: " in out, "being written" in out) == (0, True, True)
+    assert kept(output)
+    gc(rarkit, "--yes")
+    assert not kept(output)
+
+
+def test_what_an_older_rarkit_made_and_what_is_unknown_stays(rarkit, fit):
+    fit()
+    with (old := Store("store").output("fit", "cafe")).writing({"identity": {}, "recipe_name": "old"}):
+        old.finish()
+    assert gc(rarkit, "--yes")[1].startswith("Nothing to remove")
+    edit("iterations = 3", "iterations = 4")
+    Path("store/receipts/damaged.json").write_text("{")
+    code, _, err = gc(rarkit, "--yes")
+    assert (code, "damaged.json is damaged" in err, "Traceback" in err) == (2, True, False)
+    assert plan(load_recipe("small.toml"), "store")["fit"].reason == "settings changed: tokenizer.iterations: 3 → 4"
+    assert rarkit("cache", "ls", "--store", "store")[0] == 0
