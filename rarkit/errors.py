@@ -77,6 +77,11 @@ class LockedError(StoreError):
     """Another process is writing the same stage output."""
 
 
+def sentences(*texts: object) -> str:
+    """The texts one after another, each with a full stop if nothing ends it yet."""
+    return " ".join(text if text.endswith((".", "?", "!", ":", "…")) else f"{text}." for text in map(str, texts))
+
+
 def closest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
     """Up to ``most`` known names that resemble ``name``, closest first; empty if none is close."""
     from difflib import get_close_matches

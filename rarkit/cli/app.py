@@ -14,6 +14,7 @@ from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_pri
 from rarkit.cli.options import (
     DEFAULT_STORE,
     AsJson,
+    Commands,
     Device,
     ForceStages,
     FromStage,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
 
 app = typer.Typer(
+    cls=Commands,
     name="rarkit",
     help="Train, sample and evaluate autoregressive image models along any order of the tokens.",
     no_args_is_help=True,
@@ -178,11 +180,13 @@ def validate(
     strict_plugins: Strict = False,
 ) -> None:
     """Check a recipe, and print it with defaults, extends and overrides resolved."""
+    from rarkit.recipe.contradictions import check_contradictions
     from rarkit.recipe.experiment import resolve
     from rarkit.recipe.text import to_toml
 
     loaded = _load(recipe, overrides, unset, strict_plugins)
     resolve(loaded)
+    check_contradictions(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
     else:
@@ -219,7 +223,7 @@ def export(
 
 app.command()(sample)
 
-plugins = typer.Typer(no_args_is_help=True, help="Inspect installed plugins.")
+plugins = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect installed plugins.")
 app.add_typer(plugins, name="plugins")
 
 
@@ -233,7 +237,7 @@ def plugins_list(as_json: AsJson = False) -> None:
     print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
 
 
-orders = typer.Typer(no_args_is_help=True, help="Inspect scan orders.")
+orders = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect scan orders.")
 app.add_typer(orders, name="orders")
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from rarkit.cli.encoding import echo
-from rarkit.cli.options import DEFAULT_STORE, AsJson, StoreUrl, flag, print_json
+from rarkit.cli.options import DEFAULT_STORE, AsJson, Commands, StoreUrl, flag, print_json
 from rarkit.errors import UserError
 
-cache = typer.Typer(no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
+cache = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
 Yes = Annotated[bool, flag("--yes", "-y", help="Remove without asking.")]
 OutputNames = Annotated[
     list[str] | None,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, final
 
 import typer
+from typer.core import TyperGroup
 
 from rarkit.cli.encoding import can_print, echo
 
@@ -14,6 +15,27 @@ from rarkit.cli.encoding import can_print, echo
 def flag(*names: str, help: str, is_eager: bool = False) -> Any:
     """An option without a value. Typer would show a value ``<bool>`` in the help, hence the empty metavar."""
     return typer.Option(*names, help=help, is_eager=is_eager, metavar="")
+
+
+@final
+class Commands(TyperGroup):
+    """A group of commands whose help shows Typer's own flags (``--help``, completion) like ``flag``, too."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_values(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _without_values(command.get_params(ctx))
+        return command
+
+
+def _without_values(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or fsspec URL of a TOML recipe.")]

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from rarkit.cli.encoding import echo
+from rarkit.cli.options import Commands
 
-tokens = typer.Typer(no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
+tokens = typer.Typer(cls=Commands, no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
 TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
 JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="File of JSON lines, one per image; may be compressed (.gz, …).")]
 

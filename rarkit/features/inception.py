@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import PositiveInt
 
-from rarkit.errors import DatasetError, GridError, WeightsError
+from rarkit.errors import DatasetError, GridError, WeightsError, sentences
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.files.fit import check_tensors
@@ -60,7 +60,7 @@ class Inception(FeatureExtractor):
             except (WeightsError, DatasetError) as error:
                 errors.append(str(error))
         if errors:
-            raise WeightsError(" ".join(errors))
+            raise WeightsError(sentences(*errors))
         return content
 
     def _checksum(self) -> str | None:

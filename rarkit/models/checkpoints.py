@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rarkit.errors import sentences
 from rarkit.files.fit import Sizes, check_tensors, no_sizes
 from rarkit.files.weights import portions
 
@@ -29,12 +30,12 @@ def check_fit(
     """
 
     def cure(different: Mapping[str, int]) -> str:
-        sentences = [advice()]
+        advices = [advice()]
         if CLASSES in different:
-            sentences.append("Use a dataset with the classes that it was trained on.")
+            advices.append("Use a dataset with the classes that it was trained on.")
         if different.keys() & {CODES, TOKENS}:
-            sentences.append("Use the tokenizer and image size that it was trained with.")
-        return " ".join(filter(None, sentences))
+            advices.append("Use the tokenizer and image size that it was trained with.")
+        return sentences(*filter(None, advices))
 
     check_tensors(path, "model", model.state_dict(), tensors, cure, sizes)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 from rarkit.cache.fingerprint import fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
-from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError
+from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError, sentences
 from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
 from rarkit.recipe.experiment import Experiment, resolve
@@ -81,7 +81,11 @@ class Plan:
     def obstacle(self) -> RarkitError | None:
         """Why the first blocked stage cannot be planned; None if no stage is blocked."""
         first = next((stage.obstacle for stage in self.stages if stage.action == "blocked"), None)
-        return None if first is None else type(first)(f"{with_published(first)} rarkit plan lists everything that is missing.")
+        return (
+            None
+            if first is None
+            else type(first)(sentences(with_published(first), "rarkit plan lists everything that is missing."))
+        )
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rarkit.errors import CapabilityError, DatasetError, IncompleteError, RarkitError, WeightsError
 from rarkit.pipeline.plan import Plan
+from rarkit.recipe.contradictions import contradictions
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component, Settings
@@ -36,21 +37,10 @@ def check_ready(plan: Plan, device: str) -> Experiment:
 
 def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
     """Why parts of a recipe cannot be used on a device, by the table that names them."""
-    obstacles = {}
-    train, attention = recipe.train, recipe.attention
-    dropout = recipe.model.dropped.get("attention_dropout", 0.0)
-    if train is not None and dropout > 0 and not attention.has_dropout:
-        obstacles["attention"] = (
-            f"[attention] {attention.name!r} cannot drop attention weights, but model.attention_dropout is {dropout}: set it to 0, "
-            "or choose another [attention]"
-        )
-    if recipe.sample is not None:
-        try:
-            recipe.model.check_sampling(recipe.sample.precision, recipe.sample.kv_cache)
-        except CapabilityError as error:
-            obstacles["sample"] = str(error)
-        if recipe.sample.precision == "int8" and device != "cpu":
-            obstacles["sample"] = "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu"
+    obstacles, train = contradictions(recipe), recipe.train
+    if recipe.sample is not None and recipe.sample.precision == "int8" and device != "cpu":
+        reason = "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu"
+        obstacles.setdefault("sample", reason)
     dtype = train.precision if train is not None else "float32"
     dtype = auto_precision(device) if dtype == "auto" else dtype
     for table in TABLES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rarkit.errors import RarkitError
+from rarkit.errors import RarkitError, sentences
 
 PUBLISHED = {
     **{f"rar_{size}.bin": f"hf://yucornetto/RAR/rar_{size}.bin" for size in ("b", "l", "xl", "xxl")},
@@ -17,9 +17,9 @@ PUBLISHED = {
 
 def with_published(error: RarkitError) -> str:
     """The message of an error, followed by the addresses of the released files that it mentions."""
-    message = str(error)
+    parts = [str(error)]
     for name, address in PUBLISHED.items():
         if name in str(error):
             hub = ', which can also be given as the path (pip install "rarkit[hub]")' if address.startswith("hf://") else ""
-            message += f" Published: {address}{hub}."
-    return message
+            parts.append(f"Published: {address}{hub}.")
+    return sentences(*parts)

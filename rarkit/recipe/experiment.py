@@ -111,10 +111,12 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split
 
     Raises:
         DatasetError: size and classes of the images cannot be determined without the data.
-        GridError: the tokenizer does not support the images, or the scan order the grid.
+        GridError: the tokenizer or the feature extractor does not support the images, or the scan order the grid.
         RecipeError: ``sample.classes`` names a class that the dataset does not have, or a number with two meanings.
     """
     images = recipe.dataset.info() if images is None else images
+    if recipe.evaluate is not None:
+        recipe.evaluate.features.check_images(images)
     grid = recipe.tokenizer.grid(images)
     recipe.scan_order.check_grid(*grid)
     codebook_size = recipe.tokenizer.codebook_size()
