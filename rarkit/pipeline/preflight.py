@@ -39,8 +39,7 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
     """Why parts of a recipe cannot be used on a device, by the table that names them."""
     obstacles, train = contradictions(recipe), recipe.train
     if recipe.sample is not None and recipe.sample.precision == "int8" and device != "cpu":
-        reason = "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu"
-        obstacles.setdefault("sample", reason)
+        obstacles.setdefault("sample", "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu")
     dtype = train.precision if train is not None else "float32"
     dtype = auto_precision(device) if dtype == "auto" else dtype
     for table in TABLES:
