@@ -133,3 +133,9 @@ def test_a_recipe_trains_on_imported_tokens_as_on_its_own(finished, digits_recip
     absent = load_recipe(digits_recipe, [*short_overrides, "train.tokens=nowhere"])
     with pytest.raises(DatasetError, match="Create them with rarkit tokens import"):
         run(absent, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"class_id": 1, "tokens": [3, 2]}\n' * 2, encoding="utf-8-sig")
+    imported = (str(tmp_path / "lines.jsonl"), str(tmp_path / "tokens"))
+    assert import_tokens(*imported, grid=(1, 2), codebook_size=4, num_classes=2) == 2
