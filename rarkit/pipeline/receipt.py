@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from rarkit.cache.receipts import FORMAT, has_receipt, remove_receipt
 from rarkit.cache.receipts import write_receipt as store_receipt
 from rarkit.cache.record import seconds_taken
 from rarkit.cache.store import Store
-from rarkit.errors import IncompleteError, RecipeError, StoreError, WeightsError
+from rarkit.errors import IncompleteError, RarkitWarning, RecipeError, StoreError, WeightsError
 from rarkit.files.atomic import write_text
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
@@ -55,11 +56,29 @@ def begin(plan: Plan, folder: Path) -> None:
     store_receipt(plan.store, f"{receipt_name(folder)}{BEGUN}", {**_about(plan.recipe, folder), "stages": stages})
 
 
-def keep(receipt: Mapping[str, Any], store: Store, folder: Path) -> None:
-    """Writes the receipt of a finished run to the store and to the folder of the run."""
-    store_receipt(store, receipt_name(folder), receipt)
+def keep(receipt: Mapping[str, Any], store: Store, folder: Path, *, wrote: bool) -> None:
+    """Writes the receipt of a finished run to the store and to the folder of the run.
+
+    Args:
+        receipt: plain JSON data.
+        store, folder: where to.
+        wrote: whether the run wrote outputs. One that did not may use a store that it may only read: then it warns.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    try:
+        store_receipt(store, receipt_name(folder), receipt)
+        remove_receipt(store, f"{receipt_name(folder)}{BEGUN}")
+    except StoreError as error:
+        if wrote:
+            raise
+        warnings.warn(
+            f"the store has no receipt of this run, so rarkit cache gc does not spare its outputs: {error}",
+            RarkitWarning,
+            stacklevel=2,
+        )
     write_text(folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
-    remove_receipt(store, f"{receipt_name(folder)}{BEGUN}")
 
 
 def _about(recipe: Recipe, folder: Path) -> dict[str, Any]:

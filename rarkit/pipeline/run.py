@@ -109,7 +109,7 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
             folder = Path(ranks.told(lambda: str(folder)))
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         weights = weights_used(planned.recipe)
-        if not planned.nothing_to_do:
+        if _writes_outputs(planned):
             planned.store.check_writable()
         with _holding_folder(planned, Path(runs), reporter) as folder:
             live = _LiveLog(folder / "log.jsonl")
@@ -133,11 +133,15 @@ def _holding_folder(planned: Plan, runs: Path, reporter: Reporter) -> Iterator[P
     try:
         if folder.name != recipe.recipe_name:
             reporter.say(f"results go to {folder}: {runs / recipe.recipe_name} is of another recipe, or of other settings (--set)")
-        if not planned.nothing_to_do:
+        if _writes_outputs(planned):
             begin(planned, folder)
         yield folder
     finally:
         release(folder, variant(recipe, runs))
+
+
+def _writes_outputs(planned: Plan) -> bool:
+    return any(stage.action == "run" for stage in planned.stages)
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
@@ -201,7 +205,8 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
         files = publish(experiment, outputs, run.folder)
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
         metrics = {metric["name"]: metric["value"] for metric in run.metrics}
-        keep(make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics), store, run.folder)
+        receipt = make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics)
+        keep(receipt, store, run.folder, wrote=not run.did_nothing)
 
 
 def as_json(run: Run) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from threading import Barrier
 import pytest
 
 from rarkit import load_recipe, plan, run
-from rarkit.errors import RecipeError, StoreError
+from rarkit.errors import RarkitWarning, RecipeError, StoreError
 from rarkit.pipeline.run_folder import CLAIM, claimed, folder_of, release, variant
 from tests.pages import blocks
 from tests.rules import ROOT
@@ -129,6 +129,16 @@ def test_a_place_where_no_folder_can_be_made_is_named(project):
     (project / "runs").write_text("")
     with pytest.raises(StoreError, match=r"cannot write results to .*runs"):
         fit(project, "a/small.toml")
+
+
+def test_a_store_that_can_only_be_read_serves_finished_runs(project):
+    fit(project, "a/small.toml")
+    shutil.rmtree(project / "store/receipts")
+    # Nothing can be written where a file is in the way, not even by root.
+    (project / "store/receipts").write_text("")
+    with pytest.warns(RarkitWarning, match="the store has no receipt of this run"):
+        assert fit(project, "b/small.toml").startswith("small-")
+    assert (project / f"runs/{folder_of(load_recipe(str(project / 'b/small.toml')), project / 'runs').name}/receipt.json").exists()
 
 
 def test_a_plan_compares_with_the_last_run_of_the_same_recipe(project):
