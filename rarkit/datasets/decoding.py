@@ -71,8 +71,16 @@ class Source(ABC):
 class DecodedReader(ImageReader):
     """The rows of a source: all views of its first file, then of the next, and so on. ``kept_F`` selects files."""
 
-    def __init__(self, source: Source, preparation: Preparation, workers: int, kept_F: NDArray[np.int64] | None = None) -> None:
-        self._source, self._preparation = source, preparation
+    def __init__(
+        self,
+        source: Source,
+        preparation: Preparation,
+        workers: int,
+        kept_F: NDArray[np.int64] | None = None,
+        on_transparent: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """``on_transparent`` is called, in this process, with the name of an image with transparent pixels, once a batch."""
+        self._source, self._preparation, self._on_transparent = source, preparation, on_transparent
         self._kept_F = np.arange(len(source)) if kept_F is None else kept_F
         # A result also holds the labels.
         batch_bytes = BATCH_IMAGES * (3 * preparation.size**2 + np.dtype(np.int64).itemsize)
@@ -114,7 +122,9 @@ class DecodedReader(ImageReader):
         work = partial(_crops, self._preparation, self._source.filesystem)
         # A few images are decoded faster in this process than by starting or asking workers.
         apply = self._workers.map if len(files_F) * views > BATCH_IMAGES else map
-        for images_NHWC, labels_F in apply(work, batches):
+        for images_NHWC, labels_F, transparent in apply(work, batches):
+            if transparent:
+                self._on_transparent(transparent)
             yield ImageBlock(images_NHWC, np.repeat(labels_F, views))
 
 
@@ -243,9 +253,14 @@ def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[Encode
         yield batch
 
 
-def _crops(preparation: Preparation, filesystem: Any, batch: list[EncodedImage]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    images_NHWC = np.concatenate([preparation(_data(filesystem, image), image.name) for image in batch])
-    return images_NHWC, np.array([image.label for image in batch], dtype=np.int64)
+def _crops(
+    preparation: Preparation, filesystem: Any, batch: list[EncodedImage]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:
+    """Crops, labels, and the name of the first image with transparent pixels, empty if there is none."""
+    prepared = [preparation(_data(filesystem, image), image.name) for image in batch]
+    images_NHWC = np.concatenate([views for views, _ in prepared])
+    transparent = next((image.name for image, (_, is_transparent) in zip(batch, prepared, strict=True) if is_transparent), "")
+    return images_NHWC, np.array([image.label for image in batch], dtype=np.int64), transparent
 
 
 def _reasons(preparation: Preparation, filesystem: Any, batch: list[EncodedImage]) -> list[str | None]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from rarkit.datasets.base import Dataset
+from rarkit.datasets.splits import held_out, split_rows
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
-from rarkit.randomness import uniforms
 
 LEVELS = 16
 """The highest pixel level; levels are whole numbers from 0."""
@@ -37,7 +36,7 @@ class Digits(Dataset):
         return ImageInfo(height=8, width=8, channels=1, class_names=tuple("0123456789"))
 
     def count(self, split: Split) -> int:
-        for_test = sum(_for_test(count, self.test_fraction) for count in OF_CLASS)
+        for_test = sum(held_out(count, self.test_fraction) for count in OF_CLASS)
         return for_test if split == "test" else sum(OF_CLASS) - for_test
 
     def open(self, split: Split) -> ImageReader:
@@ -48,25 +47,6 @@ class Digits(Dataset):
         images_NHWC = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)[..., None]
         rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
         return _Rows(ImageBlock(images_NHWC[rows], labels_N[rows]))
-
-
-def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> dict[Split, NDArray[np.int64]]:
-    """The rows of each split in shuffled order: a partition of 0 … N − 1 that splits each class in the same proportion.
-
-    Depends only on the labels, the fraction and the seed.
-    """
-    chance_N, place_N = uniforms(seed, "split", 0, np.arange(len(labels_N)), 2).T
-    for_test_N = np.zeros(len(labels_N), dtype=bool)
-    for label in np.unique(labels_N):
-        rows = np.flatnonzero(labels_N == label)
-        for_test_N[rows[np.argsort(chance_N[rows])[: _for_test(len(rows), test_fraction)]]] = True
-    shuffled_N = np.argsort(place_N)
-    return {"train": shuffled_N[~for_test_N[shuffled_N]], "test": shuffled_N[for_test_N[shuffled_N]]}
-
-
-def _for_test(count: int, fraction: float) -> int:
-    """Number of test images in a class of ``count`` images."""
-    return min(max(1, round(count * fraction)), count - 1)
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal, final
 
@@ -12,13 +11,13 @@ from pydantic import Field
 
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.decoding import DecodedReader, Source, faults, usable_workers
+from rarkit.datasets.notices import NAMED, notify
 from rarkit.datasets.preparation import Crop, Preparation
-from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.datasets.transparency import WHITE, Background
+from rarkit.errors import DatasetError
 from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.component import NotInFingerprint
 
-NAMED = 3
-"""Number of skipped images that a warning names."""
 _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
 """The decodable files of each source, cached for the process because finding them means decoding every file."""
 
@@ -32,6 +31,8 @@ class EncodedDataset(Dataset, ABC):
     """Crops of training images: the centre crop, or the ten crops of ten-crop. Test images always use the centre crop."""
     exif: bool = False
     """Whether to rotate images according to their EXIF orientation. The published pipelines do not."""
+    background: Background = WHITE
+    """Colour behind transparent pixels: red, green and blue. A warning names the first image that has some."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do about images that cannot be decoded. To skip and count them, all images are decoded once in advance."""
     workers: Annotated[int | None, Field(ge=0), NotInFingerprint()] = None
@@ -69,11 +70,16 @@ class EncodedDataset(Dataset, ABC):
         kept = (
             _kept(self.model_dump_json(exclude={"workers"}), source, preparation, workers) if self.on_bad_image == "skip" else None
         )
-        return DecodedReader(source, preparation, workers, kept)
+        return DecodedReader(source, preparation, workers, kept, self._tell_transparent)
+
+    @final
+    def _tell_transparent(self, name: str) -> None:
+        about = f"transparency in {self.model_dump_json(exclude={'workers'})}"
+        notify(f"{name} has transparent pixels: these, here and in other images, become the background {self.background}", about)
 
     @final
     def _preparation(self, split: Split) -> Preparation:
-        return Preparation(self.size, self.crop if split == "train" else "centre", self.exif)
+        return Preparation(self.size, self.crop if split == "train" else "centre", self.exif, self.background)
 
 
 def _kept(settings: str, source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:
@@ -86,10 +92,6 @@ def _kept(settings: str, source: Source, preparation: Preparation, workers: int)
         if bad:
             first = "\n".join(list(bad.values())[:NAMED])
             more = f"\n… and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-            warnings.warn(
-                f"{len(bad):,} of {len(source):,} images are skipped, because on_bad_image is 'skip':\n{first}{more}",
-                RarkitWarning,
-                stacklevel=3,
-            )
+            notify(f"{len(bad):,} of {len(source):,} images are skipped, because on_bad_image is 'skip':\n{first}{more}")
         _KEPT[key] = np.setdiff1d(np.arange(len(source)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
     return _KEPT[key]

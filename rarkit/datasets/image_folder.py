@@ -1,47 +1,63 @@
-"""A folder with one subfolder per class, the layout of ImageNet."""
+"""Folders of images: one subfolder per class, with or without folders for the splits."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
+from pydantic import Field
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
+from rarkit.datasets.image_listing import SUFFIXES, ImageFile, Listing, listed
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
+from rarkit.datasets.notices import notify, some_of
+from rarkit.datasets.splits import split_rows
 from rarkit.errors import DatasetError
-from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching, within
+from rarkit.files.locations import filesystem_of, reaching, within
 from rarkit.images import Split
 from rarkit.registry.component import Location, NotInFingerprint
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+TRAIN, TEST = "train", "val"
+"""The folders of the splits unless a recipe names others."""
+ONLY_CLASS = "images"
+"""The class of images that lie in no class folder."""
+LIKE_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Names of folders that nobody means as classes if they lie beside each other; in lower case."""
 
 
 @final
 class ImageFolder(EncodedDataset):
     """Images in one folder per class: ``path/train/<class>/….jpg``, the layout of ImageNet (ILSVRC 2012).
 
-    The classes are the folders of the training split, sorted, under the folders' names. Images are sorted by class and relative
-    path; files without an image suffix are ignored, as are names that start with a dot. With ten-crop, the ten views of a file
-    are consecutive rows. ``path`` can be any fsspec URL.
+    The classes are the folders of the training split that have an image in them or in their subfolders, sorted, under the folders'
+    names. Images without class folders are one class, ``images``. If ``path`` has neither a folder ``train`` nor a folder ``val``,
+    it has the class folders itself, and ``test_fraction`` of each class is held out for testing.
+
+    Images are sorted by class and relative path. Folders without images, folders of systems such as ``__MACOSX`` and ``@eaDir``,
+    and files without an image suffix are passed over; a warning counts them. Names that start with a dot are passed over without a
+    word. With ten-crop, the ten views of a file are consecutive rows. ``path`` can be any fsspec URL.
 
     The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
     object lists the files once.
     """
 
+    version: ClassVar[int] = 2
     name: Literal["image_folder"] = "image_folder"
     path: Annotated[Location, NotInFingerprint()]
-    """Folder with the splits; a path or fsspec URL."""
-    train: str = "train"
-    """Folder of the training images, relative to ``path``."""
-    test: str | None = "val"
+    """Folder with the splits, or with the classes; a path or fsspec URL."""
+    train: str = TRAIN
+    """Folder of the training images, relative to ``path``; ``""`` if ``path`` has the class folders itself."""
+    test: str | None = TEST
     """Folder of the test images, relative to ``path``; ``""`` for no test split."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Without folders for the splits: fraction of each class held out for testing, at least one image of two or more."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Without folders for the splits: seed of the choice of test images."""
     class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
     """``"imagenet"`` names the classes of ImageNet's 1,000 synset folders. Defaults to the folders' names."""
 
@@ -49,7 +65,7 @@ class ImageFolder(EncodedDataset):
         return ("train", "test") if self.test else ("train",)
 
     def classes(self) -> tuple[str, ...]:
-        return class_names() if self.class_list == "imagenet" else tuple(self._class_folders("train"))
+        return class_names() if self.class_list == "imagenet" else tuple(_by_class(self._listing("train")))
 
     def files(self, split: Split) -> int:
         try:
@@ -66,100 +82,125 @@ class ImageFolder(EncodedDataset):
         return self._tree(split)
 
     @cached_property
-    def _listed(self) -> dict[tuple[str, str], _Tree]:
+    def _known(self) -> dict[Any, Any]:
+        """Listings by place and trees by settings, because pydantic's model_copy(update=…) also copies what is cached."""
         return {}
 
     def _tree(self, split: Split) -> _Tree:
-        # Keyed by location, because pydantic's model_copy(update=…) also copies the cached listings.
-        places = self._place(split), self._place("train")
-        if places not in self._listed:
-            self._listed[places] = self._list(split)
-        return self._listed[places]
+        key = self.path, self.train, self.test, self.test_fraction, self.split_seed, self.class_list, split
+        if key not in self._known:
+            self._known[key] = self._arranged(split)
+        tree: _Tree = self._known[key]
+        return tree
 
-    def _place(self, split: Split) -> str:
-        return within(self.path, self.train if split == "train" else self.test or "")
+    def _has_splits(self) -> bool:
+        """Whether ``path`` has folders for the splits, and not the classes themselves."""
+        if self.train != TRAIN or self.test not in (TEST, "", None):
+            return self.train != ""
+        key = self.path, "has splits"
+        if key not in self._known:
+            with reaching(self.path):
+                self._known[key] = any(
+                    filesystem.exists(root)
+                    for filesystem, root in (filesystem_of(within(self.path, folder)) for folder in (TRAIN, TEST))
+                )
+        return bool(self._known[key])
 
-    def _class_folders(self, split: Split) -> dict[str, str]:
-        """Folder paths by class name, sorted."""
-        place = self._place(split)
-        filesystem, root = filesystem_of(place)
+    def _listing(self, split: Split) -> Listing:
+        """What lies in the folder of a split, or in ``path`` if it has none."""
+        has_splits = self._has_splits()
+        place = within(self.path, self.train if split == "train" else self.test or "") if has_splits else self.path
+        if place not in self._known:
+            self._known[place] = self._list(place, split, has_splits)
+        listing: Listing = self._known[place]
+        return listing
+
+    def _list(self, place: str, split: Split, has_splits: bool) -> Listing:
         cure = f"It should contain one folder of images per class: set path, and set {split} to the name of the folder in it."
+        if split == "test":
+            cure += ' For no test split, set test = "".'
         if self.class_list == "imagenet":
             cure = f"ImageNet (ILSVRC 2012) is available at image-net.org after registration. {cure}"
-        with reaching(place, cure):
-            folders = dict(sorted(_folders(filesystem, root)))
-        if not folders:
-            raise DatasetError(f"{place} contains no folders. {cure}")
-        return folders
-
-    def _list(self, split: Split) -> _Tree:
-        place = self._place(split)
-        filesystem, _ = filesystem_of(place)
-        folders = self._class_folders(split)
-        labels = {name: label for label, name in enumerate(self._class_folders("train"))}
-        if self.class_list == "imagenet" and len(labels) != COUNT:
+        listing = listed(place, cure)
+        passed_over = listing.passed_over()
+        if not _by_class(listing):
+            but = f", but {passed_over}" if passed_over else ""
+            neither = "" if has_splits else f", and no folder {TRAIN} or {TEST}"
             raise DatasetError(
-                f"{self._place('train')} contains {len(labels)} folders, but ImageNet has {COUNT:,} classes. Complete the data, or "
+                f"{place} contains no images{but}{neither}. Image files end in {', '.join(SUFFIXES)}, in upper or lower case. "
+                f"{cure}"
+            )
+        like_splits = [name for name in listing.by_folder if name.lower() in LIKE_SPLITS]
+        if like_splits and not has_splits and self.train:
+            raise DatasetError(
+                f"{place} has no folders {TRAIN} and {TEST}, but {some_of(like_splits)}. Set train and test to the names of the "
+                'folders of the splits, or train = "" if they are classes.'
+            )
+        if passed_over:
+            notify(f"{place}: passed over {passed_over}")
+        return listing
+
+    def _arranged(self, split: Split) -> _Tree:
+        listing = self._listing(split)
+        by_class = _by_class(listing)
+        labels = {name: label for label, name in enumerate(_by_class(self._listing("train")))}
+        self._check_classes(list(by_class), list(labels))
+        files = [(image, labels[name]) for name, images in by_class.items() for image in images]
+        if self.test and not self._has_splits():
+            files = self._held_apart(files, split)
+        return _Tree(listing, files)
+
+    def _check_classes(self, names: list[str], training: list[str]) -> None:
+        where = within(self.path, self.train)
+        if self.class_list == "imagenet" and len(training) != COUNT:
+            raise DatasetError(
+                f"{where} contains {len(training)} folders of images, but ImageNet has {COUNT:,} classes. Complete the data, or "
                 "remove class_list."
             )
-        unknown = [name for name in folders if name not in labels]
+        unknown = [name for name in names if name not in training]
+        if unknown == [ONLY_CLASS] == names:
+            raise DatasetError(
+                f"the images in {within(self.path, self.test or '')} lie in no class folders, but those in {where} do. Sort them "
+                'into folders of the same names, or set test = "" for no test split.'
+            )
         if unknown:
             raise DatasetError(
-                f"{place} has {len(unknown)} classes that {self._place('train')} does not have: {', '.join(unknown[:5])}"
-                f"{', …' if len(unknown) > 5 else ''}. The classes are the folders of the training images; rename or move these."
+                f"{within(self.path, self.test or '')} has {len(unknown)} classes that {where} does not have: {some_of(unknown)}. "
+                "The classes are the folders of the training images; rename or move these."
             )
-        files, digest = [], hashlib.sha256()
-        for name, folder in folders.items():
-            with reaching(folder):
-                for path, size in sorted(_images(filesystem, folder)):
-                    files.append((path, labels[name]))
-                    digest.update(f"{name}{path[len(folder) :]}\0{size}\0".encode("utf-8", "surrogateescape"))
-        if not files:
+
+    def _held_apart(self, files: list[tuple[ImageFile, int]], split: Split) -> list[tuple[ImageFile, int]]:
+        """The files of one split of a folder without folders for the splits, in their order."""
+        labels_N = np.array([label for _, label in files], dtype=np.int64)
+        rows = {part: np.sort(rows_N) for part, rows_N in split_rows(labels_N, self.test_fraction, self.split_seed).items()}
+        if not len(rows["test"]):
             raise DatasetError(
-                f"the folders in {place} contain no images. Image files end in {', '.join(SUFFIXES)}, in upper or lower case."
+                f'no class in {self.path} has two images, so none can be held out for testing: set test = "", or add images.'
             )
-        return _Tree(digest.hexdigest(), filesystem, not in_this_process_alone(place), files)
+        if self.train:
+            notify(
+                f"{self.path} has no folders {TRAIN} and {TEST}: of its {len(files):,} images, {len(rows['test']):,} are held out "
+                f"for testing (test_fraction = {self.test_fraction:g})"
+            )
+        return [files[row] for row in rows[split]]
+
+
+def _by_class(listing: Listing) -> dict[str, list[ImageFile]]:
+    """The images by class: by folder, or in one class if none lies in a folder."""
+    return listing.by_folder or ({ONLY_CLASS: listing.loose} if listing.loose else {})
 
 
 @final
 class _Tree(Source):
-    def __init__(self, key: str, filesystem: Any, portable: bool, files: list[tuple[str, int]]) -> None:
-        self.key, self.filesystem, self.portable = key, filesystem, portable
-        self._files = files
+    def __init__(self, listing: Listing, files: list[tuple[ImageFile, int]]) -> None:
+        digest = hashlib.sha256()
+        for image, _ in files:
+            digest.update(f"{image.relative}\0{image.size}\0".encode("utf-8", "surrogateescape"))
+        self.key, self.filesystem, self.portable = digest.hexdigest(), listing.filesystem, listing.portable
+        self._files = [(image.path, label) for image, label in files]
 
     def __len__(self) -> int:
         return len(self._files)
 
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         return (EncodedImage(*self._files[file]) for file in files_F)
-
-
-def _folders(filesystem: Any, root: str) -> Iterator[tuple[str, str]]:
-    if isinstance(filesystem, LocalFileSystem):
-        with os.scandir(root) as entries:
-            yield from ((entry.name, entry.path) for entry in entries if entry.name[0] != "." and entry.is_dir())
-        return
-    for entry in filesystem.ls(root, detail=True):
-        path = entry["name"].rstrip("/")
-        name = path.rsplit("/", 1)[-1]
-        # Object stores may list a folder as its own entry.
-        if entry["type"] == "directory" and name[0] != "." and path != root.rstrip("/"):
-            yield name, path
-
-
-def _images(filesystem: Any, folder: str) -> Iterator[tuple[str, int]]:
-    """Paths and sizes of the images in a folder and its subfolders, in no particular order."""
-    if isinstance(filesystem, LocalFileSystem):
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name[0] == ".":
-                    continue
-                if entry.is_dir():
-                    yield from _images(filesystem, entry.path)
-                elif entry.name.lower().endswith(SUFFIXES):
-                    yield entry.path, entry.stat().st_size
-        return
-    for path, entry in filesystem.find(folder, detail=True).items():
-        hidden = any(step.startswith(".") for step in path[len(folder) :].split("/"))
-        if path.lower().endswith(SUFFIXES) and not hidden:
-            yield path, entry["size"]

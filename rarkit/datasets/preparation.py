@@ -1,19 +1,19 @@
 """From an encoded image to the square crops that tokenizers take.
 
 The crops are those of OpenAI's guided-diffusion ("ADM", Dhariwal and Nichol, 2021) and of RAR's ten-crop (arXiv 2411.00776).
-Shape letters: V views of one image (1 or 10), H and W height and width.
+Shape letters: V views of one image (1 or 10), H and W height and width, A red, green, blue and opacity.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.datasets.transparency import WHITE, Background, laid_on
 from rarkit.errors import DatasetError
 from rarkit.files.recognition import HEAD, IMAGES, instead, recognised
 
@@ -33,17 +33,21 @@ class Preparation:
     size: int
     crop: Crop = "centre"
     exif: bool = False
+    background: Background = WHITE
 
     @property
     def views(self) -> int:
         """Number of crops per image."""
         return 10 if self.crop == "ten" else 1
 
-    def __call__(self, data: bytes, name: str) -> NDArray[np.uint8]:
-        """The crops of an encoded image: (V, size, size, 3). Raises DatasetError, naming ``name``, if it cannot be decoded."""
-        image = load_rgb(data, name, exif=self.exif)
+    def __call__(self, data: bytes, name: str) -> tuple[NDArray[np.uint8], bool]:
+        """The crops of an encoded image, (V, size, size, 3), and whether it has transparent pixels.
+
+        Raises DatasetError, naming ``name``, if it cannot be decoded.
+        """
+        image, transparent = _decoded(data, name, self.exif, self.background)
         views = ten_crop(image, self.size) if self.crop == "ten" else [centre_crop(image, self.size)]
-        return np.stack([np.asarray(view) for view in views])
+        return np.stack([np.asarray(view) for view in views]), transparent
 
 
 def centre_crop(image: Image, size: int) -> Image:
@@ -78,29 +82,37 @@ def ten_crop(image: Image, size: int) -> list[Image]:
     return [_square(side, left, top, size) for side in both for left, top in corners]
 
 
-def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
-    """Decodes an image to RGB as Pillow's ``convert("RGB")`` does: grey is repeated, transparency dropped, CMYK converted.
+def load_rgb(data: bytes, name: str, *, exif: bool = False, background: Background = WHITE) -> Image:
+    """Decodes an image to RGB: grey is repeated, transparency laid on a background, CMYK converted as Pillow does.
 
-    One difference: 16-bit grey levels keep their upper byte, whereas Pillow turns all levels above 255 white.
+    16-bit grey levels keep their upper byte, whereas Pillow turns all levels above 255 white.
 
     Args:
         data: the encoded image, in any format that Pillow reads; the first frame of an animation is used.
         name: the image's name in errors.
         exif: whether to rotate it according to its EXIF orientation. The published pipelines do not.
+        background: the colour behind transparent pixels. The published pipelines drop transparency, which uncovers whatever colour
+            is stored there.
 
     Raises:
         DatasetError: the image is truncated, damaged, in an unknown format, or its pixels have no known range.
     """
+    return _decoded(data, name, exif, background)[0]
+
+
+def _decoded(data: bytes, name: str, exif: bool, background: Background) -> tuple[Image, bool]:
+    """The image as RGB, and whether some of its pixels are transparent."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            # Pillow advises converting palettes with transparency to RGBA; transparency is dropped here anyway.
-            warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
+        with Image.open(io.BytesIO(data)) as image:
             image.load()
             if exif:
                 ImageOps.exif_transpose(image, in_place=True)
-            return _as_rgb(image)
+            if not image.has_transparency_data:
+                return _as_rgb(image), False
+            pixels_HWA = _with_opacity(image)
+            return Image.fromarray(laid_on(pixels_HWA, background)), bool((pixels_HWA[..., 3] < 255).any())
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
@@ -109,6 +121,14 @@ def load_rgb(data: bytes, name: str, *, exif: bool = False) -> Image:
             reason = "Pillow does not know the format"
         cure = f"{instead(recognised(data[:HEAD]), *IMAGES).removesuffix('.')}, or remove it."
         raise DatasetError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure}") from error
+
+
+def _with_opacity(image: Image) -> NDArray[np.uint8]:
+    """Red, green, blue and opacity (H, W, 4) uint8: of pixels with an opacity, of palettes, and of one transparent colour."""
+    if not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGBA"))
+    opacity_HW = np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
+    return np.dstack([np.asarray(_as_rgb(image)), opacity_HW])
 
 
 def _as_rgb(image: Image) -> Image:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
-from rarkit.datasets.digits import Digits, split_rows
+from rarkit.datasets.digits import Digits
+from rarkit.datasets.splits import split_rows
 
 
 def everything(dataset: Digits):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rarkit.datasets.npz import Npz
-from rarkit.errors import DatasetError
+from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import DatasetSuite
 
 
@@ -81,21 +81,24 @@ IMAGES, LABELS = drawn(6)
         ({"images": IMAGES}, "has no array labels or arr_1; its arrays are: images. Set labels"),
         ({"labels": LABELS}, "has no array images or arr_0; its arrays are: labels. Set images"),
         ({}, "its arrays are: none"),
-        ({"images": IMAGES / 255, "labels": LABELS}, "array images is float64 6 × 5 × 4 × 3; images must be uint8"),
-        ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "int64"),
-        ({"images": IMAGES[0], "labels": LABELS}, "5 × 4 × 3; images must"),
-        ({"images": IMAGES.transpose(0, 3, 1, 2), "labels": LABELS}, "6 × 3 × 5 × 4; images must"),
+        (
+            {"images": IMAGES / 255, "labels": LABELS},
+            r"array images is float64 6 × 5 × 4 × 3; images must be uint8 .*np\.round\(255 \* images\)\.astype\(np\.uint8\)",
+        ),
+        ({"images": IMAGES.astype(np.int64), "labels": LABELS}, r"int64 .*from 0 to 255, save images\.astype\(np\.uint8\)"),
+        ({"images": IMAGES[0], "labels": LABELS}, "array labels is int64 6; .* each of the 5 images"),
+        ({"images": IMAGES[..., :2], "labels": LABELS}, "6 × 5 × 4 × 2; images must .* with 1, 3 or 4 channels"),
+        ({"images": IMAGES.reshape(6, -1), "labels": LABELS}, r"6 × 60; .*save images\.reshape\(-1, height, width\)"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "0 × 5 × 4 × 3; images must"),
         (
             {"images": IMAGES, "labels": LABELS[:5]},
-            "array labels is int64 5; labels must be whole numbers, one for each of the 6 images",
+            "array labels is int64 5; labels must be a whole number or a name for each of the 6 images",
         ),
-        ({"images": IMAGES, "labels": LABELS[:, None]}, "6 × 1; labels must"),
+        ({"images": IMAGES, "labels": np.eye(6)}, r"6 × 6; labels must .*one-hot, save labels\.argmax\(axis=1\)"),
         ({"images": IMAGES, "labels": LABELS / 2}, "float64 6; labels must"),
         ({"images": IMAGES, "labels": LABELS - 1}, "labels range from -1 to 4"),
         ({"images": IMAGES, "labels": np.full(6, 2**64 - 1, np.uint64)}, "they must start at 0"),
-        ({"images": IMAGES, "labels": np.array(["a"] * 6)}, "labels must be whole numbers"),
-        ({"images": IMAGES, "labels": np.array([{}] * 6)}, "object 6; labels must be whole numbers"),
+        ({"images": IMAGES, "labels": np.array([{}] * 6)}, "object 6; labels must be a whole number or a name"),
         ({"images": np.array([[{}]]), "labels": LABELS}, "object 1 × 1; images must"),
     ],
 )
@@ -110,13 +113,84 @@ def test_what_is_no_array_of_images(file, members, said):
 def test_test_images_must_be_like_training_images(file):
     train = file(images=IMAGES, labels=LABELS)
     smaller = file("b.npz", images=IMAGES[:, 1:], labels=LABELS)
-    with pytest.raises(DatasetError, match=r"b\.npz: its images are 4 × 4 × 3, but those of .*a\.npz are 5 × 4 × 3"):
+    with pytest.raises(DatasetError, match=r"b\.npz: its test images are 4 × 4 × 3, but those of .*a\.npz are 5 × 4 × 3"):
         Npz(path=train, test_path=smaller).open("test")
     stranger = file("c.npz", images=IMAGES, labels=LABELS + 4)
     with pytest.raises(DatasetError, match=r"c\.npz has the label 9, but the 6 classes are 0 to 5"):
         Npz(path=train, test_path=stranger).open("test")
     with pytest.raises(DatasetError, match="the label 5, but the 2 classes"):
         Npz(path=train, class_names=("a", "b")).open("train")
+
+
+LAYOUTS = {
+    "grey": lambda images: images[..., 0],
+    "one channel": lambda images: images[..., :1],
+    "colour": lambda images: images,
+    "channels first": lambda images: images.transpose(0, 3, 1, 2),
+    "one channel first": lambda images: images[..., :1].transpose(0, 3, 1, 2),
+    "opacity first": lambda images: np.concatenate([images, np.full_like(images[..., :1], 255)], -1).transpose(0, 3, 1, 2),
+    "column by column": np.asfortranarray,
+    "black and white": lambda images: images[..., 0] > 127,
+}
+SIDES = st.integers(2, 7).filter(lambda side: side not in (3, 4))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(shape=st.tuples(st.integers(1, 6), SIDES, SIDES), seed=st.integers(0, 9))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_usual_layout_is_read(tmp_path, layout, shape, seed):
+    images, labels = drawn(shape[0], (*shape[1:], 3), seed)
+    np.savez(tmp_path / "x.npz", images=LAYOUTS[layout](images), labels=labels[:, None])
+    dataset = Npz(path=str(tmp_path / "x.npz"))
+    expected = images[..., :1] if "grey" in layout or "one channel" in layout else images
+    if layout == "black and white":
+        expected = np.where(images[..., :1] > 127, 255, 0)
+    info = dataset.info()
+    assert (info.height, info.width, info.channels) == expected.shape[1:]
+    assert dataset.count("train") == shape[0]
+    block = dataset.open("train").read()
+    np.testing.assert_array_equal(block.images_NHWC, expected)
+    np.testing.assert_array_equal(block.labels_N, labels)
+
+
+KERAS = {"x_train": IMAGES[..., 0], "y_train": LABELS, "x_test": IMAGES[:4, ..., 0], "y_test": LABELS[:4, None]}
+
+
+def test_training_and_test_arrays_in_one_file(file):
+    """Keras' mnist.npz."""
+    place = file(**KERAS)
+    with pytest.warns(RarkitWarning, match=r'passed over x_test and y_test; to test on them, set test_images = "x_test"'):
+        assert len(Npz(path=place).open("train")) == 6
+    for dataset in (Npz(path=place, test_images="x_test"), Npz(path=place, test_path=place)):
+        assert dataset.splits() == ("train", "test")
+        test = dataset.open("test").read()
+        np.testing.assert_array_equal(test.images_NHWC[..., 0], KERAS["x_test"])
+        np.testing.assert_array_equal(test.labels_N, LABELS[:4])
+        assert (len(dataset.open("train")), dataset.count("test")) == (6, 4)
+        assert dataset.identity()["content"]["test"] != dataset.identity()["content"]["train"]
+    with pytest.raises(DatasetError, match=r"has no array elsewhere; .*Set test_images to the name of the array of test images"):
+        Npz(path=place, test_images="elsewhere").open("test")
+
+
+@pytest.mark.parametrize(
+    "keys", [("train_images", "train_labels"), ("image", "label"), ("data", "target"), ("x", "y"), ("X", "y"), ("data", "labels")]
+)
+def test_usual_names(file, keys):
+    place = file(**dict(zip(keys, (IMAGES, LABELS), strict=True)))
+    np.testing.assert_array_equal(Npz(path=place).open("train").read().labels_N, LABELS)
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_labels_that_are_names(file, kind):
+    names = np.array(["dog", "cat", "dog", "éléphant", "cat", "dog"])
+    labels = np.char.encode(names, "utf-8") if kind == "S" else names
+    dataset = Npz(path=file(images=IMAGES, labels=labels))
+    assert dataset.info().class_names == ("cat", "dog", "éléphant")
+    assert dataset.open("train").read().labels_N.tolist() == [1, 0, 1, 2, 0, 1]
+    named = Npz(path=dataset.path, class_names=("éléphant", "cat", "dog"))
+    assert named.open("train").read().labels_N.tolist() == [2, 1, 2, 0, 1, 2]
+    with pytest.raises(DatasetError, match="has the class 'dog', which is none of the 2 classes"):
+        Npz(path=dataset.path, class_names=("cat", "éléphant")).open("train")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -10,6 +10,7 @@ import PIL
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from rarkit.datasets.preparation import Preparation, centre_crop, load_rgb, ten_crop
@@ -93,7 +94,7 @@ def test_imagenets_numbers():
 
 def test_grey_is_repeated():
     grey = picture(5, 7).convert("L")
-    for image in (grey, grey.convert("LA")):
+    for image in (grey, grey.convert("LA")):  # the latter opaque
         np.testing.assert_array_equal(load_rgb(encoded(image), "grey"), np.repeat(np.asarray(grey)[..., None], 3, axis=2))
 
 
@@ -107,15 +108,43 @@ def test_one_bit_is_black_and_white():
 def test_palettes_give_their_colours_and_no_warning(transparency):
     image = picture(20, 11).quantize(16)
     options = {} if transparency is None else {"transparency": transparency}
-    expected = np.asarray(image.getpalette(), dtype=np.uint8).reshape(-1, 3)[np.asarray(image)]
-    np.testing.assert_array_equal(load_rgb(encoded(image, **options), "palette"), expected)
-    np.testing.assert_array_equal(load_rgb(encoded(image, "GIF"), "gif"), expected)
+    colours = np.asarray(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    opacity = np.full(len(colours), 255.0)
+    if transparency is not None:
+        opacity[:16] = [0 if index == transparency else 255 for index in range(16)] if transparency == 3 else [*transparency]
+    laid = np.round((colours * opacity[:, None] + 255 * (255 - opacity[:, None])) / 255).astype(np.uint8)
+    np.testing.assert_array_equal(load_rgb(encoded(image, **options), "palette"), laid[np.asarray(image)])
+    np.testing.assert_array_equal(load_rgb(encoded(image, "GIF"), "gif"), colours[np.asarray(image)])
 
 
-def test_transparency_is_dropped():
-    colours = np.asarray(picture(6, 4))
-    see_through = np.dstack([colours, np.zeros((4, 6), dtype=np.uint8)])
-    np.testing.assert_array_equal(load_rgb(encoded(Image.fromarray(see_through)), "ghost"), colours)
+@given(arrays(np.uint8, (3, 4, 4)), st.tuples(*[st.integers(0, 255)] * 3), st.sampled_from(["PNG", "WEBP", "TIFF"]), st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_transparency_is_laid_on_the_background(pixels_HWA, background, kind, ten):
+    opacity = pixels_HWA[..., 3:] / 255
+    expected = np.round(pixels_HWA[..., :3] * opacity + np.array(background) * (1 - opacity)).astype(np.uint8)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    data = encoded(Image.fromarray(pixels_HWA), kind, **options)
+    np.testing.assert_array_equal(load_rgb(data, "ghost", background=background), expected)
+    views, transparent = Preparation(3, background=background, crop="ten" if ten else "centre")(data, "ghost")
+    assert transparent == bool((pixels_HWA[..., 3] < 255).any())
+    if not ten:
+        np.testing.assert_array_equal(views[0], centre_crop(Image.fromarray(expected), 3))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode", "transparency", "expected"),
+    [
+        (np.array([[0, 9]], np.uint8), "L", 9, [[0] * 3, [255] * 3]),
+        (np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), "RGB", (4, 5, 6), [[1, 2, 3], [255] * 3]),
+        (np.array([[513, 40000]], np.uint16), "I;16", 40000, [[2] * 3, [255] * 3]),
+    ],
+)
+def test_one_transparent_colour(pixels, mode, transparency, expected):
+    image = Image.fromarray(pixels)
+    assert image.mode == mode
+    data = encoded(image, transparency=transparency)
+    np.testing.assert_array_equal(load_rgb(data, "logo"), [expected])
+    assert Preparation(1)(data, "logo")[1]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -168,5 +197,5 @@ def test_a_preparation_is_decoding_and_cropping():
     image = picture(50, 37)
     centre, ten = Preparation(16), Preparation(16, "ten")
     assert (centre.views, ten.views) == (1, 10)
-    np.testing.assert_array_equal(centre(encoded(image), "x")[0], centre_crop(image, 16))
-    np.testing.assert_array_equal(ten(encoded(image), "x"), np.stack([np.asarray(view) for view in ten_crop(image, 16)]))
+    np.testing.assert_array_equal(centre(encoded(image), "x")[0], np.asarray(centre_crop(image, 16))[None])
+    np.testing.assert_array_equal(ten(encoded(image), "x")[0], np.stack([np.asarray(view) for view in ten_crop(image, 16)]))

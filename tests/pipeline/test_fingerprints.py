@@ -82,7 +82,8 @@ PARTS: dict[str, dict[str, Any]] = {
 WITHOUT_RUN = {"attention_backends.flex"}
 """Parts that have no settings, and no backward pass on a CPU."""
 CHANGED: dict[str, Any] = {
-    "datasets.digits.test_fraction": 0.3,
+    "dataset.test_fraction": 0.3,
+    "dataset.background": [0, 0, 255],
     "datasets.generated.height": 6,
     "datasets.generated.width": 6,
     "dataset.size": 10,
@@ -100,6 +101,8 @@ CHANGED: dict[str, Any] = {
     "datasets.npz.test_path": "FILES/two.npz",
     "datasets.npz.images": "arr_0",
     "datasets.npz.labels": "arr_1",
+    "datasets.npz.test_images": "arr_0",
+    "datasets.npz.test_labels": ("arr_1", "goes with test_images, which is tested"),
     "datasets.npz.class_names": ["a", "b"],
     "datasets.webdataset.urls": "FILES/two.tar",
     "datasets.webdataset.test_urls": "FILES/two.tar",
@@ -170,7 +173,7 @@ def files(tmp_path_factory):
                     picture.save(folder / place / split / name / f"{number}.png")
     for name in ("one", "two"):
         images, labels = draw.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8), np.arange(16) % 2
-        np.savez(folder / f"{name}.npz", images=images, labels=labels, arr_0=images[::-1], arr_1=labels[::-1])
+        np.savez(folder / f"{name}.npz", images=images, labels=labels, arr_0=images[::-1], arr_1=labels[::-1], y_test=labels)
         with tarfile.open(folder / f"{name}.tar", "w") as tar:
             for number in range(6):
                 png = io.BytesIO()

@@ -1,0 +1,136 @@
+"""Lists the images in a folder and its folders, and what is passed over there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from fsspec.implementations.local import LocalFileSystem
+
+from rarkit.datasets.notices import NAMED, some_of
+from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SYSTEM_FOLDERS = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+)
+"""Folders that systems leave among the user's; some hold thumbnails, others cannot be read."""
+
+
+@final
+@dataclass(frozen=True)
+class ImageFile:
+    """An image: where its file system finds it, its path below the listed folder, and its size in bytes."""
+
+    path: str
+    relative: str
+    size: int
+
+
+@final
+@dataclass
+class Listing:
+    """What lies in a folder."""
+
+    place: str
+    filesystem: Any
+    by_folder: dict[str, list[ImageFile]] = field(default_factory=dict)
+    """The images in each folder and its subfolders, folders and images sorted by name; folders without images are left out."""
+    loose: list[ImageFile] = field(default_factory=list)
+    """The images that lie in no folder, sorted."""
+    passed_folders: list[str] = field(default_factory=list)
+    """Folders without images, and those of the system, sorted."""
+    passed_files: int = 0
+    """Number of other files."""
+    some_files: list[str] = field(default_factory=list)
+    """The first few of them."""
+
+    @property
+    def portable(self) -> bool:
+        """Whether other processes see the same files."""
+        return not in_this_process_alone(self.place)
+
+    def passed_over(self) -> str:
+        """What was passed over, counted and with a few names; empty if nothing was."""
+        folders, files = len(self.passed_folders), self.passed_files
+        parts = []
+        if folders:
+            plural = "s" if folders > 1 else ""
+            parts.append(f"{folders:,} folder{plural} without images ({some_of(self.passed_folders)})")
+        if files:
+            plural = "s that are not images" if files > 1 else " that is not an image"
+            parts.append(f"{files:,} file{plural} ({some_of(self.some_files, files)})")
+        if self.by_folder and self.loose:
+            loose = [image.relative for image in self.loose]
+            plural = "s that lie" if len(loose) > 1 else " that lies"
+            parts.append(f"{len(loose):,} image{plural} in no folder ({some_of(loose)})")
+        return ", ".join(parts)
+
+
+def listed(place: str, cure: str) -> Listing:
+    """Lists a folder. Names that start with a dot are not even mentioned.
+
+    Raises:
+        DatasetError: there is no such folder, or it cannot be read; ``cure`` ends the message.
+    """
+    filesystem, root = filesystem_of(place)
+    listing = Listing(place, filesystem)
+    folders, passed = set(), set()
+    with reaching(place, cure):
+        for image in _local(root, "") if isinstance(filesystem, LocalFileSystem) else _remote(filesystem, root):
+            *steps, name = image.relative.split("/")
+            folders.update(steps[:1])
+            aside = next((depth for depth, step in enumerate(steps) if step.startswith(".") or step in SYSTEM_FOLDERS), None)
+            if aside is not None:
+                passed.add("/".join(steps[: aside + 1]))
+            elif not name or name.startswith("."):
+                continue
+            elif not _is_image(name):
+                listing.passed_files += 1
+                listing.some_files = sorted([*listing.some_files, image.relative])[:NAMED]
+            elif steps:
+                listing.by_folder.setdefault(steps[0], []).append(image)
+            else:
+                listing.loose.append(image)
+    listing.by_folder = {name: sorted(listing.by_folder[name], key=_by_path) for name in sorted(listing.by_folder)}
+    listing.loose.sort(key=_by_path)
+    without = passed | (folders - set(listing.by_folder))
+    listing.passed_folders = sorted(folder for folder in without if not folder.rsplit("/", 1)[-1].startswith("."))
+    return listing
+
+
+def _by_path(image: ImageFile) -> str:
+    return image.path
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _local(root: str, below: str) -> Iterator[ImageFile]:
+    """Files, and folders with a slash at their end. Looks into no folder of the system: some may not be read."""
+    with os.scandir(os.path.join(root, below)) as entries:
+        for entry in entries:
+            relative = f"{below}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield ImageFile(entry.path, f"{relative}/", 0)
+                if entry.name not in SYSTEM_FOLDERS:
+                    yield from _local(root, f"{relative}/")
+            else:
+                yield ImageFile(entry.path, relative, entry.stat().st_size if _is_image(entry.name) else 0)
+
+
+def _remote(filesystem: Any, root: str) -> Iterator[ImageFile]:
+    """Files alone. Object stores may list a folder as an entry of its own."""
+    root = root.rstrip("/")
+    files = filesystem.find(root, detail=True)
+    if not files:
+        filesystem.ls(root)  # raises if there is nothing there
+    for path, entry in files.items():
+        if path == root:
+            raise NotADirectoryError(f"{path} is a file")
+        yield ImageFile(path, path[len(root) :].removeprefix("/"), entry["size"] or 0)

@@ -1,0 +1,28 @@
+"""Splits images into training and test images. Shape letter: N images."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.images import Split
+from rarkit.randomness import uniforms
+
+
+def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """The rows of each split in shuffled order: a partition of 0 … N − 1 that splits each class in the same proportion.
+
+    Depends only on the labels, the fraction and the seed.
+    """
+    chance_N, place_N = uniforms(seed, "split", 0, np.arange(len(labels_N)), 2).T
+    for_test_N = np.zeros(len(labels_N), dtype=bool)
+    for label in np.unique(labels_N):
+        rows = np.flatnonzero(labels_N == label)
+        for_test_N[rows[np.argsort(chance_N[rows])[: held_out(len(rows), test_fraction)]]] = True
+    shuffled_N = np.argsort(place_N)
+    return {"train": shuffled_N[~for_test_N[shuffled_N]], "test": shuffled_N[for_test_N[shuffled_N]]}
+
+
+def held_out(count: int, fraction: float) -> int:
+    """Number of test images in a class of ``count`` images: at least one, unless it has only one."""
+    return min(max(1, round(count * fraction)), count - 1)
