@@ -37,7 +37,7 @@ class UnknownPartError(UserError, KeyError):
 
 
 class PluginError(UserError):
-    """A plugin that failed to load, or two plugins with a part of the same name."""
+    """A plugin that failed to load, two plugins with a part of the same name, or a part that breaks the contract of its kind."""
 
 
 class GridError(UserError):

@@ -13,6 +13,8 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import DatasetError
+
 Split = Literal["train", "test"]
 
 
@@ -34,15 +36,22 @@ class ImageInfo:
 @final
 @dataclass(frozen=True)
 class ImageBlock:
-    """Images of a dataset: ``images_NHWC`` uint8 in [0, 255], ``labels_N`` int64 in [0, classes)."""
+    """Images of a dataset: ``images_NHWC`` uint8 in [0, 255], ``labels_N`` int64 in [0, classes).
+
+    Raises:
+        DatasetError: the images are of another dtype or shape, or there is not one label for each.
+    """
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        assert self.images_NHWC.dtype == np.uint8, self.images_NHWC.dtype
-        assert self.images_NHWC.ndim == 4, self.images_NHWC.shape
-        assert self.labels_N.shape == self.images_NHWC.shape[:1], self.labels_N.shape
+        images_NHWC, labels_N = self.images_NHWC, self.labels_N
+        if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or labels_N.shape != images_NHWC.shape[:1]:
+            raise DatasetError(
+                f"a dataset read images of {images_NHWC.dtype} {images_NHWC.shape} with labels {labels_N.shape}; images must be "
+                "uint8 (N, H, W, C), with one label each"
+            )
 
 
 class ImageReader(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, final
 
+from rarkit.errors import PluginError
 from rarkit.registry.component import Component
 
 if TYPE_CHECKING:
@@ -37,6 +38,31 @@ class AttentionFunction(Protocol):
             dropout: dropout of the attention weights; None outside training.
         """
         ...
+
+
+def attend(
+    attention: AttentionFunction, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None
+) -> Tensor:
+    """Calls a kernel from a model, and checks the shape and dtype of what it returns.
+
+    Raises:
+        PluginError: they are not those of the queries.
+    """
+    read_BNSK = attention(q_BNSK, k_BNTK, v_BNTK, causal=causal, dropout=dropout)
+    if read_BNSK.shape != q_BNSK.shape or (read_BNSK.dtype != q_BNSK.dtype and not _autocast(q_BNSK)):
+        where = f"{getattr(attention, '__module__', '?')}.{getattr(attention, '__qualname__', type(attention).__name__)}"
+        raise PluginError(
+            f"the attention function {where} returns {read_BNSK.dtype} {tuple(read_BNSK.shape)} for queries in {q_BNSK.dtype} "
+            f"{tuple(q_BNSK.shape)}; it must return the same. Choose another [attention], or correct this one."
+        )
+    return read_BNSK
+
+
+def _autocast(tensor: Tensor) -> bool:
+    """Whether torch chooses the dtype of products."""
+    import torch
+
+    return torch.is_autocast_enabled(tensor.device.type)
 
 
 class AttentionBackend(Component):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, final, get_args
 
-from rarkit.images import ImageInfo, ImageReader, Split
+import numpy as np
+
+from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.registry.component import Component
+from rarkit.registry.contract import broken, checked
 
 
 class Dataset(Component):
-    """A source of labelled images."""
+    """A source of labelled images. The base class checks what subclasses and their readers return."""
 
     kind: ClassVar[str] = "datasets"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, info=_checked_info, splits=_checked_splits, open=_checked_open)
 
     @abstractmethod
     def info(self) -> ImageInfo:
@@ -41,3 +49,59 @@ class Dataset(Component):
         Raises:
             DatasetError: the data, or this split, is missing.
         """
+
+
+@final
+class CheckedReader(ImageReader):
+    """A dataset's reader, whose blocks are checked against the dataset's ``info``."""
+
+    def __init__(self, part: Dataset, reader: ImageReader) -> None:
+        self._part, self._reader = part, reader
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        info = self._part.info()
+        for block in self._reader.blocks(start, stop, rows):
+            images_NHWC, labels_N = block.images_NHWC, block.labels_N
+            if images_NHWC.shape[1:] != (info.height, info.width, info.channels):
+                expected = f"{info.height} × {info.width} × {info.channels}"
+                raise broken(self._part, f"reads images of {images_NHWC.shape[1:]}; by its info they are {expected}")
+            if labels_N.dtype != np.int64:
+                raise broken(self._part, f"reads labels of {labels_N.dtype}; they must be int64")
+            wrong = labels_N[(labels_N < 0) | (labels_N >= info.num_classes)]
+            if wrong.size:
+                raise broken(
+                    self._part,
+                    f"reads the label {wrong[0]} between rows {start} and {stop}; its {info.num_classes} classes are "
+                    f"0 to {info.num_classes - 1}",
+                )
+            yield block
+
+
+def _checked_info(part: Dataset, info: Callable[[], Any]) -> ImageInfo:
+    about = info()
+    if not isinstance(about, ImageInfo):
+        raise broken(part, f"returns {type(about).__name__} from info; it must return an ImageInfo")
+    if about.channels not in (1, 3) or min(about.height, about.width) < 1 or not about.class_names:
+        raise broken(
+            part,
+            f"has images of {about.height} × {about.width} × {about.channels} in {about.num_classes} classes; it must have 1 or 3 "
+            "channels, and at least one row, column and class",
+        )
+    return about
+
+
+def _checked_splits(part: Dataset, splits: Callable[[], Any]) -> tuple[Split, ...]:
+    names: tuple[Split, ...] = splits()
+    if "train" not in names or not set(names) <= set(get_args(Split)):
+        raise broken(part, f"has the splits {names!r}; they must be ('train',) or ('train', 'test')")
+    return names
+
+
+def _checked_open(part: Dataset, open_split: Callable[[Split], Any], split: Split) -> ImageReader:
+    reader = open_split(split)
+    if not isinstance(reader, ImageReader):
+        raise broken(part, f"opens {type(reader).__name__}; it must open an ImageReader")
+    return CheckedReader(part, reader)

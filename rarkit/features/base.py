@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.images import ImageInfo, ImageReader
 from rarkit.registry.component import Component
+from rarkit.registry.contract import broken, check_state, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,16 @@ class Features:
 
 
 class FeatureModel(ABC):
-    """An extractor ready to work on one device."""
+    """An extractor ready to work on one device. What it returns is checked, if a part built it."""
+
+    _part: FeatureExtractor | None = None
+    """The part that built it."""
+    _widths: tuple[int | None, ...] = ()
+    """The widths of features, class scores and spatial features in the first batch."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, __call__=_checked_call)
 
     @abstractmethod
     def __call__(self, images_BHWC: Tensor) -> Features:
@@ -50,6 +60,10 @@ class FeatureExtractor(Component):
     """Whether ``fit`` has to be called, on real training images, before ``build``."""
     knows_classes: ClassVar[bool] = True
     """Whether class scores are of the dataset's own classes; if not, they are used for the inception score alone."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, fit=_checked_fit, build=_checked_build)
 
     def distance_names(self) -> dict[str, str]:
         """The names of Fréchet distances in ``features`` and ``spatial``.
@@ -72,3 +86,42 @@ class FeatureExtractor(Component):
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> FeatureModel:
         """The extractor, ready to work; ``state`` is what ``fit`` returned, empty where ``learns`` is false."""
+
+
+def _checked_fit(part: FeatureExtractor, fit: Callable[..., Any], reader: ImageReader, seed: int) -> LearnedState:
+    return check_state(part, fit(reader, seed))
+
+
+def _checked_build(part: FeatureExtractor, build: Callable[..., Any], state: LearnedState, device: str) -> FeatureModel:
+    model = build(state, device)
+    if not isinstance(model, FeatureModel):
+        raise broken(part, f"builds {type(model).__name__}; it must build a FeatureModel")
+    model._part = part
+    return model
+
+
+def _checked_call(model: FeatureModel, call: Callable[[Tensor], Any], images_BHWC: Tensor) -> Features:
+    import torch
+
+    features, part = call(images_BHWC), model._part
+    if part is None:
+        return features  # type: ignore[no-any-return]
+    if not isinstance(features, Features):
+        raise broken(part, f"returns {type(features).__name__}; it must return Features")
+    tensors = {"features": features.features_BF, "class scores": features.logits_BC, "spatial features": features.spatial_BS}
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.dtype != torch.float32 or tensor.ndim != 2 or len(tensor) != len(images_BHWC):
+            raise broken(
+                part,
+                f"returns {name} of {tensor.dtype} {tuple(tensor.shape)} for {len(images_BHWC)} images; they must be float32, one "
+                "row for each image",
+            )
+        if not tensor.isfinite().all():
+            raise broken(part, f"returns {name} that are not finite (NaN or infinity)")
+    widths = tuple(None if tensor is None else tensor.shape[1] for tensor in tensors.values())
+    if model._widths and widths != model._widths:
+        raise broken(part, f"returns {', '.join(tensors)} of widths {widths}; in the batch before they were {model._widths}")
+    model._widths = widths
+    return features

@@ -7,7 +7,7 @@ A family is light: sizes and costs are arithmetic, and torch is imported only to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
@@ -19,6 +19,7 @@ from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.registry.component import Component, Location, NotInFingerprint
+from rarkit.registry.contract import broken, checked
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +131,10 @@ class ModelFamily(Component):
     kv_caches: ClassVar[tuple[str, ...]] = ("same",)
     """The supported values of ``sample.kv_cache``."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, config=_checked_config)
+
     @abstractmethod
     def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> ModelConfig:
         """The model's configuration for a token grid (height, width), codebook and number of classes."""
@@ -197,3 +202,16 @@ def refuse_permutations(name: str, schedule: PermutationSchedule) -> None:
             f"model {name!r} trains only along its scan order, but permutation schedule {schedule.name!r} permutes at random: "
             'remove [permutation_schedule], or set it to { name = "constant", ratio = 0.0 }'
         )
+
+
+def _checked_config(
+    part: ModelFamily, config: Callable[..., Any], *, grid: tuple[int, int], codebook_size: int, num_classes: int
+) -> ModelConfig:
+    made = config(grid=grid, codebook_size=codebook_size, num_classes=num_classes)
+    if not isinstance(made, ModelConfig):
+        raise broken(part, f"returns {type(made).__name__} from config; it must return a ModelConfig")
+    promised = {"seq_len": grid[0] * grid[1], "codebook_size": codebook_size, "num_classes": num_classes}
+    for name, value in promised.items():
+        if getattr(made, name) != value:
+            raise broken(part, f"has {name} = {getattr(made, name)} in its config; for these images it must be {value}")
+    return made

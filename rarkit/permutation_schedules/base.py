@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, final
 
 from rarkit.registry.component import Component
+from rarkit.registry.contract import broken, checked
+
+CHECKED_STEPS = 10_000
+"""The most intervals between steps at which a schedule is checked: all steps of short trainings, evenly spaced ones of others."""
 
 
 class PermutationSchedule(Component):
-    """The random ratio r as a pure function of training progress (RAR, section 3.2: "randomness annealing")."""
+    """The random ratio r as a pure function of training progress (RAR, section 3.2: "randomness annealing").
+
+    The base class checks every ratio that ``random_ratio`` returns.
+    """
 
     kind: ClassVar[str] = "permutation_schedules"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, random_ratio=_checked_ratio)
 
     @abstractmethod
     def random_ratio(self, step: int, total: int) -> float:
@@ -20,4 +33,22 @@ class PermutationSchedule(Component):
         Args:
             step: 0 ≤ step ≤ total; the first optimizer step is step 0.
             total: number of training steps, at least 1.
+
+        Raises:
+            PluginError: the subclass returned anything else.
         """
+
+    @final
+    def check(self, total: int) -> None:
+        """Raises PluginError unless the ratio is a probability over a whole training of ``total`` steps."""
+        intervals = min(total, CHECKED_STEPS)
+        for point in range(intervals + 1):
+            self.random_ratio(point * total // intervals, total)
+
+
+def _checked_ratio(part: PermutationSchedule, random_ratio: Callable[[int, int], Any], step: int, total: int) -> float:
+    ratio = random_ratio(step, total)
+    # A comparison with NaN is false.
+    if not isinstance(ratio, Real) or not 0.0 <= ratio <= 1.0:
+        raise broken(part, f"returns {ratio!r} at step {step:,} of {total:,}; a random ratio is a number from 0 to 1")
+    return float(ratio)

@@ -92,8 +92,9 @@ class Experiment:
 
         Raises:
             GridError: the scan order does not support the grid.
+            PluginError: the scan order breaks its contract.
         """
-        recipe.scan_order.check_grid(*self.grid)
+        recipe.scan_order.order(*self.grid)
         return replace(self, recipe=recipe)
 
 
@@ -102,7 +103,7 @@ def _given(settings: TrainSettings | SampleSettings | None, default: int) -> int
 
 
 def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split, ...] | None = None) -> Experiment:
-    """Resolves a recipe.
+    """Resolves a recipe, and checks what its parts say: the order on this grid, the random ratio over the whole training.
 
     Args:
         recipe: a valid recipe.
@@ -113,12 +114,13 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split
         DatasetError: size and classes of the images cannot be determined without the data.
         GridError: the tokenizer or the feature extractor does not support the images, or the scan order the grid.
         RecipeError: ``sample.classes`` names a class that the dataset does not have, or a number with two meanings.
+        PluginError: a part breaks the contract of its kind.
     """
     images = recipe.dataset.info() if images is None else images
     if recipe.evaluate is not None:
         recipe.evaluate.features.check_images(images)
     grid = recipe.tokenizer.grid(images)
-    recipe.scan_order.check_grid(*grid)
+    recipe.scan_order.order(*grid)  # checked now, so that it is not found wrong after training
     codebook_size = recipe.tokenizer.codebook_size()
     experiment = Experiment(
         recipe=recipe,
@@ -129,5 +131,7 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split
         config=recipe.model.config(grid=grid, codebook_size=codebook_size, num_classes=images.num_classes),
         schedule=recipe.permutation_schedule or recipe.model.default_schedule(),
     )
+    if recipe.train is not None:
+        experiment.schedule.check(recipe.train.steps)
     assert experiment.sample_classes is not None  # resolved now, so that a class that does not exist is reported now
     return experiment

@@ -15,10 +15,10 @@ import pluggy
 from rarkit.errors import PluginError
 from rarkit.registry import hookspecs
 from rarkit.registry.component import Component
+from rarkit.registry.contract import GROUP
 from rarkit.registry.kinds import KINDS, Parts
 from rarkit.registry.registry import Registry, Source
 
-GROUP = "rarkit"
 ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
 BUILTIN = "builtin"
 

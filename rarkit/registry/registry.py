@@ -13,7 +13,7 @@ from rarkit.registry.kind import Kind
 T = TypeVar("T", bound=Component)
 
 KNOWN_PLUGINS = {("scan_orders", "hilbert"): "rarkit-hilbert", ("attention_backends", "xformers"): "rarkit-xformers"}
-"""Parts of known plugins, and the distribution to install: named in the error if the part is missing."""
+"""Parts of the plugins in rarkit's repository, which no package index has: named in the error if the part is missing."""
 
 
 @final
@@ -66,5 +66,6 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         message = f"no {self.kind.singular} is called {name!r}{did_you_mean(name, self._parts)}"
         message += f" Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind.name, name) in KNOWN_PLUGINS:
-            message += f" It comes with {KNOWN_PLUGINS[self.kind.name, name]}: pip install {KNOWN_PLUGINS[self.kind.name, name]}."
+            plugin = KNOWN_PLUGINS[self.kind.name, name]
+            message += f" It comes with {plugin}: pip install ./plugins/{plugin}, in a checkout of rarkit."
         return " ".join([message, *self._problems])

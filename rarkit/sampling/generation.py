@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rarkit.errors import GridError, UserError
+from rarkit.errors import GridError, PluginError, UserError
+from rarkit.registry.contract import origin
 from rarkit.sampling.choice import distribution, draw
 from rarkit.sampling.decoder import Decodable, DecoderFactory
 from rarkit.sampling.sample_noise import noise
@@ -115,6 +116,12 @@ def decode(
         tokens_B: Tensor | None = None
         for step in range(len(order_L)):
             logits_BV = decoding.logits(step, tokens_B)
+            expected = len(labels_B), model.sizes.codebook_size
+            if logits_BV.shape != expected or logits_BV.dtype != torch.float32:
+                raise PluginError(
+                    f"the decoder {origin(type(decoding))} returns logits of {logits_BV.dtype} {tuple(logits_BV.shape)} at step "
+                    f"{step}; they must be float32 {expected}. Choose another [model], or correct this one."
+                )
             probabilities_BV = distribution(logits_BV, choice)
             tokens_B = draw(probabilities_BV, uniforms_BL[:, step]) if forced_BL is None else forced_BL[:, step]
             yield Step(step, probabilities_BV, tokens_B)

@@ -18,7 +18,6 @@ class Alternate(ScanOrder):
     """Selects this scan order."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         index_HW = np.arange(height * width, dtype=np.int64).reshape(height, width)
         index_HW[1::2] = index_HW[1::2, ::-1].copy()
         return index_HW.ravel()

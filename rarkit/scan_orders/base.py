@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, final
+from collections.abc import Callable
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import GridError
 from rarkit.registry.component import Component
+from rarkit.registry.contract import broken, checked
 
 
 class ScanOrder(Component):
     """A bijection from step to raster index, for every grid that the order supports.
 
     The cell in row r and column c of a grid of width W has raster index r·W + c. Subclasses define ``order`` and, if they do not
-    support every grid, ``requirement``.
+    support every grid, ``requirement``. The base class checks the grid before each call of ``order``, and the order after it.
     """
 
     kind: ClassVar[str] = "scan_orders"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, order=_checked_order)
 
     @abstractmethod
     def order(self, height: int, width: int) -> NDArray[np.int64]:
@@ -29,7 +35,8 @@ class ScanOrder(Component):
             (height·width,) int64, contiguous, a permutation of 0 … height·width − 1.
 
         Raises:
-            GridError: the order does not support this grid (call ``check_grid`` to raise it).
+            GridError: the order does not support this grid.
+            PluginError: the subclass returned anything else.
         """
 
     def requirement(self, height: int, width: int) -> str | None:
@@ -55,3 +62,23 @@ class ScanOrder(Component):
                 f"scan order {self.name!r} does not support a grid of {height}×{width}: {requirement}. "
                 "Choose another [scan_order], or a [tokenizer] with another grid."
             )
+
+
+def _checked_order(part: ScanOrder, order: Callable[[int, int], Any], height: int, width: int) -> NDArray[np.int64]:
+    part.check_grid(height, width)
+    order_L, length = order(height, width), height * width
+    grid = f"on a grid of {height}×{width}"
+    if not isinstance(order_L, np.ndarray) or order_L.dtype != np.int64 or order_L.shape != (length,):
+        returned = f"{order_L.dtype} {order_L.shape}" if isinstance(order_L, np.ndarray) else type(order_L).__name__
+        raise broken(part, f"returns {returned} {grid}; an order is an array ({length},) of int64")
+    # torch.from_numpy refuses negative strides, as of a reversed view.
+    if not order_L.flags.c_contiguous:
+        raise broken(part, f"returns a view that is not contiguous {grid}: return .copy() of it")
+    outside = order_L[(order_L < 0) | (order_L >= length)]
+    if outside.size:
+        raise broken(part, f"visits cell {outside[0]} {grid}, whose cells are 0 to {length - 1}")
+    visits_L = np.bincount(order_L, minlength=length)
+    if (visits_L != 1).any():
+        often, never = int(visits_L.argmax()), int(visits_L.argmin())
+        raise broken(part, f"visits cell {often} {visits_L[often]} times and cell {never} never {grid}; each must be visited once")
+    return order_L

@@ -20,7 +20,6 @@ class Spiral(ScanOrder):
     """``"inward"`` runs from the top left corner to the centre, ``"outward"`` from the centre to the corner."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         remaining = np.arange(height * width, dtype=np.int64).reshape(height, width)
         sides = []
         while remaining.size:

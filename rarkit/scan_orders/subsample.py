@@ -21,7 +21,6 @@ class Subsample(ScanOrder):
         return None if height % 2 == width % 2 == 0 else "it needs an even number of rows and of columns"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         index_HW = np.arange(height * width, dtype=np.int64).reshape(height, width)
         # (quadrant row, row, quadrant column, column): the quadrant varies fastest.
         quadrants = index_HW.reshape(2, height // 2, 2, width // 2)

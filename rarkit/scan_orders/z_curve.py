@@ -23,7 +23,6 @@ class ZCurve(ScanOrder):
         return "it needs a square grid whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         row_L, column_L = np.divmod(np.arange(height * width, dtype=np.int64), width)
         code_L = np.zeros_like(row_L)
         for bit in range(height.bit_length()):

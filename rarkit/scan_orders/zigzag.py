@@ -18,7 +18,6 @@ class Zigzag(ScanOrder):
     """Selects this scan order."""
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         row_L, column_L = np.divmod(np.arange(height * width, dtype=np.int64), width)
         diagonal_L = row_L + column_L
         within_L = np.where(diagonal_L % 2 == 0, column_L, row_L)

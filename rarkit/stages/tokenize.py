@@ -78,6 +78,8 @@ class Tokenize(Stage[TokenizeView]):
                 output.create(names[0], (len(reader), length), dtype, rows)
                 output.create(names[1], (len(reader),), np.int32, rows)
                 missing = output.missing_blocks(names)
+                if missing:
+                    view.tokenizer.check_round_trip(model, reader.read(0, 1))
                 todo = sum(stop - start for start, stop in (output.block_rows(names[0], block) for block in missing))
                 with work.reporter.task(f"tokenize {split}", len(reader), "images", len(reader) - todo) as advance:
                     for block in missing:

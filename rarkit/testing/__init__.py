@@ -1,8 +1,12 @@
-"""Conformance suites and hypothesis strategies for authors of plugins. Needs pytest and hypothesis (``rarkit[dev]``)."""
+"""Conformance suites and hypothesis strategies for authors of plugins. Needs pytest and hypothesis."""
 
 # ruff: noqa: E402
 
 import pkgutil
+from importlib.util import find_spec
+
+if missing := [name for name in ("pytest", "hypothesis") if find_spec(name) is None]:
+    raise ImportError(f"rarkit.testing needs {' and '.join(missing)}: pip install pytest hypothesis")
 
 import pytest
 

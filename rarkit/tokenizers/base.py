@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.images import ImageInfo, ImageReader
+from rarkit.errors import GridError
+from rarkit.images import ImageBlock, ImageInfo, ImageReader
 from rarkit.registry.component import Component
+from rarkit.registry.contract import broken, check_state, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +22,17 @@ LearnedState = Mapping[str, NDArray[np.generic]]
 
 
 class TokenizerModel(ABC):
-    """A tokenizer on one device. Accepts any batch size; the caller bounds it."""
+    """A tokenizer on one device. Accepts any batch size; the caller bounds it.
+
+    What a model returns that a part built is checked for its shape, its dtype and the range of its codes.
+    """
+
+    _part: Tokenizer | None = None
+    """The part that built it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, encode=_checked_encode, decode=_checked_decode)
 
     @abstractmethod
     def encode(self, images_BHWC: Tensor) -> Tensor:
@@ -32,11 +44,18 @@ class TokenizerModel(ABC):
 
 
 class Tokenizer(Component):
-    """Turns images into grids of codes, and back. Only ``build`` imports torch."""
+    """Turns images into grids of codes, and back. Only ``build`` imports torch.
+
+    The base class checks what subclasses and their models return.
+    """
 
     kind: ClassVar[str] = "tokenizers"
     learns: ClassVar[bool] = False
     """Whether ``fit`` must be called before ``build``; if so, the pipeline has a ``fit`` stage."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, codebook_size=_checked_size, grid=_checked_grid, fit=_checked_fit, build=_checked_build)
 
     @abstractmethod
     def codebook_size(self) -> int:
@@ -62,3 +81,87 @@ class Tokenizer(Component):
             state: what ``fit`` returned; empty if ``learns`` is false.
             device: a torch device string.
         """
+
+    @final
+    def check_round_trip(self, model: TokenizerModel, block: ImageBlock) -> None:
+        """Encodes and decodes images, so that a decoder that is wrong is found before training.
+
+        Raises:
+            PluginError: codes or images are not what they must be.
+        """
+        import torch
+
+        decoded_BHWC = model.decode(model.encode(torch.from_numpy(block.images_NHWC)))
+        if decoded_BHWC.shape != block.images_NHWC.shape:
+            raise broken(
+                self,
+                f"decodes to images {tuple(decoded_BHWC.shape)}; the images that were encoded are {block.images_NHWC.shape}",
+            )
+
+
+def _checked_size(part: Tokenizer, codebook_size: Callable[[], Any]) -> int:
+    size = codebook_size()
+    if not isinstance(size, int) or size < 1:
+        raise broken(part, f"has a codebook of {size!r} codes; it must be a whole number from 1")
+    return size
+
+
+def _checked_grid(part: Tokenizer, grid: Callable[[ImageInfo], Any], info: ImageInfo) -> tuple[int, int]:
+    sides = grid(info)
+    if not isinstance(sides, tuple) or len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise broken(
+            part,
+            f"gives images of {info.height}×{info.width} the grid {sides!r}; it must be height and width, whole numbers from 1, "
+            "or raise GridError",
+        )
+    return sides
+
+
+def _checked_fit(part: Tokenizer, fit: Callable[..., Any], reader: ImageReader, seed: int) -> LearnedState:
+    return check_state(part, fit(reader, seed))
+
+
+def _checked_build(part: Tokenizer, build: Callable[..., Any], state: LearnedState, device: str) -> TokenizerModel:
+    model = build(state, device)
+    if not isinstance(model, TokenizerModel):
+        raise broken(part, f"builds {type(model).__name__}; it must build a TokenizerModel")
+    model._part = part
+    return model
+
+
+def _checked_encode(model: TokenizerModel, encode: Callable[[Tensor], Any], images_BHWC: Tensor) -> Tensor:
+    codes_BHW, part = encode(images_BHWC), model._part
+    if part is None:
+        return codes_BHW  # type: ignore[no-any-return]
+    count, height, width, channels = images_BHWC.shape
+    _check_tensor(part, "encodes to", codes_BHW, "int64", (count, *part.grid(ImageInfo(height, width, channels, ("",)))))
+    codes = part.codebook_size()
+    lowest, highest = (int(bound) for bound in codes_BHW.aminmax()) if codes_BHW.numel() else (0, 0)
+    if lowest < 0 or highest >= codes:
+        raise broken(part, f"encodes to codes from {lowest} to {highest}; with {codes} codes they must be from 0 to {codes - 1}")
+    return codes_BHW  # type: ignore[no-any-return]
+
+
+def _checked_decode(model: TokenizerModel, decode: Callable[[Tensor], Any], codes_BHW: Tensor) -> Tensor:
+    images_BHWC, part = decode(codes_BHW), model._part
+    if part is None:
+        return images_BHWC  # type: ignore[no-any-return]
+    shape = tuple(getattr(images_BHWC, "shape", ()))
+    _check_tensor(part, "decodes to", images_BHWC, "uint8", (len(codes_BHW), *shape[1:4]) if len(shape) == 4 else None)
+    try:
+        grid = part.grid(ImageInfo(*shape[1:], ("",)))
+    except GridError as error:
+        raise broken(part, f"decodes to images of {shape[1:]}, which it does not encode: {error}") from error
+    if grid != codes_BHW.shape[1:]:
+        raise broken(
+            part, f"decodes codes of a grid of {tuple(codes_BHW.shape[1:])} to images of {shape[1:]}, whose grid is {grid}"
+        )
+    return images_BHWC  # type: ignore[no-any-return]
+
+
+def _check_tensor(part: Tokenizer, does: str, tensor: Any, dtype: str, shape: tuple[int, ...] | None) -> None:
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype != getattr(torch, dtype) or tensor.shape != (shape or ()):
+        returned = f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise broken(part, f"{does} {returned}; it must be a tensor of {dtype} {shape or '(B, H, W, C)'}")

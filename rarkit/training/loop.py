@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rarkit.errors import RarkitError, RarkitWarning
+from rarkit.errors import PluginError, RarkitError, RarkitWarning
 from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import derived_seed, random_bits
+from rarkit.registry.contract import origin
 from rarkit.runtime.machine import auto_precision
 from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.training.batches import dropped_labels, rows_of_step
@@ -131,7 +132,7 @@ class Trainer:
     def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor, seeds_B: Tensor) -> Tensor:
         enabled = self.precision != "float32"
         with torch.autocast(torch.device(self.device).type, getattr(torch, self.precision), enabled=enabled):
-            return self._forward(
+            logits_BLV = self._forward(
                 tokens_BL,
                 labels_B,
                 orders_BL,
@@ -139,6 +140,14 @@ class Trainer:
                 mask_seeds_B=seeds_B,
                 checkpointing=self.settings.activation_checkpointing,
             )
+        # Otherwise logits of too many codes would be trained without a word.
+        expected = *tokens_BL.shape, self.model.config.codebook_size
+        if logits_BLV.shape != expected:
+            raise PluginError(
+                f"the model {origin(type(self.model))} returns logits {tuple(logits_BLV.shape)}; they must be {expected}. Choose "
+                "another [model], or correct this one."
+            )
+        return logits_BLV
 
     def _use(self, precision: Literal["float32", "bfloat16"]) -> None:
         self.precision: Literal["float32", "bfloat16"] = precision

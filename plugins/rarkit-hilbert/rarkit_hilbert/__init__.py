@@ -23,7 +23,6 @@ class Hilbert(ScanOrder):
         return "it needs a square grid whose side is a power of two (1×1, 2×2, 4×4, 8×8, 16×16, …)"
 
     def order(self, height: int, width: int) -> NDArray[np.int64]:
-        self.check_grid(height, width)
         step_HW = np.zeros((1, 1), dtype=np.int64)
         # The curve runs from the top left to the top right corner. Four small curves make a large one, down the left side and up
         # the right; the first and last are mirrored, so that each starts next to the end of the previous one.

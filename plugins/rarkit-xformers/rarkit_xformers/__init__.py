@@ -22,7 +22,7 @@ class XFormers(AttentionBackend):
 
     def capability(self, device: str, dtype: str) -> str | None:
         if find_spec("xformers") is None:
-            return 'xFormers is not installed: pip install "rarkit-xformers[xformers]"'
+            return "xFormers is not installed: pip install xformers, in the build for your torch and CUDA"
         if not device.startswith("cuda"):
             return f"xFormers has no attention on {device}, only on CUDA; choose sdpa"
         if dtype not in ("float32", "float16", "bfloat16"):

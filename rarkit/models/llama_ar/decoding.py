@@ -13,7 +13,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rarkit.attention.base import AttentionFunction
+from rarkit.attention.base import AttentionFunction, attend
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.rotary import rotary
 from rarkit.models.llama_ar.transformer import Transformer
@@ -76,4 +76,4 @@ class CachedDecoder(Decoder):
         kv_2RNSK = self.kv[layer, :, : len(q_RN1K)]
         kv_2RNSK[0, :, :, entry : entry + 1], kv_2RNSK[1, :, :, entry : entry + 1] = k_RN1K, v_RN1K
         keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1]
-        return self.prepared.attention(q_RN1K, keys_RNTK, values_RNTK, causal=False)
+        return attend(self.prepared.attention, q_RN1K, keys_RNTK, values_RNTK, causal=False)

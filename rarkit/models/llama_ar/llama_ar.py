@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rarkit.attention.base import AttentionFunction
+from rarkit.attention.base import AttentionFunction, attend
 from rarkit.attention.sdpa import SDPA
 from rarkit.errors import CapabilityError, UserError
 from rarkit.models.image_model import ImageModel
@@ -74,7 +74,7 @@ class LlamaAR(ImageModel):
         visited_BL = tokens_BL.gather(1, orders_BL.expand_as(tokens_BL))
         ids_BL = torch.cat([class_ids_B[:, None], visited_BL[:, :-1]], dim=1)
         attends = [
-            partial(self.attention, causal=True, dropout=self.weight_dropout(config.attention_dropout, mask_seeds_B, layer))
+            partial(attend, self.attention, causal=True, dropout=self.weight_dropout(config.attention_dropout, mask_seeds_B, layer))
             for layer in range(config.depth)
         ]
         x_BLD = self.model(ids_BL, rotary(config, orders_BL), attends, checkpointing=checkpointing)

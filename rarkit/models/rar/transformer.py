@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from rarkit.attention.base import AttentionFunction
+from rarkit.attention.base import AttentionFunction, attend
 from rarkit.attention.sdpa import SDPA, fused_attention
 from rarkit.models.image_model import ImageModel
 from rarkit.models.rar.config import SPARE_STEPS, RARConfig
@@ -117,11 +117,11 @@ class OrderedTransformer(ImageModel, ABC):
         activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1]) if self.has_modulations else None
         for layer, block in enumerate(self.layers):
             dropout = self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer)
-            attend = partial(self.attention, causal=True, dropout=dropout)
+            read = partial(attend, self.attention, causal=True, dropout=dropout)
             if checkpointing:
-                x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, attend, use_reentrant=False)
+                x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, read, use_reentrant=False)
             else:
-                x_BSD = _run_block(block, x_BSD, activated_BSD, attend)
+                x_BSD = _run_block(block, x_BSD, activated_BSD, read)
         final_BSM = None if activated_BSD is None else self.adaln_before_head.modulations(activated_BSD[:, 1:])
         return self.head(x_BSD[:, 1:], final_BSM)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rarkit.attention.base import attend
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.decoding.modulations import Modulations
 from rarkit.models.rar.decoding.weights import BlockWeights, DecodingWeights
@@ -137,7 +138,7 @@ class SlicedSteps(PyTorchSteps):
         kv_2RNSK = self.kv[layer, :, : len(q_RNK)]
         kv_2RNSK[0, :, :, entry], kv_2RNSK[1, :, :, entry] = (narrowed(new, self.kv.dtype) for new in (k_RNK, v_RNK))
         keys_RNTK, values_RNTK = kv_2RNSK[:, :, :, : entry + 1].to(q_RNK.dtype)
-        read_RN1K: Tensor = self.model.attention(q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)
+        read_RN1K: Tensor = attend(self.model.attention, q_RNK[:, :, None], keys_RNTK, values_RNTK, causal=False)
         return read_RN1K[:, :, 0]
 
 

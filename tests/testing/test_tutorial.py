@@ -1,0 +1,48 @@
+"""The plugin of the tutorial passes its suite, exactly as the page prints both; without pytest, the suites say what they need."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.pages import blocks
+from tests.rules import ROOT
+
+PAGE = ROOT / "docs" / "plugins.md"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_tutorials_plugin_passes_its_suite(tmp_path):
+    first = {language: next(block for block in blocks(PAGE) if block.language == language) for language in ("python", "toml")}
+    [suite] = re.findall(r"from `test_columns\.py`:\n\n((?:    .*\n|\n)+)", PAGE.read_text())
+    (tmp_path / "rarkit_columns.py").write_text("\n".join(first["python"].lines))
+    (tmp_path / "pyproject.toml").write_text("\n".join(first["toml"].lines))
+    (tmp_path / "test_columns.py").write_text(textwrap.dedent(suite))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"^10 passed", ended.stdout, re.MULTILINE), ended.stdout
+
+
+@pytest.mark.parametrize("missing", [("pytest",), ("hypothesis",), ("pytest", "hypothesis")])
+def test_without_its_libraries_the_suites_say_what_to_install(missing):
+    code = f"""
+        import sys
+        from importlib.machinery import PathFinder
+
+        class Without(PathFinder):
+            @classmethod
+            def find_spec(cls, name, path=None, target=None):
+                return None if name in {missing!r} else PathFinder.find_spec(name, path, target)
+
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not PathFinder] + [Without]
+        import rarkit.testing
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=ENVIRONMENT, capture_output=True, text=True)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last == f"ImportError: rarkit.testing needs {' and '.join(missing)}: pip install pytest hypothesis"
