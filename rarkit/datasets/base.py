@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, final, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.registry.component import Component
@@ -62,8 +63,14 @@ class CheckedReader(ImageReader):
         return len(self._reader)
 
     def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        return self._checked(self._reader.blocks(start, stop, rows))
+
+    def chosen(self, rows_N: NDArray[np.int64], rows: int) -> Iterator[ImageBlock]:
+        return self._checked(self._reader.chosen(rows_N, rows))
+
+    def _checked(self, blocks: Iterator[ImageBlock]) -> Iterator[ImageBlock]:
         info = self._part.info()
-        for block in self._reader.blocks(start, stop, rows):
+        for block in blocks:
             images_NHWC, labels_N = block.images_NHWC, block.labels_N
             if images_NHWC.shape[1:] != (info.height, info.width, info.channels):
                 expected = f"{info.height} × {info.width} × {info.channels}"
@@ -72,11 +79,8 @@ class CheckedReader(ImageReader):
                 raise broken(self._part, f"reads labels of {labels_N.dtype}; they must be int64")
             wrong = labels_N[(labels_N < 0) | (labels_N >= info.num_classes)]
             if wrong.size:
-                raise broken(
-                    self._part,
-                    f"reads the label {wrong[0]} between rows {start} and {stop}; its {info.num_classes} classes are "
-                    f"0 to {info.num_classes - 1}",
-                )
+                classes = f"its {info.num_classes} classes are 0 to {info.num_classes - 1}"
+                raise broken(self._part, f"reads an image with the label {wrong[0]}; {classes}")
             yield block
 
 

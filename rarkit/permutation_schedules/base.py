@@ -49,6 +49,6 @@ class PermutationSchedule(Component):
 def _checked_ratio(part: PermutationSchedule, random_ratio: Callable[[int, int], Any], step: int, total: int) -> float:
     ratio = random_ratio(step, total)
     # A comparison with NaN is false.
-    if not isinstance(ratio, Real) or not 0.0 <= ratio <= 1.0:
+    if not isinstance(ratio, Real) or not 0.0 <= float(ratio) <= 1.0:
         raise broken(part, f"returns {ratio!r} at step {step:,} of {total:,}; a random ratio is a number from 0 to 1")
     return float(ratio)

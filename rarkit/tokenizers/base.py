@@ -148,8 +148,9 @@ def _checked_decode(model: TokenizerModel, decode: Callable[[Tensor], Any], code
         return images_BHWC  # type: ignore[no-any-return]
     shape = tuple(getattr(images_BHWC, "shape", ()))
     _check_tensor(part, "decodes to", images_BHWC, "uint8", (len(codes_BHW), *shape[1:4]) if len(shape) == 4 else None)
+    height, width, channels = shape[1:]
     try:
-        grid = part.grid(ImageInfo(*shape[1:], ("",)))
+        grid = part.grid(ImageInfo(height, width, channels, ("",)))
     except GridError as error:
         raise broken(part, f"decodes to images of {shape[1:]}, which it does not encode: {error}") from error
     if grid != codes_BHW.shape[1:]:

@@ -30,6 +30,7 @@ from rarkit import (
 from rarkit.attention.base import attend
 from rarkit.attention.plain import plain_attention
 from rarkit.builtin import rarkit_scan_orders
+from rarkit.datasets.base import CheckedReader
 from rarkit.errors import DatasetError, PluginError
 from rarkit.models import RAR
 from rarkit.models.base import ModelFamily
@@ -252,8 +253,8 @@ DATASETS = {
     "channels": "has images of 8 × 8 × 2 in 3 classes",
     "splits": r"has the splits \('test',\)",
     "reader": "opens list",
-    "label": "reads the label 3 between rows 0 and .*; its 3 classes are 0 to 2",
-    "negative": "reads the label -1",
+    "label": "reads an image with the label 3; its 3 classes are 0 to 2",
+    "negative": "reads an image with the label -1",
     "int32": "reads labels of int32",
     "size": r"reads images of \(9, 8, 1\); by its info they are 8 × 8 × 1",
 }
@@ -265,6 +266,14 @@ def test_datasets_are_checked_before_training(tmp_path, fault):
     with pytest.raises(PluginError, match=rf"^dataset 'pictures' of tests\.registry\.test_contract\.Pictures {DATASETS[fault]}"):
         run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True, until="train")
     assert not list((tmp_path / "store").glob("train/*"))
+
+
+def test_checked_readers_hand_on_all_that_readers_may_override():
+    open_methods = {name for name, method in vars(ImageReader).items() if callable(method) and not hasattr(method, "__final__")}
+    assert {name for name in open_methods if not name.startswith("__") or name == "__len__"} <= set(vars(CheckedReader))
+    reader = Pictures(fault="label").open("train")
+    with pytest.raises(PluginError, match="label 3"):
+        next(reader.chosen(np.array([3]), 1))
 
 
 def test_images_of_another_dtype_are_no_images():
