@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -267,10 +268,11 @@ def test_planning_loads_no_decoder(folder):
 
 def test_few_images_need_no_process(folder):
     reader = ImageFolder(path=folder, size=SIZE, workers=2).open("train")
+    before = set(multiprocessing.active_children())
     reader.read(0, BATCH_IMAGES)
-    assert reader._workers._pool is None
+    assert set(multiprocessing.active_children()) <= before
     reader.read(0, BATCH_IMAGES + 1)
-    assert reader._workers._pool is not None
+    assert set(multiprocessing.active_children()) - before
 
 
 def test_imagenet_classes_are_known_without_the_data():
