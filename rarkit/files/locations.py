@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,27 @@ def _missing(error: FileNotFoundError, place: str) -> str:
 def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **options: Any) -> tuple[Any, str]:
     """The fsspec file system of a place, and its path there. Raises ``raising`` if there is none; ``options`` are fsspec's."""
     with reaching(place, raising=raising):
+        for link in place.split("::")[:-1]:
+            if not reads_next(link):
+                # fsspec would read this link and ignore what follows.
+                raise raising(
+                    f"{place} is more than one place. Give one: '::' joins a file system to the one it reads from, as in "
+                    "zip://photos::s3://bucket/all.zip."
+                )
         filesystem, path = fsspec.core.url_to_fs(place, **options)
         return filesystem, str(path)
+
+
+def reads_next(link: str) -> bool:
+    """Whether a link of a chain, such as ``zip://photos`` or ``simplecache``, reads from the link that follows it."""
+    protocol, separator, _ = link.partition("://")
+    if not separator and link not in fsspec.available_protocols():
+        return False
+    try:
+        classes = fsspec.get_filesystem_class(protocol).__mro__
+    except (ImportError, ValueError):  # unknown or not installed, which is reported when the link is opened
+        return False
+    return any(not {"fo", "fs", "target_protocol"}.isdisjoint(signature(kind.__init__).parameters) for kind in classes)
 
 
 def compression_of(place: str) -> str | None:

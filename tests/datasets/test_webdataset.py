@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import zipfile
 
 import fsspec
 import numpy as np
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from rarkit.datasets import webdataset as module
+from rarkit.datasets import shards
+from rarkit.datasets.imagenet import class_names, synsets
 from rarkit.datasets.preparation import centre_crop, ten_crop
-from rarkit.datasets.webdataset import WebDataset, expanded
+from rarkit.datasets.shards import MOST_FILES, expanded
+from rarkit.datasets.webdataset import WebDataset
 from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import DatasetSuite
 
@@ -108,8 +111,8 @@ def test_any_rows_one_after_the_other_and_at_the_same_time(folder, requests):
 
 def test_reading_on_does_not_begin_the_shard_again(folder, monkeypatch):
     opened = []
-    plain = module._samples
-    monkeypatch.setattr(module, "_samples", lambda place: opened.append(place) or plain(place))
+    plain = shards.samples
+    monkeypatch.setattr(shards, "samples", lambda place: opened.append(place) or plain(place))
     reader = dataset(folder).open("train")
     for row in range(27):
         reader.read(row, row + 1)
@@ -160,7 +163,10 @@ def test_counting_passes_over_what_reading_passes_over(tmp_path):
     [
         ({"png": png(0)}, r"n01/0000 has no label \(cls\); it has: png\. Set"),
         ({"gif": b"", "cls": 0}, r"n01/0000 has no image \(jpg, jpeg, png, webp\); it has: cls, gif\. Set"),
-        ({"png": png(0), "cls": b"cat"}, r"n01/0000\.cls should be a whole number, but is b'cat'"),
+        (
+            {"png": png(0), "cls": b"cat"},
+            r"n01/0000\.cls should be a whole number, but is 'cat'\. If labels are names, set class_names",
+        ),
         ({"png": png(0), "cls": 5}, "has the label 5, but the 5 classes are 0 to 4"),
         ({"png": png(0), "cls": -1}, "has the label -1"),
         ({"png": png(0)[:99], "cls": 0}, r"one\.tar: n01/0000\.png \(99 bytes\) cannot be read as an image"),
@@ -243,6 +249,148 @@ def test_ranges_are_the_numbers_between(first, more, width):
     braceexpand = pytest.importorskip("braceexpand")
     plain = f"x-{{{first:0{width}}..{first + more:0{width}}}}"
     assert expanded(plain) == list(braceexpand.braceexpand(plain)) or len(f"{first:0{width}}") < len(f"{first + more:0{width}}")
+
+
+def test_groups_are_read_one_after_the_other(folder):
+    """As the library reads them: ``::`` joins groups, each with patterns of its own."""
+    pattern = f"{folder}/train-{{000..001}}.tar::{folder}/train-002.tar"
+    assert expanded(pattern) == [f"{folder}/train-{index:03}.tar" for index in range(3)] == wds.shardlists.expand_urls(pattern)
+    np.testing.assert_array_equal(dataset(folder, urls=pattern).open("train").read().images_NHWC, expected(range(27)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("s3://b/a.tar::c/{0,1}.tar::gs://d.tar", ["s3://b/a.tar", "c/0.tar", "c/1.tar", "gs://d.tar"]),
+        ("simplecache::s3://b/{0..1}.tar", ["simplecache::s3://b/0.tar", "simplecache::s3://b/1.tar"]),
+        ("zip://a.tar::s3://b/x.zip::c.tar", ["zip://a.tar::s3://b/x.zip", "c.tar"]),
+        ("a.tar::filecache::https://b.org/c.tar", ["a.tar", "filecache::https://b.org/c.tar"]),
+    ],
+)
+def test_chains_of_file_systems_are_one_group(pattern, names):
+    assert expanded(pattern) == names
+
+
+def test_a_chained_file_system_is_read(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(folder / "train-000.tar", "in/train-000.tar")
+    found = dataset("", urls=f"zip://in/train-000.tar::{tmp_path}/all.zip::{folder}/train-001.tar").open("train")
+    np.testing.assert_array_equal(found.read().images_NHWC, expected(range(13)))
+
+
+def tar(path, files) -> str:
+    """A tar file, in the order of ``files``: pairs of name and content."""
+    with tarfile.open(path, "w") as written:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            written.addfile(member, io.BytesIO(data))
+    return str(path)
+
+
+def test_an_unsorted_shard_is_called_that(tmp_path):
+    files = [(f"{i:04}.png", png(i)) for i in range(300)] + [(f"{i:04}.cls", b"0") for i in range(300)]
+    found = dataset("", urls=tar(tmp_path / "unsorted.tar", files)).open("train")
+    with pytest.raises(
+        DatasetError, match=r"unsorted\.tar: 0000 has no label.*apart in the shard \(0000\.png, 0000\.cls\)"
+    ) as caught:
+        found.read()
+    assert "tar --sort=name" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("count", [2, 2000])
+def test_names_with_dots_are_called_that(tmp_path, count):
+    """All files belong to one sample, ``photo``; it is not gathered in memory, nor listed in the message."""
+    files = [(f"photo.{i:06}.{ending}", png(0) if ending == "png" else b"0") for i in range(count) for ending in ("png", "cls")]
+    path = tar(tmp_path / "dotted.tar", files)
+    with pytest.raises(DatasetError, match=r"name ends at its first dot\. Write the shard with names without other dots") as caught:
+        dataset("", urls=path).open("train").read()
+    assert ("more than" in str(caught.value)) == (count > MOST_FILES)
+    assert len(str(caught.value)) < 500
+
+
+def test_dots_in_names_can_be_part_of_the_extension(tmp_path):
+    files = [(f"{i}.v1.{ending}", png(i) if ending == "png" else b"3") for i in range(4) for ending in ("png", "cls")]
+    path = tar(tmp_path / "dotted.tar", files)
+    with pytest.raises(DatasetError, match=r"0 has no image .*: its extension is 'v1\.png', because"):
+        dataset("", urls=path).open("train").read()
+    found = dataset("", urls=path, image="v1.png", label="v1.cls").open("train").read()
+    np.testing.assert_array_equal(found.images_NHWC, expected(range(4)))
+
+
+def test_a_file_that_is_there_twice(tmp_path):
+    path = tar(tmp_path / "twice.tar", [("a.png", png(0)), ("a.PNG", png(1)), ("a.cls", b"0")])
+    with pytest.raises(
+        DatasetError, match=r"twice\.tar has the file 'a\.PNG' twice, or with its extension in upper and in lower case"
+    ):
+        dataset("", urls=path).open("train")
+
+
+def test_left_overs_of_systems_are_passed_over(tmp_path):
+    """As tar writes them on a Mac."""
+    files = [
+        (f"{folder}{name}", data)
+        for i in range(3)
+        for name, data in ((f"{i}.cls", b"1"), (f"{i}.png", png(i)))
+        for folder, data in (("./n01/._", b"Mac OS X"), ("./n01/", data), ("__MACOSX/n01/", b"none of ours"))
+    ]
+    found = dataset("", urls=tar(tmp_path / "mac.tar", files)).open("train").read()
+    np.testing.assert_array_equal(found.images_NHWC, expected(range(3)))
+
+
+NAMES = ("cat", "dog", "7")
+
+
+@pytest.mark.parametrize(
+    ("label", "contents", "settings"),
+    [
+        ("cls", [b"2", b"0\n", b"+1"], {"num_classes": 3}),
+        ("cls", [b"7\xe2\x80\x8b", b"cat", b"dog"], None),
+        ("cls", [b"2", b"cat\r\n", b" dog"], {"class_names": NAMES}),
+        ("txt", [b"dog", b"dog", b"cat"], {"class_names": NAMES, "label": "txt"}),
+        ("json", [b'{"label": 2, "width": 9}', b'{"label": 0}', b'{"label": "1"}'], {"num_classes": 3, "label": "json"}),
+        ("json", [b'{"name": "dog"}', b'{"name": 1}'], {"class_names": NAMES, "label": "json", "label_key": "name"}),
+        ("cls", [b"n02099601", b"tench", b"5"], {"class_names": class_names()}),
+        ("cls", [b"n02099601", b"tench", b"5"], {"class_names": synsets()}),
+    ],
+)
+def test_labels_are_numbers_or_names_in_text_or_json(tmp_path, label, contents, settings):
+    files = [(f"{i}.{ending}", data) for i, text in enumerate(contents) for ending, data in (("png", png(i)), (label, text))]
+    path = tar(tmp_path / "labels.tar", files)
+    if settings is None:
+        with pytest.raises(DatasetError, match=r"0\.cls should be a whole number or a class name"):
+            WebDataset(urls=path, class_names=NAMES, workers=0).open("train").read()
+        return
+    names = settings.get("class_names", ("0", "1", "2"))
+    also = {"n02099601": 207, "tench": 0, "2": 2, "5": 5, "1": 1, "0": 0, "+1": 1}
+
+    def value(text: bytes) -> str:
+        plain = text.decode().strip()
+        if label != "json":
+            return plain
+        return str(next(iter(json.loads(plain).values())))
+
+    wanted = [names.index(value(text)) if value(text) in names else also[value(text)] for text in contents]
+    assert WebDataset(urls=path, size=SIZE, workers=0, **settings).open("train").read().labels_N.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", r"0000\.json is not JSON"),
+        (b'{"width": 3}', "has no key 'label'; it has: width. Set label_key to the key of the label"),
+        (b"[1]", "has no key 'label'; it has: a list"),
+        (b'{"label": true}', "should be a whole number or a class name, but is True"),
+        (b'{"label": [1, 2]}', r"but is \[1, 2\]"),
+        (b'{"label": -1}', "has the label -1"),
+        (b'{"label": "dgo"}', "should be a whole number or a class name, but is 'dgo'; did you mean 'dog'"),
+    ],
+)
+def test_json_without_a_label(tmp_path, content, said):
+    shard(tmp_path / "one.tar", [{"png": png(0), "json": content}])
+    with pytest.raises(DatasetError, match=said):
+        dataset("", urls=str(tmp_path / "one.tar"), label="json", num_classes=None, class_names=NAMES).open("train").read()
 
 
 def test_an_empty_range_is_an_error():

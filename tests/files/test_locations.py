@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rarkit.errors import DatasetError, StoreError, WeightsError
-from rarkit.files.locations import filesystem_of, reaching, within
+from rarkit.files.locations import filesystem_of, reaching, reads_next, within
 
 CURE = "Check the place, and that you may read it."
 
@@ -66,3 +66,17 @@ def test_a_folder_within_a_place():
     assert within("s3://bucket/photos", "train") == "s3://bucket/photos/train"
     assert within("zip://photos::s3://bucket/all.zip", "train") == "zip://photos/train::s3://bucket/all.zip"
     assert within("zip://::all.zip", "train") == "zip://train::all.zip"
+
+
+@pytest.mark.parametrize(
+    "place", ["a.npz::b.npz", "s3://a/b::c", "memory://a::memory://b", "zip://x::a.zip::b.zip", "nosuchplace::b"]
+)
+def test_several_places_are_refused(place):
+    """fsspec would read the first, and ignore the others."""
+    with pytest.raises(DatasetError, match="is more than one place"):
+        filesystem_of(place)
+
+
+@pytest.mark.parametrize("place", ["zip://x::a.zip", "simplecache::memory://a", "filecache::zip://x::memory://a", "dir::file:///a"])
+def test_chains_of_file_systems_are_one_place(place):
+    assert [reads_next(link) for link in place.split("::")] == [True] * place.count("::") + [False]

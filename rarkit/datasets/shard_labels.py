@@ -1,0 +1,69 @@
+"""The labels of samples in shards: numbers or names of classes, as text or in JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+from rarkit.datasets.imagenet import other_names
+from rarkit.datasets.notices import some_of
+from rarkit.errors import DatasetError, did_you_mean
+
+SHOWN = 40
+"""Characters of a wrong label that an error shows."""
+
+
+@final
+@dataclass(frozen=True)
+class LabelReader:
+    """Reads labels from files with one extension: JSON objects if it is ``json``, text otherwise."""
+
+    extension: str
+    key: str
+    """The key of the label in JSON objects."""
+    names: tuple[str, ...]
+    """The classes in the order of their labels."""
+    named: bool
+    """Whether these are names, and not just numbers."""
+
+    @cached_property
+    def _labels(self) -> dict[str, int]:
+        """The labels by name; ImageNet's classes have their synset ids, too."""
+        if not self.named:
+            return {}
+        return {name: label for names in (other_names(self.names), self.names) for label, name in enumerate(names)}
+
+    def label(self, data: bytes, name: str) -> int:
+        """The label in [0, number of classes).
+
+        Raises:
+            DatasetError: the file, called ``name`` in messages, has no label, or one of no class.
+        """
+        value = self._in_json(data, name) if self.extension == "json" else data.decode("utf-8", "replace").strip()
+        if isinstance(value, int) or re.fullmatch(r"[+-]?[0-9]+", value):
+            label = int(value)
+            if 0 <= label < len(self.names):
+                return label
+            raise DatasetError(f"{name} has the label {label}, but the {len(self.names)} classes are 0 to {len(self.names) - 1}")
+        if value in self._labels:
+            return self._labels[value]
+        shown = repr(value[:SHOWN])
+        if self.named:
+            raise DatasetError(f"{name} should be a whole number or a class name, but is {shown}{did_you_mean(value, self.names)}")
+        raise DatasetError(f"{name} should be a whole number, but is {shown}. If labels are names, set class_names to them.")
+
+    def _in_json(self, data: bytes, name: str) -> int | str:
+        try:
+            content: Any = json.loads(data)
+        except ValueError as error:
+            raise DatasetError(f"{name} is not JSON ({error}).") from error
+        if not isinstance(content, dict) or self.key not in content:
+            has = some_of(list(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+            raise DatasetError(f"{name} has no key {self.key!r}; it has: {has}. Set label_key to the key of the label.")
+        value = content[self.key]
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise DatasetError(f"{name}: {self.key!r} should be a whole number or a class name, but is {str(value)[:SHOWN]}")
+        return value.strip() if isinstance(value, str) else value
