@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import RarkitWarning, WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
-from rarkit.files.recognition import PYTORCH, SAFETENSORS, content_of
+from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, content_of
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
 
@@ -66,8 +66,16 @@ def local_copy(location: str | Path) -> Path:
 
 
 def checksum(location: str | Path) -> str:
-    """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it. Raises WeightsError as ``local_copy`` does."""
+    """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it.
+
+    Raises:
+        WeightsError: as ``local_copy`` does, or the file only stands for the weights. Plans ask, so it is known before a run.
+    """
     path = local_copy(location)
+    with reaching(str(path), raising=WeightsError):
+        content = content_of(path)
+    if content is not None and content in (EMPTY, *POINTERS_AND_PAGES):
+        raise WeightsError(f"{path} is {content.what}. {content.cure}{_cached(path)}")
     about = path.stat()
     return _sha256(path, about.st_ino, about.st_size, about.st_mtime_ns)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from rarkit import load_recipe
+from rarkit import load_recipe, plan
 from rarkit.datasets.image_folder import ImageFolder
 from rarkit.datasets.npz import Npz
 from rarkit.datasets.preparation import load_rgb
@@ -31,6 +31,7 @@ from rarkit.files.weights import FORMATS
 from rarkit.models import load_rar
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from tests.models.rar.small import TINY, lively
+from tests.rules import ROOT
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><head><title>404</title></head></html>"
@@ -133,6 +134,15 @@ def test_weights_that_are_something_else(tmp_path, what, data, suffix):
         assert "git lfs pull" in message
     if what in {"a safetensors file", "a PyTorch file"}:
         assert "Rename it to end in" in message
+
+
+@pytest.mark.parametrize("what", ["a Git LFS pointer", "a git-annex pointer", "a web page", "an empty file"])
+def test_plans_see_what_only_stands_for_weights(tmp_path, what):
+    (tmp_path / "inception.pth").write_bytes(WHAT[what])
+    features = f'{{ name = "inception", weights = "{tmp_path}/inception.pth" }}'
+    recipe = load_recipe(str(ROOT / "recipes/digits.toml"), [f"evaluate.features={features}"])
+    stages = plan(recipe, "memory://nothing")
+    assert f"inception.pth is {what}" in str(stages.obstacle)
 
 
 def test_a_copy_in_the_cache_is_said_to_be_removed(tmp_path, monkeypatch):
