@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 from abc import ABC
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self, final, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SerializationInfo
@@ -37,12 +39,28 @@ class Placed(str):
 
 
 def _relative_to_file(location: Any) -> Any:
-    if not isinstance(location, Placed) or "://" in location or location.startswith(("/", "~")):
-        return location
-    if "::" in location.folder:
-        return f"{location.folder.rstrip('/')}/{location}"
-    protocol, separator, folder = location.folder.rpartition("://")
-    joined = f"{folder.rstrip('/')}/{location}"
+    return _each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
+
+
+def _each_path(location: str, changed: Callable[[str], str]) -> str:
+    """A location in which the paths are changed: of what ``::`` joins, all but URLs and names of protocols."""
+    *links, last = location.split("::")
+    if links:
+        import fsspec
+
+        protocols = fsspec.available_protocols()
+        links = [link if "://" in link or link in protocols else changed(link) for link in links]
+    return "::".join([*links, last if not last or "://" in last else changed(last)])
+
+
+def _within(place: str, path: str) -> str:
+    """A path that starts at a folder or URL, without detours."""
+    if path.startswith(("/", "~")):
+        return path
+    if "::" in place:
+        return f"{place.rstrip('/')}/{path}"
+    protocol, separator, folder = place.rpartition("://")
+    joined = f"{folder.rstrip('/')}/{path}"
     plain = os.path.normpath(joined)
     # If the recipe's folder is a symbolic link, ".." resolves to the parent of the link's target.
     same = bool(separator) or os.path.realpath(plain) == os.path.realpath(joined)
@@ -56,13 +74,7 @@ ABSOLUTE = "absolute"
 def _from_anywhere(location: str, info: SerializationInfo) -> str:
     if not (info.context or {}).get(ABSOLUTE):
         return location
-    import fsspec
-
-    # Of what "::" joins, all are paths but URLs and the names of protocols.
-    kept = {"", *fsspec.available_protocols()}
-    links = location.split("::")
-    paths = (link if "://" in link or link in kept else os.path.abspath(os.path.expanduser(link)) for link in links)
-    return "::".join(paths)
+    return _each_path(location, lambda path: os.path.abspath(os.path.expanduser(path)))
 
 
 Location = Annotated[str, BeforeValidator(_relative_to_file), PlainSerializer(_from_anywhere)]

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rarkit.datasets.npz import Npz
-from rarkit.registry.component import Placed
+from rarkit.registry.component import ABSOLUTE, Placed
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,25 @@ from rarkit.registry.component import Placed
         ("file:///a/b", "./x.npz", "file:///a/b/x.npz"),
         ("recipes", "/data/x.npz", "/data/x.npz"),
         ("recipes", "s3://bucket/x.npz", "s3://bucket/x.npz"),
+        # Of several places, each is relative to the recipe; of a chain of file systems, the one at its end.
+        ("recipes", "../a.tar::b.tar::/c.tar", "a.tar::recipes/b.tar::/c.tar"),
+        ("recipes", "zip://x.npz::all.zip", "zip://x.npz::recipes/all.zip"),
+        ("/a", "simplecache::s3://bucket/x.npz", "simplecache::s3://bucket/x.npz"),
+        ("/a", "data", "/a/data"),  # also the name of a protocol
         ("zip://recipes::s3://bucket/all.zip", "x.npz", "zip://recipes::s3://bucket/all.zip/x.npz"),
     ],
 )
 def test_a_place_is_relative_to_the_recipe_and_written_without_detours(folder, written, place):
     assert Npz(path=Placed(written, folder)).path == place
     assert Npz(path=written).path == written
+
+
+@pytest.mark.parametrize("name", ["data", "data/x.npz", "memory", "a.tar::data", "zip://x::data"])
+def test_written_for_any_folder_all_paths_are_absolute(name):
+    path = Npz(path=name).model_dump(context={ABSOLUTE: True})["path"]
+    chain, _, last = name.rpartition("::")
+    changed = os.path.abspath(chain) if chain == "a.tar" else chain
+    assert path == (f"{changed}::" if chain else "") + os.path.abspath(last)
 
 
 def test_a_detour_through_a_link_stays(tmp_path):
