@@ -32,7 +32,7 @@ def released_recipe(preset: str, weights: str, tokenizer: str) -> Recipe:
         "title": f"{preset}, released, on ImageNet {SIZE} × {SIZE}",
         "seed": SEED,
         "dataset": {"name": "image_folder", "path": "imagenet", "class_list": "imagenet", "size": SIZE},
-        "tokenizer": {"name": "maskgit_vqgan", "weights": tokenizer},
+        "tokenizer": {"name": "maskgit_vqgan", "weights": tokenizer, "rounding": "down"},
         "scan_order": {"name": "raster"},
         "attention": {"name": "sdpa"},
         "model": {"preset": preset, "weights": weights},

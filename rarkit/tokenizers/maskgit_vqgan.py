@@ -46,6 +46,9 @@ class MaskGITVQGAN(Tokenizer):
     """Z, the dimension of a code's vector."""
     codes: Annotated[int, Field(ge=2)] = 1024
     """V, the codebook size."""
+    rounding: Literal["nearest", "down"] = "nearest"
+    """How decoded pixels become whole numbers from 0 to 255. The published sampler of RAR cuts off what is behind the point:
+    ``"down"``. That is darker by half a level on average."""
     batch_size: Annotated[PositiveInt, NotInFingerprint()] = 16
     """Images processed at a time; bounds memory."""
 
@@ -70,7 +73,7 @@ class MaskGITVQGAN(Tokenizer):
         return info.height // factor, info.width // factor
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
-        return MaskGITModel(self.network(), device, self.batch_size)
+        return MaskGITModel(self.network(), device, self.batch_size, rounds=self.rounding == "nearest")
 
     def network(self) -> MaskGITNetwork:
         """The network with its weights, on the CPU.
@@ -98,11 +101,12 @@ class MaskGITVQGAN(Tokenizer):
 class MaskGITModel(TokenizerModel):
     """The network on a device, in channels-last layout and bounded batches."""
 
-    def __init__(self, network: MaskGITNetwork, device: str, batch_size: int) -> None:
+    def __init__(self, network: MaskGITNetwork, device: str, batch_size: int, *, rounds: bool = True) -> None:
+        """``rounds``: to the nearest level; otherwise down."""
         import torch
 
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.device, self.batch_size = device, batch_size
+        self.device, self.batch_size, self.rounds = device, batch_size, rounds
 
     def encode(self, images_BHWC: Tensor) -> Tensor:
         import torch
@@ -114,7 +118,7 @@ class MaskGITModel(TokenizerModel):
         import torch
 
         with torch.inference_mode():
-            return torch.cat([_as_bytes(self.images(part)) for part in self._parts(codes_BHW)])
+            return torch.cat([_as_bytes(self.images(part), rounds=self.rounds) for part in self._parts(codes_BHW)])
 
     def latents(self, images_BHWC: Tensor) -> Tensor:
         """Latents (B, Z, grid height, grid width) of uint8 images (B, H, W, C)."""
@@ -147,5 +151,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return {word: number for word, number in sizes.items() if number}
 
 
-def _as_bytes(images_BCHW: Tensor) -> Tensor:
-    return images_BCHW.clamp(0.0, 1.0).mul_(255.0).round_().byte().permute(0, 2, 3, 1).contiguous()
+def _as_bytes(images_BCHW: Tensor, *, rounds: bool) -> Tensor:
+    levels_BCHW = images_BCHW.clamp(0.0, 1.0).mul_(255.0)
+    # Casting cuts off what is behind the point.
+    return (levels_BCHW.round_() if rounds else levels_BCHW).byte().permute(0, 2, 3, 1).contiguous()

@@ -37,7 +37,7 @@ def weights(parity, tmp_path_factory):
 
 
 class TestConformance(TokenizerSuite):
-    parts = (MaskGITVQGAN(weights=None, **SMALL), MaskGITVQGAN(weights=None, **SMALL, batch_size=2))
+    parts = (MaskGITVQGAN(weights=None, **SMALL), MaskGITVQGAN(weights=None, **SMALL, batch_size=2, rounding="down"))
 
     def info(self):
         return ImageInfo(16, 32, 3, tuple("abc"))
@@ -65,6 +65,19 @@ def test_the_model_on_bytes_does_what_the_plain_network_does(weights):
     assert torch.equal(model.encode(images), codes)
     expected = (decoded.clamp(0, 1) * 255).permute(0, 2, 3, 1)
     assert (model.decode(codes).float() - expected).abs().max() <= 0.5 + 255e-4
+
+
+def test_images_are_rounded_or_cut_off_as_the_published_sampler_does(parity, weights):
+    codes = parity["expect/codes"].reshape(-1, *parity["expect/latents"].shape[2:])
+    nearest, down = (MaskGITVQGAN(weights=str(weights), **SMALL, rounding=how).build({}, "cpu") for how in ("nearest", "down"))
+    levels = (nearest.images(codes).clamp(0, 1) * 255).permute(0, 2, 3, 1)
+    assert torch.equal(nearest.decode(codes), levels.round().byte())
+    # The published code's steps on its own decoded images; where they lie within 1e-4 of a whole level, either may come out.
+    published = (torch.clamp(parity["expect/decoded"], 0.0, 1.0) * 255.0).permute(0, 2, 3, 1)
+    certain = (published - published.round()).abs() > 255e-4
+    assert certain.float().mean() > 0.3  # most others are black or white
+    assert torch.equal(down.decode(codes)[certain], published.to(torch.uint8)[certain])
+    assert MaskGITVQGAN(weights=None).rounding == "nearest"
 
 
 def test_names_and_shapes_of_the_released_file():
