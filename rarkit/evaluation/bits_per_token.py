@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.evaluation.intervals import mean_interval
 from rarkit.evaluation.metric import Evaluation, Metric, TokenizedData, TokenSet
 from rarkit.evaluation.record import MetricRecord
 
@@ -30,7 +31,7 @@ class BitsPerToken(Metric):
         if data is None:
             return []
         bits_N = _bits(data, data.held_out)
-        low, high = evaluation.interval(_mean, (bits_N,))
+        low, high = mean_interval(bits_N) if evaluation.resamplings else (None, None)
         return [
             MetricRecord(
                 "bits_per_token",

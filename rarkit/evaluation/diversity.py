@@ -22,6 +22,7 @@ class Diversity(Metric):
     """``diversity``, where the classes of the real images are known and some class has two samples or more."""
 
     name = "diversity"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         real = evaluation.real
@@ -32,6 +33,8 @@ class Diversity(Metric):
                 "diversity",
                 partial(diversity, real["features"], real["labels"]),
                 lambda images: (images["features"], images["labels"]),
+                per_class=4,
+                lowest=0.0,
                 explanation=f"How far images of one class lie apart, real ones at 1, {evaluation.space}.",
             )
         ]

@@ -19,6 +19,7 @@ class InceptionScore(Metric):
     """``inception_score``, where the extractor is a classifier, but not of the dataset's own classes."""
 
     name = "inception_score"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         if "logits" not in evaluation.samples or evaluation.extractor.knows_classes:
@@ -26,9 +27,10 @@ class InceptionScore(Metric):
         return [
             evaluation.compare(
                 "inception_score",
-                inception_score,
-                lambda images: (images["logits"][taking_turns(images["labels"])],),
+                lambda logits_NK, labels_N: inception_score(logits_NK[taking_turns(labels_N)]),
+                lambda images: (images["logits"], images["labels"]),
                 better="higher",
+                lowest=1.0,
                 explanation="How sure the classifier is of each sample, and how many classes it sees in all; splits of 5,000, "
                 "classes in turn.",
             )

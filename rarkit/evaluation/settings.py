@@ -23,6 +23,6 @@ class EvaluateSettings(Settings, ABC):
 
     Yardsticks need the dataset's images. Without them, an extractor with its own reference needs no data."""
     bootstrap: Annotated[int, Field(ge=0)] = 100
-    """Bootstrap resamplings for each interval (5 % to 95 %); 0 for no intervals."""
+    """How many random halves of the samples are measured for each interval (5 % to 95 %); 0 for no intervals."""
     batch_size: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 256
     """Images per forward pass of the feature extractor."""

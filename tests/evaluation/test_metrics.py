@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from rarkit.evaluation.bits_per_token import frequency_bits
-from rarkit.evaluation.bootstrap import bootstrap
 from rarkit.evaluation.class_agreement import agreement
 from rarkit.evaluation.diversity import diversity
 from rarkit.evaluation.frechet import frechet_between, gaussian, gaussian_of
 from rarkit.evaluation.inception_score import inception_score, taking_turns
+from rarkit.evaluation.intervals import halves_interval, mean_interval, share_interval
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
 from rarkit.evaluation.metrics import METRICS
 from rarkit.evaluation.precision_recall import precision_recall
@@ -113,11 +113,22 @@ def test_each_number_is_that_of_its_mathematics():
     }
 
 
-def test_intervals_are_bootstrapped_unless_switched_off():
-    samples = EVALUATION.samples
-    record = measured()["class_agreement"]
-    expected = bootstrap(agreement, (samples["logits"], samples["labels"]), seed=derived_seed(7, "bootstrap"), resamplings=4)
-    assert (record.low, record.high) == expected
+def test_there_are_intervals_unless_they_are_switched_off():
+    records, features, labels = measured(), EVALUATION.samples["features"], EVALUATION.samples["labels"]
+    real = gaussian(EVALUATION.real["features"])
+    expected = halves_interval(
+        lambda rows: frechet_between(real, gaussian(rows)),
+        [features],
+        labels,
+        seed=derived_seed(7, "intervals"),
+        splits=2,
+        lowest=0,
+    )
+    assert (records["frechet_distance"].low, records["frechet_distance"].high) == expected
+    hits = EVALUATION.samples["logits"].argmax(1) == labels
+    assert (records["class_agreement"].low, records["class_agreement"].high) == share_interval(hits, labels)
+    bits = mean_interval(nats_per_token(TOKENIZED.held_out) / math.log(2))
+    assert (records["bits_per_token"].low, records["bits_per_token"].high) == bits
     assert {name for name, one in measured().items() if one.low is not None} == {
         "frechet_distance",
         "class_agreement",

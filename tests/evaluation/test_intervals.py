@@ -1,0 +1,140 @@
+"""Intervals hold their number, cover what they ought to, and are the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.intervals import MadeUp
+from rarkit.evaluation.diversity import diversity
+from rarkit.evaluation.frechet import frechet_between, gaussian
+from rarkit.evaluation.intervals import _halves, halves_interval, mean_interval, share_interval
+
+NOMINAL = 0.80, 0.97
+"""What an interval of 90 % has to cover."""
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(0, 999),
+    st.integers(1, 6),
+    st.integers(5, 9),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    st.sampled_from([0.0, 2.0]),
+)
+def test_every_interval_of_every_metric_holds_its_number(seed, classes, per_class, features, spread, moved):
+    case = MadeUp("drawn", classes, per_class, features, spread=spread, moved=moved)
+    numbers = case.numbers(seed, 6)
+    assert {"frechet_distance", "class_agreement", "inception_score", "diversity", "bits_per_token"} <= set(numbers)
+    for name, (value, low, high) in numbers.items():
+        assert low is not None, name
+        assert low <= value <= high, (name, low, value, high)
+
+
+def covered(interval, repeats, truth):
+    ends = [interval(np.random.default_rng(seed)) for seed in range(repeats)]
+    return np.mean([low <= truth <= high for low, high in ends])
+
+
+def test_the_interval_of_a_mean_covers_nine_times_in_ten():
+    for count in (5, 20, 100):
+        assert NOMINAL[0] <= covered(lambda random, n=count: mean_interval(random.gamma(3.0, size=n)), 400, 3.0) <= NOMINAL[1]
+    rows = np.random.default_rng(0).normal(size=400)
+    low, high = mean_interval(rows)
+    assert (high - low, (low + high) / 2) == pytest.approx((2 * 1.645 * rows.std() / 20, rows.mean()), rel=0.01)
+
+
+@pytest.mark.parametrize("shares", [[0.5], [0.97], [0.99, 0.6, 0.9], [1.0, 0.8, 0.1]])
+def test_the_interval_of_a_share_covers_nine_times_in_ten_whatever_the_classes(shares):
+    labels = np.arange(len(shares)).repeat(120 // len(shares))
+
+    def interval(random):
+        return share_interval(random.random(len(labels)) < np.array(shares)[labels], labels)
+
+    assert NOMINAL[0] <= covered(interval, 400, np.mean(shares)) <= NOMINAL[1]
+
+
+@given(st.lists(st.booleans(), min_size=5, max_size=30), st.integers(1, 5))
+def test_the_interval_of_a_share_is_never_empty(hits, classes):
+    hits = np.array(hits)
+    low, high = share_interval(hits, np.arange(len(hits)) % classes)
+    assert 0 <= low <= hits.mean() <= high <= 1
+    assert low < high
+
+
+REAL = np.random.default_rng(99).normal(size=(400, 6)), np.arange(400) % 4
+GAUSSIAN = gaussian(REAL[0])
+LABELS = np.repeat(np.arange(4), 8)
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale"),
+    [
+        (lambda rows, labels: diversity(*REAL, rows, labels), 0.8),
+        (lambda rows, labels: frechet_between(GAUSSIAN, gaussian(rows)), 1.0),
+        (lambda rows, labels: frechet_between(GAUSSIAN, gaussian(rows)), 0.5),
+        (lambda rows, labels: float(rows.mean()), 3.0),
+    ],
+    ids=["diversity", "Fréchet distance of the same distribution", "Fréchet distance of another", "a mean"],
+)
+def test_halves_cover_nine_times_in_ten(metric, scale):
+    """The bootstrap's interval of the diversity lay below its value, and that of the Fréchet distance above."""
+
+    def samples(random):
+        return random.normal(size=(32, 6)) * scale
+
+    truth = np.mean([metric(samples(np.random.default_rng(1000 + seed)), LABELS) for seed in range(300)])
+    share = covered(lambda random: halves_interval(metric, [samples(random), LABELS], LABELS, seed=3, splits=6), 100, truth)
+    assert NOMINAL[0] <= share <= NOMINAL[1]
+
+
+@given(st.integers(0, 999), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_halves_have_as_much_of_each_class(seed, counts):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    for first, second in _halves(labels, seed, 3):
+        assert sorted([*first, *second]) == list(range(len(labels)))
+        assert abs(len(first) - len(second)) <= 1
+        parts = [np.bincount(labels[half], minlength=len(counts)) for half in (first, second)]
+        assert np.abs(parts[0] - parts[1]).max() <= 1
+
+
+def test_classes_that_differ_do_not_widen_the_interval():
+    """How many samples there are of each class is not left to chance."""
+    labels = np.arange(50) % 5
+    low, high = halves_interval(lambda rows: float(rows.mean()), [labels * 100.0], labels, seed=0, splits=4)
+    assert low == high == 200
+
+
+def test_the_seed_decides():
+    rows, labels = np.random.default_rng(0).normal(size=(2, 20)), np.zeros(20, int)
+    one, same, other = (halves_interval(lambda a: float(a.mean()), [rows[0]], labels, seed=seed, splits=5) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_rows_of_all_arrays_stay_together():
+    rows = np.random.default_rng(0).normal(size=50)
+    both = [rows, rows.copy()]
+    interval = halves_interval(lambda a, b: float(np.abs(a - b).max()), both, np.zeros(50, int), seed=0, splits=3)
+    assert interval == (0, 0)
+
+
+def test_there_is_no_interval_where_there_are_too_few_rows():
+    rows = np.arange(6.0)
+    assert mean_interval(rows[:4]) == (None, None)
+    assert share_interval(rows[:4] > 1, np.zeros(4, int)) == (None, None)
+
+    def halves(labels, **settings):
+        return halves_interval(lambda a: float(a.mean()), [rows], np.array(labels), seed=0, splits=2, **settings)
+
+    assert halves([0, 0, 0, 0, 0, 1]) == (None, None)
+    assert halves([0, 0, 0, 1, 1, 1], per_class=4) == (None, None)
+    assert None not in halves([0, 0, 0, 1, 1, 1])
+
+
+def test_an_interval_does_not_reach_below_what_the_metric_can_be():
+    rows = np.array([0.0, 0.0, 0.0, 4.0])
+    low, high = halves_interval(lambda a: float(a.mean()), [rows], np.zeros(4, int), seed=0, splits=9, lowest=0.0)
+    assert low == 0 < 1 < high
