@@ -28,6 +28,8 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     console = stdout_console()
     console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
     console.print(table)
+    for sentence in plan.lacking:
+        console.print(sentence, soft_wrap=True, markup=False)
     if estimate is not None:
         print_estimate(estimate, console)
 
@@ -49,6 +51,7 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
         "store": plan.store.url,
         "nothing_to_do": plan.nothing_to_do,
         "stages": stages,
+        "lacking": plan.lacking,
         "needs": estimate_as_json(estimate),
     }
 

@@ -21,10 +21,22 @@ class FrechetDistance(Metric):
     """``frechet_distance`` to the real images, in each space that the extractor sees them in."""
 
     name = "frechet_distance"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         names = evaluation.extractor.distance_names()
-        return [_distance_in(space, name, evaluation) for space, name in names.items() if space in evaluation.samples]
+        return [
+            _distance_in(space, name, evaluation)
+            for space, name in names.items()
+            if space in evaluation.samples and _is_known(evaluation.real, space)
+        ]
+
+    def lacking(self, evaluation: Evaluation) -> list[str]:
+        return [
+            f"{name} is left out: the reference batch has neither images nor statistics of {space} features."
+            for space, name in evaluation.extractor.distance_names().items()
+            if space in evaluation.samples and not _is_known(evaluation.real, space)
+        ]
 
 
 def _distance_in(space: str, name: str, evaluation: Evaluation) -> MetricRecord:
@@ -33,11 +45,15 @@ def _distance_in(space: str, name: str, evaluation: Evaluation) -> MetricRecord:
         name,
         lambda features_MF: frechet_between(real, gaussian(features_MF)),
         lambda images: (images[space],),
-        centred=True,
         better="lower",
+        lowest=0.0,
         explanation=f"Fréchet distance between Gaussians fitted to samples and real images, {evaluation.space}. "
         "Biased upwards by few images: compare sets of equal size.",
     )
+
+
+def _is_known(real: ImageSet, space: str) -> bool:
+    return space in real or f"{space}_mean" in real
 
 
 def _real_gaussian(real: ImageSet, space: str) -> Gaussian:
@@ -97,7 +113,13 @@ def frechet_between(a: Gaussian, b: Gaussian) -> float:
 
     With A = RᵀR and B = SᵀS the eigenvalues of AB are the squared singular values of RSᵀ, so tr (AB)^½ is the sum of the latter. No
     covariance is formed or inverted: this stays accurate where there are fewer images than features.
+
+    Raises:
+        UserError: the two have different numbers of features.
     """
+    if a.mean_F.shape != b.mean_F.shape:
+        sizes = f"{len(a.mean_F):,} and {len(b.mean_F):,}"
+        raise UserError(f"sets of {sizes} features have no distance. Use statistics of the same feature extractor.")
     trace_root = np.linalg.svd(a.factor_RF @ b.factor_RF.T, compute_uv=False).sum()
     spread = (a.factor_RF**2).sum() + (b.factor_RF**2).sum() - 2 * trace_root
     return float(((a.mean_F - b.mean_F) ** 2).sum() + max(0.0, spread))

@@ -5,6 +5,7 @@ Shape letters: N images, F features, S spatial features, K classes, L tokens of 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.evaluation.bootstrap import bootstrap
+from rarkit.evaluation.intervals import Bounds, halves_interval
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.base import FeatureExtractor
 from rarkit.images import Split
@@ -24,8 +25,8 @@ ImageSet = Mapping[str, NDArray[Any]]
 """A set of images as the feature extractor sees them: arrays by name, each of which may be read from the store when looked up.
 
 ``features`` (N, F) float32. ``logits`` (N, K) and ``spatial`` (N, S), float32, where the extractor gives them. ``labels`` (N,)
-int64, except of a published reference batch. Real images that come with statistics of many more also have ``features_mean`` (F,)
-and ``features_covariance`` (F, F), float64, and the same of ``spatial``.
+int64, except of a published reference batch. Real images may come with statistics of many more, or as statistics alone:
+``features_mean`` (F,) and ``features_covariance`` (F, F), float64, and the same of ``spatial``.
 """
 
 
@@ -64,7 +65,7 @@ class TokenizedData:
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """All that a metric may look at, and how intervals are drawn."""
+    """All that a metric may look at, and how intervals are estimated."""
 
     samples: ImageSet
     real: ImageSet
@@ -75,7 +76,7 @@ class Evaluation:
     """None where the recipe asks for no yardsticks."""
     seed: int
     resamplings: int
-    """Behind each interval; 0 for no intervals."""
+    """Halves of the samples that are measured for each interval; 0 for no intervals."""
 
     @property
     def space(self) -> str:
@@ -91,20 +92,36 @@ class Evaluation:
         *,
         explanation: str,
         better: Literal["higher", "lower", ""] = "",
-        centred: bool = False,
+        interval: Callable[..., Bounds] | None = None,
+        per_class: int = 2,
+        lowest: float = -math.inf,
     ) -> MetricRecord:
         """A metric of the samples with its interval, and of each yardstick.
 
         Args:
             name: of the number.
             metric: takes the arrays of one set and gives its number.
-            arrays_of: what the metric takes of a set: arrays of N rows, which are resampled together.
+            arrays_of: what the metric takes of a set: arrays of N rows, one for each image.
             explanation: what the number means, in a sentence.
             better: which direction is better.
-            centred: see ``bootstrap``.
+            interval: takes the arrays and gives the interval; by default random halves of the samples do (``halves_interval``).
+            per_class: how many samples a class must have at least for that interval.
+            lowest: the least value that the metric can have.
         """
         own = arrays_of(self.samples)
-        low, high = self.interval(metric, own, centred=centred)
+        low, high = None, None
+        if self.resamplings and interval is not None:
+            low, high = interval(*own)
+        elif self.resamplings:
+            low, high = halves_interval(
+                metric,
+                own,
+                self.samples["labels"],
+                seed=derived_seed(self.seed, "intervals"),
+                splits=-(-self.resamplings // 2),
+                per_class=per_class,
+                lowest=lowest,
+            )
         return MetricRecord(
             name,
             metric(*own),
@@ -114,14 +131,6 @@ class Evaluation:
             explanation=explanation,
             yardsticks={yardstick: metric(*arrays_of(images)) for yardstick, images in self.yardsticks.items()},
         )
-
-    def interval(
-        self, metric: Callable[..., float], arrays: Arrays, *, centred: bool = False
-    ) -> tuple[float, float] | tuple[None, None]:
-        """The bootstrap interval of a metric (5 % to 95 %)."""
-        if not self.resamplings:
-            return None, None
-        return bootstrap(metric, arrays, seed=derived_seed(self.seed, "bootstrap"), resamplings=self.resamplings, centred=centred)
 
 
 class Metric(ABC):
@@ -138,3 +147,7 @@ class Metric(ABC):
         Raises:
             UserError: there are too few images, or features that are not finite.
         """
+
+    def lacking(self, evaluation: Evaluation) -> list[str]:
+        """What is left out because the reference batch does not have it, in a sentence each."""
+        return []

@@ -28,6 +28,8 @@ class PrecisionRecall(Metric):
     name = "precision_recall"
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
+        if "features" not in evaluation.real:
+            return []
         real_NF = evaluation.real["features"]
         others = {name: images["features"] for name, images in evaluation.yardsticks.items()}
         features_MF = evaluation.samples["features"]
@@ -52,6 +54,11 @@ class PrecisionRecall(Metric):
                 yardsticks={name: overlap.recall for name, overlap in yardsticks.items()},
             ),
         ]
+
+    def lacking(self, evaluation: Evaluation) -> list[str]:
+        if "features" in evaluation.real:
+            return []
+        return ["precision and recall are left out: the reference batch has statistics alone, and they need its images."]
 
 
 @final

@@ -83,6 +83,12 @@ class FeatureExtractor(Component):
         """The real images that a published protocol compares with; None for the dataset's own training images."""
         return None
 
+    @final
+    def lacking(self) -> list[str]:
+        """What cannot be measured against the reference batch, in a sentence each. Raises DatasetError if it is missing."""
+        batch = self.reference_batch()
+        return [] if batch is None else batch.lacking(self.distance_names())
+
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> FeatureModel:
         """The extractor, ready to work; ``state`` is what ``fit`` returned, empty where ``learns`` is false."""

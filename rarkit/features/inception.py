@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rarkit.features._inception_network import InceptionNetwork
 
 RELEASED = "pt_inception-2015-12-05-6726825d.pth"
+WIDTHS = {"features": 2048, "spatial": 17 * 17 * 7}
+"""How many features there are of each kind."""
 COUNTER = "num_batches_tracked"
 """Entries of batch normalisation that only training uses; the published file may or may not hold them."""
 
@@ -41,7 +43,9 @@ class Inception(FeatureExtractor):
     weights: Annotated[Location | None, NotInFingerprint()]
     """The published ``pt_inception-2015-12-05-6726825d.pth``; null means random weights (in rehearsals), and no distance is FID."""
     reference: Annotated[Location | None, NotInFingerprint()] = None
-    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images by default."""
+    """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images by default.
+
+    With statistics alone (``mu``, ``sigma``), precision and recall are left out; without ``mu_s`` and ``sigma_s``, sFID too."""
     network_batch: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 32
     """Images per pass of the network; bounds memory."""
 
@@ -78,7 +82,7 @@ class Inception(FeatureExtractor):
             raise GridError(f"feature extractor 'inception' takes grey or colour images, not {info.channels} channels")
 
     def reference_batch(self) -> ReferenceBatch | None:
-        return None if self.reference is None else ReferenceBatch(self.reference)
+        return None if self.reference is None else ReferenceBatch(self.reference, WIDTHS)
 
     def build(self, state: LearnedState, device: str) -> FeatureModel:
         return InceptionModel(self.network(), device, self.network_batch)

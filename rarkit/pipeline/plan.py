@@ -87,6 +87,13 @@ class Plan:
             else type(first)(sentences(with_published(first), "rarkit plan lists everything that is missing."))
         )
 
+    @property
+    def lacking(self) -> list[str]:
+        """What will not be measured, because the reference batch does not have it: a sentence each."""
+        evaluate = self.recipe.evaluate
+        reference = next((stage for stage in self.stages if stage.name == "reference"), None)
+        return evaluate.features.lacking() if evaluate and reference and reference.obstacle is None else []
+
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 
@@ -166,7 +173,7 @@ def _planned(
             obstacle = error
     if obstacle is not None:
         upstream = dict.fromkeys(names, _UNKNOWN)
-        reason = "weights are missing" if isinstance(obstacle, WeightsError) else "data is missing"
+        reason = "weights are missing or unusable" if isinstance(obstacle, WeightsError) else "data is missing or unusable"
         output = store.output(stage.name, _UNKNOWN)
         return PlannedStage(stage, output, upstream, "blocked", reason, forced=forced, obstacle=obstacle)
     upstream = {name: before[name].output.fingerprint for name in names}

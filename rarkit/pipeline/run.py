@@ -25,7 +25,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import together
-from rarkit.stages.evaluate import metric_records
+from rarkit.stages.evaluate import measured
 
 
 @final
@@ -48,7 +48,7 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The metric records of the evaluation; empty if the run has none."""
         output = self.plan.outputs().get("evaluate")
-        return [] if output is None else [record.to_json() for record in metric_records(output)]
+        return [] if output is None else [record.to_json() for record in measured(output)[0]]
 
 
 def run(

@@ -20,7 +20,7 @@ from rarkit.report.curves import guidance_curve, training_curves
 from rarkit.report.data import RunReport, StageRow
 from rarkit.report.grids import picture_grids
 from rarkit.report.remarks import remarks
-from rarkit.stages.evaluate import metric_records
+from rarkit.stages.evaluate import measured
 from rarkit.stages.nearest_training_images import SAMPLES
 from rarkit.stages.train import training_log
 
@@ -45,7 +45,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
     recipe = experiment.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
     grids = picture_grids(experiment, outputs)
-    metrics = metric_records(outputs["evaluate"]) if "evaluate" in outputs else []
+    metrics, lacking = measured(outputs["evaluate"]) if "evaluate" in outputs else ([], [])
     report = RunReport(
         title=recipe.title,
         recipe_name=recipe.recipe_name,
@@ -58,7 +58,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         curves=(*training_curves(log, metrics, held_out=experiment.held_out_split == "test"), *guidance_curve(experiment)),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),
-        notes=remarks(metrics),
+        notes=(*remarks(metrics), *lacking),
         rehearsal=recipe.is_rehearsal,
     )
     files = []
@@ -66,7 +66,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         write_png(labelled(grids[SAMPLES]), folder / "samples.png")
         files.append("samples.png")
     if metrics:
-        numbers = {"recipe": recipe.recipe_name, "metrics": [metric.to_json() for metric in metrics]}
+        numbers = {"recipe": recipe.recipe_name, "metrics": [metric.to_json() for metric in metrics], "lacking": lacking}
         write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
         files.append("metrics.json")
     if log:

@@ -127,7 +127,8 @@ class Evaluate(Stage[EvaluateView]):
             resamplings=settings.bootstrap,
         )
         records = [record.to_json() for metric in METRICS for record in metric.measure(evaluation)]
-        numbers: dict[str, Any] = {"metrics": records, "samples": layout.shape[0]}
+        lacking = [sentence for metric in METRICS for sentence in metric.lacking(evaluation)]
+        numbers: dict[str, Any] = {"metrics": records, "lacking": lacking, "samples": layout.shape[0]}
         if work.view.tokenized is not None:
             search = Search(
                 samples=samples,
@@ -150,9 +151,10 @@ def nearest_images(output: StageOutput) -> dict[str, Any] | None:
     return numbers
 
 
-def metric_records(output: StageOutput) -> list[MetricRecord]:
-    """The metrics in the stage's output."""
-    return [MetricRecord.from_json(record) for record in json.loads(output.read_file(METRICS_FILE))["metrics"]]
+def measured(output: StageOutput) -> tuple[list[MetricRecord], list[str]]:
+    """The metrics in the stage's output, and what the reference batch could not be used for, in a sentence each."""
+    content = json.loads(output.read_file(METRICS_FILE))
+    return [MetricRecord.from_json(record) for record in content["metrics"]], list(content.get("lacking", []))
 
 
 def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:

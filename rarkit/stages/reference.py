@@ -69,7 +69,8 @@ class Reference(Stage[ReferenceView]):
     Real images are the training images, or the extractor's own reference batch. A yardstick has at most 50,000 images, drawn from
     all held-out ones. Arrays:
 
-    - ``<set>_features`` (N, F) float32, and if the extractor has them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S);
+    - ``<set>_features`` (N, F) float32, and if the extractor has them ``<set>_logits`` (N, K) and ``<set>_spatial`` (N, S), except
+      of a reference batch without images;
     - ``<set>_labels`` (N,) int64, except of a reference batch;
     - ``real_features_mean`` and ``real_features_covariance`` (the same for ``spatial``), float64, if the reference batch has them;
     - with yardsticks, ``shown_originals`` and ``shown_reconstructions`` (N, H, W, C) uint8;
@@ -116,7 +117,8 @@ class Reference(Stage[ReferenceView]):
         sets: Sets = {}
         real_labels: list[NDArray[np.int64]] = []
         if batch is not None:
-            sets[REAL] = batch.batches(view.batch_size), len(batch)
+            if batch.has_images:
+                sets[REAL] = batch.batches(view.batch_size), len(batch)
             for space, (mean_F, covariance_FF) in batch.statistics().items():
                 output.write_array(f"{REAL}_{space}_mean", mean_F)
                 output.write_array(f"{REAL}_{space}_covariance", covariance_FF)
@@ -137,7 +139,7 @@ class Reference(Stage[ReferenceView]):
                     output.write_array(f"{name}_{array}", values, rows=BLOCK_ROWS)
         if real_labels:
             output.write_array(f"{REAL}_labels", np.concatenate(real_labels))
-        output.finish(sets=list(sets))
+        output.finish(sets=list(dict.fromkeys([REAL, *sets])))
 
 
 def opens_data(recipe: Recipe) -> bool:

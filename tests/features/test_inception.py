@@ -241,10 +241,10 @@ def test_what_is_missing_is_all_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arr_0": None}, "has no array arr_0"),
+        ({"arr_0": None}, "has no images: there is no array arr_0"),
         ({"arr_0": np.zeros((3, 4, 4, 1), np.uint8)}, "must be uint8 images"),
-        ({"sigma": np.zeros((3, 3))}, r"mu and sigma are no mean"),
-        ({"mu_s": np.full(2023, np.nan)}, r"mu_s and sigma_s are no mean"),
+        ({"sigma": np.zeros((3, 3))}, r"mu and sigma, of shapes \(2048,\) and \(3, 3\), are no mean"),
+        ({"mu_s": np.full(2023, np.nan)}, "mu_s and sigma_s hold numbers that are not finite"),
     ],
 )
 def test_a_broken_reference_batch_is_refused(network, tmp_path, changes, message):
@@ -268,6 +268,9 @@ def test_statistics_alone_may_be_left_out(network, tmp_path):
     assert batch.statistics() == {}
     assert len(batch) == 5
     np.testing.assert_array_equal(np.concatenate(list(batch.batches(2))), images(5))
+
+
+LEFT_OUT = ["sfid is left out", "precision and recall are left out"]
 
 
 def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released_file, tmp_path):
@@ -304,5 +307,23 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     assert values["inception_score"] == pytest.approx(float(divergence.exp()), rel=1e-4)
     with np.load(done.folder / "samples.npz") as arrays:
         assert arrays["arr_0"].shape == (len(samples), 64, 64, 3)
-    assert "fid" in (done.folder / "report.html").read_text()
-    assert json.loads((done.folder / "metrics.json").read_text())["metrics"]
+    assert "fid" in (done.folder / "report.html").read_text().lower()
+    numbers = json.loads((done.folder / "metrics.json").read_text())
+    assert numbers["metrics"]
+    assert numbers["lacking"] == []
+
+    # Statistics of pool_3 alone, as pytorch-fid keeps them.
+    write_reference(tmp_path / "statistics.npz", images(4, side=64), network, arr_0=None, mu_s=None, sigma_s=None)
+    features = features.model_copy(update={"reference": str(tmp_path / "statistics.npz")})
+    recipe = recipe.model_copy(update={"evaluate": small.evaluate.model_copy(update={"features": features})})
+    planned = plan(recipe, str(tmp_path / "store"))
+    assert {stage.name: stage.action for stage in planned.stages} == {"sample": "cached", "reference": "run", "evaluate": "run"}
+    assert [sentence.split(":")[0] for sentence in planned.lacking] == LEFT_OUT
+    less = run(recipe, store=str(tmp_path / "store"), device="cpu", runs=str(tmp_path / "runs"), quiet=True)
+    assert {metric["name"]: metric["value"] for metric in less.metrics} == {
+        "fid": pytest.approx(values["fid"]),
+        "inception_score": values["inception_score"],
+    }
+    lacking = json.loads((less.folder / "metrics.json").read_text())["lacking"]
+    assert [sentence.split(":")[0] for sentence in lacking] == LEFT_OUT
+    assert all(sentence in (less.folder / "report.html").read_text() for sentence in lacking)
