@@ -1,4 +1,4 @@
-"""Published pre-tokenized data: JSON lines ``{"class_id": int, "tokens": [ints]}`` in and out of the store's format.
+"""Published pre-tokenized data: records ``{"class_id": int, "tokens": [ints]}`` in JSON in and out of the store's format.
 
 Shape letters: N images, L tokens of an image.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO, final
 
 import fsspec
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
 from rarkit.cache.store import output_at
+from rarkit.cache.token_records import Record, TokenFile, in_blocks, token_files
 from rarkit.errors import DatasetError, StoreError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import compression_of, filesystem_of, reaching
@@ -30,14 +30,22 @@ TOKENS, LABELS = "train_tokens", "train_labels"
 
 
 def import_tokens(
-    lines: str, target: str, *, grid: tuple[int, int], codebook_size: int, num_classes: int, reporter: Reporter | None = None
+    lines: str | Sequence[str],
+    target: str,
+    *,
+    grid: tuple[int, int],
+    codebook_size: int,
+    num_classes: int,
+    reporter: Reporter | None = None,
 ) -> int:
-    """Reads JSON lines into a token store, which ``train.tokens`` of a recipe may name. It needs memory for one chunk.
+    """Reads JSON lines or arrays into a token store, which ``train.tokens`` of a recipe may name. It needs memory for one chunk.
 
     Interrupted, it goes on at the first chunk that is missing.
 
     Args:
-        lines: the file, a path or any fsspec URL; a name that ends in ``.gz``, ``.xz`` or ``.zst`` is decompressed.
+        lines: a file or several, one after the other: paths or fsspec URLs, or patterns with ``*``, ``?`` or ``[…]``. Each holds a
+            record a line (empty lines are passed over) or an array of records. A name that ends in ``.gz``, ``.xz`` or ``.zst`` is
+            decompressed.
         target: the store to write, a path or any fsspec URL.
         grid: height and width of each image's grid of tokens.
         codebook_size: V; tokens are in [0, V).
@@ -48,36 +56,54 @@ def import_tokens(
         How many images there are.
 
     Raises:
-        DatasetError: the file is missing, or a line is malformed; the message gives its number.
+        DatasetError: a file is missing or named twice, or a record is malformed; the message gives its number.
         StoreError: the target cannot be written.
     """
     reporter = reporter or Reporter(quiet=True)
-    if lines == STDOUT:
+    places = [lines] if isinstance(lines, str) else list(lines)
+    if STDOUT in places:
         raise DatasetError("tokens cannot be imported from stdin, since they are read twice. Write them to a file first.")
-    count = _count(lines, reporter)
-    if count == 0:
-        raise DatasetError(f"{lines} is empty. It should hold a line for each image.")
-    length = grid[0] * grid[1]
-    output = output_at(target, "tokenize")
-    about = {"identity": {"imported": Path(lines).name, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
+    files = token_files(places)
+    count = sum(_counted(file, reporter) for file in files)
+    output, limits = output_at(target, "tokenize"), Limits(grid[0] * grid[1], codebook_size, num_classes)
+    names = [Path(file.name).name for file in files]
+    imported = names[0] if len(names) == 1 else names
+    about = {"identity": {"imported": imported, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
     with output.writing(about):
         if output.record()["complete"]:
             raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
         dtype = token_dtype(codebook_size)
-        rows = rows_per_block(count, length * dtype.itemsize)
-        output.create(TOKENS, (count, length), dtype, rows)
+        rows = rows_per_block(count, limits.length * dtype.itemsize)
+        output.create(TOKENS, (count, limits.length), dtype, rows)
         output.create(LABELS, (count,), np.int32, rows)
         missing = set(output.missing_blocks([TOKENS, LABELS]))
-        with _open(lines) as file, reporter.task("import tokens", count, "images") as advance:
-            for block in range(output.layout(TOKENS).blocks):
-                start, stop = output.block_rows(TOKENS, block)
-                raw = list(islice(file, stop - start))
+        sizes = [stop - start for start, stop in map(output.layout(TOKENS).block_rows, range(output.layout(TOKENS).blocks))]
+        with reporter.task("import tokens", count, "images") as advance:
+            for block, records in enumerate(in_blocks(files, sizes)):
                 if block in missing:
-                    tokens_NL, labels_N = _parsed(raw, start, lines, length, codebook_size, num_classes)
+                    tokens_NL, labels_N = _checked(records, limits)
                     output.write_block(block, **{TOKENS: tokens_NL.astype(dtype), LABELS: labels_N.astype(np.int32)})
-                advance(stop - start)
+                advance(len(records))
         output.finish(grid=list(grid))
     return count
+
+
+def _counted(file: TokenFile, reporter: Reporter) -> int:
+    reporter.say(f"counting the records of {file.name}")
+    count = file.count()
+    if not count:
+        raise DatasetError(f"{file.name} is empty. It should hold a record for each image.")
+    return count
+
+
+@final
+class Limits(NamedTuple):
+    """What tokens and class ids must be."""
+
+    length: int
+    """Tokens of an image."""
+    codebook_size: int
+    num_classes: int
 
 
 def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Reporter | None = None) -> int:
@@ -130,48 +156,29 @@ def _writing(lines: str) -> Iterator[TextIO]:
             yield file
 
 
-def _open(lines: str) -> Any:
-    with reaching(lines):
-        return fsspec.open(lines, "rb", compression="infer").open()
+def _checked(records: Sequence[Record], limits: Limits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    length, codebook_size, num_classes = limits
 
-
-def _count(lines: str, reporter: Reporter) -> int:
-    with _open(lines) as file:
-        reporter.say(f"counting the lines of {lines}")
-        return sum(part.count(b"\n") + (not part.endswith(b"\n") and last) for part, last in _parts(file))
-
-
-def _parts(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """The file in pieces, each with whether it is the last."""
-    part = file.read(2**22)
-    while part:
-        following = file.read(2**22)
-        yield part, not following
-        part = following
-
-
-def _parsed(
-    raw: list[bytes], first: int, lines: str, length: int, codebook_size: int, num_classes: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    def refuse(row: int, reason: str) -> NoReturn:
+    def refuse(record: Record, reason: str) -> NoReturn:
         required = f'{{"class_id": 0 … {num_classes - 1}, "tokens": [{length} numbers, each 0 … {codebook_size - 1}]}}'
-        raise DatasetError(f"{lines}:{first + row + 1}: {reason}. Each line must be {required}.")
+        each = "record" if record.file.is_array else "line"
+        raise DatasetError(f"{record.place}: {reason}. Each {each} must be {required}.")
 
-    tokens_NL = np.empty((len(raw), length), dtype=np.int64)
-    labels_N = np.empty(len(raw), dtype=np.int64)
-    for row, line in enumerate(raw):
+    tokens_NL = np.empty((len(records), length), dtype=np.int64)
+    labels_N = np.empty(len(records), dtype=np.int64)
+    for row, record in enumerate(records):
         try:
-            record = json.loads(line)
-            label, tokens = record["class_id"], record["tokens"]
+            value = record.value()
+            label, tokens = value["class_id"], value["tokens"]
             if type(label) is not int or not all(type(token) is int for token in tokens):
-                refuse(row, "class_id and tokens must be whole numbers")
+                refuse(record, "class_id and tokens must be whole numbers")
             if len(tokens) != length:
-                refuse(row, f"it has {len(tokens)} tokens, and a grid of this size has {length}")
+                refuse(record, f"it has {len(tokens)} tokens, and a grid of this size has {length}")
             if not 0 <= label < num_classes:
-                refuse(row, f"class_id {label} is not in 0 … {num_classes - 1}")
+                refuse(record, f"class_id {label} is not in 0 … {num_classes - 1}")
             if min(tokens) < 0 or max(tokens) >= codebook_size:
-                refuse(row, f"tokens run from {min(tokens)} to {max(tokens)}")
+                refuse(record, f"tokens run from {min(tokens)} to {max(tokens)}")
         except (ValueError, KeyError, TypeError) as error:
-            refuse(row, f"not a record ({type(error).__name__}: {error})")
+            refuse(record, f"not a record ({type(error).__name__}: {error})")
         tokens_NL[row], labels_N[row] = tokens, label
     return tokens_NL, labels_N

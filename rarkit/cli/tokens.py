@@ -11,18 +11,21 @@ from rarkit.cli.options import Commands
 
 tokens = typer.Typer(cls=Commands, no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
 TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
-JsonLines = Annotated[str, typer.Argument(metavar="LINES", help="File of JSON lines, one per image; may be compressed (.gz, …).")]
+JsonFiles = Annotated[
+    list[str],
+    typer.Argument(metavar="LINES…", help="Files of JSON lines or arrays, or patterns in quotes; may be compressed (.gz, …)."),
+]
 
 
 @tokens.command("import")
 def tokens_import(
-    lines: JsonLines,
+    lines: JsonFiles,
     target: TokenPlace,
     grid: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Set the size of the token grid.")] = "16x16",
     codebook_size: Annotated[int, typer.Option(min=1, help="Set the codebook size; tokens must be below it.")] = 1024,
     classes: Annotated[int, typer.Option(min=1, help="Set the number of classes; class ids must be below it.")] = 1000,
 ) -> None:
-    """Import JSON lines {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
+    """Import records {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
     from rarkit.cache.token_lines import import_tokens
     from rarkit.cli import show
     from rarkit.runtime.progress import Reporter

@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from rarkit import load_recipe, plan, run
+from rarkit.cache import token_records
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.cache.token_lines import export_tokens, import_tokens
+from rarkit.cache.token_records import TokenFile
 from rarkit.cli import app
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
 
@@ -77,7 +81,6 @@ def test_damaged_tokens_are_imported_again_not_forced(write, tmp_path):
         ('{"class_id": 10, "tokens": [1, 2, 3, 4, 5, 6]}', "class_id 10 is not in 0 … 9"),
         ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 16]}', "tokens run from 1 to 16"),
         ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 0.5]}', "must be whole numbers"),
-        ("", "not a record"),
     ],
 )
 def test_a_bad_line_is_named_by_number(tmp_path, bad, message):
@@ -87,6 +90,85 @@ def test_a_bad_line_is_named_by_number(tmp_path, bad, message):
     with pytest.raises(DatasetError, match=rf"tokens\.jsonl:3: .*{message}.*Each line must be"):
         import_tokens(str(path), str(tmp_path / "store"), **SHAPE)
     assert not output_at(str(tmp_path / "store"), "tokenize").record()["complete"]
+
+
+def as_array(records, layout):
+    """JSON as ``json.dump`` writes it, or as tightly or as loosely as it may be written."""
+    if layout == "loose":
+        return "\ufeff\n [ " + " ,\n\t".join(json.dumps(record, indent=1) for record in records) + "\n ]\r\n \n"
+    return json.dumps(records, separators=(",", ":") if layout == "tight" else None)
+
+
+@pytest.mark.parametrize("layout", ["usual", "tight", "loose"])
+@pytest.mark.parametrize("piece", [1, 7, 2**20])
+def test_an_array_holds_the_records_of_a_rank(tmp_path, monkeypatch, layout, piece):
+    monkeypatch.setattr(token_records, "PIECE", piece)
+    records = lines_of(9)
+    (tmp_path / "rank.json").write_text(as_array(records, layout), encoding="utf-8")
+    file = TokenFile(str(tmp_path / "rank.json"))
+    file.is_array = True  # The beginning is too short to tell by, in this test's pieces.
+    assert [(record.number, record.value()) for record in file.records()] == list(enumerate(records, 1))
+    assert file.count() == 9
+
+
+def test_several_files_and_patterns_are_read_in_natural_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records = lines_of(30)
+    for rank, name in enumerate(("pretokenized_0.json", "pretokenized_2.json.gz", "pretokenized_10.json")):
+        text = as_array(records[10 * rank : 10 * rank + 10], "usual")
+        with (gzip.open if name.endswith(".gz") else open)(name, "wt") as file:
+            file.write(text)
+    more = lines_of(5, seed=1)
+    # Blank lines, Windows' ends of lines, and none at the end of the last line.
+    Path("a[1].jsonl").write_text("\n" + "\r\n\n".join(json.dumps(record) for record in more), newline="")
+    result = CliRunner().invoke(
+        app,
+        ["tokens", "import", "pretokenized_*", "a[1].jsonl", "store", "--grid", "2x3", "--codebook-size", "16", "--classes", "10"],
+    )
+    assert "35 images of 6 tokens in store" in result.stdout
+    output = output_at("store", "tokenize")
+    np.testing.assert_array_equal(output.read_array("train_tokens"), [record["tokens"] for record in records + more])
+    np.testing.assert_array_equal(output.read_array("train_labels"), [record["class_id"] for record in records + more])
+    names = ["pretokenized_0.json", "pretokenized_2.json.gz", "pretokenized_10.json", "a[1].jsonl"]
+    assert output.record()["identity"]["imported"] == names
+    with pytest.raises(DatasetError, match=r"no file matches none_\*\.json"):
+        import_tokens(["pretokenized_0.json", "none_*.json"], "other", **SHAPE)
+    with pytest.raises(DatasetError, match=r"pretokenized_0\.json is named twice"):
+        import_tokens(["pretokenized_*", "pretokenized_0.json"], str(tmp_path / "other"), **SHAPE)
+    assert not Path("other").exists()
+
+
+def test_patterns_reach_other_file_systems():
+    records = lines_of(4)
+    memory = fsspec.filesystem("memory")
+    for index in range(2):
+        memory.pipe_file(f"/ranks/{index}.json", json.dumps(records[2 * index : 2 * index + 2]).encode())
+    assert import_tokens("memory://ranks/*.json", "memory://imported", **SHAPE) == 4
+    tokens = output_at("memory://imported", "tokenize").read_array("train_tokens")
+    np.testing.assert_array_equal(tokens, [record["tokens"] for record in records])
+
+
+GOOD = json.dumps({"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"[{GOOD}, {GOOD}", "record 2 of its JSON array is not followed by a comma or the end"),
+        (f"[{GOOD}, {GOOD[:20]}", "record 2 of its JSON array is not JSON, or ends too early"),
+        (f"[{GOOD}, nonsense]", "record 2 of its JSON array is not JSON"),
+        (f"[{GOOD} {GOOD}]", "record 1 of its JSON array is not followed by a comma"),
+        (f"[{GOOD}]{GOOD}", "record 1 of its JSON array is the last of the array, but there is more after it"),
+        (f'[{GOOD}, {{"class_id": 1}}]', r"bad\.json, record 2: not a record \(KeyError.*Each record must be"),
+        (f"[{GOOD}, 3]", r"record 2: not a record \(TypeError"),
+        ("[]", "is empty"),
+        (" \n\n", "is empty"),
+    ],
+)
+def test_a_bad_array_is_refused_for_what_it_is(tmp_path, text, message):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        import_tokens(str(tmp_path / "bad.json"), str(tmp_path / "store"), **SHAPE)
 
 
 def test_an_interrupted_import_goes_on(write, tmp_path):
@@ -101,14 +183,19 @@ def test_an_interrupted_import_goes_on(write, tmp_path):
     np.testing.assert_array_equal(output.read_array("train_tokens"), [record["tokens"] for record in records])
 
 
-def test_memory_is_bounded_by_a_chunk(write, tmp_path):
-    path = write(lines_of(40_000))
+@pytest.mark.parametrize("kind", ["lines", "array"])
+def test_memory_is_bounded_by_a_chunk(write, tmp_path, kind):
+    records = lines_of(20_000)
+    path = write(records)
+    if kind == "array":
+        Path(path).write_text(json.dumps(records))
+    del records
     tracemalloc.start()
     import_tokens(path, str(tmp_path / "store"), **SHAPE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # The file is read in pieces of 4 MiB to be counted, two at a time; a chunk of 625 lines is small beside that.
-    assert peak < 12 * 2**20
+    # All records take 10 MB; a chunk of 625 is small beside the pieces of 1 MiB in which an array is read, a few at a time.
+    assert peak < 5 * 2**20
 
 
 def test_a_missing_and_an_empty_file(tmp_path):

@@ -1,0 +1,159 @@
+"""Reads the records of pre-tokenized files one by one.
+
+A file holds JSON lines, or a JSON array, as each rank of the published script writes one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, BinaryIO, TextIO, final
+
+import fsspec
+
+from rarkit.errors import DatasetError
+from rarkit.files.locations import filesystem_of, reaching
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PIECE = 2**20
+LONGEST = 2**24
+"""Characters of an array that are searched for the end of a record, before it is taken for a broken one."""
+
+
+@final
+@dataclass(frozen=True)
+class Record:
+    """One record, not checked yet."""
+
+    file: TokenFile
+    number: int
+    """Of its line, or of the record in an array; from 1."""
+    data: Any
+    """Of a line, the bytes, which skipping need not parse; of an array, what they say."""
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return f"{self.file.name}, record {self.number}" if self.file.is_array else f"{self.file.name}:{self.number}"
+
+    def value(self) -> Any:
+        """What it says. Raises ValueError if it is not JSON."""
+        return json.loads(self.data) if isinstance(self.data, bytes) else self.data
+
+
+@final
+class TokenFile:
+    """One file, decompressed as its name says."""
+
+    def __init__(self, name: str) -> None:
+        """Reads its beginning. Raises DatasetError if it is missing."""
+        self.name = name
+        with reaching(name), self._opened("rb") as file:
+            beginning = file.read(PIECE)
+        self.is_array = beginning.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"["
+
+    def count(self) -> int:
+        """How many records there are. Raises DatasetError if an array is broken."""
+        return sum(1 for _ in self.records())
+
+    def records(self) -> Iterator[Record]:
+        """The records in order; empty lines are none. Raises DatasetError if an array is broken."""
+        with reaching(self.name), self._opened("rt" if self.is_array else "rb") as file:
+            yield from self._of_array(file) if self.is_array else self._of_lines(file)
+
+    def _of_lines(self, file: BinaryIO) -> Iterator[Record]:
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if text and not text.isspace():
+                yield Record(self, number, text)
+
+    def _of_array(self, file: TextIO) -> Iterator[Record]:
+        decoder, number = JSONDecoder(), 0
+        text, position = file.read(PIECE), 0
+
+        def skipped(position: int) -> int:
+            """The next position that is no white space, after reading on if the text ends before it."""
+            nonlocal text
+            while True:
+                while position < len(text) and text[position].isspace():
+                    position += 1
+                if position < len(text) or not (more := file.read(PIECE)):
+                    return position
+                text, position = more, 0
+
+        position = skipped(skipped(0) + 1)
+        while text[position : position + 1] != "]":
+            number += 1
+            while True:
+                try:
+                    value, position = decoder.raw_decode(text, position)
+                    break
+                except JSONDecodeError as error:
+                    more = file.read(PIECE) if len(text) - position < LONGEST else ""
+                    if not more:
+                        raise self._broken(number, "is not JSON, or ends too early") from error
+                    text, position = text[position:] + more, 0
+            yield Record(self, number, value)
+            position = skipped(position)
+            if text[position : position + 1] == ",":
+                position = skipped(position + 1)
+            elif text[position : position + 1] != "]":
+                raise self._broken(number, "is not followed by a comma or the end of the array")
+        if skipped(position + 1) < len(text):
+            raise self._broken(number, "is the last of the array, but there is more after it")
+
+    def _broken(self, number: int, reason: str) -> DatasetError:
+        return DatasetError(f"{self.name}: record {number} of its JSON array {reason}. Write the file again.")
+
+    def _opened(self, mode: str) -> Any:
+        encoding = {"encoding": "utf-8-sig"} if mode == "rt" else {}
+        return fsspec.open(self.name, mode, compression="infer", expand=False, **encoding)
+
+
+def token_files(places: Sequence[str]) -> list[TokenFile]:
+    """The files that paths, fsspec URLs and patterns with ``*``, ``?`` or ``[…]`` name; those of a pattern in natural order.
+
+    Raises:
+        DatasetError: one is missing, a pattern matches none, or one is named twice.
+    """
+    names = [name for place in places for name in _expanded(place)]
+    seen = set()
+    for name in names:
+        # A pattern gives absolute paths, where a name may be relative.
+        filesystem, path = filesystem_of(name)
+        key = filesystem.unstrip_protocol(path), name.partition("::")[2]
+        if key in seen:
+            raise DatasetError(f"{name} is named twice, and its images would be there twice. Name each file once.")
+        seen.add(key)
+    return [TokenFile(name) for name in names]
+
+
+def _expanded(place: str) -> list[str]:
+    if not re.search(r"[*?\[]", place):
+        return [place]
+    filesystem, path = filesystem_of(place)
+    with reaching(place):
+        if filesystem.exists(path):
+            return [place]
+        head, link, tail = place.partition("::")
+        matching = sorted(filesystem.glob(path), key=_natural)
+    if not matching:
+        raise DatasetError(f"no file matches {place}. Check the pattern.")
+    protocol = f"{head.split('://')[0]}://" if "://" in head else ""
+    return [f"{protocol}{match}{link}{tail}" for match in matching]
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key in which 2 comes before 10."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def in_blocks(files: Sequence[TokenFile], sizes: Sequence[int]) -> Iterator[list[Record]]:
+    """The records of all files, as many at a time as ``sizes`` says."""
+    records = (record for file in files for record in file.records())
+    for size in sizes:
+        yield list(islice(records, size))
