@@ -77,6 +77,10 @@ class LockedError(StoreError):
     """Another process is writing the same stage output."""
 
 
+class LockLostError(StoreError):
+    """This process may no longer write a stage output: it could not renew its lock, or another process has taken over."""
+
+
 def sentences(*texts: object) -> str:
     """The texts one after another, each with a full stop if nothing ends it yet."""
     return " ".join(text if text.endswith((".", "?", "!", ":", "…")) else f"{text}." for text in map(str, texts))

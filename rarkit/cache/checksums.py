@@ -1,10 +1,14 @@
-"""Checksums of the files beside an output's arrays (its arrays' chunks carry their own)."""
+"""Checksums of an output: zarr's in the chunks of its arrays, and ours of the files beside them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fsspec import AbstractFileSystem
+
+from rarkit.cache.chunk_layout import Layout
 
 PORTION_BYTES = 2**22
 
@@ -16,3 +20,34 @@ def file_sha256(filesystem: AbstractFileSystem, path: str) -> str:
         while portion := file.read(PORTION_BYTES):
             checksum.update(portion)
     return checksum.hexdigest()
+
+
+def wrong_content(
+    record: Mapping[str, Any],
+    read_rows: Callable[[str, int, int], object],
+    sha256: Callable[[str], str],
+    on_block: Callable[[], None],
+) -> str | None:
+    """Reads all that the record of a complete output lists, and says which part is not what was written; None if all is.
+
+    Args:
+        record: the record.
+        read_rows: reads rows of an array, from a first to an end row, as ``OutputFolder.read_rows`` does.
+        sha256: the checksum of a file beside the arrays.
+        on_block: called after each block.
+    """
+    for name, about in record["arrays"].items():
+        layout = Layout.from_json(about)
+        for block in range(layout.blocks):
+            try:
+                read_rows(name, *layout.block_rows(block))
+            except (FileNotFoundError, ValueError, KeyError) as error:
+                return f"chunk {block} of array {name!r}: {error}"
+            on_block()
+    for name, checksum in record.get("sha256", {}).items():
+        try:
+            if sha256(name) != checksum:
+                return f"file {name!r} is not what was written"
+        except FileNotFoundError:
+            return f"file {name!r} is missing"
+    return None

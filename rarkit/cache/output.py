@@ -10,18 +10,21 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
 from fsspec import AbstractFileSystem
 from numpy.typing import DTypeLike, NDArray
 
+from rarkit.cache.checksums import wrong_content
 from rarkit.cache.chunk_layout import Layout
-from rarkit.cache.lock import lock
-from rarkit.cache.output_folder import FILES, LOCK, OutputFolder
-from rarkit.cache.record import FORMAT, begun, defect, finished, format_of
+from rarkit.cache.holder import Holder
+from rarkit.cache.output_folder import FILES, OutputFolder
+from rarkit.cache.output_lock import OutputLock, Writing
+from rarkit.cache.record import ABSENT, FORMAT, begun, defect, finished, format_of, refusal
 from rarkit.errors import IncompleteError, StoreError
+from rarkit.runtime.progress import Reporter
 
 
 @final
@@ -37,6 +40,7 @@ class StageOutput:
         self.stage, self.fingerprint = stage, fingerprint
         self.cure = f"Run its recipe again with --force {stage}."
         self._folder = OutputFolder(filesystem, path)
+        self._lock = OutputLock(self._folder, f"stage {stage!r} ({fingerprint[:10]})")
         self._writing_since = time.monotonic()
 
     def __repr__(self) -> str:
@@ -45,8 +49,6 @@ class StageOutput:
     def refresh(self) -> None:
         """Forgets what was read: the next question asks the store again."""
         self._folder.refresh()
-
-    # What is there, without zarr
 
     def record(self) -> dict[str, Any]:
         """What was written about this output: ``complete``, identity, upstream, arrays, files, times. Empty if there is none.
@@ -98,15 +100,17 @@ class StageOutput:
             IncompleteError: it is not complete, or has lost chunks; the message says which stage to force.
             StoreError: a newer rarkit wrote it.
         """
-        if not self.exists():
-            absent = f"there is no output of stage {self.stage!r} at {self.path}"
-            raise IncompleteError(f"{absent}. Check the path, or run its recipe again.")
-        if (reason := self.defect()) is not None:
+        reason = self.defect() if self.exists() else ABSENT
+        if reason is not None:
             raise self._damaged(reason)
         return self.record()
 
     def _damaged(self, reason: str) -> IncompleteError:
-        return IncompleteError(f"the output of stage {self.stage!r} at {self.path} is damaged: {reason}. {self.cure}")
+        return IncompleteError(refusal(self.stage, self.path, reason, self.writer(), self.cure))
+
+    def writer(self) -> Holder | None:
+        """The other process that is writing this output at the moment, as far as its lock tells; None if there is none."""
+        return self._lock.writer()
 
     def bytes_used(self) -> int:
         """How much room this output takes."""
@@ -144,33 +148,48 @@ class StageOutput:
         """Whether the chunks are files of this machine, which can be memory-mapped."""
         return self._folder.is_local
 
-    # Writing
-
     @contextmanager
-    def writing(self, about: Mapping[str, Any], *, afresh: bool = False) -> Iterator[None]:
+    def writing(
+        self,
+        about: Mapping[str, Any],
+        *,
+        afresh: bool = False,
+        wait: bool = False,
+        while_waiting: Callable[[], None] = lambda: None,
+        reporter: Reporter | None = None,
+    ) -> Iterator[Writing]:
         """Holds the lock of this output while it is written, and begins it where nothing was begun.
+
+        If the lock cannot be renewed in time, or another process has taken it over, whatever writes raises LockLostError.
 
         Args:
             about: plain JSON data for the record: identity, upstream, recipe, versions.
             afresh: throw away what is there, whole or not.
+            wait: wait while another process is writing it; the reporter says for whom.
+            while_waiting: called about once a second of the wait; what it raises ends the wait.
+            reporter: also says if the lock cannot be renewed.
 
         Raises:
-            LockedError: another process is writing it.
+            LockedError: another process is writing it, and ``wait`` is false.
             StoreError: the store cannot be written, or a newer rarkit wrote this output.
         """
-        with self._locked():
-            # Whoever held the lock before may have gone on with the output, or finished it.
-            self.refresh()
+        with self._lock.held(reporter or Reporter(), wait=wait, while_waiting=while_waiting) as writing:
             if afresh:
                 self._folder.empty()
             if not self.record():
                 self._folder.write_record(begun(self.stage, about))
             self._writing_since = time.monotonic()
-            try:
-                yield
-            finally:
-                # The lock file is among those listed, and goes now.
-                self._folder.forget_sizes()
+            yield writing
+
+    def share(self, token: str) -> None:
+        """Has this process write for as long as another rank holds the lock: the one with this ``Writing.token``."""
+        self._lock.share(token)
+
+    def wait_for_writer(self, *, reporter: Reporter, while_waiting: Callable[[], None]) -> None:
+        """Waits until no other process is writing this output, unless it is complete."""
+        if not self.record().get("complete") and self.writer() is not None:
+            with self._lock.held(reporter, wait=True, while_waiting=while_waiting):
+                pass
 
     def create(self, name: str, shape: Sequence[int], dtype: DTypeLike, rows: int) -> None:
         """Declares an array (N, …), chunked in blocks of ``rows``; keeps one that is already there with the same layout."""
@@ -198,7 +217,7 @@ class StageOutput:
         self._folder.write_file(name, data)
 
     def remove_file(self, name: str) -> None:
-        """Removes a file that is no longer needed (an old checkpoint)."""
+        """Removes a file beside the arrays."""
         self._folder.remove_file(name)
 
     def finish(self, files: Sequence[str] = (), **facts: Any) -> None:
@@ -218,6 +237,8 @@ class StageOutput:
         if unwritten:
             raise self._damaged(f"{', '.join(unwritten)} not written in full")
         checksums = {name: self._folder.file_sha256(name) for name in files}
+        if self._folder.hold is not None:
+            self._folder.hold.confirm()
         self._folder.write_record({**record, **facts, **finished(listed, checksums, self._writing_since)})
 
     def remove(self) -> None:
@@ -226,16 +247,9 @@ class StageOutput:
         Raises:
             LockedError: another process is writing it.
         """
-        with self._locked():
+        with self._lock.held(Reporter()):
             self._folder.empty()
-        if self.filesystem.exists(self.path):
-            self.filesystem.rm(self.path, recursive=True)
-        self.refresh()
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return lock(self.filesystem, f"{self.path}/{LOCK}", f"stage {self.stage!r} ({self.fingerprint})")
-
-    # Reading
+        self._folder.remove_empty_folders()
 
     def read_array(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows of an array, checked against their checksums.
@@ -282,16 +296,5 @@ class StageOutput:
         self.refresh()
         if (reason := self.defect()) is not None:
             return reason
-        record = self.record()
-        for name in record["arrays"]:
-            layout = self.layout(name)
-            for block in range(layout.blocks):
-                try:
-                    self.read_array(name, *layout.block_rows(block))
-                except IncompleteError as error:
-                    return f"chunk {block} of array {name!r}: {error.__cause__}"
-                on_block()
-        for name, checksum in record.get("sha256", {}).items():
-            if self._folder.file_sha256(name) != checksum:
-                return f"file {name!r} is not what was written"
-        return None
+        with self._folder.reading():
+            return wrong_content(self.record(), self._folder.read_rows, self._folder.file_sha256, on_block)

@@ -5,20 +5,25 @@ Where the store is remote, each question to it is a request. So the record, the 
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from fsspec import AbstractFileSystem
+from fsspec.asyn import sync
 from numpy.typing import NDArray
 
 from rarkit.cache.checksums import file_sha256
 from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.hold import Hold, while_held
 from rarkit.cache.record import ATTRIBUTE, parse
-from rarkit.errors import StoreError
+from rarkit.errors import RarkitError, StoreError
 from rarkit.files.locations import reaching
+from rarkit.files.system_errors import cure_of
 
 if TYPE_CHECKING:
     from rarkit.cache.zarr_groups import ZarrGroup
@@ -38,6 +43,8 @@ class OutputFolder:
     def __init__(self, filesystem: AbstractFileSystem, path: str) -> None:
         self.filesystem = filesystem
         self.path = path
+        self.hold: Hold | None = None
+        """The permission to write, checked before and during each write; None where the caller sees to that."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -119,28 +126,54 @@ class OutputFolder:
     def write_file(self, name: str, data: bytes) -> None:
         """Writes a file beside the arrays."""
         with self._changing():
-            self.filesystem.makedirs(f"{self.path}/{FILES}", exist_ok=True)
-            self.filesystem.pipe_file(f"{self.path}/{FILES}/{name}", data)
+            self._call("makedirs", f"{self.path}/{FILES}", True)
+            self._call("pipe_file", f"{self.path}/{FILES}/{name}", data)
 
     def remove_file(self, name: str) -> None:
         """Removes a file beside the arrays."""
         with self._changing():
-            self.filesystem.rm_file(f"{self.path}/{FILES}/{name}")
+            self._call("rm_file", f"{self.path}/{FILES}/{name}")
 
     def empty(self) -> None:
         """Deletes all but the lock, the record first, so that what is left of an interrupted removal counts as nothing."""
         self.refresh()
         with self._changing():
             for key in sorted(self.sizes(), key=lambda key: key != "zarr.json"):
-                if key != LOCK:
-                    self.filesystem.rm_file(f"{self.path}/{key}")
+                # The lock, and claims to it, are not this output's content.
+                if not key.startswith(LOCK):
+                    self._call("rm_file", f"{self.path}/{key}")
         self.refresh()
+
+    def remove_empty_folders(self) -> None:
+        """Removes the folders that hold nothing; where another process writes meanwhile, its folders stay."""
+        with self.reading():
+            listing = self.filesystem.find(self.path, withdirs=True, detail=True)
+        folders = [name for name, info in listing.items() if info["type"] == "directory"]
+        with self._changing():
+            for folder in sorted({*folders, self.path}, key=len, reverse=True):
+                try:
+                    self.filesystem.rmdir(folder)
+                except (FileNotFoundError, FileExistsError):
+                    # Object stores have no folders, or say like this that there is something in them.
+                    continue
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:
+                        raise
+        self.refresh()
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        """Calls a method of the file system that writes; where it can be broken off, it is when the lock expires."""
+        filesystem = self.filesystem
+        if filesystem.async_impl:
+            sync(filesystem.loop, while_held, self.hold, partial(getattr(filesystem, f"_{method}"), *arguments))
+        else:
+            getattr(filesystem, method)(*arguments)
 
     def _zarr(self) -> ZarrGroup:
         if self._group is None:
             from rarkit.cache.zarr_groups import ZarrGroup
 
-            self._group = ZarrGroup(self.filesystem, self.path, local=self.is_local)
+            self._group = ZarrGroup(self.filesystem, self.path, lambda: self.hold, local=self.is_local)
         return self._group
 
     @contextmanager
@@ -159,12 +192,20 @@ class OutputFolder:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Around whatever changes files."""
+        """Around whatever changes files. Raises LockLostError if another process may write them now."""
+        if self.hold is not None:
+            with self._reaching():
+                self.hold.check()
         try:
             yield
-        except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be written: {error}. Nothing is lost: free some space or fix the permissions, and run again."
-            ) from error
+        except (RarkitError, AssertionError, MemoryError):
+            raise
+        except Exception as error:
+            # Filesystems have exceptions of their own (botocore's are no OSErrors).
+            if self.hold is not None:
+                self.hold.check()
+            cure = cure_of(error, "Check the store's address and permissions.")
+            reason = str(error) or type(error).__name__
+            raise StoreError(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
         finally:
             self.forget_sizes()

@@ -9,6 +9,7 @@ from typing import Any
 
 from rarkit.cache.chunk_layout import Layout
 
+ABSENT, UNFINISHED = "there is none", "it was never finished"
 ATTRIBUTE = "rarkit"
 """The attribute of the zarr group that holds the record."""
 FORMAT = 2
@@ -61,7 +62,7 @@ def seconds_taken(record: Mapping[str, Any]) -> float | None:
 def defect(record: Mapping[str, Any], sizes: Mapping[str, int]) -> str | None:
     """Why an output cannot be used, or None: its record, and the size of every file that is there, by path within the output."""
     if not record.get("complete"):
-        return "it was never finished"
+        return UNFINISHED
     for name, layout in record["arrays"].items():
         if f"{name}/zarr.json" not in sizes:
             return f"array {name!r} has lost its zarr.json"
@@ -71,3 +72,23 @@ def defect(record: Mapping[str, Any], sizes: Mapping[str, int]) -> str | None:
         if sizes.get(f"files/{name}") != size:
             return f"file {name!r} has {sizes.get(f'files/{name}', 0)} bytes instead of {size}"
     return None
+
+
+def refusal(stage: str, path: str, reason: str, writer: object | None, cure: str) -> str:
+    """What to say where an output is needed and cannot be used.
+
+    Args:
+        stage: the stage.
+        path: the output.
+        reason: what ``defect`` returned, or ABSENT.
+        writer: the process that is writing it at the moment.
+        cure: how to make it again, as a sentence.
+    """
+    what = f"the output of stage {stage!r} at {path}"
+    if writer is not None:
+        return f"{what} is being written by {writer}. Wait for that run."
+    if reason == ABSENT:
+        return f"there is no output of stage {stage!r} at {path}. Check the path, or run its recipe again."
+    if reason == UNFINISHED:
+        return f"{what} is not finished: the run that made it stopped. Run its recipe again to go on."
+    return f"{what} is damaged: {reason}. {cure}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, final
 
 from fsspec import AbstractFileSystem
@@ -74,7 +76,8 @@ class Store:
 
     def check_writable(self) -> None:
         """Raises StoreError unless a file can be written and removed again."""
-        probe = f"{self.root}/.rarkit-probe"
+        # Of its own: another process may look at the same time.
+        probe = f"{self.root}/.rarkit-probe-{secrets.token_hex(8)}"
         made = not self.filesystem.exists(self.root)
         try:
             self.filesystem.makedirs(self.root, exist_ok=True)
@@ -86,11 +89,10 @@ class Store:
                 f"store {self.url!r} cannot be written: {type(error).__name__}: {error}. "
                 "Check its permissions and free space, or choose another with --store."
             ) from error
-        if made and not self._entries(self.root):
-            self.filesystem.rmdir(self.root)
-
-    def _entries(self, path: str) -> list[Any]:
-        return list(self.filesystem.ls(path, detail=False)) if self.filesystem.exists(path) else [path]
+        if made:
+            # Another process may have begun to write there.
+            with suppress(OSError):
+                self.filesystem.rmdir(self.root)
 
 
 def output_at(url: str, stage: str) -> StageOutput:

@@ -37,6 +37,7 @@ def import_tokens(
     codebook_size: int,
     num_classes: int,
     reporter: Reporter | None = None,
+    wait: bool = True,
 ) -> int:
     """Reads JSON lines or arrays into a token store, which ``train.tokens`` of a recipe may name. It needs memory for one chunk.
 
@@ -51,12 +52,14 @@ def import_tokens(
         codebook_size: V; tokens are in [0, V).
         num_classes: C; class ids are in [0, C).
         reporter: shows progress.
+        wait: wait while another process is writing the target.
 
     Returns:
         How many images there are.
 
     Raises:
         DatasetError: a file is missing or named twice, or a record is malformed; the message gives its number.
+        LockedError: another process is writing the target, and ``wait`` is false.
         StoreError: the target cannot be written.
     """
     reporter = reporter or Reporter(quiet=True)
@@ -69,7 +72,7 @@ def import_tokens(
     names = [Path(file.name).name for file in files]
     imported = names[0] if len(names) == 1 else names
     about = {"identity": {"imported": imported, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
-    with output.writing(about):
+    with output.writing(about, wait=wait, reporter=reporter):
         if output.record()["complete"]:
             raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
         dtype = token_dtype(codebook_size)

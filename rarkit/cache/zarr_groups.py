@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from collections.abc import Callable
+from typing import Any, Literal, Self, final
 
 import numpy as np
 import zarr
@@ -13,6 +14,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.hold import Hold, while_held
 
 ZarrArray = zarr.Array[Any]
 
@@ -21,10 +23,11 @@ ZarrArray = zarr.Array[Any]
 class ZarrGroup:
     """The group of zarr format 3 at a path, and its arrays: each is opened at its first use and stays open."""
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, *, local: bool) -> None:
-        """``local``: the file system is this machine's."""
+    def __init__(self, filesystem: AbstractFileSystem, path: str, hold: Callable[[], Hold | None], *, local: bool) -> None:
+        """``hold``: the permission under which it is written at the moment; ``local``: the file system is this machine's."""
         self._filesystem = filesystem
         self._path = path
+        self._hold = hold
         self._local = local
         self._group: zarr.Group | None = None
         self._arrays: dict[tuple[str, str], ZarrArray] = {}
@@ -58,15 +61,18 @@ class ZarrGroup:
             ValueError: its zarr.json is damaged; or, when it is read, a chunk's checksum is wrong.
         """
         if (name, mode) not in self._arrays:
-            store = _NoChunkMissing(self._store(read_only=True)) if mode == "r" else self._store(read_only=False)
+            store = _NoChunkMissing(self._store(read_only=True)) if mode == "r" else self._writable_store()
             with zarr.config.set({"array.write_empty_chunks": True}):
                 self._arrays[name, mode] = zarr.open_array(store, path=name, mode=mode, zarr_format=3)
         return self._arrays[name, mode]
 
     def _writable(self, attributes: dict[str, Any] | None = None) -> zarr.Group:
         if self._group is None:
-            self._group = zarr.open_group(self._store(read_only=False), mode="a", zarr_format=3, attributes=attributes)
+            self._group = zarr.open_group(self._writable_store(), mode="a", zarr_format=3, attributes=attributes)
         return self._group
+
+    def _writable_store(self) -> _WrittenWhileHeld:
+        return _WrittenWhileHeld(self._store(read_only=False), self._hold)
 
     def _store(self, *, read_only: bool) -> LocalStore | FsspecStore:
         if self._local:
@@ -87,3 +93,27 @@ class _NoChunkMissing(WrapperStore[Store]):
         if value is None and not key.endswith("zarr.json"):
             raise FileNotFoundError(f"{key} is missing")
         return value
+
+
+@final
+class _WrittenWhileHeld(WrapperStore[Store]):
+    """Breaks off whatever is being written when the lock of the output expires."""
+
+    def __init__(self, store: Store, hold: Callable[[], Hold | None]) -> None:
+        super().__init__(store)
+        self._hold = hold
+
+    def _with_store(self, store: Store) -> Self:
+        return type(self)(store, self._hold)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await while_held(self._hold(), lambda: self._store.set(key, value))
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        await while_held(self._hold(), lambda: self._store.set_if_not_exists(key, value))
+
+    async def delete(self, key: str) -> None:
+        await while_held(self._hold(), lambda: self._store.delete(key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        await while_held(self._hold(), lambda: self._store.delete_dir(prefix))

@@ -19,6 +19,7 @@ from rarkit.cli.options import (
     ForceStages,
     FromStage,
     GpuName,
+    NoWait,
     Overrides,
     Quiet,
     RecipePath,
@@ -110,6 +111,7 @@ def run(
     force: ForceStages = None,
     rehearse: Annotated[bool, flag("--rehearse", help="Run a small version of the recipe on generated images.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", help="Print the plan and exit.")] = False,
+    no_wait: NoWait = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
@@ -142,7 +144,7 @@ def run(
 
         if ranks.first and not quiet and not as_json:
             show.print_plan(planned)
-        finished = carry_out(planned, device=device, runs=runs, quiet=quiet)
+        finished = carry_out(planned, device=device, runs=runs, quiet=quiet, wait=not no_wait)
         if ranks.first:
             print_json(run_as_json(finished)) if as_json else show.print_run(finished)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rarkit.cli.encoding import echo
 from rarkit.cli.options import DEFAULT_STORE, AsJson, Commands, StoreUrl, flag, print_json
-from rarkit.errors import UserError
+from rarkit.errors import LockedError, UserError
+
+if TYPE_CHECKING:
+    from rarkit.cache.output import StageOutput
 
 cache = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
 Yes = Annotated[bool, flag("--yes", "-y", help="Remove without asking.")]
@@ -36,22 +39,24 @@ def cache_rm(
     store: StoreUrl = DEFAULT_STORE,
     yes: Yes = False,
 ) -> None:
-    """Remove stage outputs, or the receipts of runs, from the store."""
+    """Remove stage outputs, or the receipts of runs, from the store; what another run is writing stays, and the exit code is 1."""
     from rarkit.cache.receipts import FOLDER, remove_receipt
     from rarkit.cli import stored
     from rarkit.cli.units import size
 
     place = stored.opened(store)
     receipts = [stored.receipt_named(place, name.partition("/")[2]) for name in names if name.startswith(f"{FOLDER}/")]
+    kept = False
     named = [name for name in names if not name.startswith(f"{FOLDER}/")]
     for output in stored.outputs(store, named) if named else []:
         if _agreed(f"Remove {output.stage}/{output.fingerprint} ({size(output.bytes_used())})?", yes):
-            output.remove()
-            echo(f"removed {output.stage}/{output.fingerprint}")
+            kept = not _removed(output) or kept
     for receipt in receipts:
         if _agreed(f"Remove the receipt of {stored.run_name(receipt)}, so that what only it needs can go?", yes):
             remove_receipt(place, receipt.name)
             echo(f"removed {FOLDER}/{receipt.name}")
+    if kept:
+        raise typer.Exit(1)
 
 
 @cache.command("gc")
@@ -60,7 +65,6 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
     from rarkit.cache.receipts import FOLDER, receipts, remove_receipt, unneeded
     from rarkit.cli import stored
     from rarkit.cli.units import size
-    from rarkit.errors import LockedError
 
     place = stored.opened(store)
     for folder, gone in stored.runs_gone(receipts(place)).items():
@@ -86,12 +90,19 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
         if (output.stage, output.fingerprint) not in still:
             echo(f"kept {name}: a run needs it now")
             continue
-        try:
-            output.remove()
-        except LockedError as error:
-            echo(f"kept {name}: {error}")
-        else:
-            echo(f"removed {name}")
+        _removed(output)
+
+
+def _removed(output: StageOutput) -> bool:
+    """Removes an output; false if another run is writing it."""
+    name = f"{output.stage}/{output.fingerprint}"
+    try:
+        output.remove()
+    except LockedError as error:
+        echo(f"kept {name}, in progress: {error}")
+        return False
+    echo(f"removed {name}")
+    return True
 
 
 def _agreed(question: str, yes: bool) -> bool:
@@ -114,8 +125,8 @@ def cache_verify(names: OutputNames = None, store: StoreUrl = DEFAULT_STORE, as_
 
     rows = [(output, stored.verified(output)) for output in stored.outputs(store, names)]
     if as_json:
-        print_json([{"stage": output.stage, "fingerprint": output.fingerprint, "defect": defect} for output, defect in rows])
+        print_json([stored.verified_as_json(output, *verdict) for output, verdict in rows])
     else:
         stored.print_verified(rows)
-    if any(defect is not None for _, defect in rows):
+    if any(state == "damaged" for _, (state, _) in rows):
         raise typer.Exit(1)

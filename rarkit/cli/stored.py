@@ -6,11 +6,11 @@ import json
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_receipts
-from rarkit.cache.record import FORMAT
+from rarkit.cache.record import FORMAT, UNFINISHED
 from rarkit.cache.store import Store
 from rarkit.cache.variants import SHORT, telling_apart
 from rarkit.cli.tables import stdout_console, table_of
@@ -19,6 +19,7 @@ from rarkit.errors import IncompleteError, StoreError
 from rarkit.runtime.progress import Reporter
 
 NEWER = "from a newer rarkit"
+Verdict = Literal["intact", "in progress", "unfinished", "damaged"]
 
 
 def opened(store: str) -> Store:
@@ -102,7 +103,7 @@ def _state(output: StageOutput) -> tuple[str, dict[str, Any]]:
     if written > FORMAT:
         return NEWER, {}
     record = output.record()
-    state = "complete" if record.get("complete") else "unfinished"
+    state = "complete" if record.get("complete") else "in progress" if output.writer() else "unfinished"
     return (f"{state}, from an older rarkit" if written < FORMAT else state), record
 
 
@@ -140,23 +141,40 @@ def runs_gone(stored: list[StoredReceipt]) -> dict[Path, list[StoredReceipt]]:
     return gone
 
 
-def verified(output: StageOutput) -> str | None:
-    """Reads every byte of an output; returns what is wrong with it, or None."""
+def verified(output: StageOutput) -> tuple[Verdict, str]:
+    """Reads every byte of an output; returns its state, and what is to be said about it (nothing if it is intact)."""
     state, record = _state(output)
     if state == NEWER:
-        return "written by a newer rarkit: update rarkit to read it"
+        return "damaged", "written by a newer rarkit: update rarkit to read it"
     try:
         blocks = sum(output.layout(name).blocks for name in record.get("arrays", {}))
         with Reporter().task(f"{output.stage}/{output.fingerprint[:SHORT]}", blocks, "chunks") as advance:
-            return output.verify(advance)
+            defect = output.verify(advance)
     except IncompleteError as error:
-        return str(error.__cause__ or error)
+        defect = str(error.__cause__ or error)
+    if defect is None:
+        return "intact", ""
+    if (writer := output.writer()) is not None:
+        return "in progress", f"{writer} is writing it"
+    output.refresh()
+    if _state(output)[1] != record:
+        # Another run has written it anew meanwhile.
+        return verified(output)
+    if defect == UNFINISHED:
+        return "unfinished", "a run that stopped left it; its recipe goes on from there"
+    return "damaged", defect
 
 
-def print_verified(rows: list[tuple[StageOutput, str | None]]) -> None:
+def verified_as_json(output: StageOutput, state: Verdict, remark: str) -> dict[str, Any]:
+    """What ``verified`` returned, as plain JSON data."""
+    defect = remark if state == "damaged" else None
+    return {"stage": output.stage, "fingerprint": output.fingerprint, "state": state, "defect": defect}
+
+
+def print_verified(rows: list[tuple[StageOutput, tuple[Verdict, str]]]) -> None:
     """Prints the state of each output, with the cure if it is damaged."""
     console = stdout_console()
-    for output, defect in rows:
+    for output, (state, remark) in rows:
         cure = f" (run its recipe again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
-        state = "intact" if defect is None else f"damaged: {defect}{cure}"
-        console.print(f"{output.stage}/{output.fingerprint}: {state}", soft_wrap=True)
+        told = f"{state}: {remark}{cure if state == 'damaged' else ''}" if remark else state
+        console.print(f"{output.stage}/{output.fingerprint}: {told}", soft_wrap=True)

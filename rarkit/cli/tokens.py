@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rarkit.cli.encoding import echo
-from rarkit.cli.options import Commands
+from rarkit.cli.options import Commands, NoWait
 
 tokens = typer.Typer(cls=Commands, no_args_is_help=True, help="Import and export pre-tokenized data as JSON lines.")
 TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
@@ -24,6 +24,7 @@ def tokens_import(
     grid: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Set the size of the token grid.")] = "16x16",
     codebook_size: Annotated[int, typer.Option(min=1, help="Set the codebook size; tokens must be below it.")] = 1024,
     classes: Annotated[int, typer.Option(min=1, help="Set the number of classes; class ids must be below it.")] = 1000,
+    no_wait: NoWait = False,
 ) -> None:
     """Import records {"class_id": …, "tokens": […]} into a token store, for train.tokens of a recipe."""
     from rarkit.cache.token_lines import import_tokens
@@ -31,7 +32,9 @@ def tokens_import(
     from rarkit.runtime.progress import Reporter
 
     size = show.grid_size(grid)
-    count = import_tokens(lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter())
+    count = import_tokens(
+        lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter(), wait=not no_wait
+    )
     echo(f"{count:,} images of {size[0] * size[1]} tokens in {target}")
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, final
 
+from rarkit.cache.output import StageOutput
+from rarkit.cache.output_lock import Writing
 from rarkit.cache.record import seconds_taken
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.pipeline.plan import Plan, PlannedStage
@@ -18,6 +20,8 @@ from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.stages.base import Work
+
+MEANWHILE = "another run has made it meanwhile"
 
 
 @final
@@ -34,9 +38,17 @@ class StageResult:
 
 
 def execute(
-    plan: Plan, device: str, reporter: Reporter, log: Callable[[str, Mapping[str, Any]], None], ranks: Ranks = ALONE
+    plan: Plan,
+    device: str,
+    reporter: Reporter,
+    log: Callable[[str, Mapping[str, Any]], None],
+    ranks: Ranks = ALONE,
+    *,
+    wait: bool = True,
 ) -> list[StageResult]:
     """Runs the stages that the plan says to run, and locks each output while it is written.
+
+    What another process finishes meanwhile is used, and counts as cached.
 
     Args:
         plan: a plan that ``check_ready`` has accepted.
@@ -44,6 +56,7 @@ def execute(
         reporter: shows progress.
         log: called with (stage, record) for each log record.
         ranks: the processes that execute the same plan, each in its own call.
+        wait: wait for what another process is making; otherwise that is an error.
 
     Returns:
         One result per stage that ran or was cached, in order.
@@ -57,10 +70,15 @@ def execute(
             continue
         started = time.monotonic()
         with sensible_threads(plan.experiment, device):
-            _run_stage(plan, planned, device, reporter, log, ranks)
+            ran = _run_stage(plan, planned, device, reporter, log, ranks, wait)
         seconds = time.monotonic() - started
-        reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
-        results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
+        if ran:
+            reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
+            results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
+        else:
+            reporter.say(f"{planned.name}: {MEANWHILE}")
+            seconds_then = seconds_taken(planned.output.record())
+            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, MEANWHILE))
     return results
 
 
@@ -71,7 +89,9 @@ def _run_stage(
     reporter: Reporter,
     log: Callable[[str, Mapping[str, Any]], None],
     ranks: Ranks,
-) -> None:
+    wait: bool,
+) -> bool:
+    """Returns whether the stage ran; false if another process has finished its output since the plan was made."""
     output, recipe = planned.output, plan.recipe
     about = {
         "identity": planned.identity,
@@ -85,20 +105,34 @@ def _run_stage(
     }
     inputs = {name: plan[name].output for name in planned.upstream}
     takes_part = ranks.first or planned.stage.is_shared
-    if takes_part:
-        for upstream in inputs.values():
-            upstream.refresh()
-            ranks.check_sees(upstream.path, upstream.exists)
-            upstream.require_complete()
-    with output.writing(about, afresh=planned.forced) if ranks.first else nullcontext():
-        # Another process may have finished the output since the plan was made.
-        needed = ranks.told(lambda: not output.record().get("complete"))
+    waiting: dict[str, Any] = {"wait": wait, "while_waiting": ranks.check, "reporter": reporter}
+    for upstream in inputs.values():
+        upstream.refresh()
+        if ranks.first and wait:
+            # Another run may be making it again (--force).
+            upstream.wait_for_writer(reporter=reporter, while_waiting=ranks.check)
+    ranks.meet()
+    for upstream in inputs.values() if takes_part else ():
+        ranks.check_sees(upstream.path, upstream.exists)
+        upstream.require_complete()
+    with output.writing(about, afresh=planned.forced, **waiting) if ranks.first else nullcontext() as writing:
+        # The other ranks, too, write only as long as the first holds the lock.
+        needed, token = ranks.told(lambda: _begun(output, writing))
+        if not ranks.first:
+            output.share(token)
         if needed and takes_part:
             assert planned.view is not None, planned.name
             work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
             planned.stage.run(work)
         # No rank reads an unfinished output, and the lock is held until all ranks have written.
         ranks.meet()
+    return needed
+
+
+def _begun(output: StageOutput, writing: Writing | None) -> tuple[bool, str]:
+    """On the first rank: whether there is anything to do, and the token of the lock."""
+    assert writing is not None, "the first rank holds the lock"
+    return not output.record().get("complete"), writing.token
 
 
 def versions() -> dict[str, str]:

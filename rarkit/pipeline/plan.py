@@ -195,10 +195,15 @@ def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bo
         defect = output.defect()
     except IncompleteError:
         defect = "its zarr.json is not readable"
+    if defect is not None and (writer := output.writer()) is not None:
+        # It is being made again (--force).
+        return "run", f"in progress: {writer} is making it"
     return ("cached", "") if defect is None else ("damaged", f"{defect}; recompute it with --force {output.stage}")
 
 
 def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
+    if (writer := output.writer()) is not None:
+        return f"in progress: {writer} is making it"
     place = stage.left_off(view, output)
     return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
 

@@ -62,6 +62,7 @@ def run(
     name: str | None = None,
     runs: str | Path = "runs",
     quiet: bool = False,
+    wait: bool = True,
 ) -> Run:
     """Runs the stages that are not in the store yet, and writes report, images and numbers to ``runs/<name>/``.
 
@@ -78,8 +79,10 @@ def run(
         name: the name of the run; None for that of the recipe.
         runs: the folder for results.
         quiet: show no progress on stderr.
+        wait: wait for what another run is making in the same store, and use it; otherwise that is an error.
 
     Raises:
+        LockedError: another run is making what this one needs, and ``wait`` is false.
         RarkitError: the recipe cannot be run, or a stage failed; the message says what to do.
     """
     if name is not None:
@@ -87,11 +90,15 @@ def run(
             raise RecipeError(f"name {name!r} cannot name a folder in {runs}. Choose one without slashes.")
         recipe = recipe.named(name, recipe.command, rehearsal=recipe.is_rehearsal)
     with together():
-        return carry_out(plan(recipe, store, start=start, until=until, force=force), device=device, runs=runs, quiet=quiet)
+        planned = plan(recipe, store, start=start, until=until, force=force)
+        return carry_out(planned, device=device, runs=runs, quiet=quiet, wait=wait)
 
 
-def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
-    """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan."""
+def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False, wait: bool = True) -> Run:
+    """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan.
+
+    Arguments and errors are those of ``run``.
+    """
     began = time.monotonic()
     with together() as ranks:
         # This also keeps the first rank from writing before the others have made their plans.
@@ -105,7 +112,7 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
         device = ranks.device(resolve_device(device))
         experiment = check_ready(planned, device)
         if not ranks.first:
-            results = execute(planned, device, reporter, _ignore, ranks)
+            results = execute(planned, device, reporter, _ignore, ranks, wait=wait)
             folder = Path(ranks.told(lambda: str(folder)))
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         weights = weights_used(planned.recipe)
@@ -114,7 +121,7 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
         with _holding_folder(planned, Path(runs), reporter) as folder:
             live = _LiveLog(folder / "log.jsonl")
             try:
-                results = execute(planned, device, reporter, live.write, ranks)
+                results = execute(planned, device, reporter, live.write, ranks, wait=wait)
             finally:
                 live.close()
             # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.

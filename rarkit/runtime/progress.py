@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 Advance = Callable[..., None]
@@ -44,6 +53,17 @@ class Reporter:
         context = self._bar if self._console.is_terminal and not self._quiet else self._lines
         with context(description, total, unit, done) as advance:
             yield advance
+
+    @contextmanager
+    def waiting(self, line: str) -> Iterator[None]:
+        """Prints one line and, on a terminal, shows below it how long the wait has been."""
+        self.say(line)
+        if not self._console.is_terminal or self._quiet:
+            yield
+            return
+        with Progress(TextColumn("waiting"), TimeElapsedColumn(), console=self._console, transient=True) as progress:
+            progress.add_task("", total=None)
+            yield
 
     @contextmanager
     def _bar(self, description: str, total: int, unit: str, done: int) -> Iterator[Advance]:

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from rarkit.cache import lock, record
+from rarkit.cache import holder as lock_holder
+from rarkit.cache import record
 from rarkit.cache.fingerprint import digest
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
@@ -92,7 +93,7 @@ def test_a_format_that_is_no_number_is_damage(output):
 def test_a_lock_has_its_format(tmp_path):
     output = Store(str(tmp_path)).output("train", "cafe")
     with output.writing({}):
-        assert json.loads(output.filesystem.cat_file(f"{output.path}/lock.json"))["format"] == lock.FORMAT
+        assert json.loads(output.filesystem.cat_file(f"{output.path}/lock.json"))["format"] == lock_holder.FORMAT
 
 
 @pytest.mark.parametrize(

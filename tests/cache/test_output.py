@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 
 import numpy as np
@@ -16,7 +15,7 @@ from rarkit.cache.fingerprint import differences, fingerprint
 from rarkit.cache.record import seconds_taken
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
-from rarkit.errors import IncompleteError, LockedError, StoreError
+from rarkit.errors import IncompleteError, StoreError
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
@@ -241,36 +240,6 @@ def test_blocks_of_zeros_are_written_too(store):
         again.write_array("zeros", zeros, rows=2)
         again.finish()
     assert again.defect() is None
-
-
-def test_one_writer_at_a_time(store):
-    output = store.output("train", "cafe")
-    with (
-        output.writing({}),
-        pytest.raises(LockedError, match=f"process {os.getpid()} on {socket.gethostname()}"),
-        store.output("train", "cafe").writing({}),
-    ):
-        pass
-    with output.writing({}):
-        pass
-    assert not output.filesystem.exists(f"{output.path}/lock.json")
-
-
-@pytest.mark.parametrize(
-    ("change", "free"),
-    [({"pid": 2**22 + 1}, True), ({"host": "elsewhere"}, False), ({"host": "elsewhere", "heartbeat": 0.0}, True), ({}, False)],
-)
-def test_a_lock_is_taken_over_only_from_the_dead(tmp_path, change, free):
-    output = Store(str(tmp_path)).output("train", "cafe")
-    holder = {"token": "x", "host": socket.gethostname(), "pid": os.getppid(), "heartbeat": time.time(), **change}
-    output.filesystem.makedirs(output.path)
-    output.filesystem.pipe_file(f"{output.path}/lock.json", json.dumps(holder).encode())
-    if free:
-        with output.writing({}):
-            pass
-    else:
-        with pytest.raises(LockedError), output.writing({}):
-            pass
 
 
 def test_removing_and_writing_afresh(store):

@@ -1,0 +1,135 @@
+"""Who holds a lock: what its file says, and whether that process is known to be gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, final
+
+FORMAT = 3
+"""The format of the lock files that this rarkit writes. Formats 1 (without a number) and 2 do not say in which namespace a process
+is."""
+CLOCKS_DIFFER_SECONDS = 600.0
+"""Clocks of machines differ by less."""
+_FILE_BYTES = 512
+"""Lock files are padded to a multiple of this, so that one is written over another in place."""
+
+
+@final
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock. ``boot``, ``namespace`` and ``started`` are None where the system does not tell them."""
+
+    token: str | None
+    """Random, and different for each time that a lock is taken."""
+    host: str | None
+    pid: int | None
+    boot: str | None = None
+    """The kernel's random number of this boot, the same in all containers of a machine."""
+    namespace: int | None = None
+    """The inode of the process's pid namespace: process numbers mean something within it alone."""
+    started: int | None = None
+    """When the process started, in the kernel's ticks since the boot: numbers are used again."""
+    since: float | None = None
+    """When the lock was taken, by the clock of its host, as ``time.time()``."""
+    heartbeat: float = 0.0
+    """When the lock was last renewed, by the same clock."""
+    format: int = FORMAT
+
+    def __str__(self) -> str:
+        if self.is_newer:
+            return "a newer rarkit"
+        since = "" if self.since is None else time.strftime(" (since %Y-%m-%d %H:%M:%S)", time.localtime(self.since))
+        return f"process {self.pid} on {self.host}{since}"
+
+    @classmethod
+    def this_process(cls, token: str) -> Self:
+        """This process, which takes a lock now."""
+        boot, namespace, started = _identity()
+        now = time.time()
+        return cls(token, socket.gethostname(), os.getpid(), boot, namespace, started, now, now)
+
+    @classmethod
+    def of(cls, contents: bytes) -> Self | None:
+        """What a lock file says; None if it is half-written or damaged."""
+        try:
+            data: dict[str, Any] = json.loads(contents)
+            number = int(data.get("format", 1))
+            if number > FORMAT:
+                return cls(data.get("token"), None, None, format=number)
+            known = {name: data.get(name) for name in ("boot", "namespace", "started", "since")}
+            return cls(data["token"], data["host"], int(data["pid"]), **known, heartbeat=float(data["heartbeat"]), format=number)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def contents(self) -> bytes:
+        """The lock file of this holder, alive now."""
+        text = json.dumps(asdict(replace(self, heartbeat=time.time()))).encode()
+        return text.ljust(-(-len(text) // _FILE_BYTES) * _FILE_BYTES - 1) + b"\n"
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer rarkit wrote the file: nothing else in it can be relied on then."""
+        return self.format > FORMAT
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last renewal, as far as the clocks of two machines agree; negative if the other's is ahead."""
+        return time.time() - self.heartbeat
+
+    def is_gone(self) -> bool:
+        """Whether it is certain that the process has ended: it ran here, or long ago.
+
+        That a process number is free, or another process's, means something only in the namespace of the holder, of the same boot.
+        A namespace's inode is used again only after its last process has ended.
+        """
+        if self.is_newer:
+            return False
+        boot, namespace, _ = _identity()
+        same = None not in (boot, namespace, self.started) and (self.host, self.boot, self.namespace) == (
+            socket.gethostname(),
+            boot,
+            namespace,
+        )
+        return (same and self.pid is not None and not _runs(self.pid, self.started)) or self.age > CLOCKS_DIFFER_SECONDS
+
+
+def _identity() -> tuple[str | None, int | None, int | None]:
+    """Boot, pid namespace, and start of this process; None for what the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        # A /proc that was mounted for another namespace has other numbers.
+        started = _start(os.getpid()) if os.readlink("/proc/self") == str(os.getpid()) else None
+    except FileNotFoundError:
+        # Not Linux, or /proc is not mounted.
+        return None, None, None
+    except PermissionError:
+        return None, None, None
+    return (boot, namespace, started) if started is not None else (None, None, None)
+
+
+def _start(pid: int) -> int | None:
+    """When a process started; None if the system does not tell, -1 if it has ended and only its parent has not noticed."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name of the program comes second, in parentheses, and may hold anything.
+    state, *fields = text.rpartition(")")[2].split()
+    return -1 if state in "ZX" else int(fields[18])
+
+
+def _runs(pid: int, started: int | None) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    now = _start(pid)
+    return now is None or now == started

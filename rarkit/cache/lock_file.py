@@ -1,0 +1,104 @@
+"""The file of a lock, on any file system: made by one process alone, and taken over by one alone."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from typing import Any, final
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from rarkit.cache.holder import Holder
+from rarkit.runtime.clock import seconds
+
+
+@final
+class LockFile:
+    """Each request ends within ``patience`` seconds where the file system allows it (those of object stores do).
+
+    File systems have exceptions of their own, which all methods pass on.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str, patience: float) -> None:
+        self.filesystem = filesystem
+        self.path = path
+        self._patience: dict[str, Any] = {"timeout": patience} if filesystem.async_impl else {}
+        self._claim: tuple[bytes, float] | None = None
+
+    def read(self) -> bytes | None:
+        """What is in it; None if there is none."""
+        return self._read(self.path)
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            # Given a start, s3fs sends one request; without, it first asks for the size.
+            return bytes(self.filesystem.cat_file(path, start=0, **self._patience))
+        except FileNotFoundError:
+            return None
+
+    def create(self, contents: bytes) -> bool:
+        """Makes it, unless there is one."""
+        return self._create(self.path, contents)
+
+    def _create(self, path: str, contents: bytes) -> bool:
+        for attempt in range(3):
+            try:
+                self.filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                with self.filesystem.open(path, "xb") as file:
+                    file.write(contents)
+                break
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                # Somebody else removes what has been the empty folder of an output.
+                if attempt == 2:
+                    raise
+        # Servers that do not know exclusive creation replace what is there: the last one to write has it.
+        return self._read(path) == contents
+
+    def write(self, contents: bytes) -> None:
+        """Writes over it. Locally in place: a full disk or a kill leaves the old contents or the new."""
+        if not isinstance(self.filesystem, LocalFileSystem):
+            self.filesystem.pipe_file(self.path, contents, **self._patience)
+            return
+        with open(self.path, "r+b", buffering=0) as file:
+            file.write(contents)
+            file.truncate()
+
+    def exchange(self, old: bytes, new: bytes, free_after: float) -> bool:
+        """Puts ``new`` in the place of ``old``, which nobody renews any more; False if somebody else has changed it or is about to.
+
+        Who takes over claims these very contents first, by a file that one process alone can make. A claim that its process left
+        behind is removed after ``free_after`` seconds.
+        """
+        claim = f"{self.path}.{hashlib.sha256(old).hexdigest()[:16]}"
+        if not self._create(claim, new):
+            self._remove_if_left(claim, free_after)
+            return False
+        began = seconds()
+        try:
+            if self.read() != old or seconds() - began > free_after / 2:
+                return False
+            self.write(new)
+            return self.read() == new
+        finally:
+            self._remove(claim)
+
+    def _remove_if_left(self, claim: str, free_after: float) -> None:
+        contents = self._read(claim)
+        if contents is None:
+            return
+        if self._claim is None or self._claim[0] != contents:
+            self._claim = contents, seconds()
+        holder = Holder.of(contents)
+        if (holder is not None and holder.is_gone()) or seconds() - self._claim[1] > free_after:
+            self._remove(claim)
+
+    def remove(self) -> None:
+        """Removes it."""
+        self._remove(self.path)
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self.filesystem.rm_file(path, **self._patience)
