@@ -27,12 +27,14 @@ from rarkit.runtime.progress import Reporter
 @final
 @dataclass(frozen=True)
 class Times:
-    """Seconds; each is well below the next."""
+    """Seconds. A lock is renewed several times within ``hold``, which is well below ``free``."""
 
     poll: float = 1.0
     """How often a waiting process looks."""
     renew: float = 10.0
     """How often the holder renews its lock."""
+    patience: float = 10.0
+    """After how long a request that concerns the lock is given up, where the file system allows it."""
     hold: float = 45.0
     """After how long without a renewal the holder stops writing."""
     free: float = 60.0
@@ -46,7 +48,7 @@ class Lock(Hold):
     def __init__(self, filesystem: AbstractFileSystem, path: str, what: str, times: Times, reporter: Reporter) -> None:
         """``path``: the lock file; ``what``: what it locks, for messages."""
         self.token = uuid.uuid4().hex
-        self._file = LockFile(filesystem, path, times.renew)
+        self._file = LockFile(filesystem, path, times.patience)
         self._holder = Holder.this_process(self.token)
         self._what, self._times, self._reporter = what, times, reporter
         self._renewed = 0.0
@@ -78,7 +80,7 @@ class Lock(Hold):
         except Exception as error:
             # Filesystems have exceptions of their own (botocore's are no OSErrors).
             raise StoreError(
-                f"{self._what} cannot be locked at {self._file.path}: {error}. Check the store's permissions."
+                f"{self._what} cannot be locked at {self._file.path}: {_told(error)}. Check the store's address and permissions."
             ) from error
         self._thread.start()
         return other
@@ -190,7 +192,7 @@ class Lock(Hold):
             except Exception as error:
                 # Filesystems have exceptions of their own. It is tried again, however often it fails.
                 if self._trouble is None:
-                    self._trouble = f"{type(error).__name__}: {error}".rstrip(": ")
+                    self._trouble = _told(error)
                     self._reporter.say(
                         f"{self._what}: the lock cannot be renewed ({self._trouble}). Trying again; nothing is written after "
                         f"{self._times.hold:.0f} s without success."
@@ -229,7 +231,11 @@ class Lock(Hold):
                 self._file.remove()
         except Exception as error:
             # The work is done, and the lock expires by itself.
-            self._reporter.say(f"{self._what}: the lock {self._file.path} cannot be removed ({error}). It expires.")
+            self._reporter.say(f"{self._what}: the lock {self._file.path} cannot be removed ({_told(error)}). It expires.")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class OutputLock:
     def writer(self) -> Holder | None:
         """The other process that is writing the output at the moment, as far as the lock tells; None if there is none."""
         with self._folder.reading():
-            contents = LockFile(self._folder.filesystem, self._path, self.times.renew).read()
+            contents = LockFile(self._folder.filesystem, self._path, self.times.patience).read()
         holder = None if contents is None else Holder.of(contents)
         own = None if self._folder.hold is None else self._folder.hold.token
         if holder is None or holder.token == own or holder.is_gone():

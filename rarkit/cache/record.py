@@ -90,5 +90,5 @@ def refusal(stage: str, path: str, reason: str, writer: object | None, cure: str
     if reason == ABSENT:
         return f"there is no output of stage {stage!r} at {path}. Check the path, or run its recipe again."
     if reason == UNFINISHED:
-        return f"{what} is not finished: the run that made it stopped. Run its recipe again to go on."
+        return f"{what} is not finished: the run that made it stopped. Start it again to go on."
     return f"{what} is damaged: {reason}. {cure}"

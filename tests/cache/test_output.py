@@ -84,7 +84,7 @@ def test_random_rows_are_the_rows(store):
 def test_what_is_not_finished_is_refused(store):
     output = written(store, finish=False)
     assert output.defect() == "it was never finished"
-    with pytest.raises(IncompleteError, match="--force tokenize"):
+    with pytest.raises(IncompleteError, match=r"is not finished: .* Start it again"):
         output.require_complete()
 
 
