@@ -62,7 +62,12 @@ def call_ranks(count: int, folder: Path, work: Callable[..., Any], *arguments: A
 
     All print to one place; the code is that of torchrun.
     """
-    return call(folder, launched, count, folder, work, arguments)
+    return end(folder, start_ranks(count, folder, work, *arguments))
+
+
+def start_ranks(count: int, folder: Path, work: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """Starts what ``call_ranks`` waits for."""
+    return start(folder, launched, count, folder, work, arguments)
 
 
 def rarkit(*arguments: object) -> None:

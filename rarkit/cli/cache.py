@@ -99,7 +99,7 @@ def _removed(output: StageOutput) -> bool:
     try:
         output.remove()
     except LockedError as error:
-        echo(f"kept {name}, in progress: {error}")
+        echo(f"kept {name}: {error}")
         return False
     echo(f"removed {name}")
     return True

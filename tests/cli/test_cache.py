@@ -133,9 +133,32 @@ def test_what_is_being_written_stays(rarkit, fit):
     with output.writing({}):
         code, out, _ = gc(rarkit, "--yes")
         assert (code, f"kept fit/{output.fingerprint}: " in out, "being written" in out) == (0, True, True)
+        code, out, _ = rarkit("cache", "rm", "fit", "--store", "store", "--yes")
+        assert (code, out.count("removed fit/"), f"kept fit/{output.fingerprint}: " in out) == (1, 1, True)
     assert kept(output)
     gc(rarkit, "--yes")
     assert not kept(output)
+
+
+def test_what_is_being_written_is_not_damaged(rarkit, fit):
+    output = fit()
+
+    def states():
+        code, out, _ = rarkit("cache", "verify", "--store", "store", "--json")
+        [listed] = json.loads(rarkit("cache", "ls", "--store", "store", "--json")[1])
+        [row] = json.loads(out)
+        return code, row["state"], listed["state"]
+
+    assert states() == (0, "intact", "complete")
+    with output.writing({}, afresh=True):
+        assert states() == (0, "in progress", "in progress")
+        assert "in progress: process" in rarkit("cache", "verify", "--store", "store")[1]
+    assert states() == (0, "unfinished", "unfinished")
+    with output.writing({}):
+        output.write_file("a", b"a")
+        output.finish(["a"])
+    Path(output.path, "files/a").write_bytes(b"b")
+    assert states() == (1, "damaged", "complete")
 
 
 def test_what_an_older_rarkit_made_and_what_is_unknown_stays(rarkit, fit):

@@ -67,8 +67,8 @@ def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, cap
     assert rows["fit"]["state"] == rows["train"]["state"] == "complete, from an older rarkit"
     assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("from a newer rarkit", False)
     defects = {output.stage: stored.verified(output) for output in stored.outputs(str(store), None)}
-    assert (defects["fit"], defects["train"]) == (None, None)
-    assert "update rarkit" in defects["sample"]
+    assert (defects["fit"], defects["train"]) == (("intact", ""), ("intact", ""))
+    assert defects["sample"] == ("damaged", "written by a newer rarkit: update rarkit to read it")
 
 
 def test_a_receipt_of_a_newer_rarkit_is_refused(old):

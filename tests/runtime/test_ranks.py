@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rarkit import load_recipe, run
+from rarkit import load_recipe, plan, run
+from rarkit.cache.holder import Holder
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, RankError, RecipeError, StoreError
 from rarkit.runtime.ranks import ALONE, Ranks, together
-from tests.processes import HANGS_AFTER, call, call_ranks
+from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
 from tests.processes import rarkit as command_line
 from tests.runtime.failing import failing_at_a_chunk
 
@@ -93,6 +96,23 @@ def test_two_ranks_from_nothing_to_the_report(alone, arguments, tmp_path):
 def test_three_ranks_draw_the_same_samples(alone, arguments, trained, tmp_path):
     done = call_ranks(3, tmp_path, command_line, *arguments, "--until", "sample")
     assert done.returncode == 0, done.stderr
+    assert files(trained) == alone
+
+
+def test_all_ranks_wait_for_another_run(alone, arguments, trained, small_recipe, tmp_path):
+    output = plan(load_recipe(small_recipe, THREE_BLOCKS), str(trained))["sample"].output
+    Path(output.path).mkdir(parents=True)
+    lock = Path(output.path, "lock.json")
+    lock.write_bytes(replace(Holder.this_process("x"), host="elsewhere").contents())
+    (tmp_path / "stderr").touch()
+    ranks = start_ranks(2, tmp_path, command_line, *arguments, "--until", "sample")
+    while "waiting for process" not in (tmp_path / "stderr").read_text():
+        assert ranks.is_alive()
+        time.sleep(0.05)
+    lock.unlink()
+    done = end(tmp_path, ranks)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("waiting for process") == 1
     assert files(trained) == alone
 
 
