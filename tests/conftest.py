@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,11 +24,25 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _write_conditionally_at_once() -> None:
+    """Has moto look whether an object is there and write it in one step, as S3 does; it takes two."""
+    from moto.s3.responses import S3Response
+
+    put_object, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put(self):
+        with one_at_a_time:
+            return put_object(self)
+
+    S3Response.put_object = put
+
+
 @pytest.fixture(scope="session")
 def s3_bucket():
     """A bucket on a real S3 protocol server (moto's) on loopback, with the environment pointing to it."""
     from moto.server import ThreadedMotoServer
 
+    _write_conditionally_at_once()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=_free_port(), verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -143,7 +143,7 @@ class _Shards(Source):
         if scattered:
             return (
                 f": its files lie apart in the shard ({some_of(scattered)}), but those of a sample must follow each other. Write "
-                "the shard again, sorted: tar --sort=name -cf …"
+                "the shard again with its files in the order of their names."
             )
         wanted = (*self._images, self._labels.extension)
         dotted = [key for key in has if key.endswith(tuple(f".{ending}" for ending in wanted))]

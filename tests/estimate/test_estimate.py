@@ -100,7 +100,7 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
 def measures(folder):
     """Overrides that make a recipe measure with files that exist."""
     (folder / "inception.pth").write_bytes(b"as far as planning looks")
-    np.savez(folder / "reference.npz", arr_0=np.zeros((1, 8, 8, 3), np.uint8))
+    np.savez(folder / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     return [f"evaluate.features.weights={folder}/inception.pth", f"evaluate.features.reference={folder}/reference.npz"]
 
 
