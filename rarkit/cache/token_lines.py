@@ -58,7 +58,7 @@ def import_tokens(
         How many images there are.
 
     Raises:
-        DatasetError: a file is missing or named twice, or a record is malformed; the message gives its number.
+        DatasetError: no file is given, one is missing or named twice, or a record is malformed; the message gives its number.
         LockedError: another process is writing the target, and ``wait`` is false.
         StoreError: the target cannot be written.
     """

@@ -118,8 +118,10 @@ def token_files(places: Sequence[str]) -> list[TokenFile]:
     """The files that paths, fsspec URLs and patterns with ``*``, ``?`` or ``[…]`` name; those of a pattern in natural order.
 
     Raises:
-        DatasetError: one is missing, a pattern matches none, or one is named twice.
+        DatasetError: none is given, one is missing, a pattern matches none, or one is named twice.
     """
+    if not places:
+        raise DatasetError("there is no file to import. Give one or several.")
     names = [name for place in places for name in _expanded(place)]
     seen = set()
     for name in names:

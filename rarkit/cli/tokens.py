@@ -13,7 +13,7 @@ tokens = typer.Typer(cls=Commands, no_args_is_help=True, help="Import and export
 TokenPlace = Annotated[str, typer.Argument(metavar="TOKENS", help="Path or fsspec URL of a token store.")]
 JsonFiles = Annotated[
     list[str],
-    typer.Argument(metavar="LINES…", help="Files of JSON lines or arrays, or patterns in quotes; may be compressed (.gz, …)."),
+    typer.Argument(metavar="LINES", help="Files of JSON lines or arrays, or patterns in quotes; may be compressed (.gz, …)."),
 ]
 
 

@@ -201,6 +201,9 @@ def test_memory_is_bounded_by_a_chunk(write, tmp_path, kind):
 def test_a_missing_and_an_empty_file(tmp_path):
     with pytest.raises(DatasetError, match=r"there is no .*nowhere\.jsonl"):
         import_tokens(str(tmp_path / "nowhere.jsonl"), str(tmp_path / "store"), **SHAPE)
+    with pytest.raises(DatasetError, match="there is no file to import"):
+        import_tokens([], str(tmp_path / "store"), **SHAPE)
+    assert not (tmp_path / "store").exists()
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DatasetError, match="is empty"):
         import_tokens(str(tmp_path / "empty.jsonl"), str(tmp_path / "store"), **SHAPE)
