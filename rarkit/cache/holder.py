@@ -105,10 +105,8 @@ def _identity() -> tuple[str | None, int | None, int | None]:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
         # A /proc that was mounted for another namespace has other numbers.
         started = _start(os.getpid()) if os.readlink("/proc/self") == str(os.getpid()) else None
-    except FileNotFoundError:
-        # Not Linux, or /proc is not mounted.
-        return None, None, None
-    except PermissionError:
+    except (FileNotFoundError, PermissionError):
+        # Not Linux, or /proc is not mounted or hidden.
         return None, None, None
     return (boot, namespace, started) if started is not None else (None, None, None)
 

@@ -5,6 +5,7 @@ Shape letters: N images, L tokens of an image.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
+from rarkit.cache.output import StageOutput
 from rarkit.cache.store import output_at
 from rarkit.cache.token_records import Record, TokenFile, in_blocks, token_files
 from rarkit.errors import DatasetError, StoreError
@@ -27,6 +29,8 @@ from rarkit.runtime.progress import Reporter
 
 STDOUT = "-"
 TOKENS, LABELS = "train_tokens", "train_labels"
+DIGESTS = "train_records_sha256"
+"""The array with the checksum of the records that each chunk was made of."""
 
 
 def import_tokens(
@@ -41,7 +45,7 @@ def import_tokens(
 ) -> int:
     """Reads JSON lines or arrays into a token store, which ``train.tokens`` of a recipe may name. It needs memory for one chunk.
 
-    Interrupted, it goes on at the first chunk that is missing.
+    Interrupted, it goes on: chunks that were made of the same records are kept.
 
     Args:
         lines: a file or several, one after the other: paths or fsspec URLs, or patterns with ``*``, ``?`` or ``[…]``. Each holds a
@@ -75,20 +79,35 @@ def import_tokens(
     with output.writing(about, wait=wait, reporter=reporter):
         if output.record()["complete"]:
             raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
-        dtype = token_dtype(codebook_size)
-        rows = rows_per_block(count, limits.length * dtype.itemsize)
-        output.create(TOKENS, (count, limits.length), dtype, rows)
-        output.create(LABELS, (count,), np.int32, rows)
-        missing = set(output.missing_blocks([TOKENS, LABELS]))
-        sizes = [stop - start for start, stop in map(output.layout(TOKENS).block_rows, range(output.layout(TOKENS).blocks))]
-        with reporter.task("import tokens", count, "images") as advance:
-            for block, records in enumerate(in_blocks(files, sizes)):
-                if block in missing:
-                    tokens_NL, labels_N = _checked(records, limits)
-                    output.write_block(block, **{TOKENS: tokens_NL.astype(dtype), LABELS: labels_N.astype(np.int32)})
-                advance(len(records))
+        _write(output, files, count, limits, reporter)
         output.finish(grid=list(grid))
     return count
+
+
+def _write(output: StageOutput, files: Sequence[TokenFile], count: int, limits: Limits, reporter: Reporter) -> None:
+    """Writes the chunks that are not there, or were made of other records."""
+    dtype = token_dtype(limits.codebook_size)
+    rows = rows_per_block(count, limits.length * dtype.itemsize)
+    output.create(TOKENS, (count, limits.length), dtype, rows)
+    output.create(LABELS, (count,), np.int32, rows)
+    layout = output.layout(TOKENS)
+    sizes = [stop - start for start, stop in map(layout.block_rows, range(layout.blocks))]
+    output.create(DIGESTS, (layout.blocks, 32), np.uint8, 1)
+    missing = set(output.missing_blocks([TOKENS, LABELS, DIGESTS]))
+    with reporter.task("import tokens", count, "images") as advance:
+        for block, records in enumerate(in_blocks(files, sizes)):
+            digest = _digest(records)
+            if block in missing or output.read_array(DIGESTS, block, block + 1).tobytes() != digest:
+                tokens_NL, labels_N = _checked(records, limits)
+                # First nobody's, last these records': wherever this is interrupted, it never vouches for what is not there.
+                output.write_block(block, **{DIGESTS: np.zeros((1, 32), np.uint8)})
+                output.write_block(block, **{TOKENS: tokens_NL.astype(dtype), LABELS: labels_N.astype(np.int32)})
+                output.write_block(block, **{DIGESTS: np.frombuffer(digest, np.uint8)[None]})
+            advance(len(records))
+
+
+def _digest(records: Sequence[Record]) -> bytes:
+    return hashlib.sha256(b"\n".join(record.content() for record in records)).digest()
 
 
 def _counted(file: TokenFile, reporter: Reporter) -> int:

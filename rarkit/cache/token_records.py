@@ -5,9 +5,13 @@ A file holds JSON lines, or a JSON array, as each rank of the published script w
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import re
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from json import JSONDecodeError, JSONDecoder
@@ -40,6 +44,10 @@ class Record:
         """For messages."""
         return f"{self.file.name}, record {self.number}" if self.file.is_array else f"{self.file.name}:{self.number}"
 
+    def content(self) -> bytes:
+        """What tells it from other records: the line, or of an array, what it says."""
+        return self.data if isinstance(self.data, bytes) else json.dumps(self.data).encode()
+
     def value(self) -> Any:
         """What it says. Raises ValueError if it is not JSON."""
         return json.loads(self.data) if isinstance(self.data, bytes) else self.data
@@ -52,7 +60,7 @@ class TokenFile:
     def __init__(self, name: str) -> None:
         """Reads its beginning. Raises DatasetError if it is missing."""
         self.name = name
-        with reaching(name), self._opened("rb") as file:
+        with reaching(name), self._readable(), self._opened("rb") as file:
             beginning = file.read(PIECE)
         self.is_array = beginning.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
@@ -61,9 +69,19 @@ class TokenFile:
         return sum(1 for _ in self.records())
 
     def records(self) -> Iterator[Record]:
-        """The records in order; empty lines are none. Raises DatasetError if an array is broken."""
-        with reaching(self.name), self._opened("rt" if self.is_array else "rb") as file:
+        """The records in order; empty lines are none. Raises DatasetError if an array, or the file's compression, is broken."""
+        with reaching(self.name), self._readable(), self._opened("rt" if self.is_array else "rb") as file:
             yield from self._of_array(file) if self.is_array else self._of_lines(file)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Around the reading of the file: what is wrong with its content is no trouble with its place."""
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+            raise DatasetError(f"{self.name} is cut off, or not compressed as its name says ({error}). Fetch it again.") from error
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{self.name} is not text in UTF-8 ({error.reason}). Write it again in UTF-8.") from error
 
     def _of_lines(self, file: BinaryIO) -> Iterator[Record]:
         for number, line in enumerate(file, 1):

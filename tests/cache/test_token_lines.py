@@ -179,8 +179,36 @@ def test_an_interrupted_import_goes_on(write, tmp_path):
     output = output_at(str(tmp_path / "store"), "tokenize")
     done = output.layout("train_tokens").blocks - len(output.missing_blocks(["train_tokens"]))
     assert done == 2
+    first = Path(output.path, "train_tokens/c/0/0")
+    written = first.stat().st_mtime_ns
     import_tokens(write(records), str(tmp_path / "store"), **SHAPE)
     np.testing.assert_array_equal(output.read_array("train_tokens"), [record["tokens"] for record in records])
+    assert first.stat().st_mtime_ns == written
+
+
+def test_an_interrupted_import_of_other_records_keeps_none_of_them(write, tmp_path):
+    """As many records, under the same name."""
+    records = lines_of(700)
+    with pytest.raises(DatasetError, match=":601:"):
+        import_tokens(write([*records[:600], {"class_id": 1}, *records[601:]]), str(tmp_path / "store"), **SHAPE)
+    others = [records[-1], *records[1:]]
+    import_tokens(write(others), str(tmp_path / "store"), **SHAPE)
+    stored = output_at(str(tmp_path / "store"), "tokenize").read_array("train_tokens")
+    np.testing.assert_array_equal(stored, [record["tokens"] for record in others])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl.gz", gzip.compress(b'{"class_id": 1}\n' * 2**16)[:-9], "is cut off, or not compressed as its name says"),
+        ("a.jsonl.gz", b'{"class_id": 1}\n', "is cut off, or not compressed as its name says"),
+        ("a.json", b'[{"class_id": "\xff"}]', "is not text in UTF-8"),
+    ],
+)
+def test_content_that_is_broken_is_no_trouble_with_the_place(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        import_tokens(str(tmp_path / name), str(tmp_path / "store"), **SHAPE)
 
 
 @pytest.mark.parametrize("kind", ["lines", "array"])
