@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rarkit.cli.units import duration, gpu_time, size
 from rarkit.estimate.estimate import USABLE, Estimate, SampleEstimate, TrainEstimate
-from rarkit.estimate.here import UTILISATION, Here
+from rarkit.estimate.this_machine import UTILISATION, Here
 from rarkit.models.base import SamplingBytes
 
 

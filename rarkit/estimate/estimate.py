@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError
-from rarkit.estimate.here import UTILISATION, Here, assumed, measured
+from rarkit.estimate.this_machine import UTILISATION, Here, assumed, measured
 from rarkit.models.base import SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rarkit.images import ImageInfo, ImageReader
 from rarkit.registry.component import Component
-from rarkit.registry.contract import broken, check_state, checked
+from rarkit.registry.contract import broken, check_fit, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class FeatureExtractor(Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        checked(cls, fit=_checked_fit, build=_checked_build)
+        checked(cls, fit=check_fit, build=_checked_build)
 
     def distance_names(self) -> dict[str, str]:
         """The names of Fréchet distances in ``features`` and ``spatial``.
@@ -92,10 +92,6 @@ class FeatureExtractor(Component):
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> FeatureModel:
         """The extractor, ready to work; ``state`` is what ``fit`` returned, empty where ``learns`` is false."""
-
-
-def _checked_fit(part: FeatureExtractor, fit: Callable[..., Any], reader: ImageReader, seed: int) -> LearnedState:
-    return check_state(part, fit(reader, seed))
 
 
 def _checked_build(part: FeatureExtractor, build: Callable[..., Any], state: LearnedState, device: str) -> FeatureModel:

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from rarkit.errors import DatasetError, GridError, WeightsError, sentences
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
-from rarkit.files.fit import check_tensors
+from rarkit.files.tensor_mismatches import check_tensors
 from rarkit.files.weights import checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint

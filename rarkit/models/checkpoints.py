@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rarkit.errors import sentences
-from rarkit.files.fit import Sizes, check_tensors, no_sizes
+from rarkit.files.tensor_mismatches import Sizes, check_tensors, no_sizes
 from rarkit.files.weights import portions
 
 CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
-"""Words of sizes that data and tokenizer determine; see ``rarkit.files.fit.Sizes``."""
+"""Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
 
 
 def check_fit(

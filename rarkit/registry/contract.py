@@ -56,8 +56,9 @@ def origin(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def check_state(part: Component, state: Any) -> Mapping[str, NDArray[np.generic]]:
-    """What a part's ``fit`` learned. Raises PluginError unless it is arrays by name, of numbers that the store can keep."""
+def check_fit(part: Component, fit: Callable[..., Any], *arguments: Any) -> Mapping[str, NDArray[np.generic]]:
+    """A ``Check`` of ``fit``: what it learned must be arrays by name, of numbers that the store can keep."""
+    state = fit(*arguments)
     if not isinstance(state, Mapping):
         raise broken(part, f"learns {type(state).__name__}; fit must return arrays by name")
     for name, values in state.items():

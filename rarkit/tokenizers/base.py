@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rarkit.errors import GridError
 from rarkit.images import ImageBlock, ImageInfo, ImageReader
 from rarkit.registry.component import Component
-from rarkit.registry.contract import broken, check_state, checked
+from rarkit.registry.contract import broken, check_fit, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class Tokenizer(Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        checked(cls, codebook_size=_checked_size, grid=_checked_grid, fit=_checked_fit, build=_checked_build)
+        checked(cls, codebook_size=_checked_size, grid=_checked_grid, fit=check_fit, build=_checked_build)
 
     @abstractmethod
     def codebook_size(self) -> int:
@@ -115,10 +115,6 @@ def _checked_grid(part: Tokenizer, grid: Callable[[ImageInfo], Any], info: Image
             "or raise GridError",
         )
     return sides
-
-
-def _checked_fit(part: Tokenizer, fit: Callable[..., Any], reader: ImageReader, seed: int) -> LearnedState:
-    return check_state(part, fit(reader, seed))
 
 
 def _checked_build(part: Tokenizer, build: Callable[..., Any], state: LearnedState, device: str) -> TokenizerModel:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 from pydantic import Field, PositiveInt
 
 from rarkit.errors import GridError
-from rarkit.files.fit import check_tensors, numbered
+from rarkit.files.tensor_mismatches import check_tensors, numbered
 from rarkit.files.weights import checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint

@@ -18,7 +18,7 @@ from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
 from rarkit.errors import CapabilityError, DatasetError, WeightsError
 from rarkit.estimate.estimate import estimate
-from rarkit.estimate.here import CORE_RATE, LONGEST_STEP
+from rarkit.estimate.this_machine import CORE_RATE, LONGEST_STEP
 from rarkit.models.rar.sampling_costs import sampling_bytes
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.runtime.machine import GPUS
@@ -204,11 +204,11 @@ def test_the_time_on_this_machine_is_that_of_its_device(digits_recipe, monkeypat
     slow = needs("train.precision=bfloat16")
     assert slow.here.train_seconds == pytest.approx(10 * small.here.train_seconds)
     assert "set train.precision = 'float32'" in slow.here.basis
-    monkeypatch.setattr("rarkit.estimate.here.here", lambda: "cuda")
-    monkeypatch.setattr("rarkit.estimate.here.auto_precision", lambda device: "bfloat16")
-    monkeypatch.setattr("rarkit.estimate.here.gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("rarkit.estimate.this_machine.here", lambda: "cuda")
+    monkeypatch.setattr("rarkit.estimate.this_machine.auto_precision", lambda device: "bfloat16")
+    monkeypatch.setattr("rarkit.estimate.this_machine.gpu_name", lambda: "NVIDIA H100 80GB HBM3")
     assert needs("train.precision=auto").here.train_seconds == pytest.approx(small.train.flops / (0.4 * 989e12))
-    monkeypatch.setattr("rarkit.estimate.here.gpu_name", lambda: "NVIDIA GeForce GTX 1080")
+    monkeypatch.setattr("rarkit.estimate.this_machine.gpu_name", lambda: "NVIDIA GeForce GTX 1080")
     assert needs().here.train_seconds is None
     assert "GTX 1080" in needs().here.basis
 
@@ -223,7 +223,7 @@ def test_steps_are_measured_with_what_a_run_takes(small_recipe, monkeypatch):
     assert here.train_seconds > 0 < here.sample_seconds
     # By the assumed rate, a step of more than one image takes too long.
     one = planned.experiment.costs.step_flops(1, checkpointing=False)
-    monkeypatch.setattr("rarkit.estimate.here.CORE_RATE", one / LONGEST_STEP)
+    monkeypatch.setattr("rarkit.estimate.this_machine.CORE_RATE", one / LONGEST_STEP)
     estimate(planned, measure=True)
     assert advanced[4:] == [1] * 4
 
