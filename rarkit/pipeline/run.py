@@ -190,17 +190,20 @@ class _LiveLog:
         self._file: Any = None
 
     def write(self, stage: str, record: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Deleted first, so that a symbolic link is replaced rather than followed.
-            self._path.unlink(missing_ok=True)
-            self._file = self._path.open("x")
-        self._file.write(json.dumps({"stage": stage, **record}) + "\n")
-        self._file.flush()
+        with writing_results(self._path.parent):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # Deleted first, so that a symbolic link is replaced rather than followed.
+                self._path.unlink(missing_ok=True)
+                self._file = self._path.open("x")
+            self._file.write(json.dumps({"stage": stage, **record}) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            # Closing writes what an error kept from being written.
+            with writing_results(self._path.parent):
+                self._file.close()
 
 
 def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str, Any]) -> None:
