@@ -21,14 +21,14 @@ def bits(folder: Path) -> dict[str, str]:
     digests: dict[str, str] = {}
     for output in Store(str(folder / "store")).outputs():
         record = output.record()
-        if not record.get("complete"):
+        if record is None or not record.complete:
             continue
         name = f"{output.stage}/{output.fingerprint}"
-        kept = {key: value for key, value in record.items() if key not in TIMES}
+        kept = {key: value for key, value in record.as_json().items() if key not in TIMES}
         digests[f"{name} record"] = _digest(json.dumps(kept, sort_keys=True).encode())
-        for array in record["arrays"]:
+        for array in record.arrays:
             digests[f"{name} {array}"] = _digest(output.read_array(array).tobytes())
-        for file in record["files"]:
+        for file in record.files:
             digests[f"{name} {file}"] = _digest(output.read_file(file))
     for path in sorted(folder.glob("runs/*/*")):
         if path.suffix in (".png", ".npz", ".jsonl") or path.name == "metrics.json":

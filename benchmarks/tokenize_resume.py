@@ -106,7 +106,7 @@ def run_killed(recipe: Path, output: StageOutput, store: Path, share: float) -> 
     assert process.wait() == -signal.SIGKILL
     seconds = time.perf_counter() - began
     written, total = _chunks(output)
-    assert not output.record()["complete"]
+    assert not output.record().complete
     time.sleep(5)
     return {"seconds": seconds, "chunks_written": written, "chunks": total, "processes_left_over": _of_session(process.pid)}
 
@@ -114,7 +114,7 @@ def run_killed(recipe: Path, output: StageOutput, store: Path, share: float) -> 
 def _chunks(output: StageOutput) -> tuple[int, int]:
     """The number of complete blocks, and of all blocks."""
     output.refresh()
-    arrays = list(output.record()["arrays"])
+    arrays = list(output.record().arrays)
     total = output.layout(arrays[0]).blocks if arrays else 1
     return (total - len(output.missing_blocks(arrays)), total) if arrays else (0, 1)
 
@@ -135,7 +135,7 @@ def contents(output: StageOutput) -> dict[str, bytes]:
     """All files of an output by path; the record without its times."""
     files = {str(path.relative_to(output.path)): path.read_bytes() for path in Path(output.path).rglob("*") if path.is_file()}
     output.refresh()
-    record = {name: value for name, value in output.record().items() if name not in TIMES}
+    record = {name: value for name, value in output.record().as_json().items() if name not in TIMES}
     assert record["complete"]
     return files | {"zarr.json": json.dumps(record, sort_keys=True).encode()}
 

@@ -1,14 +1,13 @@
-"""Checksums of an output: zarr's in the chunks of its arrays, and ours of the files beside them."""
+"""Reads all of a stage output, and compares it with what was written."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from fsspec import AbstractFileSystem
 
-from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.record import Record
 
 PORTION_BYTES = 2**22
 
@@ -23,7 +22,7 @@ def file_sha256(filesystem: AbstractFileSystem, path: str) -> str:
 
 
 def wrong_content(
-    record: Mapping[str, Any],
+    record: Record,
     read_rows: Callable[[str, int, int], object],
     sha256: Callable[[str], str],
     on_block: Callable[[], None],
@@ -36,15 +35,20 @@ def wrong_content(
         sha256: the checksum of a file beside the arrays.
         on_block: called after each block.
     """
-    for name, about in record["arrays"].items():
-        layout = Layout.from_json(about)
+    for name, array in record.arrays.items():
+        layout = array.layout
+        try:
+            # An array of no rows has metadata too.
+            read_rows(name, 0, 0)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            return f"array {name!r}: {error}"
         for block in range(layout.blocks):
             try:
                 read_rows(name, *layout.block_rows(block))
             except (FileNotFoundError, ValueError, KeyError) as error:
                 return f"chunk {block} of array {name!r}: {error}"
             on_block()
-    for name, checksum in record.get("sha256", {}).items():
+    for name, checksum in record.sha256.items():
         try:
             if sha256(name) != checksum:
                 return f"file {name!r} is not what was written"

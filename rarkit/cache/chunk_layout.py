@@ -37,11 +37,6 @@ class Layout:
         """The layout of a new array; blocks are no larger than the array."""
         return cls(shape, dtype.name, max(1, min(rows, shape[0]) if shape[0] else rows))
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The layout that ``as_json`` gave."""
-        return cls(tuple(data["shape"]), data["dtype"], data["rows"])
-
     def as_json(self) -> dict[str, Any]:
         """The layout as plain JSON data."""
         return {"shape": list(self.shape), "dtype": self.dtype, "rows": self.rows}

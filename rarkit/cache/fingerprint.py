@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
-
-from rarkit.cache.chunk_layout import CHECKSUM_BYTES
-from rarkit.cache.output import StageOutput
 
 
 def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
@@ -27,19 +25,9 @@ def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, 
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
-def digest(output: StageOutput) -> str:
-    """A SHA-256 over the layouts of all arrays and the checksums behind their chunks: the same data, the same digest.
-
-    Raises:
-        IncompleteError: the output is not whole.
-    """
-    checksum = hashlib.sha256()
-    for name in sorted(output.require_complete()["arrays"]):
-        layout = output.layout(name)
-        checksum.update(json.dumps([name, layout.as_json()]).encode())
-        for block in range(layout.blocks):
-            checksum.update(output.filesystem.cat_file(output.chunk_path(name, block), start=-CHECKSUM_BYTES))
-    return checksum.hexdigest()
+def is_fingerprint(name: str) -> bool:
+    """Whether a name looks like what ``fingerprint`` gives."""
+    return re.fullmatch(r"[0-9a-f]{20}", name) is not None
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -6,7 +6,6 @@ Where the store is remote, each question to it is a request. So the record, the 
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 
 from rarkit.cache.checksums import file_sha256
 from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.digests import Digests, sha256_of
 from rarkit.cache.hold import Hold, while_held
-from rarkit.cache.record import ATTRIBUTE, parse
+from rarkit.cache.record import Record
+from rarkit.cache.seal import NewerRecord, opened, sealed
 from rarkit.errors import RarkitError, StoreError
 from rarkit.files.locations import reaching
 from rarkit.files.system_errors import cure_of
@@ -45,39 +46,42 @@ class OutputFolder:
         self.path = path
         self.hold: Hold | None = None
         """The permission to write, checked before and during each write; None where the caller sees to that."""
+        self.digests = Digests(self._known_record, _array_metadata)
         self.refresh()
 
     def refresh(self) -> None:
         """Forgets what was read: the next question asks the store again."""
-        self._record: dict[str, Any] | None = None
+        self._asked = False
+        self._record: Record | NewerRecord | None = None
         self._sizes: dict[str, int] | None = None
         self._group: ZarrGroup | None = None
+        self.digests.forget()
 
     def forget_sizes(self) -> None:
         """Has the files listed anew when they are next asked for."""
         self._sizes = None
 
-    def record(self) -> dict[str, Any]:
-        """The record, whatever its format; empty if there is none. Raises ValueError if it is damaged."""
-        if self._record is None:
-            self._record = self._read_record()
-        return dict(self._record)
+    def record(self) -> Record | NewerRecord | None:
+        """The record, whatever its format; None if there is none. Raises ValueError if it is damaged; the message is short."""
+        if not self._asked:
+            with self._reaching():
+                try:
+                    # Given a start, s3fs sends one request; without, it first asks for the size, to read what is large in parallel.
+                    zarr_json: bytes | None = self.filesystem.cat_file(f"{self.path}/zarr.json", start=0)
+                except FileNotFoundError:
+                    zarr_json = None
+            self._record = None if zarr_json is None else opened(zarr_json)
+            self._asked = True
+        return self._record
 
-    def _read_record(self) -> dict[str, Any]:
-        with self._reaching():
-            try:
-                # Given a start, s3fs sends one request; without, it first asks for the size, to read what is large in parallel.
-                zarr_json = self.filesystem.cat_file(f"{self.path}/zarr.json", start=0)
-            except FileNotFoundError:
-                return {}
-        return parse(zarr_json)
+    def _known_record(self) -> Record | None:
+        return self._record if isinstance(self._record, Record) else None
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Writes the record in one piece; makes the zarr group where there is none."""
-        as_read = json.loads(json.dumps(record))
+    def write_record(self, record: Record) -> None:
+        """Writes the record in one piece, and seals it; makes the zarr group where there is none."""
         with self._changing():
-            self._zarr().write_attributes({ATTRIBUTE: as_read})
-        self._record = as_read
+            self._zarr().write_record(sealed(record))
+        self._record, self._asked = record, True
 
     def sizes(self) -> Mapping[str, int]:
         """The size of every file that is there, by its path in the folder."""
@@ -94,17 +98,37 @@ class OutputFolder:
         protocol = self.filesystem.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
-    def create_array(self, name: str, layout: Layout) -> None:
-        """Creates an array; replaces whatever has its name."""
+    def write_metadata(self, name: str, layout: Layout) -> str:
+        """Writes an array's zarr.json, and returns its SHA-256."""
+        metadata = _array_metadata(layout)
         with self._changing():
-            self._zarr().create_array(name, layout)
+            self._zarr().write_metadata(name, metadata)
+        return sha256_of(metadata)
+
+    def remove_array(self, name: str) -> None:
+        """Removes all files of an array, if there are any."""
+        with self._changing():
+            for key in self.sizes():
+                if key.startswith(f"{name}/"):
+                    self._call("rm_file", f"{self.path}/{key}")
+        self.digests.drop(name)
+
+    def is_intact(self, name: str, layout: Layout, block: int) -> bool:
+        """Whether a chunk is what was written. If this process did not write it, it is read, and its checksum counts."""
+        if layout.chunk_key(name, block) not in self.digests.noted:
+            try:
+                with self.reading(), self.digests.noting():
+                    self.read_rows(name, *layout.block_rows(block))
+            except (FileNotFoundError, ValueError, KeyError):
+                return False
+        return True
 
     def read_rows(self, name: str, start: int, stop: int | None) -> NDArray[Any]:
         """Rows of an array. Call it within ``reading``.
 
         Raises:
             FileNotFoundError: the array or a chunk is missing.
-            ValueError, KeyError: its metadata is damaged, or a chunk's checksum is wrong.
+            ValueError, KeyError: its metadata or a chunk is not what was written.
         """
         return np.asarray(self._zarr().array(name, "r")[start:stop])
 
@@ -125,9 +149,11 @@ class OutputFolder:
 
     def write_file(self, name: str, data: bytes) -> None:
         """Writes a file beside the arrays."""
+        self.digests.noted.pop(f"{FILES}/{name}", None)
         with self._changing():
             self._call("makedirs", f"{self.path}/{FILES}", True)
             self._call("pipe_file", f"{self.path}/{FILES}/{name}", data)
+        self.digests.note(f"{FILES}/{name}", data)
 
     def remove_file(self, name: str) -> None:
         """Removes a file beside the arrays."""
@@ -173,7 +199,7 @@ class OutputFolder:
         if self._group is None:
             from rarkit.cache.zarr_groups import ZarrGroup
 
-            self._group = ZarrGroup(self.filesystem, self.path, lambda: self.hold, local=self.is_local)
+            self._group = ZarrGroup(self.filesystem, self.path, lambda: self.hold, self.digests, local=self.is_local)
         return self._group
 
     @contextmanager
@@ -209,3 +235,9 @@ class OutputFolder:
             raise StoreError(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
         finally:
             self.forget_sizes()
+
+
+def _array_metadata(layout: Layout) -> bytes:
+    from rarkit.cache.zarr_groups import array_metadata
+
+    return array_metadata(layout)

@@ -124,10 +124,11 @@ def unneeded(store: Store) -> list[StageOutput]:
 
 def _leaves_receipts(output: StageOutput) -> bool:
     try:
-        return "overrides" in output.record()
+        record = output.record()
     except StoreError:
         # Damaged, or of a newer rarkit: what is in it cannot be told.
         return False
+    return record is not None and record.overrides is not None
 
 
 def _parsed(path: str, text: bytes) -> StoredReceipt | StoreError:

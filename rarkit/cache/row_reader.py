@@ -1,7 +1,8 @@
 """Random rows of a token array, read through memory maps of its chunk files.
 
 zarr decodes whole chunks to give a few rows of each; a chunk file here is raw little-endian data (and a checksum behind it), so a
-map of the file gives any row at the price of one page. Chunks of remote stores are copied to local scratch first.
+map of the file gives any row at the price of one page. Chunks of remote stores are copied to local scratch first. When a chunk is
+first touched, all of it is read and compared with what was written.
 
 All chunks stay mapped, and none holds a file descriptor: a store may have thousands of chunks, a process often 1,024 descriptors.
 """
@@ -48,20 +49,41 @@ class RowReader:
                 paths = copies
             self._chunks = [_mapped(path, layout.chunk_bytes) for path in paths]
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self._output, self._name = output, name
+        self._keys = [layout.chunk_key(name, block) for block in range(layout.blocks)]
+        # Copies are checked whoever has checked the original.
+        seen = output.digests.checked if output.is_local else set()
+        self._untouched = {block for block, key in enumerate(self._keys) if key not in seen}
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def rows(self, indices: ArrayLike) -> NDArray[Any]:
-        """The rows at ``indices`` (B,), as (B, …) of the array's own type, in that order; not to be written to."""
+        """The rows at ``indices`` (B,), as (B, …) of the array's own type, in that order; not to be written to.
+
+        Raises:
+            IncompleteError: a chunk that is touched for the first time is not what was written.
+        """
         index_B = np.asarray(indices, dtype=np.int64)
         if index_B.size and not (index_B.min() >= 0 and index_B.max() < len(self)):
             raise IndexError(f"rows {index_B.min()} … {index_B.max()} asked of {len(self)}")
         chunk_B, row_B = np.divmod(index_B, self._rows)
         starts, size, chunks = (row_B * self._row_bytes).tolist(), self._row_bytes, self._chunks
+        if self._untouched and (touched := self._untouched.intersection(chunk_B.tolist())):
+            self._check(touched)
         # Slices of memory views, joined: NumPy's indexing takes three times as long, most of it once for each chunk.
         data = b"".join([chunks[chunk][start : start + size] for chunk, start in zip(chunk_B.tolist(), starts, strict=True)])
         return np.frombuffer(data, self.dtype).reshape(index_B.size, *self.shape[1:])
+
+    def _check(self, blocks: set[int]) -> None:
+        with self._output.reading_array(self._name):
+            if self._output.begun().is_sealed:
+                self._output.digests.check_all([(self._keys[block], self._chunks[block]) for block in sorted(blocks)])
+            else:
+                # An older rarkit left no digests: zarr compares the checksum behind the chunk.
+                for block in sorted(blocks):
+                    self._output.read_array(self._name, *self._output.block_rows(self._name, block))
+        self._untouched -= blocks
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:

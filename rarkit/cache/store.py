@@ -6,11 +6,13 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, final
+from typing import final
 
 from fsspec import AbstractFileSystem
 
+from rarkit.cache.fingerprint import is_fingerprint
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import Record
 from rarkit.errors import StoreError
 from rarkit.files.locations import filesystem_of, reaching
 
@@ -48,22 +50,27 @@ class Store:
         return StageOutput(self.filesystem, f"{self.root}/{stage}/{fingerprint}", stage, fingerprint)
 
     def outputs(self, stage: str | None = None) -> Iterator[StageOutput]:
-        """All outputs in the store (of one stage), complete or not, in alphabetical order; the record of each has been read."""
+        """All outputs in the store (of one stage), complete or not, in alphabetical order; the record of each has been read.
+
+        An output that has lost its record is among them.
+        """
         stages = [stage] if stage is not None else self._folders(self.root)
         for name in stages:
             for fingerprint in self._folders(f"{self.root}/{name}"):
                 output = self.output(name, fingerprint)
-                if output.exists():
+                if output.exists() or (is_fingerprint(fingerprint) and output.has_remains()):
                     yield output
 
-    def records(self, stage: str) -> Iterator[dict[str, Any]]:
+    def records(self, stage: str) -> Iterator[Record]:
         """The records of a stage's outputs, but for those that are damaged or of a newer rarkit."""
         for output in self.outputs(stage):
             # It has been read: no trouble with the store itself is passed over here.
             try:
-                yield output.record()
+                record = output.record()
             except StoreError:
                 continue
+            if record is not None:
+                yield record
 
     def _folders(self, path: str) -> list[str]:
         with reaching(self.url, "Check the store's address and permissions.", raising=StoreError):

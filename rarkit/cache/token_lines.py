@@ -77,7 +77,7 @@ def import_tokens(
     imported = names[0] if len(names) == 1 else names
     about = {"identity": {"imported": imported, "codebook_size": codebook_size}, "upstream": {}, "grid": list(grid)}
     with output.writing(about, wait=wait, reporter=reporter):
-        if output.record()["complete"]:
+        if output.is_complete:
             raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
         _write(output, files, count, limits, reporter)
         output.finish(grid=list(grid))
@@ -146,7 +146,7 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
     """
     reporter = reporter or Reporter(quiet=True)
     output = output_at(source, "tokenize")
-    arrays = output.require_complete()["arrays"]
+    arrays = output.require_complete().arrays
     if f"{split}_tokens" not in arrays:
         known = ", ".join(sorted(name.removesuffix("_tokens") for name in arrays if name.endswith("_tokens")))
         raise DatasetError(f"{source} has no {split} tokens. It has: {known or 'none'}.")

@@ -39,8 +39,9 @@ def _settings(output: StageOutput) -> dict[str, Any]:
     except StoreError:
         # Damaged, or of a newer rarkit.
         return {}
-    upstream = {name: fingerprint[:SHORT] for name, fingerprint in record.get("upstream", {}).items()}
-    return {**_flat(record.get("identity", {})), **upstream}
+    if record is None:
+        return {}
+    return {**_flat(record.identity), **{name: fingerprint[:SHORT] for name, fingerprint in record.upstream.items()}}
 
 
 def _flat(identity: Any, path: str = "") -> dict[str, Any]:

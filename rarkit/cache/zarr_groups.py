@@ -1,8 +1,9 @@
-"""The zarr group of a stage output, opened once. This module imports zarr: import it on use."""
+"""The zarr group of a stage output, and its arrays. This module imports zarr: import it on use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -10,10 +11,13 @@ import zarr
 from fsspec import AbstractFileSystem
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, Store
+from zarr.buffer import cpu
 from zarr.codecs import Crc32cCodec
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.digests import Digests
 from rarkit.cache.hold import Hold, while_held
 
 ZarrArray = zarr.Array[Any]
@@ -23,56 +27,45 @@ ZarrArray = zarr.Array[Any]
 class ZarrGroup:
     """The group of zarr format 3 at a path, and its arrays: each is opened at its first use and stays open."""
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, hold: Callable[[], Hold | None], *, local: bool) -> None:
+    def __init__(
+        self, filesystem: AbstractFileSystem, path: str, hold: Callable[[], Hold | None], digests: Digests, *, local: bool
+    ) -> None:
         """``hold``: the permission under which it is written at the moment; ``local``: the file system is this machine's."""
         self._filesystem = filesystem
         self._path = path
         self._hold = hold
+        self._digests = digests
         self._local = local
-        self._group: zarr.Group | None = None
         self._arrays: dict[tuple[str, str], ZarrArray] = {}
+        self._metadata: dict[str, Buffer] = {}
 
-    def write_attributes(self, attributes: dict[str, Any]) -> None:
-        """Writes the attributes of the group, with the group itself where there is none: in one piece, whole or not at all."""
-        group = self._writable(attributes)
-        if group.attrs.asdict() != attributes:
-            group.update_attributes(attributes)
+    def write_record(self, zarr_json: bytes) -> None:
+        """Writes the metadata of the group in one piece, whole or not at all."""
+        sync(self._writable_store().set("zarr.json", cpu.Buffer.from_bytes(zarr_json)))
 
-    def create_array(self, name: str, layout: Layout) -> None:
-        """Creates an array; replaces whatever has its name."""
+    def write_metadata(self, name: str, zarr_json: bytes) -> None:
+        """Writes the metadata of an array, likewise; it is opened anew when it is next used."""
         self._arrays = {key: array for key, array in self._arrays.items() if key[0] != name}
-        # Otherwise zarr leaves out chunks that hold nothing but zeros, and they would count as missing.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            self._arrays[name, "r+"] = self._writable().create_array(
-                name,
-                shape=layout.shape,
-                chunks=layout.chunk_shape,
-                dtype=np.dtype(layout.dtype),
-                compressors=[Crc32cCodec().to_dict()],
-                filters=None,
-                overwrite=True,
-            )
+        metadata = cpu.Buffer.from_bytes(zarr_json)
+        sync(self._writable_store().set(f"{name}/zarr.json", metadata))
+        self._metadata[f"{name}/zarr.json"] = metadata
 
     def array(self, name: str, mode: Literal["r", "r+"]) -> ZarrArray:
         """An array for reading, or for writing whole blocks.
 
         Raises:
             FileNotFoundError: there is no such array; or, when it is read, a chunk of it is missing.
-            ValueError: its zarr.json is damaged; or, when it is read, a chunk's checksum is wrong.
+            ValueError: its zarr.json or, when it is read, a chunk is not what was written.
         """
         if (name, mode) not in self._arrays:
-            store = _NoChunkMissing(self._store(read_only=True)) if mode == "r" else self._writable_store()
+            checked = _Checked(self._store(read_only=True), self._digests) if mode == "r" else self._writable_store()
+            # Otherwise zarr leaves out chunks that hold nothing but zeros, and they would count as missing.
             with zarr.config.set({"array.write_empty_chunks": True}):
-                self._arrays[name, mode] = zarr.open_array(store, path=name, mode=mode, zarr_format=3)
+                self._arrays[name, mode] = zarr.open_array(checked, path=name, mode=mode, zarr_format=3)
         return self._arrays[name, mode]
 
-    def _writable(self, attributes: dict[str, Any] | None = None) -> zarr.Group:
-        if self._group is None:
-            self._group = zarr.open_group(self._writable_store(), mode="a", zarr_format=3, attributes=attributes)
-        return self._group
-
     def _writable_store(self) -> _WrittenWhileHeld:
-        return _WrittenWhileHeld(self._store(read_only=False), self._hold)
+        return _WrittenWhileHeld(self._store(read_only=False), self._hold, self._digests, self._metadata)
 
     def _store(self, *, read_only: bool) -> LocalStore | FsspecStore:
         if self._local:
@@ -84,30 +77,65 @@ class ZarrGroup:
         return FsspecStore.from_url(self._filesystem.unstrip_protocol(self._path), options, read_only=read_only)
 
 
+def array_metadata(layout: Layout) -> bytes:
+    """The zarr.json of an array of a layout."""
+    files: dict[str, Buffer] = {}
+    zarr.create_array(
+        MemoryStore(store_dict=files),
+        shape=layout.shape,
+        chunks=layout.chunk_shape,
+        dtype=np.dtype(layout.dtype),
+        compressors=[Crc32cCodec().to_dict()],
+        filters=None,
+        zarr_format=3,
+    )
+    return files["zarr.json"].to_bytes()
+
+
 @final
-class _NoChunkMissing(WrapperStore[Store]):
-    """Zarr reads a chunk that is missing as zeros; every chunk of ours was written, so a missing one has been lost."""
+class _Checked(WrapperStore[Store]):
+    """Refuses what is not what was written. Zarr reads a chunk that is missing as zeros; every chunk of ours was written."""
+
+    def __init__(self, store: Store, digests: Digests) -> None:
+        super().__init__(store)
+        self._digests = digests
+
+    def _with_store(self, store: Store) -> Self:
+        return type(self)(store, self._digests)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         value = await super().get(key, prototype, byte_range)
-        if value is None and not key.endswith("zarr.json"):
+        if value is not None:
+            # In a thread, so that the next chunk is read meanwhile.
+            await asyncio.to_thread(self._digests.check, key, value.as_numpy_array())
+        elif not key.endswith("zarr.json"):
             raise FileNotFoundError(f"{key} is missing")
         return value
 
 
 @final
 class _WrittenWhileHeld(WrapperStore[Store]):
-    """Breaks off whatever is being written when the lock of the output expires."""
+    """Breaks off whatever is being written when the lock of the output expires, and notes what has been written."""
 
-    def __init__(self, store: Store, hold: Callable[[], Hold | None]) -> None:
+    def __init__(self, store: Store, hold: Callable[[], Hold | None], digests: Digests, metadata: Mapping[str, Buffer]) -> None:
+        """``metadata``: what this process wrote, and need not read."""
         super().__init__(store)
-        self._hold = hold
+        self._hold, self._digests, self._metadata = hold, digests, metadata
 
     def _with_store(self, store: Store) -> Self:
-        return type(self)(store, self._hold)
+        return type(self)(store, self._hold, self._digests, self._metadata)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        if key in self._metadata:
+            return self._metadata[key]
+        value = await super().get(key, prototype, byte_range)
+        if value is not None and key.endswith("zarr.json"):
+            await asyncio.to_thread(self._digests.check, key, value.as_numpy_array())
+        return value
 
     async def set(self, key: str, value: Buffer) -> None:
         await while_held(self._hold(), lambda: self._store.set(key, value))
+        self._digests.note(key, value.as_numpy_array())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         await while_held(self._hold(), lambda: self._store.set_if_not_exists(key, value))

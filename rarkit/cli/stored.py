@@ -6,11 +6,11 @@ import json
 import platform
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_receipts
-from rarkit.cache.record import FORMAT, UNFINISHED
+from rarkit.cache.record import NO_RECORD, SEALED_IN_PART, UNFINISHED, Record
 from rarkit.cache.store import Store
 from rarkit.cache.variants import SHORT, telling_apart
 from rarkit.cli.tables import stdout_console, table_of
@@ -19,6 +19,8 @@ from rarkit.errors import IncompleteError, StoreError
 from rarkit.runtime.progress import Reporter
 
 NEWER = "from a newer rarkit"
+DAMAGED: Final = "damaged"
+IN_PROGRESS: Final = "in progress"
 Verdict = Literal["intact", "in progress", "unfinished", "damaged"]
 
 
@@ -72,13 +74,13 @@ def outputs_as_json(store: str, outputs: list[StageOutput]) -> list[dict[str, An
         row = {
             "stage": output.stage,
             "fingerprint": output.fingerprint,
-            "complete": bool(record.get("complete")),
+            "complete": record is not None and record.complete,
             "state": state,
-            "recipe": record.get("recipe_name"),
-            "overrides": record.get("overrides"),
+            "recipe": None if record is None else record.recipe_name,
+            "overrides": None if record is None else record.overrides,
             "settings": settings[output],
             "runs": sorted({run_name(receipt) for receipt in needed.get((output.stage, output.fingerprint), [])}),
-            "finished": record.get("finished"),
+            "finished": None if record is None else record.finished,
             "bytes": output.bytes_used(),
             "path": output.path,
         }
@@ -94,17 +96,17 @@ def run_name(receipt: StoredReceipt) -> str:
     return str(receipt.folder.relative_to(here) if receipt.folder.is_relative_to(here) else receipt.folder)
 
 
-def _state(output: StageOutput) -> tuple[str, dict[str, Any]]:
-    """The state of an output in ``rarkit cache ls``, and its record (empty if it cannot be read)."""
-    try:
-        written = output.format or FORMAT
-    except IncompleteError:
-        return "damaged", {}
-    if written > FORMAT:
-        return NEWER, {}
-    record = output.record()
-    state = "complete" if record.get("complete") else "in progress" if output.writer() else "unfinished"
-    return (f"{state}, from an older rarkit" if written < FORMAT else state), record
+def _state(output: StageOutput) -> tuple[str, Record | None]:
+    """The state of an output in ``rarkit cache ls``, and its record; None if there is none that this rarkit can read."""
+    if output.is_newer:
+        return NEWER, None
+    defect = output.defect() if output.exists() else NO_RECORD
+    record = output.record_if_readable()
+    if defect is None:
+        return ("complete" if record is None or record.is_sealed else "complete, sealed in part"), record
+    if output.writer() is not None:
+        return IN_PROGRESS, record
+    return ("unfinished" if defect == UNFINISHED else DAMAGED), record
 
 
 def print_outputs(store: str, outputs: list[StageOutput]) -> None:
@@ -126,8 +128,8 @@ def print_unneeded(outputs: list[StageOutput]) -> None:
     """Prints what would be removed, with sizes."""
     table = table_of("stage", "fingerprint", "recipe", "size")
     for output in outputs:
-        record = output.record()
-        made_by = " ".join([str(record.get("recipe_name", "")), *record.get("overrides", [])])
+        record = output.begun()
+        made_by = " ".join([record.recipe_name or "", *(record.overrides or ())])
         table.add_row(output.stage, output.fingerprint[:SHORT], made_by, size(output.bytes_used()))
     stdout_console().print(table)
 
@@ -145,30 +147,35 @@ def verified(output: StageOutput) -> tuple[Verdict, str]:
     """Reads every byte of an output; returns its state, and what is to be said about it (nothing if it is intact)."""
     state, record = _state(output)
     if state == NEWER:
-        return "damaged", "written by a newer rarkit: update rarkit to read it"
+        return DAMAGED, "written by a newer rarkit: update rarkit to read it"
     try:
-        blocks = sum(output.layout(name).blocks for name in record.get("arrays", {}))
+        blocks = sum(array.layout.blocks for array in record.arrays.values()) if record is not None else 0
         with Reporter().task(f"{output.stage}/{output.fingerprint[:SHORT]}", blocks, "chunks") as advance:
             defect = output.verify(advance)
     except IncompleteError as error:
         defect = str(error.__cause__ or error)
     if defect is None:
-        return "intact", ""
+        return "intact", "" if record is None or record.is_sealed else SEALED_IN_PART
     if (writer := output.writer()) is not None:
-        return "in progress", f"{writer} is writing it"
+        return IN_PROGRESS, f"{writer} is writing it"
     output.refresh()
     if _state(output)[1] != record:
         # Another run has written it anew meanwhile.
         return verified(output)
     if defect == UNFINISHED:
         return "unfinished", "a run that stopped left it; its recipe goes on from there"
-    return "damaged", defect
+    return DAMAGED, defect
 
 
 def verified_as_json(output: StageOutput, state: Verdict, remark: str) -> dict[str, Any]:
     """What ``verified`` returned, as plain JSON data."""
-    defect = remark if state == "damaged" else None
-    return {"stage": output.stage, "fingerprint": output.fingerprint, "state": state, "defect": defect}
+    return {
+        "stage": output.stage,
+        "fingerprint": output.fingerprint,
+        "state": state,
+        "defect": remark if state == DAMAGED else None,
+        "sealed_in_part": state == "intact" and remark == SEALED_IN_PART,
+    }
 
 
 def print_verified(rows: list[tuple[StageOutput, tuple[Verdict, str]]]) -> None:
@@ -176,5 +183,5 @@ def print_verified(rows: list[tuple[StageOutput, tuple[Verdict, str]]]) -> None:
     console = stdout_console()
     for output, (state, remark) in rows:
         cure = f" (run its recipe again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
-        told = f"{state}: {remark}{cure if state == 'damaged' else ''}" if remark else state
+        told = f"{state}: {remark}{cure if state == DAMAGED else ''}" if remark else state
         console.print(f"{output.stage}/{output.fingerprint}: {told}", soft_wrap=True)

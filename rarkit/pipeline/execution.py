@@ -12,7 +12,6 @@ from typing import Any, Literal, final
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.output_lock import Writing
-from rarkit.cache.record import seconds_taken
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.pipeline.plan import Plan, PlannedStage
 from rarkit.recipe.text import to_toml
@@ -64,7 +63,7 @@ def execute(
     results = []
     for planned in plan.stages:
         if planned.action == "cached":
-            seconds_then = seconds_taken(planned.output.record())
+            seconds_then = planned.output.begun().seconds
             results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, planned.reason))
         if planned.action != "run":
             continue
@@ -77,7 +76,7 @@ def execute(
             results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
         else:
             reporter.say(f"{planned.name}: {MEANWHILE}")
-            seconds_then = seconds_taken(planned.output.record())
+            seconds_then = planned.output.begun().seconds
             results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, MEANWHILE))
     return results
 
@@ -132,7 +131,7 @@ def _run_stage(
 def _begun(output: StageOutput, writing: Writing | None) -> tuple[bool, str]:
     """On the first rank: whether there is anything to do, and the token of the lock."""
     assert writing is not None, "the first rank holds the lock"
-    return not output.record().get("complete"), writing.token
+    return not output.is_complete, writing.token
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from rarkit.cache.fingerprint import differences
 from rarkit.cache.receipts import StoredReceipt, readable_receipts
-from rarkit.cache.record import FORMAT, format_of
+from rarkit.cache.record import NAMES_SINCE
 from rarkit.cache.store import Store
 from rarkit.recipe.schema import Recipe
 
@@ -32,7 +32,7 @@ class LastRun:
             if last is not None and self._store.output(stage, last["fingerprint"]).exists():
                 return _changes(last, identity, upstream)
         older = any(
-            record.get("recipe_name") == self._recipe.recipe_name and record.get("complete") and format_of(record) < FORMAT
+            record.recipe_name == self._recipe.recipe_name and record.complete and record.format < NAMES_SINCE
             for record in self._store.records(stage)
         )
         return "the stored output is from an older rarkit" if older else "not in the store yet"

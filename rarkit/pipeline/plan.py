@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 
 from rarkit.cache.fingerprint import fingerprint
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import SEALED_IN_PART, UNFINISHED
 from rarkit.cache.store import Store
 from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError, sentences
 from rarkit.pipeline.last_run import LastRun
@@ -99,7 +100,7 @@ class Plan:
 
     def outputs(self) -> dict[str, StageOutput]:
         """The outputs that are complete at the moment, by stage."""
-        return {stage.name: stage.output for stage in self.stages if stage.output.record().get("complete")}
+        return {stage.name: stage.output for stage in self.stages if stage.output.is_complete}
 
 
 def plan(
@@ -169,7 +170,7 @@ def _planned(
         try:
             view = stage.view(experiment)
             identity = stage.identity(view)
-        except (DatasetError, WeightsError) as error:
+        except (DatasetError, WeightsError, IncompleteError) as error:
             obstacle = error
     if obstacle is not None:
         upstream = dict.fromkeys(names, _UNKNOWN)
@@ -188,22 +189,22 @@ def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bo
     """The action that follows from the state of an output, and the reason (empty if there is no output, or a whole one)."""
     if forced:
         return "run", "forced"
-    try:
-        record = output.record()
-        if not record.get("complete"):
-            return "run", _goes_on(stage, view, output) if record else ""
-        defect = output.defect()
-    except IncompleteError:
-        defect = "its zarr.json is not readable"
-    if defect is not None and (writer := output.writer()) is not None:
-        # It is being made again (--force).
+    if output.is_newer:
+        return "damaged", "a newer rarkit wrote it: update rarkit, or choose another store"
+    if not output.exists():
+        return "run", ""
+    defect = output.defect()
+    if defect is None:
+        return "cached", "" if output.begun().is_sealed else SEALED_IN_PART
+    if (writer := output.writer()) is not None:
+        # It is being made, perhaps again (--force).
         return "run", f"in progress: {writer} is making it"
-    return ("cached", "") if defect is None else ("damaged", f"{defect}; recompute it with --force {output.stage}")
+    if defect == UNFINISHED:
+        return "run", _goes_on(stage, view, output)
+    return "damaged", f"{defect}; recompute it with --force {output.stage}"
 
 
 def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
-    if (writer := output.writer()) is not None:
-        return f"in progress: {writer} is making it"
     place = stage.left_off(view, output)
     return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
 

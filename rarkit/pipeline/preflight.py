@@ -28,6 +28,8 @@ def check_ready(plan: Plan, device: str) -> Experiment:
     assert plan.experiment is not None, "an unresolved recipe has an obstacle"
     for stage in plan.stages:
         if stage.action == "damaged":
+            # Of a newer rarkit, the record itself says what to do.
+            stage.output.record()
             raise IncompleteError(f"the output of stage {stage.name!r} at {stage.output.path} is damaged: {stage.reason}.")
     if not plan.nothing_to_do:
         for reason in part_obstacles(plan.recipe, device).values():

@@ -17,7 +17,6 @@ from typing import Any, final
 from rarkit.cache.output import StageOutput
 from rarkit.cache.receipts import FORMAT, has_receipt, remove_receipt
 from rarkit.cache.receipts import write_receipt as store_receipt
-from rarkit.cache.record import seconds_taken
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError, RarkitWarning, RecipeError, StoreError, WeightsError
 from rarkit.files.atomic import write_text
@@ -113,20 +112,20 @@ def make_receipt(
     recipe, ran = experiment.recipe, {result.name: result for result in results}
     stages = []
     for name, output in outputs.items():
-        record = output.record()
-        facts: dict[str, Any] = {fact: record[fact] for fact in ("precision", "device") if fact in record}
+        record = output.begun()
+        facts = {name: fact for name, fact in (("precision", record.precision), ("device", record.device)) if fact is not None}
         stages.append(
             {
                 "name": name,
                 "fingerprint": output.fingerprint,
                 "action": ran[name].action if name in ran else "cached",
-                "seconds": seconds_taken(record),
-                "machine": record.get("machine"),
+                "seconds": record.seconds,
+                "machine": record.machine,
                 **facts,
                 "path": output.path,
-                "identity": record["identity"],
-                "upstream": record["upstream"],
-                "versions": record["versions"],
+                "identity": record.identity,
+                "upstream": record.upstream,
+                "versions": record.versions,
                 "bytes": output.bytes_used(),
             }
         )

@@ -40,7 +40,7 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
         )
     if "evaluate" in outputs:
         grids |= _nearest(experiment, outputs["evaluate"])
-    if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].record()["arrays"]:
+    if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].begun().arrays:
         pairs = (outputs["reference"].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
         grids[RECONSTRUCTIONS] = _reconstructions(*pairs)
     return grids

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.record import seconds_taken
 from rarkit.cache.row_reader import RowReader
 from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.atomic import write_text
@@ -90,18 +89,18 @@ def _facts(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> tuple[
     recipe, (height, width) = experiment.recipe, experiment.grid
     facts = [f"images of {height} × {width} tokens from {experiment.codebook_size:,} codes"]
     if "train" in outputs and recipe.train is not None:
-        record = outputs["train"].record()
-        facts.append(f"{recipe.model.name} of {record['parameters']:,} parameters")
-        facts.append(f"trained for {recipe.train.steps:,} steps of {recipe.train.batch_size:,} images in {record['precision']}")
+        record = outputs["train"].begun()
+        facts.append(f"{recipe.model.name} of {record.parameters or 0:,} parameters")
+        facts.append(f"trained for {recipe.train.steps:,} steps of {recipe.train.batch_size:,} images in {record.precision}")
     if "sample" in outputs and recipe.sample is not None:
         facts.append(f"{recipe.sample.per_class * len(experiment.sample_classes):,} samples")
     return tuple(facts)
 
 
 def _stage_row(output: StageOutput) -> StageRow:
-    record = output.record()
-    finished = datetime.datetime.fromtimestamp(record["finished"], datetime.UTC)
-    return StageRow(output.stage, output.fingerprint, _utc(finished), seconds_taken(record), record.get("machine", ""))
+    record = output.begun()
+    finished = datetime.datetime.fromtimestamp(record.finished or 0, datetime.UTC)
+    return StageRow(output.stage, output.fingerprint, _utc(finished), record.seconds, record.machine or "")
 
 
 def _utc(moment: datetime.datetime) -> str:

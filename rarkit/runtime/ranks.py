@@ -34,7 +34,10 @@ FAILED, LEFT = "failed", "left"
 
 @final
 class Ranks:
-    """This process among those of its run. All ranks must make the same calls of ``told`` and ``meet``, in the same order."""
+    """This process among those of its run.
+
+    All ranks must make the same calls of ``told``, ``gathered`` and ``meet``, in the same order.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank."""
@@ -70,6 +73,19 @@ class Ranks:
         with _launcher():
             received: Told = json.loads(store.get(key))
         return received
+
+    def gathered(self, own: Told) -> list[Told]:
+        """What each rank gave, plain JSON data, on the first rank; nothing on the others. Waits until all have called this."""
+        if self._store is None:
+            return [own]
+        key, store = self._key(), self._store
+        with _launcher():
+            store.set(f"{key} {self.rank}", json.dumps(own))
+        self.meet()
+        if not self.first:
+            return []
+        with _launcher():
+            return [json.loads(store.get(f"{key} {rank}")) for rank in range(self.size)]
 
     def meet(self) -> None:
         """Waits until all ranks have called this."""

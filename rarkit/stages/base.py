@@ -101,8 +101,7 @@ class Stage(ABC, Generic[V]):
 
 def rows_left_off(output: StageOutput, *names: str) -> str | None:
     """``left_off`` of stages that write blocks of images: the number of images whose block is whole in all these arrays."""
-    begun = output.record()["arrays"]
-    if not all(name in begun for name in names):
+    if not output.begun().arrays.keys() >= set(names):
         return None
     missing, layout = set(output.missing_blocks(names)), output.layout(names[0])
     rows = (layout.block_rows(block) for block in range(layout.blocks) if block not in missing)
@@ -120,5 +119,5 @@ def read_state(output: StageOutput | None) -> dict[str, NDArray[Any]]:
     """A part's learned state; empty if there is no output to read it from."""
     if output is None:
         return {}
-    names = [name for name in output.record()["arrays"] if name.startswith(STATE)]
+    names = [name for name in output.begun().arrays if name.startswith(STATE)]
     return {name.removeprefix(STATE): output.read_array(name) for name in names}

@@ -152,8 +152,8 @@ def opens_data(recipe: Recipe) -> bool:
 
 def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
     """By set (real images and yardsticks), its arrays by their name without the prefix; each is read when looked up."""
-    record = output.record()
-    return {name: _StoredSet(output, f"{name}_", frozenset(record["arrays"])) for name in record["sets"]}
+    record = output.begun()
+    return {name: _StoredSet(output, f"{name}_", frozenset(record.arrays)) for name in record.sets}
 
 
 @final

@@ -140,7 +140,8 @@ class Sample(Stage[SampleView]):
         shared = f"sample, rank {ranks.rank} of {ranks.size}", share, "images"
         with work.reporter.task(*(alone if ranks.size == 1 else shared)) as advance, torch.inference_mode():
             _draw(work, own, rows, advance)
-        ranks.meet()
+        for written in ranks.gathered(output.written()):
+            output.vouch(written)
         if ranks.first:
             output.finish()
 
@@ -149,8 +150,8 @@ def _create(work: Work[SampleView]) -> None:
     """Creates the arrays. Those of an interrupted run keep their chunk size, even if this run would choose another."""
     view, output = work.view, work.output
     count = len(view.labels_M)
-    begun = output.record()["arrays"].get("tokens")
-    rows = begun["rows"] if begun else sample_rows(count, math.prod(view.image_shape), view.sample.batch_size)
+    begun = output.begun().arrays.get("tokens")
+    rows = begun.rows if begun else sample_rows(count, math.prod(view.image_shape), view.sample.batch_size)
     output.create("tokens", (count, view.source.config.seq_len), token_dtype(view.source.config.codebook_size), rows)
     output.create("labels", (count,), np.int32, rows)
     output.create("images", (count, *view.image_shape), np.uint8, rows)

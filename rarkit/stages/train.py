@@ -10,11 +10,11 @@ import numpy as np
 
 from rarkit.attention.base import AttentionBackend
 from rarkit.cache.checkpoints import checkpoint_step, latest_checkpoint, write_checkpoint
-from rarkit.cache.fingerprint import digest
+from rarkit.cache.content_digest import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
-from rarkit.errors import DatasetError, IncompleteError, RecipeError
+from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
 from rarkit.models.config import ModelConfig
@@ -172,15 +172,24 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
     """
     output = output_at(place, "tokenize")
     setting = f"train.tokens = {place!r}"
-    if output.defect() is not None:
-        raise DatasetError(f"{setting}: {output.defect()}. Create them with rarkit tokens import.")
-    record, grid, size = output.record(), list(experiment.grid), experiment.codebook_size
-    if record["grid"] != grid or record["identity"].get("codebook_size", size) != size:
+    try:
+        defect = output.defect()
+    except StoreError as error:
+        raise DatasetError(f"{setting}: {error}") from error
+    if defect is not None:
+        raise DatasetError(f"{setting}: {defect}. Create them with rarkit tokens import.")
+    record, grid, size = output.begun(), experiment.grid, experiment.codebook_size
+    codes = record.identity.get("codebook_size", size)
+    if record.grid != grid or codes != size:
         raise RecipeError(
-            f"{setting} has grids of {record['grid']} tokens from a codebook of {record['identity'].get('codebook_size')}, but the "
-            f"recipe's tokenizer gives grids of {grid} from a codebook of {size}. Use the tokenizer that the tokens were made with."
+            f"{setting} has grids of {_shown(record.grid)} tokens from a codebook of {codes}, but the recipe's tokenizer gives "
+            f"grids of {_shown(grid)} from a codebook of {size}. Use the tokenizer that the tokens were made with."
         )
     return output
+
+
+def _shown(grid: tuple[int, int] | None) -> str:
+    return "unknown numbers of" if grid is None else "{} × {}".format(*grid)
 
 
 def model_bytes(model: ImageModel) -> bytes:
@@ -213,5 +222,5 @@ def trained_model(
 
 def training_log(output: StageOutput) -> dict[str, np.ndarray[Any, Any]]:
     """The training log by column: step, loss, accuracy, gradient_norm, learning_rate, random_ratio."""
-    names = [name for name in output.record()["arrays"] if name.startswith(LOG)]
+    names = [name for name in output.begun().arrays if name.startswith(LOG)]
     return {name.removeprefix(LOG): output.read_array(name) for name in names}

@@ -158,8 +158,8 @@ def test_who_waits_uses_what_the_other_has_finished(store, capfd):
     waiting.join()
     [(pid, record)] = done
     assert pid == os.getpid()
-    assert record["complete"]
-    assert record["identity"] == {}
+    assert record.complete
+    assert record.identity == {}
     assert "waiting for process" in capfd.readouterr().err
 
 
@@ -217,7 +217,7 @@ def test_the_lock_of_another_ends_all_writing(store):
                 write()
     assert output.writer().pid == 7, "the other's lock stays"
     output.refresh()
-    assert not output.record()["complete"]
+    assert not output.record().complete
 
 
 def test_a_lock_that_is_gone_ends_all_writing(store):
@@ -348,7 +348,7 @@ def test_a_holder_that_is_cut_off_stops_before_another_takes_over(near_and_far, 
             for write in (far.finish, lambda: far.write_file("note", b"x"), lambda: far.write_block(0, mine=ROWS + 1)):
                 with pytest.raises(LockLostError):
                     write()
-            assert not near.record()["complete"]
+            assert not near.record().complete
             near.finish(["note"])
     assert near.verify() is None
     assert near.read_file("note") == b"whole"

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from rarkit.cache.fingerprint import digest
+from rarkit.cache.content_digest import digest
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
 
@@ -63,7 +63,7 @@ def test_a_finished_output_is_read_with_one_request_for_each_thing_in_it(store, 
 def test_an_output_that_is_not_there_costs_one_request(store, s3_requests):
     output = store.output("tokenize", "f00d")
     with s3_requests() as requests:
-        assert output.record() == {}
+        assert output.record() is None
         assert not output.exists()
         assert output.defect() == "it was never finished"
     assert requests.count == 1
@@ -82,7 +82,7 @@ def test_a_block_is_written_with_one_request(store, s3_requests):
         with s3_requests() as requests:
             assert output.missing_blocks(["tokens"]) == []
             assert output.missing_blocks(["tokens"]) == []
-            assert output.record()["arrays"].keys() == {"tokens"}
+            assert output.record().arrays.keys() == {"tokens"}
         assert requests.count == 1
 
 
@@ -97,6 +97,7 @@ def test_a_rank_goes_on_with_what_the_first_declared(store, s3_requests):
                 second.write_block(block, tokens=ROWS[2 * block : 2 * block + 2])
         # The record, the array's zarr.json, and the blocks.
         assert requests.count == 2 + BLOCKS
+        first.vouch(second.written())
         with s3_requests() as requests:
             first.finish()
         # The lock, which may be another's meanwhile; the listing; the record.
@@ -107,7 +108,7 @@ def test_outputs_come_with_their_records(store, s3_requests):
     for fingerprint in ("a", "b", "c"):
         written(store, fingerprint)
     with s3_requests() as requests:
-        assert all(output.record()["complete"] for output in store.outputs("tokenize"))
+        assert all(output.record().complete for output in store.outputs("tokenize"))
     assert [operation.split()[0] for operation in requests.operations] == ["LIST", "GET", "GET", "GET"]
     with s3_requests() as requests:
         assert len(list(store.outputs())) == 3

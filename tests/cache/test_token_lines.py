@@ -89,7 +89,7 @@ def test_a_bad_line_is_named_by_number(tmp_path, bad, message):
     path.write_text("\n".join([good, good, bad, good]) + "\n")
     with pytest.raises(DatasetError, match=rf"tokens\.jsonl:3: .*{message}.*Each line must be"):
         import_tokens(str(path), str(tmp_path / "store"), **SHAPE)
-    assert not output_at(str(tmp_path / "store"), "tokenize").record()["complete"]
+    assert not output_at(str(tmp_path / "store"), "tokenize").record().complete
 
 
 def as_array(records, layout):
@@ -130,7 +130,7 @@ def test_several_files_and_patterns_are_read_in_natural_order(tmp_path, monkeypa
     np.testing.assert_array_equal(output.read_array("train_tokens"), [record["tokens"] for record in records + more])
     np.testing.assert_array_equal(output.read_array("train_labels"), [record["class_id"] for record in records + more])
     names = ["pretokenized_0.json", "pretokenized_2.json.gz", "pretokenized_10.json", "a[1].jsonl"]
-    assert output.record()["identity"]["imported"] == names
+    assert output.record().identity["imported"] == names
     with pytest.raises(DatasetError, match=r"no file matches none_\*\.json"):
         import_tokens(["pretokenized_0.json", "none_*.json"], "other", **SHAPE)
     with pytest.raises(DatasetError, match=r"pretokenized_0\.json is named twice"):

@@ -150,7 +150,7 @@ def test_what_is_being_written_is_not_damaged(rarkit, fit):
         return code, row["state"], listed["state"]
 
     assert states() == (0, "intact", "complete")
-    with output.writing({}, afresh=True):
+    with output.writing({"identity": output.record().identity}, afresh=True):
         assert states() == (0, "in progress", "in progress")
         assert "in progress: process" in rarkit("cache", "verify", "--store", "store")[1]
     assert states() == (0, "unfinished", "unfinished")

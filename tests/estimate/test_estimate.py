@@ -39,11 +39,11 @@ def test_disk_is_what_the_store_holds(finished):
     disk = estimate(finished.plan).disk
     tokenize, sample, train = (finished.plan[name].output for name in ("tokenize", "sample", "train"))
     for output, name in ((tokenize, "tokens"), (sample, "samples")):
-        arrays = [output.layout(array) for array in output.record()["arrays"]]
+        arrays = [output.layout(array) for array in output.record().arrays]
         rows = sum(np.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
         assert disk[name] == rows
     # Besides the weights, the file has their names and shapes.
-    assert 0 < train.record()["files"]["model.safetensors"] - disk["model"] < 20_000
+    assert 0 < train.record().files["model.safetensors"] - disk["model"] < 20_000
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.999])

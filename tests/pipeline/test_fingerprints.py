@@ -216,8 +216,8 @@ def views(tables: dict[str, Any], store: str) -> dict[str, tuple[str | None, Any
 def content(output) -> dict[str, Any]:
     """Arrays, tensors and numbers of an output, by name."""
     record = output.record()
-    values: dict[str, Any] = {name: output.read_array(name) for name in record["arrays"]}
-    for name in record["files"]:
+    values: dict[str, Any] = {name: output.read_array(name) for name in record.arrays}
+    for name in record.files:
         data = output.read_file(name)
         if name.endswith(".safetensors"):
             tensors = sorted(load(data).items())

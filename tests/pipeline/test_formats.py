@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import rarkit
+from rarkit.cache.record import SEALED_IN_PART
 from rarkit.errors import RecipeError
 from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
 
@@ -64,10 +65,10 @@ def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, cap
     record["attributes"]["rarkit"]["format"] = 99
     newer.write_text(json.dumps(record))
     rows = {row["stage"]: row for row in stored.outputs_as_json(str(store), stored.outputs(str(store), None))}
-    assert rows["fit"]["state"] == rows["train"]["state"] == "complete, from an older rarkit"
+    assert rows["fit"]["state"] == rows["train"]["state"] == "complete, sealed in part"
     assert (rows["sample"]["state"], rows["sample"]["complete"]) == ("from a newer rarkit", False)
     defects = {output.stage: stored.verified(output) for output in stored.outputs(str(store), None)}
-    assert (defects["fit"], defects["train"]) == (("intact", ""), ("intact", ""))
+    assert (defects["fit"], defects["train"]) == (("intact", SEALED_IN_PART), ("intact", SEALED_IN_PART))
     assert defects["sample"] == ("damaged", "written by a newer rarkit: update rarkit to read it")
 
 

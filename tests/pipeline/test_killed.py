@@ -45,11 +45,11 @@ def test_killed_and_run_again(stage, late, small_finished, small_recipe, tmp_pat
     for name in STAGE_NAMES:
         undisturbed, resumed = small_finished.plan[name].output, again.plan[name].output
         assert resumed.defect() is None
-        assert resumed.record()["arrays"] == undisturbed.record()["arrays"]
-        for array in undisturbed.record()["arrays"]:
+        assert resumed.record().arrays == undisturbed.record().arrays
+        for array in undisturbed.record().arrays:
             np.testing.assert_array_equal(resumed.read_array(array), undisturbed.read_array(array))
-        assert resumed.record()["files"] == undisturbed.record()["files"]
-        for file in undisturbed.record()["files"]:
+        assert resumed.record().files == undisturbed.record().files
+        for file in undisturbed.record().files:
             assert resumed.read_file(file) == undisturbed.read_file(file)
 
 

@@ -183,13 +183,13 @@ def test_cached_stages_keep_the_times_of_the_run_that_made_them(load, store, tmp
     seconds = {result.name: result.seconds for result in again.results}
     receipts = [json.loads((folder / "receipt.json").read_text())["stages"] for folder in (finished.folder, again.folder)]
     first, second = ({stage["name"]: (stage["seconds"], stage["machine"]) for stage in stages} for stages in receipts)
-    assert made["train"]["seconds"] > 0
+    assert made["train"].seconds > 0
     for name in ("fit", "tokenize", "train"):
-        assert seconds[name] == made[name]["seconds"]
-        assert first[name] == second[name] == (made[name]["seconds"], machine_description())
-    assert second["sample"][0] == again.plan["sample"].output.record()["seconds"] != made["sample"]["seconds"]
+        assert seconds[name] == made[name].seconds
+        assert first[name] == second[name] == (made[name].seconds, machine_description())
+    assert second["sample"][0] == again.plan["sample"].output.record().seconds != made["sample"].seconds
     page = (again.folder / "report.html").read_text()
-    assert f'data-name="took">{duration(made["train"]["seconds"])}<' in page
+    assert f'data-name="took">{duration(made["train"].seconds)}<' in page
 
 
 def test_samples_do_not_depend_on_the_batch(load, store, finished, tmp_path):
@@ -235,9 +235,9 @@ def test_any_store_gives_the_same_bits(protocol, request, small_recipe, small_fi
     for stage in small_finished.plan.stages:
         output = done.plan[stage.name].output
         assert output.fingerprint == stage.output.fingerprint
-        for name in stage.output.record()["arrays"]:
+        for name in stage.output.record().arrays:
             np.testing.assert_array_equal(output.read_array(name), stage.output.read_array(name))
-        for name in stage.output.record()["files"]:
+        for name in stage.output.record().files:
             assert output.read_file(name) == stage.output.read_file(name)
     assert plan(recipe, store).nothing_to_do
     assert len(list(Store(store).outputs())) == len(STAGE_NAMES)

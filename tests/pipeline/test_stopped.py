@@ -37,7 +37,7 @@ def goes_on(recipe, store, undisturbed, place="step 4 of 6"):
     again = run(loaded, str(store), device="cpu", runs=store.parent / "runs", quiet=True)
     for stage in ("train", "sample"):
         outputs = [of.plan[stage].output for of in (undisturbed, again)]
-        first, second = ({name: output.read_array(name).tolist() for name in output.record()["arrays"]} for output in outputs)
+        first, second = ({name: output.read_array(name).tolist() for name in output.record().arrays} for output in outputs)
         assert first == second
     assert len({of.plan["train"].output.read_file("model.safetensors") for of in (undisturbed, again)}) == 1
 
@@ -122,10 +122,10 @@ def test_what_auto_stood_for_is_recorded_and_kept_elsewhere(store, small_recipe,
     done = run(recipe, str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
     output = done.plan["train"].output
     assert output.fingerprint == begun.fingerprint
-    assert (output.record()["precision"], output.record()["device"]) == ("float32", "cpu")
-    assert output.record()["seconds"] > 0
+    assert (output.record().precision, output.record().device) == ("float32", "cpu")
+    assert output.record().seconds > 0
     assert output.read_file("model.safetensors") == small_finished.plan["train"].output.read_file("model.safetensors")
     receipt = json.loads((done.folder / "receipt.json").read_text())
     train = next(stage for stage in receipt["stages"] if stage["name"] == "train")
-    assert (train["precision"], train["seconds"]) == ("float32", output.record()["seconds"])
+    assert (train["precision"], train["seconds"]) == ("float32", output.record().seconds)
     assert "images in float32" in (done.folder / "report.html").read_text()

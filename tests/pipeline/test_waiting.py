@@ -37,6 +37,11 @@ def recipe(small_recipe):
     return load_recipe(small_recipe)
 
 
+def about(planned, stage):
+    """What the record of a stage's output says of what it is made from."""
+    return {"identity": planned[stage].identity, "upstream": planned[stage].upstream}
+
+
 class Started:
     """Work in a thread."""
 
@@ -60,8 +65,9 @@ class Started:
 
 
 def test_what_another_run_makes_is_waited_for_and_used(store, recipe, small_finished, tmp_path, capfd):
-    done, other = small_finished.plan["sample"].output, plan(recipe, str(store))["sample"].output
-    with other.writing({}):
+    planned = plan(recipe, str(store))
+    done, other = small_finished.plan["sample"].output, planned["sample"].output
+    with other.writing(about(planned, "sample")):
         started = Started(lambda: run(recipe, str(store), device="cpu", runs=tmp_path / "runs"))
         assert "stage 'sample'" in started.until_it_says(capfd, "waiting for process")
         shutil.copytree(done.path, other.path, dirs_exist_ok=True)
@@ -87,7 +93,7 @@ def test_inputs_that_another_run_makes_again_are_waited_for(store, recipe, tmp_p
     planned, fit = plan(recipe, str(store)), plan(recipe, str(store))["fit"].output
     before = tmp_path / "fit"
     shutil.copytree(fit.path, before)
-    with fit.writing({}, afresh=True):
+    with fit.writing(about(planned, "fit"), afresh=True):
         with pytest.raises(IncompleteError, match="is being written by process"):
             plan(recipe, str(store))["fit"].output.require_complete()
         # Its plan was made before.
@@ -98,8 +104,9 @@ def test_inputs_that_another_run_makes_again_are_waited_for(store, recipe, tmp_p
 
 
 def test_without_waiting_it_is_an_error(store, recipe, small_recipe, tmp_path):
-    output = plan(recipe, str(store))["sample"].output
-    with output.writing({}):
+    planned = plan(recipe, str(store))
+    output = planned["sample"].output
+    with output.writing(about(planned, "sample")):
         with pytest.raises(LockedError, match=r"stage 'sample' .* is being written by process"):
             run(recipe, str(store), device="cpu", runs=tmp_path / "runs", quiet=True, wait=False)
         arguments = ["run", small_recipe, "--store", store, "--runs", tmp_path / "runs", "--device", "cpu", "--no-wait"]
@@ -110,8 +117,9 @@ def test_without_waiting_it_is_an_error(store, recipe, small_recipe, tmp_path):
 
 
 def test_a_plan_says_that_it_is_in_progress(store, recipe):
-    output = plan(recipe, str(store))["sample"].output
-    with output.writing({}):
+    planned = plan(recipe, str(store))
+    output = planned["sample"].output
+    with output.writing(about(planned, "sample")):
         planned = plan(recipe, str(store))
         assert planned["sample"].action == "run"
         assert planned["sample"].reason.startswith("in progress: process ")

@@ -90,7 +90,7 @@ def test_two_ranks_from_nothing_to_the_report(alone, arguments, tmp_path):
     assert done.stdout.count('"recipe": "small"') == 1
     assert done.stderr.count("sample: done") == 1
     assert (tmp_path / "runs/small/report.html").exists()
-    assert all(output.record()["complete"] for output in Store(str(tmp_path / "store")).outputs())
+    assert all(output.verify() is None for output in Store(str(tmp_path / "store")).outputs())
 
 
 def test_three_ranks_draw_the_same_samples(alone, arguments, trained, tmp_path):
@@ -189,6 +189,7 @@ def test_all_hear_what_the_first_finds_and_meet():
 
     def work(ranks):
         heard = [ranks.told(lambda: {"rank": ranks.rank, "blocks": [3, 4]}), ranks.told(lambda: ranks.rank)]
+        heard.append(ranks.gathered([ranks.rank]))
         for _ in range(3):
             with lock:
                 here.append(ranks.rank)
@@ -198,7 +199,8 @@ def test_all_hear_what_the_first_finds_and_meet():
             ranks.meet()
         return heard
 
-    assert threads(3, work) == [[{"rank": 0, "blocks": [3, 4]}, 0, True, True, True]] * 3
+    told = {"rank": 0, "blocks": [3, 4]}, 0
+    assert threads(3, work) == [[*told, own, True, True, True] for own in ([[0], [1], [2]], [], [])]
 
 
 def test_ranks_that_do_not_agree_stop():
@@ -249,6 +251,7 @@ def test_alone_there_is_nobody_to_wait_for():
         ranks.check()
         ranks.agree("the plan", [1])
         assert ranks.told(lambda: {1: (2,)}) == {1: (2,)}
+        assert ranks.gathered({"a": 1}) == [{"a": 1}]
 
 
 def test_a_rehearsal_is_for_one_process(monkeypatch, digits_recipe):
