@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
+from rarkit.files.regular import check_not_special
 from rarkit.files.system_errors import cure_of
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "hub"}
@@ -35,6 +37,8 @@ def reaching(
         raise
     except FileNotFoundError as error:
         raise raising(f"there is no {_missing(error, place)}. {cure}") from error
+    except IsADirectoryError as error:
+        raise raising(f"{place} is a folder, where a file is needed. {cure}") from error
     except ImportError as error:
         extra = _EXTRAS.get(place.split("://")[0].rsplit("::", 1)[-1])
         install = f'pip install "rarkit[{extra}]"' if extra else str(error)
@@ -66,6 +70,10 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
                     f"{place} is more than one place. Give one: '::' joins a file system to the one it reads from, as in "
                     "zip://photos::s3://bucket/all.zip."
                 )
+        last = place.rsplit("::", 1)[-1]
+        if "://" not in last or last.startswith(("file://", "local://")):
+            # Before fsspec opens it: of an archive, it does so at once.
+            check_not_special(LocalFileSystem._strip_protocol(last), raising=raising)
         filesystem, path = fsspec.core.url_to_fs(place, **options)
         return filesystem, str(path)
 

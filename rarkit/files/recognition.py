@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
+from pathlib import Path
 from typing import IO, NamedTuple, final
+
+from rarkit.errors import WeightsError
+from rarkit.files.regular import open_regular
 
 HEAD = 512
 """Bytes that tell."""
@@ -81,14 +84,20 @@ def recognised(head: bytes) -> Content | None:
     return _text(head)
 
 
-def content_of(path: str | os.PathLike[str]) -> Content | None:
-    """What a local file is; None if its first bytes do not tell. Raises OSError if it cannot be read."""
-    with open(path, "rb") as file:
+def content_of(path: Path) -> Content | None:
+    """What a local file is; None if its first bytes do not tell.
+
+    Raises:
+        WeightsError: it is no regular file.
+        zipfile.BadZipFile: it is a zip archive, and damaged.
+        OSError: it cannot be read.
+    """
+    with open_regular(path, raising=WeightsError) as file:
         content = recognised(file.read(HEAD))
-    if content not in (ZIP, PYTORCH) or not zipfile.is_zipfile(path):
-        return content
-    with zipfile.ZipFile(path) as archive:
-        members = {name.rpartition("/")[2] for name in archive.namelist()}
+        if content not in (ZIP, PYTORCH) or not zipfile.is_zipfile(file):
+            return content
+        with zipfile.ZipFile(file) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
     if "constants.pkl" in members:
         return TORCHSCRIPT
     return PYTORCH if "data.pkl" in members else content

@@ -23,7 +23,8 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import RarkitWarning, WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
-from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, content_of
+from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, Content, content_of
+from rarkit.files.regular import check_regular, open_regular
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
 
@@ -50,8 +51,9 @@ def local_copy(location: str | Path) -> Path:
         if os.path.splitext(path)[1] not in FORMATS and filesystem.isdir(path):
             path = f"{path.rstrip('/')}/model.safetensors"
         if isinstance(filesystem, LocalFileSystem):
-            if not os.path.isfile(path):
+            if not os.path.exists(path) or os.path.isdir(path):
                 raise WeightsError(f"there is no file {location}. Check the place, or fetch the weights there.")
+            check_regular(path, raising=WeightsError)
             return Path(path)
         # The key covers what the file system says of the file (size, time, tag): a file that changes is fetched again.
         key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
@@ -72,8 +74,7 @@ def checksum(location: str | Path) -> str:
         WeightsError: as ``local_copy`` does, or the file only stands for the weights. Plans ask, so it is known before a run.
     """
     path = local_copy(location)
-    with reaching(str(path), raising=WeightsError):
-        content = content_of(path)
+    content = _content(path)
     if content is not None and content in (EMPTY, *POINTERS_AND_PAGES):
         raise WeightsError(f"{path} is {content.what}. {content.cure}{_cached(path)}")
     about = path.stat()
@@ -83,8 +84,16 @@ def checksum(location: str | Path) -> str:
 # Several stages name the same file, and reading gigabytes takes seconds.
 @lru_cache(maxsize=64)
 def _sha256(path: Path, *version: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path, raising=WeightsError) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content(path: Path) -> Content | None:
+    with reaching(str(path), raising=WeightsError):
+        try:
+            return content_of(path)
+        except zipfile.BadZipFile as error:
+            raise _damaged(path, "a PyTorch weight file", str(error)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -119,7 +128,7 @@ def _read(path: Path) -> tuple[Unwrapped, dict[str, str]]:
 
 
 def _recognised(path: Path) -> tuple[Unwrapped, dict[str, str]]:
-    content = content_of(path)
+    content = _content(path)
     if path.suffix not in FORMATS:
         if content in (SAFETENSORS, PYTORCH):
             raise WeightsError(f"{path} is {content.what}. {content.cure}")

@@ -7,16 +7,18 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-import fsspec
-
 from rarkit.errors import RecipeError, closest
-from rarkit.files.locations import reaching
+from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.recognition import HEAD, POINTERS_AND_PAGES, instead, recognised
+from rarkit.files.regular import read_on
 from rarkit.recipe.edits import drop, merged
 from rarkit.registry.component import Placed
 
 Directive = Literal["extends", "unset"]
 """The top-level keys of a file that are not part of the recipe."""
+
+LARGEST = 2**20
+"""Bytes of a recipe at most: that of ImageNet-21k with all names of its classes has half as many."""
 
 
 def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
@@ -65,9 +67,8 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
     extended_by = f" (extended by {came_from[-1]})" if came_from else ""
     with reaching(path, f"Check the recipe's address{extended_by}.", raising=RecipeError):
         try:
-            with fsspec.open(path, "rb") as file:
-                # Some editors begin a file with a byte order mark, which TOML does not allow.
-                return bytes(file.read()).decode("utf-8-sig")
+            # Some editors begin a file with a byte order mark, which TOML does not allow.
+            return read_on(*filesystem_of(path, raising=RecipeError), LARGEST, raising=RecipeError).decode("utf-8-sig")
         except FileNotFoundError:
             similar = _similar_recipe(path)
             hint = f" Did you mean {similar}?" if similar else ""
@@ -80,7 +81,7 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
 
 def _similar_recipe(path: str) -> str | None:
     """A recipe in the same folder with a similar name."""
-    filesystem, plain = fsspec.core.url_to_fs(path)
+    filesystem, plain = filesystem_of(path, raising=RecipeError)
     places = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
     # The folder and the suffix are the same for all: with them, any two names would resemble each other.
     close = closest(PurePosixPath(plain).stem, [PurePosixPath(place).stem for place in places])
