@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from typing import Any
+import re
+from typing import Any, final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import Sha256, Size
+
+
+@final
+class _Seal(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sha256: Sha256
+    bytes: Size
+    output: str | None = None
+    """The fingerprint of what is being trained: another training's checkpoint is none of its own. None of an older rarkit."""
 
 
 def write_checkpoint(output: StageOutput, state: dict[str, Any], step: int) -> None:
@@ -21,9 +34,10 @@ def write_checkpoint(output: StageOutput, state: dict[str, Any], step: int) -> N
     torch.save(state, buffer)
     data = buffer.getvalue()
     names = _names(step)
+    seal = _Seal(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), output=output.fingerprint)
     older = [name for name in output.file_names() if name not in names]
     output.write_file(names[0], data)
-    output.write_file(names[1], json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}).encode())
+    output.write_file(names[1], seal.model_dump_json().encode())
     for name in older:
         output.remove_file(name)
 
@@ -32,8 +46,9 @@ def checkpoint_step(output: StageOutput) -> int | None:
     """The step of the latest checkpoint that is whole, judged by its size; None if there is none. Loads no torch."""
     sizes = output.file_sizes()
     for step in _sealed(output):
-        state, seal = _names(step)
-        if state in sizes and _seal(output, seal).get("bytes") == sizes[state]:
+        state, name = _names(step)
+        seal = _seal(output, name)
+        if state in sizes and seal is not None and seal.bytes == sizes[state]:
             return step
     return None
 
@@ -44,9 +59,10 @@ def latest_checkpoint(output: StageOutput) -> dict[str, Any] | None:
 
     names = output.file_names()
     for step in _sealed(output):
-        state, seal = _names(step)
-        data = output.read_file(state) if state in names else b""
-        if _seal(output, seal).get("sha256") == hashlib.sha256(data).hexdigest():
+        state, name = _names(step)
+        seal = _seal(output, name)
+        data = output.read_file(state) if state in names and seal is not None else b""
+        if seal is not None and seal.sha256 == hashlib.sha256(data).hexdigest():
             loaded: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             return loaded
     return None
@@ -54,16 +70,17 @@ def latest_checkpoint(output: StageOutput) -> dict[str, Any] | None:
 
 def _sealed(output: StageOutput) -> list[int]:
     """The steps with a seal, latest first."""
-    seals = [name for name in output.file_names() if name.startswith("checkpoint-") and name.endswith(".json")]
-    return sorted((int(name.removeprefix("checkpoint-").removesuffix(".json")) for name in seals), reverse=True)
+    seals = (re.fullmatch(r"checkpoint-(0|[1-9]\d{0,17})\.json", name) for name in output.file_names())
+    return sorted((int(seal[1]) for seal in seals if seal is not None), reverse=True)
 
 
-def _seal(output: StageOutput, name: str) -> dict[str, Any]:
-    """What a seal says; empty if it is only half-written."""
+def _seal(output: StageOutput, name: str) -> _Seal | None:
+    """What a seal says; None if it is only half-written, or seals another output's checkpoint."""
     try:
-        return dict(json.loads(output.read_file(name)))
-    except ValueError:
-        return {}
+        seal = _Seal.model_validate_json(output.read_file(name))
+    except ValidationError:
+        return None
+    return seal if seal.output in (None, output.fingerprint) else None
 
 
 def _names(step: int) -> tuple[str, str]:

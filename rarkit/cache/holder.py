@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, final
@@ -38,6 +39,8 @@ class Holder:
     """When the lock was taken, by the clock of its host, as ``time.time()``."""
     heartbeat: float = 0.0
     """When the lock was last renewed, by the same clock."""
+    reads: tuple[str, ...] = ()
+    """The outputs that it reads for what it writes, as ``stage/fingerprint``: they are not removed meanwhile."""
     format: int = FORMAT
 
     def __str__(self) -> str:
@@ -47,11 +50,11 @@ class Holder:
         return f"process {self.pid} on {self.host}{since}"
 
     @classmethod
-    def this_process(cls, token: str) -> Self:
+    def this_process(cls, token: str, reads: Sequence[str] = ()) -> Self:
         """This process, which takes a lock now."""
         boot, namespace, started = _identity()
         now = time.time()
-        return cls(token, socket.gethostname(), os.getpid(), boot, namespace, started, now, now)
+        return cls(token, socket.gethostname(), os.getpid(), boot, namespace, started, now, now, tuple(reads))
 
     @classmethod
     def of(cls, contents: bytes) -> Self | None:
@@ -62,7 +65,16 @@ class Holder:
             if number > FORMAT:
                 return cls(data.get("token"), None, None, format=number)
             known = {name: data.get(name) for name in ("boot", "namespace", "started", "since")}
-            return cls(data["token"], data["host"], int(data["pid"]), **known, heartbeat=float(data["heartbeat"]), format=number)
+            reads = tuple(map(str, data.get("reads", ())))
+            return cls(
+                data["token"],
+                data["host"],
+                int(data["pid"]),
+                **known,
+                heartbeat=float(data["heartbeat"]),
+                reads=reads,
+                format=number,
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

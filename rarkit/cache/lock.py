@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import final
@@ -45,11 +45,13 @@ class Times:
 class Lock(Hold):
     """The lock of one output, as one process sees it. Use it once: ``acquire``, then ``release``."""
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, what: str, times: Times, reporter: Reporter) -> None:
-        """``path``: the lock file; ``what``: what it locks, for messages."""
+    def __init__(
+        self, filesystem: AbstractFileSystem, path: str, what: str, times: Times, reporter: Reporter, reads: Sequence[str] = ()
+    ) -> None:
+        """``path``: the lock file; ``what``: what it locks, for messages; ``reads``: see ``Holder``."""
         self.token = uuid.uuid4().hex
         self._file = LockFile(filesystem, path, times.patience)
-        self._holder = Holder.this_process(self.token)
+        self._holder = Holder.this_process(self.token, reads)
         self._what, self._times, self._reporter = what, times, reporter
         self._renewed = 0.0
         self._lost: str | None = None
@@ -246,11 +248,12 @@ def lock(
     *,
     times: Times,
     reporter: Reporter,
+    reads: Sequence[str] = (),
     wait: bool = False,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Lock, Holder | None]]:
     """Holds a lock file while the body runs; yields the lock, and who was waited for. See ``Lock``."""
-    held = Lock(filesystem, path, what, times, reporter)
+    held = Lock(filesystem, path, what, times, reporter, reads)
     other = held.acquire(wait=wait, while_waiting=while_waiting)
     try:
         yield held, other

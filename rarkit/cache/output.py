@@ -22,7 +22,7 @@ from rarkit.cache.output_folder import FILES
 from rarkit.cache.output_lock import Writing
 from rarkit.cache.readable_output import ReadableOutput
 from rarkit.cache.record import Record, StoredArray
-from rarkit.errors import StoreError
+from rarkit.errors import LockedError, StoreError
 from rarkit.runtime.progress import Reporter
 
 
@@ -52,7 +52,7 @@ class StageOutput(ReadableOutput):
         If the lock cannot be renewed in time, or another process has taken it over, whatever writes raises LockLostError.
 
         Args:
-            about: plain JSON data for the record: identity, upstream, recipe, versions.
+            about: plain JSON data for the record: identity, upstream, recipe, versions. Nobody removes what is upstream meanwhile.
             afresh: throw away what is there, whole or not.
             wait: wait while another process is writing it; the reporter says for whom.
             while_waiting: called about once a second of the wait; what it raises ends the wait.
@@ -62,7 +62,8 @@ class StageOutput(ReadableOutput):
             LockedError: another process is writing it, and ``wait`` is false.
             StoreError: the store cannot be written, or a newer rarkit wrote this output.
         """
-        with self._lock.held(reporter or Reporter(), wait=wait, while_waiting=while_waiting) as writing:
+        reads = [f"{stage}/{fingerprint}" for stage, fingerprint in about.get("upstream", {}).items()]
+        with self._lock.held(reporter or Reporter(), reads=reads, wait=wait, while_waiting=while_waiting) as writing:
             if afresh or not self.exists():
                 # Without a record, what is there was left by a removal that was cut off.
                 self._folder.empty()
@@ -176,12 +177,17 @@ class StageOutput(ReadableOutput):
         metadata = array.sha256 or self._folder.write_metadata(name, layout)
         return StoredArray.of(layout, metadata, tuple(noted[layout.chunk_key(name, block)] for block in range(layout.blocks)))
 
-    def remove(self) -> None:
+    def remove(self, reader: Callable[[], str | None] = lambda: None) -> None:
         """Deletes the output.
 
+        Args:
+            reader: who else needs it, asked when nobody can begin to read it any more.
+
         Raises:
-            LockedError: another process is writing it.
+            LockedError: another process is writing or reading it.
         """
         with self._lock.held(Reporter()):
+            if (needed_by := reader()) is not None:
+                raise LockedError(f"it is being read by {needed_by}")
             self._folder.empty()
         self._folder.remove_empty_folders()

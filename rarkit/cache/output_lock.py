@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -50,9 +50,18 @@ class OutputLock:
 
     @contextmanager
     def held(
-        self, reporter: Reporter, *, wait: bool = False, while_waiting: Callable[[], None] = lambda: None
+        self,
+        reporter: Reporter,
+        *,
+        reads: Sequence[str] = (),
+        wait: bool = False,
+        while_waiting: Callable[[], None] = lambda: None,
     ) -> Iterator[Writing]:
-        """Holds the lock while the body runs. Arguments and errors are those of ``StageOutput.writing``."""
+        """Holds the lock while the body runs.
+
+        ``reads`` are the outputs that the body reads, as ``stage/fingerprint``. The other arguments and the errors are those of
+        ``StageOutput.writing``.
+        """
         folder = self._folder
         held = lock(
             folder.filesystem,
@@ -60,6 +69,7 @@ class OutputLock:
             self._name,
             times=self.times,
             reporter=reporter,
+            reads=reads,
             wait=wait,
             while_waiting=while_waiting,
         )

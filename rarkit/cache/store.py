@@ -61,6 +61,22 @@ class Store:
                 if output.exists() or (is_fingerprint(fingerprint) and output.has_remains()):
                     yield output
 
+    def remove(self, output: StageOutput) -> None:
+        """Deletes an output.
+
+        Raises:
+            LockedError: another process is writing it, or reads it for what it is writing.
+        """
+        output.remove(lambda: self._reader(output))
+
+    def _reader(self, output: StageOutput) -> str | None:
+        for stage in self._folders(self.root):
+            for fingerprint in self._folders(f"{self.root}/{stage}"):
+                writer = self.output(stage, fingerprint).writer()
+                if writer is not None and f"{output.stage}/{output.fingerprint}" in writer.reads:
+                    return f"{writer}, in stage {stage!r}"
+        return None
+
     def records(self, stage: str) -> Iterator[Record]:
         """The records of a stage's outputs, but for those that are damaged or of a newer rarkit."""
         for output in self.outputs(stage):

@@ -13,6 +13,7 @@ from rarkit.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     from rarkit.cache.output import StageOutput
+    from rarkit.cache.store import Store
 
 cache = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect and clean the store of stage outputs.")
 Yes = Annotated[bool, flag("--yes", "-y", help="Remove without asking.")]
@@ -39,7 +40,7 @@ def cache_rm(
     store: StoreUrl = DEFAULT_STORE,
     yes: Yes = False,
 ) -> None:
-    """Remove stage outputs, or the receipts of runs, from the store; what another run is writing stays, and the exit code is 1."""
+    """Remove stage outputs, or the receipts of runs, from the store; exit with 1 if some stay, since another run uses them."""
     from rarkit.cache.receipts import FOLDER, remove_receipt
     from rarkit.cli import stored
     from rarkit.cli.units import size
@@ -50,7 +51,7 @@ def cache_rm(
     named = [name for name in names if not name.startswith(f"{FOLDER}/")]
     for output in stored.outputs(store, named) if named else []:
         if _agreed(f"Remove {output.stage}/{output.fingerprint} ({size(output.bytes_used())})?", yes):
-            kept = not _removed(output) or kept
+            kept = not _removed(place, output) or kept
     for receipt in receipts:
         if _agreed(f"Remove the receipt of {stored.run_name(receipt)}, so that what only it needs can go?", yes):
             remove_receipt(place, receipt.name)
@@ -90,14 +91,14 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
         if (output.stage, output.fingerprint) not in still:
             echo(f"kept {name}: a run needs it now")
             continue
-        _removed(output)
+        _removed(place, output)
 
 
-def _removed(output: StageOutput) -> bool:
-    """Removes an output; false if another run is writing it."""
+def _removed(place: Store, output: StageOutput) -> bool:
+    """Removes an output; false if another run is writing or reading it."""
     name = f"{output.stage}/{output.fingerprint}"
     try:
-        output.remove()
+        place.remove(output)
     except LockedError as error:
         echo(f"kept {name}: {error}")
         return False

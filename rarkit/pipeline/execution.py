@@ -111,14 +111,15 @@ def _run_stage(
             # Another run may be making it again (--force).
             upstream.wait_for_writer(reporter=reporter, while_waiting=ranks.check)
     ranks.meet()
-    for upstream in inputs.values() if takes_part else ():
-        ranks.check_sees(upstream.path, upstream.exists)
-        upstream.require_complete()
     with output.writing(about, afresh=planned.forced, **waiting) if ranks.first else nullcontext() as writing:
         # The other ranks, too, write only as long as the first holds the lock.
         needed, token = ranks.told(lambda: _begun(output, writing))
         if not ranks.first:
             output.share(token)
+        # Now that the lock says what this run reads, nobody removes it any more.
+        for upstream in inputs.values() if takes_part else ():
+            ranks.check_sees(upstream.path, upstream.exists)
+            upstream.require_complete()
         if needed and takes_part:
             assert planned.view is not None, planned.name
             work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)

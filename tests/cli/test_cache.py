@@ -140,6 +140,23 @@ def test_what_is_being_written_stays(rarkit, fit):
     assert not kept(output)
 
 
+def test_what_a_running_stage_reads_stays(rarkit, fit):
+    """Also where no receipt needs it any more."""
+    output = fit()
+    edit("iterations = 3", "iterations = 4")
+    fit()
+    upstream = {"fit": output.fingerprint}
+    with Store("store").output("tokenize", "f00d").writing({"upstream": upstream}):
+        code, out, _ = gc(rarkit, "--yes")
+        assert (code, f"kept fit/{output.fingerprint}: it is being read by process {os.getpid()}" in out) == (0, True)
+        code, out, _ = rarkit("cache", "rm", f"fit/{output.fingerprint}", "--store", "store", "--yes")
+        assert (code, "in stage 'tokenize'" in out) == (1, True)
+        assert rarkit("cache", "verify", f"fit/{output.fingerprint}", "--store", "store")[1].strip().endswith(": intact")
+    assert kept(output)
+    gc(rarkit, "--yes")
+    assert not kept(output)
+
+
 def test_what_is_being_written_is_not_damaged(rarkit, fit):
     output = fit()
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import rarkit
 from rarkit.cache.record import SEALED_IN_PART
-from rarkit.errors import RecipeError
+from rarkit.cli import app
+from rarkit.errors import RecipeError, StoreError
 from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
 
 OLD = Path(__file__).parents[1] / "data/format_1.tar.gz"
@@ -89,3 +92,37 @@ def test_receipts_carry_a_format_and_the_shape_of_the_images(finished, monkeypat
     # The data need not be present.
     monkeypatch.setattr(Digits, "info", lambda self: pytest.fail("the dataset was read"))
     assert open_run(finished.folder).experiment.images == finished.plan.experiment.images
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ("[", "its zarr.json is damaged (Invalid JSON"),
+        ('{"attributes": {"rarkit": {"stage": "train", "arrays": 5}}}', "its zarr.json is damaged (attributes.rarkit.arrays: "),
+        ('{"attributes": {"rarkit": {"format": 99}}}', "a newer rarkit wrote it"),
+    ],
+)
+def test_a_bad_record_spoils_nothing_but_its_own_stage(record, told, small_finished, small_recipe, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(small_finished.plan.store.root, store)
+    next(store.glob("train/*/zarr.json")).write_text(record)
+    # Another output of the stage, with a record as bad.
+    shutil.copytree(next(store.glob("train/*")), store / "train" / ("0" * 20))
+    recipe = rarkit.load_recipe(small_recipe)
+    planned = rarkit.plan(recipe, str(store))
+    assert {stage.name: stage.action for stage in planned.stages} == {
+        **dict.fromkeys(("fit", "tokenize", "sample", "reference", "evaluate"), "cached"),
+        "train": "damaged",
+    }
+    assert told in planned["train"].reason
+    assert planned.outputs().keys() == {"fit", "tokenize", "sample", "reference", "evaluate"}
+    with pytest.raises(StoreError, match=r"the output of stage 'train' .*( is damaged: |newer rarkit)"):
+        rarkit.run(recipe, str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
+    changed = rarkit.plan(rarkit.load_recipe(small_recipe, ["train.learning_rate=0.5"]), str(store))
+    assert changed["train"].action == "run"
+    tokens = rarkit.load_recipe(small_recipe, [f"train.tokens={next(store.glob('train/*'))}"])
+    assert "train.tokens = " in str(rarkit.plan(tokens, str(store))["train"].obstacle)
+    for command in ("ls", "verify"):
+        done = CliRunner().invoke(app, ["cache", command, "--store", str(store), "--json"])
+        assert done.exit_code == int(command == "verify"), done.exception
+        assert ("from a newer rarkit" if "99" in record and command == "ls" else "damaged") in done.stdout
