@@ -8,6 +8,8 @@ from collections.abc import Callable
 from fsspec import AbstractFileSystem
 
 from rarkit.cache.record import Record
+from rarkit.errors import StoreError
+from rarkit.files.regular import open_on
 
 PORTION_BYTES = 2**22
 
@@ -15,7 +17,7 @@ PORTION_BYTES = 2**22
 def file_sha256(filesystem: AbstractFileSystem, path: str) -> str:
     """The SHA-256 of a file, in hex; the file is read in portions."""
     checksum = hashlib.sha256()
-    with filesystem.open(path, "rb") as file:
+    with open_on(filesystem, path, raising=StoreError) as file:
         while portion := file.read(PORTION_BYTES):
             checksum.update(portion)
     return checksum.hexdigest()

@@ -21,9 +21,10 @@ from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.digests import Digests, sha256_of
 from rarkit.cache.hold import Hold, while_held
 from rarkit.cache.record import Record
-from rarkit.cache.seal import NewerRecord, opened, sealed
+from rarkit.cache.seal import LARGEST, NewerRecord, opened, sealed
 from rarkit.errors import RarkitError, StoreError
 from rarkit.files.locations import reaching
+from rarkit.files.regular import open_regular, read_regular
 from rarkit.files.system_errors import cure_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 FILES = "files"
 """The folder of files beside the arrays."""
 LOCK = "lock.json"
+
+
+class _NoFileError(StoreError):
+    """The zarr.json is a folder, a pipe or a device, or far too large."""
 
 
 @final
@@ -64,15 +69,26 @@ class OutputFolder:
     def record(self) -> Record | NewerRecord | None:
         """The record, whatever its format; None if there is none. Raises ValueError if it is damaged; the message is short."""
         if not self._asked:
-            with self._reaching():
-                try:
-                    # Given a start, s3fs sends one request; without, it first asks for the size, to read what is large in parallel.
-                    zarr_json: bytes | None = self.filesystem.cat_file(f"{self.path}/zarr.json", start=0)
-                except FileNotFoundError:
-                    zarr_json = None
+            try:
+                with self._reaching():
+                    zarr_json = self._zarr_json()
+            except _NoFileError as error:
+                raise ValueError(str(error)) from error
             self._record = None if zarr_json is None else opened(zarr_json)
             self._asked = True
         return self._record
+
+    def _zarr_json(self) -> bytes | None:
+        path = f"{self.path}/zarr.json"
+        try:
+            if self.is_local:
+                return read_regular(path, LARGEST, raising=_NoFileError)
+            # Given a start, s3fs sends one request; without, it first asks for the size, to read what is large in parallel.
+            return bytes(self.filesystem.cat_file(path, start=0))
+        except FileNotFoundError:
+            return None
+        except IsADirectoryError as error:
+            raise _NoFileError(f"{path} is a folder") from error
 
     def _known_record(self) -> Record | None:
         return self._record if isinstance(self._record, Record) else None
@@ -140,7 +156,11 @@ class OutputFolder:
     def read_file(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError if it is missing."""
         with self.reading():
-            return bytes(self.filesystem.cat_file(f"{self.path}/{FILES}/{name}"))
+            path = f"{self.path}/{FILES}/{name}"
+            if not self.is_local:
+                return bytes(self.filesystem.cat_file(path))
+            with open_regular(path, raising=StoreError) as file:
+                return file.read()
 
     def file_sha256(self, name: str) -> str:
         """The SHA-256 of a file, in hex. Raises FileNotFoundError if it is missing."""

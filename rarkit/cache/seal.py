@@ -9,6 +9,7 @@ from typing import final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rarkit.cache.mistakes import first_mistake
 from rarkit.cache.record import FORMAT, Record, Sha256
 
 LARGEST = 2**27
@@ -89,7 +90,7 @@ def opened(zarr_json: bytes) -> Record | NewerRecord | None:
             return NewerRecord(attributes.head.format)
         record = _SealedGroup.model_validate_json(zarr_json).attributes.record
     except ValidationError as error:
-        raise ValueError(_first(error)) from error
+        raise ValueError(first_mistake(error)) from error
     if record.is_sealed and attributes.seal is None:
         raise ValueError("its seal is missing")
     return record
@@ -97,10 +98,3 @@ def opened(zarr_json: bytes) -> Record | NewerRecord | None:
 
 def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, and where."""
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, wrong["loc"]))
-    return f"{place}: {wrong['msg']}"[:200] if place else wrong["msg"][:200]

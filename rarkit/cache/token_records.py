@@ -15,17 +15,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, BinaryIO, TextIO, final
+from typing import Annotated, Any, BinaryIO, TextIO, final
 
 import fsspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rarkit.cache.mistakes import first_mistake
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE = 2**20
 LONGEST = 2**24
-"""Characters of an array that are searched for the end of a record, before it is taken for a broken one."""
+"""Bytes of a line, or characters of an array, that are searched for the end of a record, before it is taken for a broken one."""
+
+Number = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@final
+class Tokens(BaseModel):
+    """What a record says: the class of an image, and its codes."""
+
+    model_config = ConfigDict(strict=True)
+
+    class_id: Number
+    tokens: list[Number]
 
 
 @final
@@ -48,9 +62,14 @@ class Record:
         """What tells it from other records: the line, or of an array, what it says."""
         return self.data if isinstance(self.data, bytes) else json.dumps(self.data).encode()
 
-    def value(self) -> Any:
-        """What it says. Raises ValueError if it is not JSON."""
-        return json.loads(self.data) if isinstance(self.data, bytes) else self.data
+    def value(self) -> Tokens:
+        """What it says. Raises ValueError if it is no such record; the message is short."""
+        try:
+            if isinstance(self.data, bytes):
+                return Tokens.model_validate_json(self.data)
+            return Tokens.model_validate(self.data)
+        except ValidationError as error:
+            raise ValueError(first_mistake(error)) from error
 
 
 @final
@@ -84,9 +103,15 @@ class TokenFile:
             raise DatasetError(f"{self.name} is not text in UTF-8 ({error.reason}). Write it again in UTF-8.") from error
 
     def _of_lines(self, file: BinaryIO) -> Iterator[Record]:
-        for number, line in enumerate(file, 1):
+        number = blank = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
             text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-            if text and not text.isspace():
+            is_blank = not text or text.isspace()
+            blank = blank + len(line) if is_blank else 0
+            if len(line) > LONGEST or blank > LONGEST:
+                raise DatasetError(f"{self.name}:{number}: there is no record within {LONGEST:,} bytes. Write the file again.")
+            if not is_blank:
                 yield Record(self, number, text)
 
     def _of_array(self, file: TextIO) -> Iterator[Record]:
@@ -96,11 +121,15 @@ class TokenFile:
         def skipped(position: int) -> int:
             """The next position that is no white space, after reading on if the text ends before it."""
             nonlocal text
+            blank = 0
             while True:
                 while position < len(text) and text[position].isspace():
                     position += 1
                 if position < len(text) or not (more := file.read(PIECE)):
                     return position
+                blank += len(text)
+                if blank > LONGEST:
+                    raise self._broken(number, f"is followed by more than {LONGEST:,} characters of white space")
                 text, position = more, 0
 
         position = skipped(skipped(0) + 1)
@@ -110,6 +139,8 @@ class TokenFile:
                 try:
                     value, position = decoder.raw_decode(text, position)
                     break
+                except RecursionError as error:
+                    raise self._broken(number, "is nested too deep") from error
                 except JSONDecodeError as error:
                     more = file.read(PIECE) if len(text) - position < LONGEST else ""
                     if not more:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,21 @@ def test_metadata_that_is_gone_or_something_else_is_seen(output, name, content):
     if name != "zarr.json":
         with pytest.raises(IncompleteError, match="--force tokenize"):
             output.read_array(name.split("/")[0])
+
+
+def test_a_pipe_in_the_place_of_a_record_is_damage(output):
+    Path(output.path, "zarr.json").unlink()
+    os.mkfifo(Path(output.path, "zarr.json"))
+    output.refresh()
+    assert "is a named pipe" in output.defect()
+    Path(output.path, "zarr.json").unlink()
+    Path(output.path, "zarr.json").mkdir()
+    output.refresh()
+    assert "is a folder" in output.defect()
+    Path(output.path, "files/note.json").unlink()
+    os.mkfifo(Path(output.path, "files/note.json"))
+    with pytest.raises(StoreError, match="is a named pipe"):
+        output._folder.read_file("note.json")
 
 
 def test_an_output_that_lost_its_record_is_listed_and_made_anew(output, tmp_path):

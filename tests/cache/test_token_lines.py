@@ -75,12 +75,18 @@ def test_damaged_tokens_are_imported_again_not_forced(write, tmp_path):
     ("bad", "message"),
     [
         ("nonsense", "not a record"),
-        ('{"class_id": 1}', "KeyError"),
-        ('{"class_id": 1, "tokens": 3}', "TypeError"),
+        ('{"class_id": 1}', r"not a record \(tokens: Field required"),
+        ('{"class_id": 1, "tokens": 3}', r"not a record \(tokens: Input should be a valid array"),
+        ('{"class_id": true, "tokens": [1, 2, 3, 4, 5, 6]}', "class_id: Input should be a valid integer"),
+        ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, -6]}', r"tokens\.5: Input should be greater than or equal to 0"),
+        ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 1' + "0" * 4000 + "]}", r"tokens\.5: "),
+        ('{"class_id": 1' + "0" * 5000 + "}", "not a record"),
+        ("[" * 100_000, "recursion limit"),
+        ("[]", "not a record"),
         ('{"class_id": 1, "tokens": [1, 2]}', "it has 2 tokens, and a grid of this size has 6"),
         ('{"class_id": 10, "tokens": [1, 2, 3, 4, 5, 6]}', "class_id 10 is not in 0 … 9"),
         ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 16]}', "tokens run from 1 to 16"),
-        ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 0.5]}', "must be whole numbers"),
+        ('{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 0.5]}', "Input should be a valid integer"),
     ],
 )
 def test_a_bad_line_is_named_by_number(tmp_path, bad, message):
@@ -107,7 +113,7 @@ def test_an_array_holds_the_records_of_a_rank(tmp_path, monkeypatch, layout, pie
     (tmp_path / "rank.json").write_text(as_array(records, layout), encoding="utf-8")
     file = TokenFile(str(tmp_path / "rank.json"))
     file.is_array = True  # The beginning is too short to tell by, in this test's pieces.
-    assert [(record.number, record.value()) for record in file.records()] == list(enumerate(records, 1))
+    assert [(record.number, record.value().model_dump()) for record in file.records()] == list(enumerate(records, 1))
     assert file.count() == 9
 
 
@@ -159,8 +165,9 @@ GOOD = json.dumps({"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]})
         (f"[{GOOD}, nonsense]", "record 2 of its JSON array is not JSON"),
         (f"[{GOOD} {GOOD}]", "record 1 of its JSON array is not followed by a comma"),
         (f"[{GOOD}]{GOOD}", "record 1 of its JSON array is the last of the array, but there is more after it"),
-        (f'[{GOOD}, {{"class_id": 1}}]', r"bad\.json, record 2: not a record \(KeyError.*Each record must be"),
-        (f"[{GOOD}, 3]", r"record 2: not a record \(TypeError"),
+        (f'[{GOOD}, {{"class_id": 1}}]', r"bad\.json, record 2: not a record \(tokens: Field required.*Each record must be"),
+        (f"[{GOOD}, 3]", r"record 2: not a record \(Input should be a valid dictionary"),
+        (f"[{GOOD}, " + "[" * 100_000, "record 2 of its JSON array is nested too deep"),
         ("[]", "is empty"),
         (" \n\n", "is empty"),
     ],
@@ -207,6 +214,24 @@ def test_an_interrupted_import_of_other_records_keeps_none_of_them(write, tmp_pa
 )
 def test_content_that_is_broken_is_no_trouble_with_the_place(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        import_tokens(str(tmp_path / name), str(tmp_path / "store"), **SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl.gz", lambda most: b" " * (most + 1) + b"\n", ":1: there is no record within"),
+        ("a.jsonl.gz", lambda most: GOOD.encode() + b"\n" * (most + 2), "there is no record within"),
+        ("a.jsonl.gz", lambda most: b'{"class_id": 1, "tokens": [' + b"1," * most, ":1: there is no record within"),
+        ("a.json.gz", lambda most: b"[" + b" " * 2 * most, "more than 2,000 characters of white space"),
+        ("a.json.gz", lambda most: b"[" + b'{"class_id": "' + b"1" * 2 * most, "record 1 of its JSON array is not JSON"),
+    ],
+)
+def test_what_a_small_file_expands_to_is_bounded(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.setattr(token_records, "PIECE", 100)
+    monkeypatch.setattr(token_records, "LONGEST", 2000)
+    (tmp_path / name).write_bytes(gzip.compress(content(2000)))
     with pytest.raises(DatasetError, match=message):
         import_tokens(str(tmp_path / name), str(tmp_path / "store"), **SHAPE)
 
