@@ -1,0 +1,7 @@
+"""Plugins that end the process, or print."""
+
+from __future__ import annotations
+
+from tests.hostile.entry import Entry
+
+ENTRIES: list[Entry] = []
