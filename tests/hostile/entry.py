@@ -94,9 +94,10 @@ class Entry:
     """Asserts what must be so in the place afterwards."""
 
 
-def hostile(
-    entries: list[Entry], command: str, **promised: Any
-) -> Callable[[Callable[[Place], object]], Callable[[Place], object]]:
+Maker = Callable[[Place], object]
+
+
+def hostile(entries: list[Entry], command: str, **promised: Any) -> Callable[[Maker], Maker]:
     """Decorates the function that makes an entry's files; its name is the entry's. ``promised`` are the other fields."""
 
     def add(make: Maker) -> Maker:
