@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from rarkit import load_recipe, plan
+from rarkit import load_recipe, plan, run
 from rarkit.errors import RarkitWarning
 from rarkit.estimate.estimate import estimate
-from rarkit.pipeline.run import rehearse
+from rarkit.pipeline.run import rehearse, small_version
 from rarkit.recipe.rehearsal import rehearsal
 
 ROOT = Path(__file__).parents[1]
@@ -21,15 +22,33 @@ def test_there_are_recipes():
     assert len(RECIPES) == 10
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One store for all rehearsals: those of a model's sizes have stages in common, which run once."""
+    return str(tmp_path_factory.mktemp("rehearsals") / "store")
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_it_rehearses(path, tmp_path):
+def test_it_rehearses(path, store, tmp_path):
     recipe = load_recipe(str(path))
-    done = rehearse(recipe, device="cpu", runs=tmp_path, quiet=True)
+    done = run(small_version(recipe, "cpu", str(tmp_path)), store, device="cpu", runs=tmp_path, quiet=True)
     assert done.folder == tmp_path / f"{path.stem}-rehearsal"
-    assert {stage.action for stage in done.plan.stages} == {"run"}
+    actions = {stage.name: stage.action for stage in done.plan.stages}
+    # Each size has its own settings of sampling; what another one made has the same fingerprint, so it is what would be made.
+    assert (actions.pop("sample"), actions.pop("evaluate", "run")) == ("run", "run")
+    assert set(actions.values()) <= {"run", "cached"}
     assert (done.folder / "samples.png").exists()
     assert "rehearsal" in (done.folder / "report.html").read_text().lower()
     assert done.metrics or recipe.evaluate is None
+
+
+def test_a_rehearsal_begins_from_nothing_and_leaves_only_results(tmp_path, digits_recipe, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    done = rehearse(load_recipe(digits_recipe), device="cpu", quiet=True)
+    assert {stage.action for stage in done.plan.stages} == {"run"}
+    assert [path.relative_to(tmp_path) for path in tmp_path.glob("*/*")] == [Path("runs/digits-rehearsal")]
 
 
 def test_a_rehearsal_trains_in_float32_where_bfloat16_is_emulated_and_says_so(monkeypatch):

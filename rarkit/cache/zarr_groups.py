@@ -38,6 +38,7 @@ class ZarrGroup:
         self._local = local
         self._arrays: dict[tuple[str, str], ZarrArray] = {}
         self._metadata: dict[str, Buffer] = {}
+        self._stores: dict[bool, LocalStore | FsspecStore] = {}
 
     def write_record(self, zarr_json: bytes) -> None:
         """Writes the metadata of the group in one piece, whole or not at all."""
@@ -68,6 +69,12 @@ class ZarrGroup:
         return _WrittenWhileHeld(self._store(read_only=False), self._hold, self._digests, self._metadata)
 
     def _store(self, *, read_only: bool) -> LocalStore | FsspecStore:
+        # Kept: where a file system is not asynchronous, zarr wraps each of its methods, which takes longer than reading a chunk.
+        if read_only not in self._stores:
+            self._stores[read_only] = self._new_store(read_only)
+        return self._stores[read_only]
+
+    def _new_store(self, read_only: bool) -> LocalStore | FsspecStore:
         if self._local:
             return LocalStore(self._path, read_only=read_only)
         options: dict[str, Any] = {"use_listings_cache": False}

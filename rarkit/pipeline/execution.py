@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal, final
 
@@ -137,6 +138,11 @@ def _begun(output: StageOutput, writing: Writing | None) -> tuple[bool, str]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect results."""
-    return {name: version(name) for name in ("rarkit", "torch", "numpy", "zarr", "scikit-learn")} | {
-        "python": platform.python_version()
-    }
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # Asked for by each stage; to look up one takes as long as to write an array.
+    packages = {name: version(name) for name in ("rarkit", "torch", "numpy", "zarr", "scikit-learn")}
+    return packages | {"python": platform.python_version()}

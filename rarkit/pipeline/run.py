@@ -160,11 +160,14 @@ def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs",
         if ranks.size > 1:
             raise RecipeError("a rehearsal runs in one process. Start it without torchrun.")
     device = resolve_device(device)
-    small = rehearsal(recipe, device)
     with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
-        if recipe.train is None:
-            small = _with_random_weights(small, f"{scratch}/random.safetensors")
-        return run(small, f"{scratch}/store", device=device, runs=runs, quiet=quiet)
+        return run(small_version(recipe, device, scratch), f"{scratch}/store", device=device, runs=runs, quiet=quiet)
+
+
+def small_version(recipe: Recipe, device: str, folder: str) -> Recipe:
+    """What a rehearsal of a recipe runs. If the recipe trains no model, a random one is written into ``folder``."""
+    small = rehearsal(recipe, device)
+    return small if recipe.train is not None else _with_random_weights(small, f"{folder}/random.safetensors")
 
 
 def _with_random_weights(recipe: Recipe, path: str) -> Recipe:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import final
+from functools import cache
+from typing import TYPE_CHECKING, final
 
 from rarkit.rendering.charts import HUES, line_chart, scan_chart
 from rarkit.rendering.figures import PictureGrid
@@ -13,6 +14,9 @@ from rarkit.rendering.pictures import check_labels, layout, mosaic
 from rarkit.rendering.png import png_bytes
 from rarkit.report.data import RunReport
 from rarkit.report.yardstick_scale import scale
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 WIDEST = 1600
 """Pixels of the widest picture inside the page."""
@@ -36,6 +40,13 @@ def render(report: RunReport) -> str:
     Raises:
         GridError: a picture grid holds no images, or labels that do not fit its rows and columns in number.
     """
+    times = [stage.seconds for stage in report.stages if stage.seconds is not None]
+    return _template().render(report=report, slowest=max(times, default=0.0) or 1.0, hues=HUES, machines=_machines(report))
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once in a process."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -50,10 +61,7 @@ def render(report: RunReport) -> str:
         "scale": scale,
         "sheet": _sheet,
     }
-    times = [stage.seconds for stage in report.stages if stage.seconds is not None]
-    return environment.get_template("page.html.j2").render(
-        report=report, slowest=max(times, default=0.0) or 1.0, hues=HUES, machines=_machines(report)
-    )
+    return environment.get_template("page.html.j2")
 
 
 def _machines(report: RunReport) -> dict[str, list[str]]:
