@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.evaluation.intervals import FEWEST_DECISIVE, decisive_rows
 from rarkit.evaluation.metric import Evaluation, Metric
 from rarkit.evaluation.record import MetricRecord
 
@@ -19,7 +20,7 @@ class InceptionScore(Metric):
     """``inception_score``, where the extractor is a classifier, but not of the dataset's own classes."""
 
     name = "inception_score"
-    version = 2
+    version = 3
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         if "logits" not in evaluation.samples or evaluation.extractor.knows_classes:
@@ -30,6 +31,7 @@ class InceptionScore(Metric):
                 lambda logits_NK, labels_N: inception_score(logits_NK[taking_turns(labels_N)]),
                 lambda images: (images["logits"], images["labels"]),
                 better="higher",
+                suffices=lambda logits_NK, labels_N: decisive_rows(divergences(logits_NK), labels_N) >= FEWEST_DECISIVE,
                 lowest=1.0,
                 explanation="How sure the classifier is of each sample, and how many classes it sees in all; splits of 5,000, "
                 "classes in turn.",
@@ -47,14 +49,17 @@ def inception_score(logits_NK: NDArray[np.floating[Any]], split_size: int | None
         logits_NK: class scores before the softmax. With another classifier than Inception it is comparable only with itself.
         split_size: images of a split; None for all.
     """
+    size = split_size or len(logits_NK)
+    splits = [logits_NK[start : start + size] for start in range(0, len(logits_NK), size)]
+    return float(np.mean([np.exp(divergences(split_NK).mean()) for split_NK in splits]))
+
+
+def divergences(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The divergence (N,), in nats, of each image's class distribution from that of all images."""
     log_p_NK = _log_softmax(logits_NK)
-    size = split_size or len(log_p_NK)
-    scores = []
-    for start in range(0, len(log_p_NK), size):
-        part = log_p_NK[start : start + size]
-        log_mean_K = np.logaddexp.reduce(part, axis=0) - np.log(len(part))
-        scores.append(np.exp((np.exp(part) * (part - log_mean_K)).sum(1).mean()))
-    return float(np.mean(scores))
+    log_mean_K = np.logaddexp.reduce(log_p_NK, axis=0) - np.log(len(log_p_NK))
+    nats_N: NDArray[np.float64] = (np.exp(log_p_NK) * (log_p_NK - log_mean_K)).sum(1)
+    return nats_N
 
 
 def taking_turns(labels_N: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -21,6 +21,21 @@ QUANTILE = 1.6448536269514722
 FEWEST = 5
 """Rows below which the interval of a mean would be too narrow too often."""
 
+FEWEST_DECISIVE = 10
+"""``decisive_rows`` below which an interval of 90 % holds far too seldom."""
+
+
+def decisive_rows(effects_N: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> float:
+    """How many rows the spread of a number rests on, from the effect of each row on it: from 0 (no spread) to N.
+
+    (Σr²)² / Σr⁴ over the effects r less their class's mean: a third of N where they are normal, m where m of very many rows have
+    the same large effect and all others none. Few such rows tell little of how many there would be among other samples.
+    """
+    _, class_N, sizes = np.unique(labels_N, return_inverse=True, return_counts=True)
+    squared_N = (effects_N - (np.bincount(class_N, effects_N) / sizes)[class_N]) ** 2
+    total = float((squared_N**2).sum())
+    return float(squared_N.sum()) ** 2 / total if total > 0 else 0.0
+
 
 def halves_interval(
     metric: Callable[..., float],

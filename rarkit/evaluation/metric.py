@@ -93,6 +93,7 @@ class Evaluation:
         explanation: str,
         better: Literal["higher", "lower", ""] = "",
         interval: Callable[..., Bounds] | None = None,
+        suffices: Callable[..., bool] = lambda *arrays: True,
         per_class: int = 2,
         lowest: float = -math.inf,
     ) -> MetricRecord:
@@ -105,14 +106,16 @@ class Evaluation:
             explanation: what the number means, in a sentence.
             better: which direction is better.
             interval: takes the arrays and gives the interval; by default random halves of the samples do (``halves_interval``).
+            suffices: takes the arrays and says whether they tell enough for an interval.
             per_class: how many samples a class must have at least for that interval.
             lowest: the least value that the metric can have.
         """
         own = arrays_of(self.samples)
         low, high = None, None
-        if self.resamplings and interval is not None:
+        resampled = bool(self.resamplings) and suffices(*own)
+        if resampled and interval is not None:
             low, high = interval(*own)
-        elif self.resamplings:
+        elif resampled:
             low, high = halves_interval(
                 metric,
                 own,
