@@ -132,10 +132,8 @@ def main() -> None:
     for case in CASES:
         for row in coverage(case, options.repeats, options.resamplings):
             rows.append(row)
-            print(
-                f"{case.name:36} {row['metric']:20} {row['holds_the_mean']:5.1%} of intervals hold the mean, {row['have_one']:4.0%} have one",
-                flush=True,
-            )
+            held = f"{row['holds_the_mean']:5.1%} of intervals hold the mean, {row['have_one']:4.0%} have one"
+            print(f"{case.name:36} {row['metric']:20} {held}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     result = {"machine": machine(), "options": vars(options), "rows": rows}
     (RESULTS / "intervals.json").write_text(json.dumps(result, indent=2) + "\n")
