@@ -14,8 +14,8 @@ from typing import Any, Self, final
 FORMAT = 3
 """The format of the lock files that this rarkit writes. Formats 1 (without a number) and 2 do not say in which namespace a process
 is."""
-CLOCKS_DIFFER_SECONDS = 600.0
-"""Clocks of machines differ by less."""
+SILENT_SECONDS = 600.0
+"""After how long without a renewal, by its own clock, a holder is probably gone. Its clock may be wrong."""
 _FILE_BYTES = 512
 """Lock files are padded to a multiple of this, so that one is written over another in place."""
 
@@ -94,20 +94,25 @@ class Holder:
         return time.time() - self.heartbeat
 
     def is_gone(self) -> bool:
-        """Whether it is certain that the process has ended: it ran here, or long ago.
+        """Whether it is certain that the process has ended, because it ran here."""
+        return self.runs_here() is False
+
+    def runs_here(self) -> bool | None:
+        """Whether the process is running; None if it is another machine's or container's.
 
         That a process number is free, or another process's, means something only in the namespace of the holder, of the same boot.
         A namespace's inode is used again only after its last process has ended.
         """
-        if self.is_newer:
-            return False
         boot, namespace, _ = _identity()
-        same = None not in (boot, namespace, self.started) and (self.host, self.boot, self.namespace) == (
-            socket.gethostname(),
-            boot,
-            namespace,
-        )
-        return (same and self.pid is not None and not _runs(self.pid, self.started)) or self.age > CLOCKS_DIFFER_SECONDS
+        here = socket.gethostname(), boot, namespace
+        if self.is_newer or self.pid is None or None in (*here, self.started) or (self.host, self.boot, self.namespace) != here:
+            return None
+        return _runs(self.pid, self.started)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its last renewal is long ago by the clock of its host, which may be late."""
+        return not self.is_newer and self.age > SILENT_SECONDS
 
 
 def _identity() -> tuple[str | None, int | None, int | None]:

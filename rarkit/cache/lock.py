@@ -139,7 +139,8 @@ class Lock(Hold):
         if holder is None:
             # It is being written, perhaps.
             return not wait and unchanged > 0
-        return not wait or holder.is_newer
+        # One that may have been left behind is watched for as long as it takes to know.
+        return (not wait and not holder.is_silent) or holder.is_newer
 
     def _refusal(self, holder: Holder | None) -> str:
         if holder is None:

@@ -78,19 +78,22 @@ def receipts(store: Store) -> list[StoredReceipt]:
     return read
 
 
-def readable_receipts(store: Store) -> list[StoredReceipt]:
-    """The receipts in the store, but for those that are damaged or of a newer rarkit. Raises StoreError if it cannot be reached."""
-    return [receipt for receipt in _read(store) if isinstance(receipt, StoredReceipt)]
+def readable_receipts(store: Store, beginning: str = "") -> list[StoredReceipt]:
+    """The receipts in the store whose name begins so, but for those that are damaged or of a newer rarkit.
+
+    Raises StoreError if the store cannot be reached.
+    """
+    return [receipt for receipt in _read(store, beginning) if isinstance(receipt, StoredReceipt)]
 
 
-def _read(store: Store) -> list[StoredReceipt | StoreError]:
+def _read(store: Store, beginning: str = "") -> list[StoredReceipt | StoreError]:
     with _reaching(store):
         while True:
             try:
                 entries = store.filesystem.ls(f"{store.root}/{FOLDER}", detail=False)
             except FileNotFoundError:
                 return []
-            paths = sorted(path for path in entries if path.endswith(".json"))
+            paths = sorted(path for path in entries if path.endswith(".json") and path.rsplit("/", 1)[-1].startswith(beginning))
             texts = store.filesystem.cat(paths, on_error="return") if paths else {}
             # A run that ends replaces one receipt by another: that one is not among those listed.
             if any(isinstance(text, FileNotFoundError) for text in texts.values()):

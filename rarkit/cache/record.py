@@ -100,6 +100,8 @@ class Record(BaseModel):
     """Of each of these files."""
     grid: tuple[Size, Size] | None = None
     """Height and width of the grids of its tokens."""
+    classes: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    """Of imported tokens: one more than the largest class id."""
     sets: tuple[Text, ...] = ()
     """The sets of images whose features it holds."""
     parameters: Size | None = None

@@ -80,7 +80,7 @@ def import_tokens(
         if output.is_complete:
             raise DatasetError(f"{target} holds tokens already: remove it, or import to another place")
         _write(output, files, count, limits, reporter)
-        output.finish(grid=list(grid))
+        output.finish(grid=list(grid), classes=int(output.read_array(LABELS).max()) + 1)
     return count
 
 

@@ -150,12 +150,7 @@ def changed(
             drop(settings, key, f"{UNSET} {key}", "the recipe's [sample]")
         settings = merged(default, settings)
     settings = merged(settings, {name: value for name, value in changes.items() if value is not None})
-    guidance_changes = {name: value for name, value in guidance.items() if value is not None}
-    if "power" in guidance_changes:
-        name, scale = PowerCosine.model_fields["name"].default, source.settings.guidance.scale
-        settings["guidance"] = {"name": name, "scale": scale, **guidance_changes}
-    else:
-        settings["guidance"] |= guidance_changes
+    settings["guidance"] = _guided(settings["guidance"], {name: value for name, value in guidance.items() if value is not None})
     try:
         valid = SampleSettings.model_validate(settings)
         if scan_order is not None:
@@ -167,3 +162,13 @@ def changed(
         )
         raise UserError("; ".join(mistakes)) from error
     return Source(experiment, valid, source.run)
+
+
+def _guided(table: Any, changes: dict[str, float]) -> Any:
+    """A guidance schedule with another scale, or the power-cosine schedule, at the same scale unless that changes too."""
+    if not changes or not isinstance(table, dict):
+        return table
+    if "power" not in changes:
+        return {**table, **changes}
+    scale = {"scale": table["scale"]} if "scale" in table else {}
+    return {"name": PowerCosine.model_fields["name"].default, **scale, **changes}

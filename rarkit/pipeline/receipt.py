@@ -3,92 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import hashlib
 import json
 import os
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.receipts import FORMAT, has_receipt, remove_receipt
-from rarkit.cache.receipts import write_receipt as store_receipt
+from rarkit.cache.receipts import FORMAT, has_receipt
 from rarkit.cache.store import Store
-from rarkit.errors import IncompleteError, RarkitWarning, RecipeError, StoreError, WeightsError
-from rarkit.files.atomic import write_text
+from rarkit.errors import IncompleteError, RecipeError, StoreError, WeightsError
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
+from rarkit.pipeline.kept_receipts import about_run, receipt_name
 from rarkit.pipeline.plan import Plan
-from rarkit.pipeline.run_folder import RECEIPT, variant
+from rarkit.pipeline.run_folder import RECEIPT
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import ABSOLUTE, Settings
 from rarkit.registry.loader import parts
 from rarkit.runtime.machine import machine_description
-
-BEGUN = "-begun"
-"""End of the name in the store of the receipt of a run that has begun."""
-
-
-def receipt_name(folder: Path) -> str:
-    """The name in the store of the receipts of a run: one for each folder of each machine."""
-    return hashlib.sha256(f"{platform.node()}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
-
-
-def begin(plan: Plan, folder: Path) -> None:
-    """Leaves a receipt of a run that begins in the store, so that nobody removes what the run reads."""
-    stages = [
-        {
-            "name": stage.name,
-            "fingerprint": stage.output.fingerprint,
-            "identity": stage.identity,
-            "upstream": dict(stage.upstream),
-        }
-        for stage in plan.stages
-    ]
-    store_receipt(plan.store, f"{receipt_name(folder)}{BEGUN}", {**_about(plan.recipe, folder), "stages": stages})
-
-
-def keep(receipt: Mapping[str, Any], store: Store, folder: Path, *, wrote: bool) -> None:
-    """Writes the receipt of a finished run to the store and to the folder of the run.
-
-    Args:
-        receipt: plain JSON data.
-        store, folder: where to.
-        wrote: whether the run wrote outputs. One that did not may use a store that it may only read: then it warns.
-
-    Raises:
-        StoreError: the store cannot be written.
-    """
-    try:
-        store_receipt(store, receipt_name(folder), receipt)
-        remove_receipt(store, f"{receipt_name(folder)}{BEGUN}")
-    except StoreError as error:
-        if wrote:
-            raise
-        warnings.warn(
-            f"the store has no receipt of this run, so rarkit cache gc does not spare its outputs: {error}",
-            RarkitWarning,
-            stacklevel=2,
-        )
-    write_text(folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
-
-
-def _about(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "recipe_name": recipe.recipe_name,
-        "variant": variant(recipe, folder.parent),
-        "folder": os.path.abspath(folder),
-        "host": platform.node(),
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def make_receipt(
@@ -130,7 +68,7 @@ def make_receipt(
             }
         )
     return {
-        **_about(recipe, folder),
+        **about_run(recipe, folder),
         # Whoever reads it back may be in another working directory.
         "recipe": recipe.model_dump(mode="json", context={ABSOLUTE: True}),
         "images": dataclasses.asdict(experiment.images),

@@ -15,9 +15,10 @@ from typing import Any, final
 
 from rarkit.errors import RecipeError
 from rarkit.pipeline.execution import StageResult, execute
+from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
-from rarkit.pipeline.receipt import begin, keep, make_receipt, shows, weights_used
+from rarkit.pipeline.receipt import make_receipt, shows, weights_used
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.rehearsal import rehearsal
@@ -118,7 +119,7 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
         weights = weights_used(planned.recipe)
         if _writes_outputs(planned):
             planned.store.check_writable()
-        with _holding_folder(planned, Path(runs), reporter) as folder:
+        with _holding_folder(planned, Path(runs), reporter) as (folder, begun):
             live = _LiveLog(folder / "log.jsonl")
             try:
                 results = execute(planned, device, reporter, live.write, ranks, wait=wait)
@@ -127,23 +128,24 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
             # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.
             folder = claimed(planned.recipe, Path(runs))
             run = Run(planned, folder, tuple(results), time.monotonic() - began)
-            _publish(run, experiment, device, weights)
+            _publish(run, experiment, device, weights, begun)
         ranks.told(lambda: str(run.folder))
         return run
 
 
 @contextmanager
-def _holding_folder(planned: Plan, runs: Path, reporter: Reporter) -> Iterator[Path]:
-    """Claims the folder for the results, and leaves a receipt of the run in the store."""
-    recipe = planned.recipe
+def _holding_folder(planned: Plan, runs: Path, reporter: Reporter) -> Iterator[tuple[Path, str | None]]:
+    """Claims the folder for the results, and leaves a receipt of a run that writes outputs in the store; yields both."""
+    recipe, begun = planned.recipe, None
     folder = claimed(recipe, runs)
     try:
         if folder.name != recipe.recipe_name:
             reporter.say(f"results go to {folder}: {runs / recipe.recipe_name} is of another recipe, or of other settings (--set)")
         if _writes_outputs(planned):
-            begin(planned, folder)
-        yield folder
+            begun = begin(planned, folder)
+        yield folder, begun
     finally:
+        ended(begun)
         release(folder, variant(recipe, runs))
 
 
@@ -209,7 +211,7 @@ class _LiveLog:
                 self._file.close()
 
 
-def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str, Any]) -> None:
+def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str, Any], begun: str | None) -> None:
     from rarkit.report.publish import publish
 
     outputs, store = run.plan.outputs(), run.plan.store
@@ -219,7 +221,7 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
         metrics = {metric["name"]: metric["value"] for metric in run.metrics}
         receipt = make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics)
-        keep(receipt, store, run.folder, wrote=not run.did_nothing)
+        keep(receipt, store, run.folder, begun=begun, wrote=not run.did_nothing)
 
 
 def as_json(run: Run) -> dict[str, Any]:

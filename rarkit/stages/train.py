@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rarkit.training.loop import StepRecord, Trainer
 
 MODEL_FILE = "model.safetensors"
+TOKENS, LABELS = "train_tokens", "train_labels"
 LOG = "log_"
 """Prefix of the arrays that hold the training log."""
 
@@ -104,8 +105,8 @@ class Train(Stage[TrainView]):
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         trainer = Trainer(
             model,
-            RowReader(tokens, "train_tokens"),
-            RowReader(tokens, "train_labels"),
+            RowReader(tokens, TOKENS),
+            RowReader(tokens, LABELS),
             settings,
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
@@ -168,7 +169,8 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
 
     Raises:
         DatasetError: they are missing or damaged.
-        RecipeError: their grid or codebook size differs from that of the recipe's tokenizer.
+        RecipeError: their grid or codebook size differs from that of the recipe's tokenizer, or the dataset lacks some of their
+            classes.
     """
     output = output_at(place, "tokenize")
     setting = f"train.tokens = {place!r}"
@@ -184,6 +186,13 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
         raise RecipeError(
             f"{setting} has grids of {_shown(record.grid)} tokens from a codebook of {codes}, but the recipe's tokenizer gives "
             f"grids of {_shown(grid)} from a codebook of {size}. Use the tokenizer that the tokens were made with."
+        )
+    # One label too many is that of samples without a class, and would be trained as such without a word.
+    classes = int(output.read_array(LABELS).max()) + 1 if record.classes is None else record.classes
+    if classes > experiment.images.num_classes:
+        raise RecipeError(
+            f"{setting} has class ids up to {classes - 1}, but the classes of the recipe's dataset are 0 to "
+            f"{experiment.images.num_classes - 1}. Name the dataset that the tokens were made from."
         )
     return output
 

@@ -278,6 +278,21 @@ def test_a_recipe_trains_on_imported_tokens_as_on_its_own(finished, digits_recip
         run(absent, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_class_ids_that_the_dataset_lacks_are_refused_before_training(noted, digits_recipe, tmp_path):
+    """One more than the last label is how a model is told of no class: training on it would go through."""
+    lines, tokens = tmp_path / "tokens.jsonl", str(tmp_path / "tokens")
+    lines.write_text("".join(json.dumps({"class_id": label, "tokens": [0] * 16}) + "\n" for label in (3, 10, 9)))
+    import_tokens(str(lines), tokens, grid=(4, 4), codebook_size=128, num_classes=1000)
+    output = output_at(tokens, "tokenize")
+    assert output.begun().classes == 11
+    if not noted:
+        output._folder.write_record(output.begun().changed(classes=None))
+    recipe = load_recipe(digits_recipe, [f"train.tokens={tokens}", "tokenizer.codes=128"])
+    with pytest.raises(RecipeError, match=r"class ids up to 10, but the classes of the recipe's dataset are 0 to 9\."):
+        plan(recipe, str(tmp_path / "store"))
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     (tmp_path / "lines.jsonl").write_text('{"class_id": 1, "tokens": [3, 2]}\n' * 2, encoding="utf-8-sig")
     imported = (str(tmp_path / "lines.jsonl"), str(tmp_path / "tokens"))

@@ -15,6 +15,7 @@ from rarkit import load_recipe, plan, run
 from rarkit.cache.receipts import receipts
 from rarkit.cache.store import Store
 from rarkit.errors import StoreError
+from rarkit.pipeline.kept_receipts import begin, ended
 
 CODES = "tokenizer.codes=4"
 
@@ -80,13 +81,37 @@ def test_runs_that_have_begun_count(rarkit, fit):
     with pytest.raises(StoreError, match="cannot write results"):
         fit()
     [begun] = receipts(Store("store"))
-    assert begun.name.endswith("-begun")
+    assert "-begun-" in begun.name
     assert {stage for stage, _ in begun.outputs} >= {"fit", "train", "evaluate"}
     assert gc(rarkit, "--yes")[1].startswith("Nothing to remove")
     Path("runs/small/report.html").rmdir()
     fit()
     [finished] = receipts(Store("store"))
-    assert begun.name == f"{finished.name}-begun"
+    assert begun.name.startswith(f"{finished.name}-begun-")
+
+
+@pytest.mark.parametrize("end", ["finished", "killed"])
+def test_each_of_two_runs_into_one_folder_counts_until_it_ends(end, rarkit, fit):
+    """The recipe is edited while it runs, and run again: it is the same recipe, with the same folder, and needs other outputs."""
+    edit("iterations = 3", "iterations = 5")
+    recipe = load_recipe("small.toml")
+    begun = begin(plan(recipe, "store"), Path("runs/small"))
+    edit("iterations = 5", "iterations = 3")
+    other = fit()
+    edit("iterations = 3", "iterations = 4")
+    fit()
+    needed = {output for receipt in receipts(Store("store")) for output in receipt.outputs}
+    assert ("fit", plan(recipe, "store")["fit"].fingerprint) in needed
+    assert ("fit", other.fingerprint) not in needed
+    ended(begun)
+    if end == "killed":
+        # As if another process had left it that is no more.
+        path = Path(f"store/receipts/{begun}.json")
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"process": content["process"] | {"pid": 2**22 + 1}}))
+    edit("iterations = 4", "iterations = 6")
+    fit()
+    assert not [receipt for receipt in receipts(Store("store")) if "-begun-" in receipt.name]
 
 
 def test_runs_whose_folder_is_gone_count_until_they_are_forgotten(rarkit, fit):

@@ -108,6 +108,8 @@ def test_settings_can_be_changed(rarkit, finished):
     assert [printed["settings"][name] for name in ("temperature", "top_k", "top_p", "precision")] == [0.5, 2, 0.9, "bfloat16"]
     _, _, printed = drawn(rarkit, finished.folder, "-n", 1, "--guidance-power", 2)
     assert printed["settings"]["guidance"] == {"name": "power_cosine", "scale": 1.5, "power": 2.0}
+    _, _, printed = drawn(rarkit, finished.folder, "-n", 1, "--guidance-power", 2, "--set", "guidance.scale=3")
+    assert printed["settings"]["guidance"] == {"name": "power_cosine", "scale": 3.0, "power": 2.0}
     likeliest, _, _ = drawn(rarkit, finished.folder, "-n", 3, "--class", 0, "--top-k", 1)
     assert (likeliest == likeliest[0]).all()
     assert len(first) == 10
@@ -286,6 +288,7 @@ def test_recipes_and_command_have_the_same_released_settings():
         (("--top-p", 2), "top_p: found 2.0"),
         (("--precision", "float8"), "precision: found 'float8'"),
         (("--guidance-power", -1), "power: found -1.0"),
+        (("--guidance-scale", 2, "--set", "guidance=3"), "guidance: found 3"),
         (("--batch-size", 0), "batch_size: found 0"),
         (("--device", "gpu"), "device 'gpu' cannot be used here"),
     ],

@@ -1,0 +1,120 @@
+"""The receipts of a run in the store: one when it begins, replaced by another when it is finished."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import secrets
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rarkit.cache.holder import Holder
+from rarkit.cache.receipts import FORMAT, StoredReceipt, readable_receipts, remove_receipt, write_receipt
+from rarkit.cache.store import Store
+from rarkit.errors import RarkitWarning, StoreError
+from rarkit.files.atomic import write_text
+from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.run_folder import RECEIPT, variant
+from rarkit.recipe.schema import Recipe
+
+BEGUN = "-begun-"
+"""In the name of the receipt of a run that has begun, before a random number: several runs may write to a folder."""
+_UNDER_WAY: set[str] = set()
+"""The receipts of the runs that are going on in this process."""
+
+
+def receipt_name(folder: Path) -> str:
+    """The name in the store of the receipts of a run: one for each folder of each machine."""
+    return hashlib.sha256(f"{platform.node()}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
+
+
+def about_run(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """What every receipt says of its run."""
+    return {
+        "format": FORMAT,
+        "recipe_name": recipe.recipe_name,
+        "variant": variant(recipe, folder.parent),
+        "folder": os.path.abspath(folder),
+        "host": platform.node(),
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def begin(plan: Plan, folder: Path) -> str:
+    """Leaves a receipt of a run that begins in the store, so that nobody removes what the run reads or writes.
+
+    Returns:
+        Its name, for ``ended`` and ``keep``.
+    """
+    stages = [
+        {
+            "name": stage.name,
+            "fingerprint": stage.output.fingerprint,
+            "identity": stage.identity,
+            "upstream": dict(stage.upstream),
+        }
+        for stage in plan.stages
+    ]
+    token = secrets.token_hex(4)
+    name = f"{receipt_name(folder)}{BEGUN}{token}"
+    process = json.loads(Holder.this_process(token).contents())
+    content = {**about_run(plan.recipe, folder), "process": process, "stages": stages}
+    _UNDER_WAY.add(name)
+    write_receipt(plan.store, name, content)
+    return name
+
+
+def ended(begun: str | None) -> None:
+    """Notes that the run that began with this receipt has ended, so that ``keep`` of the next one into the folder removes it."""
+    _UNDER_WAY.discard(begun or "")
+
+
+def _goes_on(receipt: StoredReceipt, store: Store) -> bool:
+    """Whether the run that left a receipt when it began is going on."""
+    if receipt.name in _UNDER_WAY:
+        return True
+    holder = Holder.of(json.dumps(receipt.content.get("process")).encode())
+    if holder is None:
+        return False
+    runs = holder.runs_here()
+    if runs and holder.pid == os.getpid():
+        return False
+    # Of a process in another container or on another machine, this is known: a run writes outputs nearly all the time.
+    return any(store.output(*output).writer() for output in receipt.outputs) if runs is None else runs
+
+
+def keep(receipt: Mapping[str, Any], store: Store, folder: Path, *, begun: str | None, wrote: bool) -> None:
+    """Writes the receipt of a finished run to the store and to the folder of the run.
+
+    It replaces those of runs into the same folder that began, and end with this one or have ended before they were finished.
+
+    Args:
+        receipt: plain JSON data.
+        store, folder: where to.
+        begun: the name of the receipt that the run left when it began; None if it left none.
+        wrote: whether the run wrote outputs. One that did not may use a store that it may only read: then it warns.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    try:
+        write_receipt(store, receipt_name(folder), receipt)
+        for other in readable_receipts(store, f"{receipt_name(folder)}{BEGUN}"):
+            if other.name != begun and not _goes_on(other, store):
+                remove_receipt(store, other.name)
+        if begun is not None:
+            remove_receipt(store, begun)
+    except StoreError as error:
+        if wrote:
+            raise
+        warnings.warn(
+            f"the store has no receipt of this run, so rarkit cache gc does not spare its outputs: {error}",
+            RarkitWarning,
+            stacklevel=2,
+        )
+    write_text(folder / RECEIPT, json.dumps(receipt, indent=2) + "\n")
