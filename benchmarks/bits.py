@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 
 TIMES = ("started", "finished", "seconds", "host")
 """What differs between records of the same output."""
 
 
-def bits(folder: Path) -> dict[str, str]:
+def bits(folder: Path, skip: Callable[[StageOutput], bool] = lambda _: False) -> dict[str, str]:
     """Digests of arrays, files and records of all complete outputs in ``folder/store``, and of the results in ``folder/runs``.
+
+    Outputs that ``skip`` says to skip are left out.
 
     Raises:
         StoreError: an output says that it is complete, and cannot be read.
     """
     digests: dict[str, str] = {}
     for output in Store(str(folder / "store")).outputs():
+        if skip(output):
+            continue
         record = output.record()
         if record is None or not record.complete:
             continue
