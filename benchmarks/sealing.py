@@ -4,8 +4,8 @@
 
 - Runs recipes/digits.toml, and counts for each stage the seconds that its threads spend in SHA-256, whichever thread it is, and
   whether or not the stage waits for it: an upper bound of what checking costs.
-- Writes tokens of as many images as ImageNet has, 256 of 16 bits each, and reads epochs of random batches: the first checks chunks at
-  their first touch, a later one reads what has been checked. A training reads hundreds of epochs, and checks once.
+- Writes tokens of as many images as ImageNet has, 256 of 16 bits each, and reads epochs of random batches: the first checks chunks
+  at their first touch, a later one reads what has been checked. A training reads hundreds of epochs, and checks once.
 - Hashes with SHA-256 and its rivals, and says at how many samples a second (256 × 256 × 3) each would take 2 % of a process's time.
 
 Exits with 1 where checking takes more than 2 % of tokenize, train or sample. `--save` writes benchmarks/results/sealing.json.

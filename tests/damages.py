@@ -75,6 +75,19 @@ def damaged(store: Path, other: Path, kind: str, act: str, chance: random.Random
     return Damage(kind, act, (name,))
 
 
+def without_seal(output: Path) -> dict[str, Any]:
+    """Rewrites the record of an output as a rarkit wrote it that sealed files alone; returns the metadata of the group."""
+    path = output / "zarr.json"
+    metadata: dict[str, Any] = json.loads(path.read_text())
+    del metadata["attributes"]["rarkit_seal"]
+    record = metadata["attributes"]["rarkit"]
+    record["format"] = 2
+    for array in record["arrays"].values():
+        del array["sha256"], array["chunks"]
+    path.write_text(json.dumps(metadata))
+    return metadata
+
+
 def _files(store: Path, kind: str) -> list[Path]:
     patterns = {RECORD: "*/*/zarr.json", METADATA: "*/*/*/zarr.json", CHUNK: "*/*/*/c/**/*", FILE: "*/*/files/*"}
     return sorted(path for path in store.glob(patterns[kind]) if path.is_file())

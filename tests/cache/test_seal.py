@@ -18,6 +18,7 @@ from rarkit.cache.row_reader import RowReader
 from rarkit.cache.seal import NewerRecord, opened, sealed
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError, StoreError
+from tests.damages import without_seal
 
 ROWS = np.arange(70, dtype=np.uint16).reshape(10, 7)
 IDENTITY = {"seed": 3, "rate": 1e-05, "title": "0" * 64, "names": ["é", "\x1b"]}
@@ -40,16 +41,9 @@ def output(tmp_path):
     return made(Store(str(tmp_path / "store")))
 
 
-def without_seal(output, version=2):
-    """Rewrites the record as an older rarkit wrote it."""
-    path = Path(output.path, "zarr.json")
-    metadata = json.loads(path.read_text())
-    del metadata["attributes"]["rarkit_seal"]
-    record = metadata["attributes"]["rarkit"] | {"format": version}
-    for array in record["arrays"].values():
-        del array["sha256"], array["chunks"]
-    metadata["attributes"]["rarkit"] = record
-    path.write_text(json.dumps(metadata))
+def older(output):
+    """Makes it an output of an older rarkit; returns the metadata of the group."""
+    metadata = without_seal(Path(output.path))
     output.refresh()
     return metadata
 
@@ -113,10 +107,10 @@ def test_an_output_that_lost_its_record_is_listed_and_made_anew(output, tmp_path
     assert made(Store(str(tmp_path / "store"))).verify() is None
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_another_byte_order_is_seen(output, older):
-    if older:
-        without_seal(output)
+@pytest.mark.parametrize("sealed_in_part", [False, True])
+def test_another_byte_order_is_seen(output, sealed_in_part):
+    if sealed_in_part:
+        older(output)
     path = Path(output.path, "tokens/zarr.json")
     path.write_text(path.read_text().replace('"little"', '"big"'))
     assert "tokens" in output.verify()
@@ -187,7 +181,7 @@ def test_what_an_interruption_left_damaged_is_made_anew(tmp_path):
 
 
 def test_what_an_older_rarkit_sealed_is_read(output):
-    without_seal(output)
+    older(output)
     assert not output.record().is_sealed
     assert output.verify() is None
     np.testing.assert_array_equal(RowReader(output, "tokens").rows([9, 0]), ROWS[[9, 0]])
@@ -213,7 +207,7 @@ def test_what_an_older_rarkit_sealed_is_read(output):
     ],
 )
 def test_records_have_bounds(output, field, value):
-    metadata = without_seal(output)
+    metadata = older(output)
     metadata["attributes"]["rarkit"][field] = value
     with pytest.raises(ValueError, match=r".") as refusal:
         opened(json.dumps(metadata).encode())

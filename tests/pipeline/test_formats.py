@@ -19,6 +19,7 @@ from rarkit.cache.record import SEALED_IN_PART
 from rarkit.cli import app
 from rarkit.errors import RecipeError, StoreError
 from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
+from tests.damages import without_seal
 
 OLD = Path(__file__).parents[1] / "data/format_1.tar.gz"
 
@@ -73,6 +74,21 @@ def test_the_store_says_which_outputs_are_of_an_older_or_a_newer_rarkit(old, cap
     defects = {output.stage: stored.verified(output) for output in stored.outputs(str(store), None)}
     assert (defects["fit"], defects["train"]) == (("intact", SEALED_IN_PART), ("intact", SEALED_IN_PART))
     assert defects["sample"] == ("damaged", "written by a newer rarkit: update rarkit to read it")
+
+
+def test_what_is_sealed_in_part_is_used_and_said_to_be(small_finished, small_recipe, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(small_finished.plan.store.root, store)
+    for output in store.glob("*/*/zarr.json"):
+        without_seal(output.parent)
+    planned = rarkit.plan(rarkit.load_recipe(small_recipe), str(store))
+    assert {(stage.action, stage.reason) for stage in planned.stages} == {("cached", SEALED_IN_PART)}
+    for reader in ("sample", "evaluate"):
+        shutil.rmtree(store / reader)
+    again = rarkit.run(rarkit.load_recipe(small_recipe), str(store), device="cpu", runs=tmp_path / "runs", quiet=True)
+    assert {result.name for result in again.results if result.action == "ran"} == {"sample", "evaluate"}
+    assert again.metrics == small_finished.metrics
+    assert again.plan["sample"].output.begun().arrays == small_finished.plan["sample"].output.begun().arrays
 
 
 def test_a_receipt_of_a_newer_rarkit_is_refused(old):
