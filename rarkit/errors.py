@@ -56,6 +56,15 @@ class WeightsError(UserError):
     """A checkpoint that is missing, damaged, or does not fit the model."""
 
 
+class NotFetchedError(UserError):
+    """Something on another machine that a command which fetches nothing, or nothing large, left there."""
+
+    def __init__(self, place: str) -> None:
+        """``place``: its address."""
+        super().__init__(f"{place} is on another machine and was not fetched. rarkit run fetches it.")
+        self.place = place
+
+
 class StoreError(UserError):
     """A store that cannot be reached, read or written."""
 

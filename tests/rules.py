@@ -248,6 +248,25 @@ def undeclared(module: Module) -> Iterator[str]:
 
 
 _installed = cache(packages_distributions)
+ADDRESSES = {"rarkit.files.locations", "rarkit.files.protocols"}
+"""The modules that hand addresses to fsspec."""
+FSSPEC_ELSEWHERE = {
+    ("fsspec", "AbstractFileSystem"),
+    ("fsspec.implementations.local", "LocalFileSystem"),
+    ("fsspec.asyn", "sync"),
+}
+"""Types, and a helper that takes a file system."""
+NETWORKS = {"urllib.request", "http.client", "ftplib", "requests", "httpx", "aiohttp", "s3fs", "gcsfs", "huggingface_hub", "boto3"}
+
+
+def other_ways_out(module: Module) -> Iterator[str]:
+    """Ways to a file system or network that pass by the list of protocols."""
+    if module.name in ADDRESSES:
+        return
+    for found in imports(module.tree):
+        by_fsspec = found.module.split(".")[0] == "fsspec" and (found.module, found.name) not in FSSPEC_ELSEWHERE
+        if by_fsspec or any(f"{found.module}.{found.name}".startswith(f"{network}.") for network in NETWORKS):
+            yield f"{module.at(found.line)}: imports {found.module}; only rarkit.files.locations goes to addresses"
 
 
 def _distribution(requirement: str) -> str:

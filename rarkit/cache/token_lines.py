@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO, final
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from rarkit.cache.store import output_at
 from rarkit.cache.token_records import Record, TokenFile, in_blocks, token_files
 from rarkit.errors import DatasetError, StoreError
 from rarkit.files.atomic import replacing
-from rarkit.files.locations import compression_of, filesystem_of, reaching
+from rarkit.files.locations import compression_of, filesystem_of, opened, reaching
 from rarkit.runtime.progress import Reporter
 
 STDOUT = "-"
@@ -171,10 +170,10 @@ def _writing(lines: str) -> Iterator[TextIO]:
         filesystem, path = filesystem_of(lines, raising=StoreError)
         compression = compression_of(lines)
         if isinstance(filesystem, LocalFileSystem):
-            with replacing(Path(path)) as partial, fsspec.open(str(partial), "wt", compression=compression) as file:
+            with replacing(Path(path)) as partial, opened(str(partial), "wt", compression=compression) as file:
                 yield file
             return
-        with fsspec.open(lines, "wt", compression=compression) as file:
+        with opened(lines, "wt", compression=compression) as file:
             yield file
 
 

@@ -17,12 +17,11 @@ from itertools import islice
 from json import JSONDecodeError, JSONDecoder
 from typing import Annotated, Any, BinaryIO, TextIO, final
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rarkit.cache.mistakes import first_mistake
 from rarkit.errors import DatasetError
-from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.locations import filesystem_of, opened, reaching
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE = 2**20
@@ -159,8 +158,7 @@ class TokenFile:
         return DatasetError(f"{self.name}: record {number} of its JSON array {reason}. Write the file again.")
 
     def _opened(self, mode: str) -> Any:
-        encoding = {"encoding": "utf-8-sig"} if mode == "rt" else {}
-        return fsspec.open(self.name, mode, compression="infer", expand=False, **encoding)
+        return opened(self.name, mode, compression="infer", encoding="utf-8-sig")
 
 
 def token_files(places: Sequence[str]) -> list[TokenFile]:

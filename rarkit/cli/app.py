@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -33,7 +33,7 @@ from rarkit.cli.options import (
 )
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
-from rarkit.errors import RankError, RarkitError, RarkitWarning
+from rarkit.errors import NotFetchedError, RankError, RarkitError, RarkitWarning
 from rarkit.runtime.signals import Stopped, stopping
 
 if TYPE_CHECKING:
@@ -131,17 +131,19 @@ def run(
             rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
             print_json(rehearsal_as_json(rehearsed)) if as_json else show.print_run(rehearsed)
             return
-        planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
+        asked: dict[str, Any] = {"start": start, "until": until, "force": tuple(force or ())}
         if dry_run:
+            planned = make_plan(loaded, store, **asked)
             if ranks.first:
                 needed = estimate(planned)
                 print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
             return
+        from rarkit.pipeline.run import as_json as run_as_json
+        from rarkit.pipeline.run import carry_out, plan_to_run
+
+        planned = plan_to_run(loaded, store, **asked, quiet=quiet)
         if planned.obstacle is not None:
             raise planned.obstacle
-        from rarkit.pipeline.run import as_json as run_as_json
-        from rarkit.pipeline.run import carry_out
-
         if ranks.first and not quiet and not as_json:
             show.print_plan(planned)
         finished = carry_out(planned, device=device, runs=runs, quiet=quiet, wait=not no_wait)
@@ -182,12 +184,18 @@ def validate(
     strict_plugins: Strict = False,
 ) -> None:
     """Check a recipe, and print it with defaults, extends and overrides resolved."""
+    from rarkit.files.restraint import fetching
     from rarkit.recipe.contradictions import check_contradictions
     from rarkit.recipe.experiment import resolve
     from rarkit.recipe.text import to_toml
 
     loaded = _load(recipe, overrides, unset, strict_plugins)
-    resolve(loaded)
+    try:
+        with fetching("nothing"):
+            resolve(loaded)
+    except NotFetchedError as error:
+        rest = "image size, classes, grid and order are not checked; rarkit plan checks them"
+        echo(f"{error.place} is on another machine and was not read: {rest}.", fg="yellow", err=True)
     check_contradictions(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))

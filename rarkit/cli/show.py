@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rarkit.pipeline.plan import Plan
     from rarkit.pipeline.run import Run
 
-MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?"}
+MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?", "unknown": "?"}
 
 
 def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
@@ -28,6 +28,8 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     console = stdout_console()
     console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
     console.print(table)
+    for setting, place, remote in plan.addresses:
+        console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True, markup=False)
     for sentence in plan.lacking:
         console.print(sentence, soft_wrap=True, markup=False)
     if estimate is not None:
@@ -51,6 +53,7 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
         "store": plan.store.url,
         "nothing_to_do": plan.nothing_to_do,
         "stages": stages,
+        "reads": [address._asdict() for address in plan.addresses],
         "lacking": plan.lacking,
         "needs": estimate_as_json(estimate),
     }

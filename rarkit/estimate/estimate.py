@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import token_dtype
-from rarkit.errors import CapabilityError, DatasetError
+from rarkit.errors import CapabilityError, DatasetError, NotFetchedError
 from rarkit.estimate.this_machine import UTILISATION, Here, assumed, measured
+from rarkit.files.restraint import fetching
 from rarkit.models.base import SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
@@ -89,12 +90,17 @@ class Estimate:
 def estimate(plan: Plan, gpu: str = "h100", *, measure: bool = False) -> Estimate:
     """Estimates what a plan's recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
 
-    ``measure``: time a few steps here instead of assuming a rate.
+    Nothing large is fetched from other machines. ``measure``: time a few steps here instead of assuming a rate.
 
     Raises:
         CapabilityError: ``measure`` is set, and the recipe cannot run on this machine.
     """
-    experiment, kind = plan.experiment, GPUS[gpu]
+    with fetching("little"):
+        return _estimate(plan, GPUS[gpu], measure)
+
+
+def _estimate(plan: Plan, kind: Gpu, measure: bool) -> Estimate:
+    experiment = plan.experiment
     missing = _missing_content(plan)
     if experiment is None:
         return Estimate(kind, None, {}, {}, None, None, None, missing)
@@ -133,7 +139,7 @@ def _images(experiment: Experiment) -> dict[str, int | None]:
     for split in experiment.splits:
         try:
             counts[split] = experiment.recipe.dataset.count(split)
-        except DatasetError:
+        except (DatasetError, NotFetchedError):
             # Missing data is listed separately.
             counts[split] = None
     return counts

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
+from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
 from rarkit.files.regular import check_not_special
+from rarkit.files.restraint import check_answers, check_may_fetch
 from rarkit.files.system_errors import cure_of
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "hub"}
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60
+"""How long a run waits for a connection over http, and then for each piece of an answer."""
+NOT_FOUND = 404
+_ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+_READ_WHOLE = {"tar", "simplecache"}
+"""File systems that read all of a file before they give anything of it."""
+_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws configure."
+_EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "hf": "hub"}
 """By protocol, the extra of rarkit that installs its file system."""
 
 
@@ -36,6 +47,8 @@ def reaching(
     except (RarkitError, MemoryError):
         raise
     except FileNotFoundError as error:
+        if (cause := unreachable(error)) is not None:
+            raise raising(_not_reached(place, cause, cure)) from error
         raise raising(f"there is no {_missing(error, place)}. {cure}") from error
     except IsADirectoryError as error:
         raise raising(f"{place} is a folder, where a file is needed. {cure}") from error
@@ -44,8 +57,20 @@ def reaching(
         install = f'pip install "rarkit[{extra}]"' if extra else str(error)
         raise raising(f"{place} needs a library that is not installed: {install}") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise raising(f"{place} cannot be reached ({reason}). {cure_of(error, cure)}") from error
+        raise raising(_not_reached(place, error, cure)) from error
+
+
+def unreachable(error: FileNotFoundError) -> BaseException | None:
+    """Why a server did not say whether there is a file: over http, fsspec then says that there is none."""
+    cause = error.__cause__
+    is_answer = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == NOT_FOUND
+    return None if is_answer or not (isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")) else cause
+
+
+def _not_reached(place: str, error: BaseException, cure: str) -> str:
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    cure = _CREDENTIALS if type(error).__name__ == "NoCredentialsError" else cure_of(error, cure)
+    return f"{place} cannot be reached ({reason}). {cure}"
 
 
 def _missing(error: FileNotFoundError, place: str) -> str:
@@ -61,28 +86,95 @@ def _missing(error: FileNotFoundError, place: str) -> str:
 
 
 def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **options: Any) -> tuple[Any, str]:
-    """The fsspec file system of a place, and its path there. Raises ``raising`` if there is none; ``options`` are fsspec's."""
+    """The fsspec file system of a place, and its path there; ``options`` are fsspec's.
+
+    While not everything may be fetched (``restraint``), the host is asked first, once, so that it cannot keep a plan waiting.
+
+    Raises:
+        NotFetchedError: the place is on another machine, and nothing may be fetched.
+        UserError: ``raising``, if the place names no file system, one that is not on the list of ``protocols``, or several places.
+    """
+    check_protocols(place, raising)
     with reaching(place, raising=raising):
-        for link in place.split("::")[:-1]:
+        *links, last = place.split("::")
+        # By itself, a bare name such as tar is a file's.
+        if (links and not last) or ((links or "://" in last) and reads_next(last)):
+            raise raising(f"{place} does not say what it reads from. Add it behind '::', as in zip://photos::s3://bucket/all.zip.")
+        for link in links:
             if not reads_next(link):
                 # fsspec would read this link and ignore what follows.
                 raise raising(
                     f"{place} is more than one place. Give one: '::' joins a file system to the one it reads from, as in "
                     "zip://photos::s3://bucket/all.zip."
                 )
-        last = place.rsplit("::", 1)[-1]
         if "://" not in last or last.startswith(("file://", "local://")):
             # Before fsspec opens it: of an archive, it does so at once.
             check_not_special(LocalFileSystem._strip_protocol(last), raising=raising)
-        filesystem, path = fsspec.core.url_to_fs(place, **options)
+        if is_remote(place):
+            check_may_fetch(place, large=not _READ_WHOLE.isdisjoint(protocols_of(place)))
+            _check_answers(place, raising)
+        filesystem, path = fsspec.core.url_to_fs(place, **_patience(place), **options)
         return filesystem, str(path)
 
 
+@contextmanager
+def opened(
+    place: str, mode: str = "rb", *, compression: str | None = None, encoding: str = "utf8", raising: type[UserError] = DatasetError
+) -> Iterator[Any]:
+    """A file at a place, open; missing folders are made if it is written.
+
+    Args:
+        place: a path or any fsspec URL.
+        mode: as of Python's ``open``; text is in ``encoding``.
+        compression: its name, ``"infer"`` by the end of the name, or None.
+        raising: the error, as of ``filesystem_of``.
+
+    Raises:
+        Exception: whatever the file system raises (``reaching``), besides the errors of ``filesystem_of``.
+    """
+    filesystem, path = filesystem_of(place, raising=raising)
+    if "r" not in mode:
+        with suppress(PermissionError):  # to make folders, though not to write in them
+            filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+    how = fsspec.core.get_compression(path, compression)
+    with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
+        yield file
+
+
+def _check_answers(place: str, raising: type[UserError]) -> None:
+    last = place.rsplit("::", 1)[-1]
+
+    def ask() -> None:
+        filesystem, path = fsspec.core.url_to_fs(last, **_patience(last))
+        # That a file is not there, or not to be read, is an answer too: what needs it says so.
+        with reaching(place, raising=raising), suppress(*_ANSWERS):
+            filesystem.info(path)
+
+    check_answers(place, host_of(place), ask, raising)
+
+
+def _patience(place: str) -> dict[str, Any]:
+    """Options by file system: by default, a download over http ends in an error after five minutes, however large the file is."""
+    protocols = {protocol for protocol in protocols_of(place) if protocol in ("http", "https")}
+    if not protocols or find_spec("aiohttp") is None:
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+    # What the user has configured for fsspec comes first.
+    return {name: {"client_kwargs": {"timeout": timeout}} for name in protocols if "client_kwargs" not in conf.get(name, {})}
+
+
 def reads_next(link: str) -> bool:
-    """Whether a link of a chain, such as ``zip://photos`` or ``simplecache``, reads from the link that follows it."""
+    """Whether a link of a chain, such as ``zip://photos`` or ``simplecache``, reads from the link that follows it.
+
+    A file system that is not on the list is not loaded to see; it is taken to read on, so that a refusal names the whole chain.
+    """
     protocol, separator, _ = link.partition("://")
-    if not separator and link not in fsspec.available_protocols():
+    if not separator and not is_name_of_protocol(link):
         return False
+    if not is_allowed(protocol):
+        return is_name_of_protocol(protocol)
     try:
         classes = fsspec.get_filesystem_class(protocol).__mro__
     except (ImportError, ValueError):  # unknown or not installed, which is reported when the link is opened
@@ -102,6 +194,15 @@ def within(place: str, folder: str) -> str:
     if "://" not in head:
         return f"{place.rstrip('/')}/{folder}"
     return f"{head}{'' if head.endswith('/') else '/'}{folder}{link}{tail}"
+
+
+def folder_of(place: str) -> str:
+    """The folder in which a file is, of which ``within`` makes the file's place again; ``.`` for a bare name."""
+    head, link, tail = place.partition("::")
+    if not link or "://" not in head:
+        return place.rsplit("/", 1)[0] if "/" in place else "."
+    protocol, _, path = head.partition("://")
+    return f"{protocol}://{path.rpartition('/')[0]}{link}{tail}"
 
 
 def in_this_process_alone(place: str) -> bool:

@@ -23,8 +23,10 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import RarkitWarning, WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
+from rarkit.files.protocols import is_remote
 from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, Content, content_of
 from rarkit.files.regular import check_regular, open_regular
+from rarkit.files.restraint import check_may_fetch
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
 
@@ -44,6 +46,7 @@ def local_copy(location: str | Path) -> Path:
 
     Raises:
         WeightsError: there is no such file, or no way to it.
+        NotFetchedError: it is remote and not in the cache folder, and nothing large may be fetched.
     """
     filesystem, path = filesystem_of(str(location), raising=WeightsError)
     with reaching(str(location), raising=WeightsError):
@@ -59,6 +62,8 @@ def local_copy(location: str | Path) -> Path:
         key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
         target: Path = cache_folder("weights") / key / path.rsplit("/", 1)[-1]
         if not target.exists():
+            if is_remote(str(location)):
+                check_may_fetch(str(location), large=True)
             with replacing(target) as temporary:
                 filesystem.get_file(path, str(temporary))
                 size = filesystem.size(path)

@@ -11,9 +11,11 @@ from rarkit.cache.fingerprint import fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import SEALED_IN_PART, UNFINISHED
 from rarkit.cache.store import Store
-from rarkit.errors import DatasetError, IncompleteError, RarkitError, RecipeError, WeightsError, sentences
+from rarkit.errors import DatasetError, IncompleteError, NotFetchedError, RarkitError, RecipeError, WeightsError, sentences
+from rarkit.files.restraint import fetching
 from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
+from rarkit.recipe.addresses import Address, addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.schema import Recipe
 from rarkit.stages.base import Stage, View
@@ -29,7 +31,7 @@ STAGES: tuple[Stage[Any], ...] = (Fit(), Tokenize(), Train(), Sample(), Referenc
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 DEFAULT_STORE = "rarkit-store"
 
-Action = Literal["cached", "run", "not needed", "damaged", "left out", "blocked"]
+Action = Literal["cached", "run", "not needed", "damaged", "left out", "blocked", "unknown"]
 _UNKNOWN = "unknown"
 """Placeholder for a fingerprint that cannot be determined; nothing is ever stored under it."""
 
@@ -45,12 +47,12 @@ class PlannedStage:
     action: Action
     reason: str
     view: View | None = None
-    """What the stage will read of the experiment; None if it is blocked."""
+    """What the stage will read of the experiment; None if it is blocked or unknown."""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What the view contributes to the fingerprint."""
     forced: bool = False
     obstacle: RarkitError | None = None
-    """Why a blocked stage cannot be planned: missing data or weights."""
+    """Why a blocked or unknown stage cannot be planned: data or weights that are missing, or that were not fetched."""
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ class PlannedStage:
 
     @property
     def fingerprint(self) -> str | None:
-        """The name of its output; None if it depends on missing data or weights."""
+        """The name of its output; None if it depends on data or weights that are missing, or that were not fetched."""
         return None if self.obstacle else self.output.fingerprint
 
 
@@ -95,6 +97,16 @@ class Plan:
         reference = next((stage for stage in self.stages if stage.name == "reference"), None)
         return evaluate.features.lacking() if evaluate and reference and reference.obstacle is None else []
 
+    @property
+    def not_fetched(self) -> NotFetchedError | None:
+        """What was not fetched, and the first stage of unknown fingerprint depends on; None if there is no such stage."""
+        return next((stage.obstacle for stage in self.stages if isinstance(stage.obstacle, NotFetchedError)), None)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """What the recipe names: the paths and URLs that a run will read."""
+        return list(addresses(self.recipe))
+
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 
@@ -110,11 +122,13 @@ def plan(
     start: str | None = None,
     until: str | None = None,
     force: tuple[str, ...] = (),
+    fetch: bool = False,
 ) -> Plan:
     """Determines for each stage of a recipe whether its output is in the store, and why not if it is not. Runs and writes nothing.
 
     Fingerprints cover the content of data and weights. Stages that depend on missing data or weights are "blocked", and ``run``
-    raises what is missing.
+    raises what is missing. From other machines it fetches what is small: listings, headers, labels. Weights that lie there and
+    were not fetched before leave the stages that depend on them "unknown".
 
     Args:
         recipe: the recipe.
@@ -122,6 +136,7 @@ def plan(
         start: rerun this stage and all after it; those before it must be in the store.
         until: leave out the stages after this one.
         force: rerun these stages even if their output is in the store.
+        fetch: fetch weights too, as a run does.
 
     Raises:
         RecipeError: ``start``, ``until`` or ``force`` names a stage that this recipe does not have, or a stage before ``start`` is
@@ -129,7 +144,11 @@ def plan(
         GridError: the tokenizer does not support the images, or the scan order the grid.
         StoreError: the store cannot be read.
     """
-    store = Store(store) if isinstance(store, str) else store
+    with fetching("all" if fetch else "little"):
+        return _plan(recipe, Store(store) if isinstance(store, str) else store, start, until, force)
+
+
+def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, force: tuple[str, ...]) -> Plan:
     experiment, obstacle = _resolved(recipe)
     stages = [stage for stage in STAGES if stage.upstream(recipe) is not None]
     names = [stage.name for stage in stages]
@@ -149,7 +168,7 @@ def _resolved(recipe: Recipe) -> tuple[Experiment | None, RarkitError | None]:
     """The experiment, or the error if it cannot be determined without the data."""
     try:
         return resolve(recipe), None
-    except DatasetError as error:
+    except (DatasetError, NotFetchedError) as error:
         return None, error
 
 
@@ -170,19 +189,25 @@ def _planned(
         try:
             view = stage.view(experiment)
             identity = stage.identity(view)
-        except (DatasetError, WeightsError, IncompleteError) as error:
+        except (DatasetError, WeightsError, IncompleteError, NotFetchedError) as error:
             obstacle = error
     if obstacle is not None:
         upstream = dict.fromkeys(names, _UNKNOWN)
-        reason = "weights are missing or unusable" if isinstance(obstacle, WeightsError) else "data is missing or unusable"
+        action: Action = "unknown" if isinstance(obstacle, NotFetchedError) else "blocked"
         output = store.output(stage.name, _UNKNOWN)
-        return PlannedStage(stage, output, upstream, "blocked", reason, forced=forced, obstacle=obstacle)
+        return PlannedStage(stage, output, upstream, action, _why(obstacle), forced=forced, obstacle=obstacle)
     upstream = {name: before[name].output.fingerprint for name in names}
     output = store.output(stage.name, fingerprint(stage.name, identity, upstream))
     action, reason = _state(stage, view, output, forced)
     if not reason and action == "run":
         reason = last_run.why_new(stage.name, identity, upstream)
     return PlannedStage(stage, output, upstream, action, reason, view, identity, forced)
+
+
+def _why(obstacle: RarkitError) -> str:
+    if isinstance(obstacle, NotFetchedError):
+        return f"unknown until {obstacle.place} is read"
+    return "weights are missing or unusable" if isinstance(obstacle, WeightsError) else "data is missing or unusable"
 
 
 def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bool) -> tuple[Action, str]:
@@ -218,7 +243,7 @@ def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str
         readers = [reader for reader in kept.values() if name in reader.upstream and reader.name not in left_out]
         if name in left_out:
             kept[name] = _changed(stage, "left out", "after --until")
-        elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked"):
+        elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked", "unknown"):
             raise RecipeError(f"--from {start} needs stage {name!r}, which is not in the store. Run without --from first.")
         elif stage.action == "run" and not stage.forced and readers and not any(_reads(reader) for reader in readers):
             kept[name] = _changed(stage, "not needed", "all stages that read it are cached")
@@ -227,7 +252,7 @@ def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str
 
 def _reads(stage: PlannedStage) -> bool:
     """Whether the stage will read its upstream outputs."""
-    return stage.action in ("run", "damaged", "blocked")
+    return stage.action in ("run", "damaged", "blocked", "unknown")
 
 
 def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rarkit.errors import CapabilityError, DatasetError, IncompleteError, RarkitError, WeightsError
+from rarkit.errors import CapabilityError, DatasetError, IncompleteError, NotFetchedError, RarkitError, WeightsError
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.contradictions import contradictions
 from rarkit.recipe.experiment import Experiment
@@ -22,9 +22,12 @@ def check_ready(plan: Plan, device: str) -> Experiment:
         DatasetError, WeightsError: data or weights are missing.
         IncompleteError: an output is damaged; the message names the stage to force.
         CapabilityError: a part of the recipe cannot be used here.
+        NotFetchedError: the plan was made without fetching what it depends on.
     """
     if plan.obstacle is not None:
         raise plan.obstacle
+    if plan.not_fetched is not None:
+        raise plan.not_fetched
     assert plan.experiment is not None, "an unresolved recipe has an obstacle"
     for stage in plan.stages:
         if stage.action == "damaged":
@@ -56,7 +59,7 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
 
 
 def missing_content(recipe: Recipe, experiment: Experiment | None) -> dict[str, RarkitError]:
-    """The errors for missing data and weights of a recipe, by the table or key that names them."""
+    """The errors for missing data and weights of a recipe, by the table or key that names them; not of what was not fetched."""
     missing: dict[str, RarkitError] = {}
     tables: dict[str, Settings] = {"dataset": recipe.dataset, "tokenizer": recipe.tokenizer, "model": recipe.model}
     if recipe.evaluate is not None:
@@ -66,11 +69,15 @@ def missing_content(recipe: Recipe, experiment: Experiment | None) -> dict[str, 
             if table == "dataset" and experiment is None:
                 recipe.dataset.info()
             settings.content()
+        except NotFetchedError:
+            continue  # which the plan says of the stages that need it
         except (DatasetError, WeightsError) as error:
             missing[table] = error
     if recipe.train is not None and recipe.train.tokens is not None and experiment is not None:
         try:
             imported(recipe.train.tokens, experiment)
+        except NotFetchedError:
+            pass  # likewise
         except DatasetError as error:
             missing["train.tokens"] = error
     return missing

@@ -91,8 +91,32 @@ def run(
             raise RecipeError(f"name {name!r} cannot name a folder in {runs}. Choose one without slashes.")
         recipe = recipe.named(name, recipe.command, rehearsal=recipe.is_rehearsal)
     with together():
-        planned = plan(recipe, store, start=start, until=until, force=force)
+        planned = plan_to_run(recipe, store, start=start, until=until, force=force, quiet=quiet)
         return carry_out(planned, device=device, runs=runs, quiet=quiet, wait=wait)
+
+
+def plan_to_run(
+    recipe: Recipe,
+    store: str = DEFAULT_STORE,
+    *,
+    start: str | None = None,
+    until: str | None = None,
+    force: tuple[str, ...] = (),
+    quiet: bool = False,
+) -> Plan:
+    """The plan of a run, in which nothing is unknown: weights on other machines are fetched, after saying so.
+
+    Arguments and errors are those of ``plan`` and ``run``.
+    """
+    planned = plan(recipe, store, start=start, until=until, force=force)
+    if planned.not_fetched is None:
+        return planned
+    with together() as ranks:
+        reporter = Reporter(quiet=quiet or not ranks.first)
+    for setting, place, remote in planned.addresses:
+        if remote:
+            reporter.say(f"{setting}: reading {place}")
+    return plan(recipe, store, start=start, until=until, force=force, fetch=True)
 
 
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False, wait: bool = True) -> Run:

@@ -8,17 +8,21 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from rarkit.errors import RecipeError, closest
-from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.locations import filesystem_of, folder_of, reaching, unreachable
+from rarkit.files.protocols import check_protocols, is_remote
 from rarkit.files.recognition import HEAD, POINTERS_AND_PAGES, instead, recognised
-from rarkit.files.regular import read_on
+from rarkit.files.regular import open_on
+from rarkit.files.restraint import answer_of
 from rarkit.recipe.edits import drop, merged
-from rarkit.registry.component import Placed
+from rarkit.recipe.shown import shown
+from rarkit.recipe.toml_text import MOST_BYTES, parsed, too_large
+from rarkit.registry.component import Placed, relative_to_its_file
+from rarkit.runtime.progress import Reporter
 
 Directive = Literal["extends", "unset"]
 """The top-level keys of a file that are not part of the recipe."""
-
-LARGEST = 2**20
-"""Bytes of a recipe at most: that of ImageNet-21k with all names of its classes has half as many."""
+LONGEST_CHAIN = 16
+"""Recipes that may extend each other: a server could make up a new one each time."""
 
 
 def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
@@ -29,15 +33,16 @@ def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, A
     """
     if path in came_from:
         raise RecipeError(f"circular extends: {' → '.join([*came_from, path])}. Remove one of them.")
+    if len(came_from) >= LONGEST_CHAIN:
+        raise RecipeError(f"{came_from[0]}: more than {LONGEST_CHAIN} recipes extend each other, up to {path}. Merge some of them.")
     text = _text(path, came_from)
     try:
-        tables = tomllib.loads(text)
+        tables = parsed(text, path)
     except tomllib.TOMLDecodeError as error:
         content = recognised(text.encode()[:HEAD])
         what = f". {instead(content)}" if content in POINTERS_AND_PAGES else ""
         raise RecipeError(f"{path} is not valid TOML: {error}{what}") from error
-    folder = path.rsplit("/", 1)[0] if "/" in path else "."
-    placed = _place(tables, folder)
+    placed = _place(tables, folder_of(path))
     base, dropped = placed.pop("extends", None), placed.pop("unset", [])
     if not isinstance(dropped, list) or not all(isinstance(key, str) for key in dropped):
         raise RecipeError(f'{_line(path, text, "unset")}: expected a list of keys, as in unset = ["train", "sample.top_k"]')
@@ -47,9 +52,9 @@ def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, A
                 f"{_line(path, text, 'unset')}: there is nothing to unset, because this recipe extends no other. Remove unset."
             )
         return placed, {path: text}
-    if not isinstance(base, str):
-        raise RecipeError(f"{_line(path, text, 'extends')}: expected the path of a recipe, found {base!r}")
-    base_path = base if "://" in base or base.startswith("/") else f"{folder}/{base}".removeprefix("./")
+    if not isinstance(base, str) or not base:
+        raise RecipeError(f"{_line(path, text, 'extends')}: expected the path of a recipe, found {shown(base)}")
+    base_path = str(relative_to_its_file(base))
     base_tables, base_texts = read_tables(base_path, (*came_from, path))
     for key in dropped:
         drop(base_tables, key, _line(path, text, "unset"), base_path)
@@ -65,13 +70,20 @@ def _line(path: str, text: str, key: Directive) -> str:
 
 def _text(path: str, came_from: tuple[str, ...]) -> str:
     extended_by = f" (extended by {came_from[-1]})" if came_from else ""
+    check_protocols(path, RecipeError)
+    if came_from and is_remote(path):
+        # Whoever wrote the recipe chose this address, not whoever runs it.
+        Reporter().say(f"fetching {path}{extended_by}")
     with reaching(path, f"Check the recipe's address{extended_by}.", raising=RecipeError):
         try:
+            content = answer_of(path, lambda: _read(path), RecipeError) if is_remote(path) else _read(path)
             # Some editors begin a file with a byte order mark, which TOML does not allow.
-            return read_on(*filesystem_of(path, raising=RecipeError), LARGEST, raising=RecipeError).decode("utf-8-sig")
-        except FileNotFoundError:
+            return content.decode("utf-8-sig")
+        except FileNotFoundError as error:
+            if unreachable(error) is not None:
+                raise
             similar = _similar_recipe(path)
-            hint = f" Did you mean {similar}?" if similar else ""
+            hint = f" Did you mean {similar}?" if similar else " Check the path."
             raise RecipeError(f"there is no recipe {path}{extended_by}.{hint}") from None
         except IsADirectoryError:
             raise RecipeError(f"{path}{extended_by} is a folder. Name a recipe in it: {path.rstrip('/')}/….toml.") from None
@@ -79,8 +91,18 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
             raise RecipeError(f"{path} is not UTF-8 text ({error}). Is it a recipe? If so, save it as UTF-8.") from None
 
 
+def _read(path: str) -> bytes:
+    with open_on(*filesystem_of(path, raising=RecipeError), raising=RecipeError) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise too_large(path)
+    return content
+
+
 def _similar_recipe(path: str) -> str | None:
-    """A recipe in the same folder with a similar name."""
+    """A recipe with a similar name in the same folder of this machine."""
+    if is_remote(path):
+        return None
     filesystem, plain = filesystem_of(path, raising=RecipeError)
     places = filesystem.glob(f"{plain.rsplit('/', 1)[0]}/*.toml") if "/" in plain else []
     # The folder and the suffix are the same for all: with them, any two names would resemble each other.

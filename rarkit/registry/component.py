@@ -38,7 +38,8 @@ class Placed(str):
         return placed
 
 
-def _relative_to_file(location: Any) -> Any:
+def relative_to_its_file(location: Any) -> Any:
+    """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself."""
     return _each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
 
 
@@ -46,10 +47,9 @@ def _each_path(location: str, changed: Callable[[str], str]) -> str:
     """A location in which the paths are changed: of what ``::`` joins, all but URLs and names of protocols."""
     *links, last = location.split("::")
     if links:
-        import fsspec
+        from rarkit.files.protocols import is_name_of_protocol
 
-        protocols = fsspec.available_protocols()
-        links = [link if "://" in link or link in protocols else changed(link) for link in links]
+        links = [link if "://" in link or is_name_of_protocol(link) else changed(link) for link in links]
     return "::".join([*links, last if not last or "://" in last else changed(last)])
 
 
@@ -58,7 +58,9 @@ def _within(place: str, path: str) -> str:
     if path.startswith(("/", "~")):
         return path
     if "::" in place:
-        return f"{place.rstrip('/')}/{path}"
+        from rarkit.files.locations import within
+
+        return within(place, path)
     protocol, separator, folder = place.rpartition("://")
     joined = f"{folder.rstrip('/')}/{path}"
     plain = os.path.normpath(joined)
@@ -77,7 +79,13 @@ def _from_anywhere(location: str, info: SerializationInfo) -> str:
     return _each_path(location, lambda path: os.path.abspath(os.path.expanduser(path)))
 
 
-Location = Annotated[str, BeforeValidator(_relative_to_file), PlainSerializer(_from_anywhere)]
+@final
+@dataclass(frozen=True)
+class IsLocation:
+    """Marks a string that is a path or URL, so that plans can list what a run will read."""
+
+
+Location = Annotated[str, BeforeValidator(relative_to_its_file), PlainSerializer(_from_anywhere), IsLocation()]
 """A path or fsspec URL. A relative path in a recipe starts at the recipe's folder, any other at the working directory."""
 
 

@@ -96,7 +96,7 @@ def test_broken_toml_names_file_and_line(write):
 def test_a_missing_file_suggests_its_neighbour(write):
     path = write(MINIMAL)
     # The folder's name and the suffix are no reason to resemble each other.
-    with pytest.raises(RecipeError, match=r"there is no recipe .*nope\.toml\.$"):
+    with pytest.raises(RecipeError, match=r"there is no recipe .*nope\.toml\. Check the path\.$"):
         load_recipe(str(Path(path).with_name("nope.toml")))
     with pytest.raises(RecipeError, match=r"there is no recipe .*smal\.toml\. Did you mean .*small\.toml"):
         load_recipe(path.replace("small.toml", "smal.toml"))
