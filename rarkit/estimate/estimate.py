@@ -20,6 +20,7 @@ from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
 from rarkit.pipeline.preflight import missing_content, part_obstacles
 from rarkit.pipeline.published import with_published
+from rarkit.pipeline.trial import unfit_weights
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
 from rarkit.sampling.precision import MODEL_DTYPES
@@ -121,14 +122,15 @@ def _estimate(plan: Plan, kind: Gpu, measure: bool) -> Estimate:
 
 
 def _missing_content(plan: Plan) -> dict[str, str]:
+    unfit = {table: with_published(error) for table, error in unfit_weights(plan).items()}
     if plan.obstacle is None:
-        return {}
+        return unfit
     missing = missing_content(plan.recipe, plan.experiment)
     blocked = {stage.name for stage in plan.stages if stage.action == "blocked"}
     reads_data = bool(blocked & {"fit", "tokenize"}) or ("reference" in blocked and opens_data(plan.recipe))
     if not reads_data and plan.experiment is not None:
         missing.pop("dataset", None)
-    return {table: with_published(error) for table, error in missing.items()}
+    return unfit | {table: with_published(error) for table, error in missing.items()}
 
 
 def _images(experiment: Experiment) -> dict[str, int | None]:

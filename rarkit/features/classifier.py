@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from rarkit.errors import DatasetError
+from rarkit.errors import DatasetError, GridError
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
-from rarkit.images import ImageBlock, ImageReader, joined
+from rarkit.images import ImageBlock, ImageInfo, ImageReader, joined
 from rarkit.randomness import derived_seed, drawn_rows, uniforms
 
 WARMUP_STEPS = 20
@@ -52,6 +52,13 @@ class Classifier(FeatureExtractor):
 
     def rehearsed(self) -> Self:
         return self.model_copy(update={"steps": 2, "width": 4, "batch_size": 8})
+
+    def check_images(self, info: ImageInfo) -> None:
+        if info.num_classes < 2:
+            raise GridError(
+                "feature extractor 'classifier' tells classes apart, but the images have one class. Choose another "
+                "[evaluate.features], or give images of two classes or more."
+            )
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Trains the network, on one thread of the CPU, so that the same seed gives the same bits.

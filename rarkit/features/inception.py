@@ -100,12 +100,15 @@ class Inception(FeatureExtractor):
         with torch.device("meta"):
             network = InceptionNetwork()
         expected = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(COUNTER)}
-        network.to_empty(device="cpu").initialise(0)
-        if self.weights is not None:
+        if self.weights is None:
+            network.to_empty(device="cpu").initialise(0)
+        else:
             read, _ = read_tensors(local_copy(self.weights))
-            tensors = {name: tensor for name, tensor in read.items() if not name.endswith(COUNTER)}
+            tensors = {name: tensor.float() for name, tensor in read.items() if not name.endswith(COUNTER)}
             check_tensors(self.weights, "Inception network", expected, tensors, lambda _: f"Is it {RELEASED}?", _sizes)
-            network.load_state_dict(tensors, strict=False)
+            counters = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in network.state_dict().items()}
+            counters = {name: tensor for name, tensor in counters.items() if name.endswith(COUNTER)}
+            network.load_state_dict({**counters, **tensors}, assign=True)
         return network.eval().requires_grad_(False)
 
 

@@ -20,6 +20,7 @@ from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
 from rarkit.pipeline.receipt import make_receipt, shows, weights_used
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
+from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
@@ -136,6 +137,8 @@ def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs",
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         device = ranks.device(resolve_device(device))
         experiment = check_ready(planned, device)
+        # The first rank's device is like those of the others.
+        ranks.told(lambda: try_parts(planned, device))
         if not ranks.first:
             results = execute(planned, device, reporter, _ignore, ranks, wait=wait)
             folder = Path(ranks.told(lambda: str(folder)))

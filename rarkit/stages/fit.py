@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Annotated, final
 
 from rarkit.datasets.base import Dataset
+from rarkit.images import ImageInfo
 from rarkit.randomness import derived_seed
-from rarkit.recipe.experiment import Experiment
+from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.component import NotInFingerprint
 from rarkit.stages.base import Stage, View, Work, write_state
 from rarkit.tokenizers.base import Tokenizer
 
@@ -19,6 +21,9 @@ class FitView(View):
     seed: int
     dataset: Dataset
     tokenizer: Tokenizer
+    # Dataset and tokenizer determine the rest, which is only for a check.
+    grid: Annotated[Grid, NotInFingerprint()]
+    images: Annotated[ImageInfo, NotInFingerprint()]
 
 
 @final
@@ -34,11 +39,17 @@ class Fit(Stage[FitView]):
         recipe = experiment.recipe
         if not recipe.tokenizer.learns:
             return None
-        return FitView(seed=recipe.seed, dataset=recipe.dataset, tokenizer=recipe.tokenizer)
+        return FitView(
+            seed=recipe.seed, dataset=recipe.dataset, tokenizer=recipe.tokenizer, grid=experiment.grid, images=experiment.images
+        )
 
     def run(self, work: Work[FitView]) -> None:
-        tokenizer = work.view.tokenizer
+        import torch
+
+        view, tokenizer = work.view, work.view.tokenizer
         work.reporter.say(f"fit: training tokenizer {tokenizer.name!r}")
-        state = tokenizer.fit(work.view.dataset.open("train"), derived_seed(work.view.seed, "fit tokenizer"))
+        state = tokenizer.fit(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"))
+        with torch.inference_mode():
+            tokenizer.check_decoding(tokenizer.build(state, work.device), view.grid, view.images)
         write_state(work.output, state)
         work.output.finish()

@@ -17,6 +17,8 @@ from rarkit.registry.contract import broken, check_fit, checked
 if TYPE_CHECKING:
     from torch import Tensor
 
+MANY_CODES = 16
+"""From this number of codes on, they cannot all be black."""
 LearnedState = Mapping[str, NDArray[np.generic]]
 """The arrays that ``fit`` learned, by name. They are kept in the store and passed to ``build``."""
 
@@ -81,6 +83,24 @@ class Tokenizer(Component):
             state: what ``fit`` returned; empty if ``learns`` is false.
             device: a torch device string.
         """
+
+    @final
+    def check_decoding(self, model: TokenizerModel, grid: tuple[int, int], info: ImageInfo) -> None:
+        """Decodes two grids of codes, from the first code to the last, so that a decoder that is wrong is found before training.
+
+        Raises:
+            PluginError: the images are not what they must be.
+        """
+        import torch
+
+        codes = self.codebook_size()
+        codes_BHW = torch.linspace(0, codes - 1, 2 * grid[0] * grid[1], dtype=torch.float64).round().long().reshape(2, *grid)
+        decoded_BHWC = model.decode(codes_BHW)
+        shape = 2, info.height, info.width, info.channels
+        if decoded_BHWC.shape != shape:
+            raise broken(self, f"decodes to images {tuple(decoded_BHWC.shape)}; those of the dataset would be {shape}")
+        if codes >= MANY_CODES and decoded_BHWC.max() <= 1:
+            raise broken(self, "decodes whatever code to black; levels must be from 0 to 255, not from 0 to 1")
 
     @final
     def check_round_trip(self, model: TokenizerModel, block: ImageBlock) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveInt
 
-from rarkit.errors import GridError
+from rarkit.errors import GridError, WeightsError
 from rarkit.files.tensor_mismatches import check_tensors, numbered
 from rarkit.files.weights import checksum, local_copy, read_tensors
 from rarkit.images import ImageInfo
@@ -93,7 +93,7 @@ class MaskGITVQGAN(Tokenizer):
         else:
             tensors, _ = read_tensors(local_copy(self.weights))
             check_tensors(self.weights, "tokenizer", network.state_dict(), tensors, lambda _: CURE, _sizes)
-            network.load_state_dict(tensors, assign=True)
+            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         return network.eval().requires_grad_(False)
 
 
@@ -124,12 +124,12 @@ class MaskGITModel(TokenizerModel):
         """Latents (B, Z, grid height, grid width) of uint8 images (B, H, W, C)."""
         # A (B, H, W, C) array viewed as (B, C, H, W) is already channels-last: nothing is copied.
         latents_BZHW: Tensor = self.network.encoder(images_BHWC.permute(0, 3, 1, 2).float().div_(255.0))
-        return latents_BZHW
+        return _finite(latents_BZHW, "encodes images")
 
     def images(self, codes_BHW: Tensor) -> Tensor:
         """Images (B, C, H, W) float32, not clamped, of codes (B, grid height, grid width)."""
         images_BCHW: Tensor = self.network.decoder(self.network.quantize.embedding(codes_BHW).permute(0, 3, 1, 2))
-        return images_BCHW
+        return _finite(images_BCHW, "decodes codes")
 
     def _parts(self, rows: Tensor) -> Iterator[Tensor]:
         return (rows[start : start + self.batch_size].to(self.device) for start in range(0, len(rows), self.batch_size))
@@ -149,6 +149,16 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         "residual blocks (num_res_blocks)": numbered(tensors, "encoder.down.0.block."),
     }
     return {word: number for word, number in sizes.items() if number}
+
+
+def _finite(values: Tensor, does: str) -> Tensor:
+    # As codes or bytes, they would look like any other.
+    if not values.isfinite().all():
+        raise WeightsError(
+            f"tokenizer 'maskgit_vqgan' {does} to numbers that are not finite (NaN or infinity): its weights are damaged. Fetch "
+            "them again."
+        )
+    return values
 
 
 def _as_bytes(images_BCHW: Tensor, *, rounds: bool) -> Tensor:

@@ -100,18 +100,20 @@ def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
 
 def measures(folder):
     """Overrides that make a recipe measure with files that exist."""
-    (folder / "inception.pth").write_bytes(b"as far as planning looks")
+    (folder / "inception.pth").write_bytes(b"weights")
     np.savez(folder / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     return [f"evaluate.features.weights={folder}/inception.pth", f"evaluate.features.reference={folder}/reference.npz"]
 
 
 def test_released_weights_are_sampled_without_the_data(tmp_path):
     for name in ("rar.bin", "vqgan.bin"):
-        (tmp_path / name).write_bytes(b"as far as planning looks")
+        (tmp_path / name).write_bytes(b"weights")
     chosen = [f"model.weights={tmp_path}/rar.bin", f"tokenizer.weights={tmp_path}/vqgan.bin", *measures(tmp_path)]
     planned = plan(load_recipe(RELEASED, chosen), str(tmp_path / "store"))
     assert planned["sample"].action == "run"
-    assert set(estimate(planned).missing) == {"GPU"}
+    missing = estimate(planned).missing
+    assert set(missing) == {"GPU", "model", "tokenizer", "evaluate.features"}
+    assert missing["model"].startswith(f"{tmp_path}/rar.bin is text that begins with 'weights', not a PyTorch file.")
 
 
 def test_data_that_tells_the_shape_of_all_may_be_missing_too(digits_recipe, tmp_path):
@@ -130,7 +132,7 @@ def test_once_the_data_is_there_it_plans(tmp_path):
     overrides += measures(tmp_path)
     (tmp_path / "vqgan.bin").write_bytes(b"weights")
     recipe = load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides)
-    assert set(estimate(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "GPU"}
+    assert set(estimate(plan(recipe, str(tmp_path / "store"))).missing) == {"dataset", "tokenizer", "evaluate.features", "GPU"}
     Image.new("RGB", (300, 300)).save(tmp_path / "a.png")
     for split in ("train", "val"):
         for label in range(1000):
@@ -139,7 +141,7 @@ def test_once_the_data_is_there_it_plans(tmp_path):
     planned = plan(load_recipe(str(ROOT / "recipes/rar_b.toml"), overrides), str(tmp_path / "store"))
     assert {stage.action for stage in planned.stages} == {"run"}
     needs = estimate(planned)
-    assert set(needs.missing) == {"GPU"}
+    assert set(needs.missing) == {"tokenizer", "evaluate.features", "GPU"}
     assert needs.images == {"train": 10_000, "test": 1000}
 
 

@@ -196,7 +196,7 @@ TOKENIZERS = {
     "dtype": r"encodes to torch\.int32",
     "shape": r"encodes to torch\.int64 \(\d+, 64\); it must be a tensor of int64 \(\d+, 8, 8\)",
     "decode": r"decodes to torch\.float32",
-    "channels": r"decodes to images \(1, 8, 8, 3\); the images that were encoded are \(1, 8, 8, 1\)",
+    "channels": r"decodes to images \(2, 8, 8, 3\); those of the dataset would be \(2, 8, 8, 1\)",
     "other_size": r"decodes codes of a grid of \(8, 8\) to images of \(7, 8, 1\)",
 }
 
