@@ -27,6 +27,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE = 2**20
 LONGEST = 2**24
 """Bytes of a line, or characters of an array, that are searched for the end of a record, before it is taken for a broken one."""
+_SPACE = re.compile(r"\s*")
 
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -122,8 +123,9 @@ class TokenFile:
             nonlocal text
             blank = 0
             while True:
-                while position < len(text) and text[position].isspace():
-                    position += 1
+                beyond = _SPACE.match(text, position)
+                assert beyond is not None, "no white space is some, too"
+                position = beyond.end()
                 if position < len(text) or not (more := file.read(PIECE)):
                     return position
                 blank += len(text)
