@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -16,6 +17,11 @@ from hypothesis import HealthCheck, settings
 # No deadlines: a busy machine is no failure.
 settings.register_profile("rarkit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rarkit")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: otherwise each full garbage collection looks through it, for half a second."""
+    gc.freeze()
 
 
 def _free_port() -> int:

@@ -107,6 +107,16 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.source)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All nodes of the tree."""
+        return tuple(ast.walk(self.tree))
+
+    @cached_property
+    def imports(self) -> tuple[Import, ...]:
+        """All imports that can run."""
+        return tuple(imports(self.tree))
+
     @property
     def room(self) -> str:
         return ([*self.name.split("."), "rarkit"])[1] if "." in self.name else "rarkit"
@@ -139,7 +149,7 @@ def target(found: Import) -> str:
 
 def upward(module: Module) -> Iterator[str]:
     """Imports that the rooms' order forbids."""
-    for found in imports(module.tree):
+    for found in module.imports:
         if found.module.startswith("."):
             yield f"{module.at(found.line)}: write the import out: from rarkit.x import y, not from {found.module} import"
         if found.module.split(".")[0] != "rarkit" or (found.module, found.name) == ("rarkit", "__version__"):
@@ -155,7 +165,7 @@ def circles() -> Iterator[str]:
     known = {name: module for name, module in modules().items() if module.path.name != "__init__.py"}
     reached: dict[str, set[str]] = {}
     for name, module in known.items():
-        statements = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+        statements = [node for node in module.nodes if isinstance(node, ast.ImportFrom | ast.Import)]
         named = {alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names}
         for node in statements:
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -175,21 +185,21 @@ def circles() -> Iterator[str]:
 def private(module: Module) -> Iterator[str]:
     """A plugin's uses of what rarkit does not promise to keep."""
     public = set(rarkit.__all__) | {name.removeprefix("rarkit.") for name in PUBLIC_MODULES}
-    for found in imports(module.tree):
+    for found in module.imports:
         if found.module == "rarkit" and found.name and found.name not in public:
             yield f"{module.at(found.line)}: rarkit.{found.name} is not public (see rarkit.__all__)"
         elif found.module.startswith("rarkit.") and found.module not in PUBLIC_MODULES:
             yield f"{module.at(found.line)}: {found.module} is not public; plugins use rarkit and {sorted(PUBLIC_MODULES)}"
         if target(found).startswith("rarkit.testing") and "tests" not in module.path.parts:
             yield f"{module.at(found.line)}: rarkit.testing is for tests; what a plugin ships must not import it"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "rarkit" and node.attr not in public:
             yield f"{module.at(node.lineno)}: rarkit.{node.attr} is not public (see rarkit.__all__)"
 
 
 def open_classes(module: Module) -> Iterator[str]:
     """Classes that are neither abstract nor final. Exceptions form a tree by design, and TypedDict cannot be final."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
@@ -206,7 +216,7 @@ def long_things(module: Module) -> Iterator[str]:
     lines = len(module.source.splitlines())
     if lines > LONGEST_FILE:
         yield f"{module.at(1)}: {lines} lines; a file has at most {LONGEST_FILE}"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > LONGEST_FUNCTION:
@@ -216,7 +226,7 @@ def long_things(module: Module) -> Iterator[str]:
 def swallowed(module: Module) -> Iterator[str]:
     """Handlers that catch everything and say nothing."""
     broad = {"Exception", "BaseException"}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ExceptHandler):
             silent = all(isinstance(item, ast.Pass | ast.Continue | ast.Break) or _nothing(item) for item in node.body)
             if node.type is None:
@@ -238,7 +248,7 @@ def undeclared(module: Module) -> Iterator[str]:
     needed = {_distribution(line) for line in project["dependencies"]}
     optional = {_distribution(line) for lines in project["optional-dependencies"].values() for line in lines}
     installed = _installed()
-    for found in imports(module.tree):
+    for found in module.imports:
         top = found.module.split(".")[0]
         if not top or top == "rarkit" or top in sys.stdlib_module_names:
             continue
@@ -263,7 +273,7 @@ def other_ways_out(module: Module) -> Iterator[str]:
     """Ways to a file system or network that pass by the list of protocols."""
     if module.name in ADDRESSES:
         return
-    for found in imports(module.tree):
+    for found in module.imports:
         by_fsspec = found.module.split(".")[0] == "fsspec" and (found.module, found.name) not in FSSPEC_ELSEWHERE
         if by_fsspec or any(f"{found.module}.{found.name}".startswith(f"{network}.") for network in NETWORKS):
             yield f"{module.at(found.line)}: imports {found.module}; only rarkit.files.locations goes to addresses"

@@ -20,7 +20,6 @@ from tests.rules import (
     SLOW,
     Module,
     circles,
-    imports,
     long_things,
     modules,
     none,
@@ -94,7 +93,7 @@ def test_quick_modules_import_nothing_slow() -> None:
     while waiting:
         name = waiting.pop()
         assert name in known, f"there is no module {name}, which {came_from[name] or 'QUICK_ENTRANCES'} names"
-        for found in imports(known[name].tree):
+        for found in known[name].imports:
             if not found.at_import:
                 continue
             if found.module.split(".")[0] in SLOW:

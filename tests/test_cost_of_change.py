@@ -11,7 +11,7 @@ from rarkit.permutation_schedules.constant import Constant
 from rarkit.pipeline.plan import STAGES
 from rarkit.registry.loader import load
 from rarkit.sampling import TokenChoice
-from tests.rules import ROOT, imports, modules, target
+from tests.rules import ROOT, modules, target
 
 IMPORTERS = {
     # A built-in part is its file and a line in the list of parts.
@@ -38,7 +38,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("module", IMPORTERS)
 def test_a_part_a_metric_and_a_stage_are_one_file_and_one_line(module):
-    reached = {name for name, other in modules().items() if f"rarkit.{module}" in map(target, imports(other.tree))}
+    reached = {name for name, other in modules().items() if f"rarkit.{module}" in map(target, other.imports)}
     assert {name.removeprefix("rarkit.") for name in reached} == IMPORTERS[module]
 
 
@@ -53,7 +53,7 @@ def test_a_setting_is_named_where_it_is_defined_and_where_it_is_used(setting):
 
 
 def test_a_model_family_is_its_folder_and_a_line_in_the_list_of_parts():
-    reached = {name for name, module in modules().items() if any("models.llama_ar" in target(one) for one in imports(module.tree))}
+    reached = {name for name, module in modules().items() if any("models.llama_ar" in target(one) for one in module.imports)}
     assert {name for name in reached if not name.startswith("rarkit.models.llama_ar")} == {"rarkit.builtin"}
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from rarkit.cli.cache import cache
 from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_printed
@@ -58,7 +61,7 @@ def main() -> NoReturn:
     replace_what_cannot_be_printed()
     try:
         with stopping():
-            app(prog_name="rarkit")
+            _command()(prog_name="rarkit")
     except Stopped as stop:
         echo(str(stop), fg="yellow", err=True)
         sys.exit(stop.code)
@@ -69,6 +72,13 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(0)
+
+
+@functools.cache
+def _command() -> Callable[..., None]:
+    """The commands, which typer would make anew at each call."""
+    command: Callable[..., None] = get_command(app)
+    return command
 
 
 _PYTHON_FORMAT = warnings.formatwarning

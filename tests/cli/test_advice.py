@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import typer
@@ -25,22 +26,26 @@ PROSE = {"can", "does", "exported", "has", "is", "left", "leaves", "made", "need
 """Words that may follow "rarkit" where it is no command."""
 
 
-def messages() -> Iterator[tuple[str, str]]:
+@cache
+def messages() -> tuple[tuple[str, str], ...]:
+    """Place and text of each string that is no docstring."""
+    return tuple(texts())
+
+
+def texts() -> Iterator[tuple[str, str]]:
     """Place and text of each string that is no docstring; what f-strings fill in is a blank."""
     for module in modules().values():
         if module.room == "testing":
             continue
         documented = {
             statement.value
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             for statement in node.body
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         }
-        inner = {
-            part for node in ast.walk(module.tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node
-        }
-        for node in ast.walk(module.tree):
+        inner = {part for node in module.nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node}
+        for node in module.nodes:
             if isinstance(node, ast.JoinedStr):
                 yield (
                     module.at(node.lineno),
