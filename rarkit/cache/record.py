@@ -22,6 +22,8 @@ SEALED_SINCE = 3
 SEALED_IN_PART = "sealed in part: an older rarkit made it"
 MOST_CHUNKS = 2**20
 """Of an array: 16 TiB in the largest of chunks."""
+LARGEST_METADATA = 2**20
+"""Bytes of an array's zarr.json, which has less than a thousand. Pipes and devices have none."""
 _YEAR_10000 = 253_402_300_800.0
 _PART = r"[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*"
 
@@ -161,8 +163,10 @@ class Record(BaseModel):
         if not self.complete:
             return UNFINISHED
         for name, array in self.arrays.items():
-            if f"{name}/zarr.json" not in sizes:
+            if (size := sizes.get(f"{name}/zarr.json")) is None:
                 return f"array {name!r} has lost its zarr.json"
+            if not 0 < size <= LARGEST_METADATA:
+                return f"the zarr.json of array {name!r} has {size:,} bytes"
             if (chunk_defect := array.layout.defect(name, sizes)) is not None:
                 return chunk_defect
         for name, size in self.files.items():

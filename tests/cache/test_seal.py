@@ -71,7 +71,14 @@ def test_every_flipped_bit_of_the_record_is_seen(output):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("zarr.json", b""), ("zarr.json", None), ("tokens/zarr.json", None), ("labels/zarr.json", b"{}"), ("tokens/zarr.json", b"[")],
+    [
+        ("zarr.json", b""),
+        ("zarr.json", None),
+        ("tokens/zarr.json", None),
+        ("labels/zarr.json", b"{}"),
+        ("tokens/zarr.json", b"["),
+        ("tokens/zarr.json", b" " * 2**21),
+    ],
 )
 def test_metadata_that_is_gone_or_something_else_is_seen(output, name, content):
     path = Path(output.path, name)

@@ -91,3 +91,13 @@ def a_device_for_a_chunk(place: Place) -> None:
     chunk = _output(place, "tokenize") / "train_labels/c/0"
     chunk.unlink()
     chunk.symlink_to("/dev/zero")
+
+
+@hostile(ENTRIES, RUN, code=2, words=("the zarr.json of array 'state_codebook' has 0 bytes", "--force fit"))
+def a_device_for_metadata(place: Place) -> None:
+    output = _output(place, "fit")
+    without_seal(output)
+    metadata = output / "state_codebook/zarr.json"
+    metadata.unlink()
+    metadata.symlink_to("/dev/zero")
+    _without(place, "tokenize", "train", "sample", "reference", "evaluate")
