@@ -91,11 +91,18 @@ def label_values(values: NDArray[Any], what: str) -> NDArray[Any]:
     """Labels as they are stored: (N,) int64 from 0, or text.
 
     Raises:
-        DatasetError: a label is negative, or larger than any int64; the message starts with ``what``.
+        DatasetError: a label is negative, larger than any int64, or text in another encoding than UTF-8; the message starts with
+            ``what``.
     """
     values_N = values.reshape(-1)
     if values_N.dtype.kind in "US":
-        return values_N if values_N.dtype.kind == "U" else np.char.decode(values_N, "utf-8")
+        try:
+            return values_N if values_N.dtype.kind == "U" else np.char.decode(values_N, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DatasetError(
+                f"{what}: names of classes are no UTF-8 ({error.object!r}). Save them as text, such as "
+                'np.char.decode(labels, "latin-1").'
+            ) from error
     if values_N.min() < 0 or values_N.max() > np.iinfo(np.int64).max:
         raise DatasetError(f"{what}: labels range from {values_N.min()} to {values_N.max()}; they must start at 0.")
     return values_N.astype(np.int64)

@@ -19,8 +19,9 @@ from rarkit.files.npz import checksums, header, opened, read_array, streamed
 IMAGES = "arr_0"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 """The arrays of mean and covariance, by the space that they are of."""
-ASYMMETRY = 1e-6
-"""A covariance whose entries differ from those across its diagonal by more than this share of the largest is none."""
+ROUNDING = 1e-6
+"""A covariance is none if entries differ from those across its diagonal, or variances are below 0, by more than this share of the
+largest entry."""
 
 
 @final
@@ -152,8 +153,11 @@ def _statistics(
         )
     if not (np.isfinite(mean_F).all() and np.isfinite(covariance_FF).all()):
         raise DatasetError(f"{together} hold numbers that are not finite. Download the file again.")
-    if np.abs(covariance_FF - covariance_FF.T).max(initial=0.0) > ASYMMETRY * np.abs(covariance_FF).max(initial=0.0):
+    rounding = ROUNDING * np.abs(covariance_FF).max(initial=0.0)
+    if np.abs(covariance_FF - covariance_FF.T).max(initial=0.0) > rounding:
         raise DatasetError(f"{together} are no mean and covariance: {keys[1]} is not symmetric. Download the file again.")
+    if (np.diagonal(covariance_FF) < -rounding).any():
+        raise DatasetError(f"{together} are no mean and covariance: {keys[1]} has negative variances. Download the file again.")
     return mean_F, covariance_FF
 
 

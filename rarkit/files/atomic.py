@@ -34,6 +34,6 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Writes a file in UTF-8 as ``replacing`` does."""
+    """Writes a file in UTF-8 as ``replacing`` does. In names of files that are not UTF-8, what is not is escaped."""
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
-from rarkit.files.weights import FORMATS, local_copy
+from rarkit.files.weights import FORMATS, checksum, local_copy
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
@@ -46,19 +46,29 @@ class Source:
 
         Raises:
             CapabilityError: a part cannot be used on the device.
-            WeightsError: a file of weights is missing.
+            WeightsError: a file of weights is missing, or is another one than the run used.
         """
         recipe = self.experiment.recipe
         for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
-            try:
-                if weights is not None:
-                    local_copy(weights)
-            except WeightsError as error:
-                raise WeightsError(f"the weights of [{table}] are missing: {error}") from error
+            if weights is not None:
+                self._check_weights(table, weights)
         recipe.model.check_sampling(self.settings.precision, self.settings.kv_cache)
         for table, part in (("attention", recipe.attention), ("tokenizer", recipe.tokenizer)):
             if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
                 raise CapabilityError(f"[{table}] {part.name!r} cannot be used here: {reason}")
+
+    def _check_weights(self, table: str, weights: str) -> None:
+        used = None if self.run is None else self.run.weights.get(table)
+        try:
+            local_copy(weights)
+            is_another = used is not None and checksum(weights) != used
+        except WeightsError as error:
+            raise WeightsError(f"the weights of [{table}] are missing: {error}") from error
+        if is_another and self.run is not None:
+            raise WeightsError(
+                f"the weights of [{table}] are not those that the run {self.run.folder} used: {weights} has changed since. Put the "
+                f"file back that has the SHA-256 {used}, or run the recipe again."
+            )
 
     def model(self, device: str) -> ImageModel:
         """The model in eval mode, in the dtype of the settings' precision."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -13,15 +13,19 @@ from typing import Any, Literal, final
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.output_lock import Writing
+from rarkit.errors import LockLostError, StoreError, sentences
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.pipeline.plan import Plan, PlannedStage
 from rarkit.recipe.text import to_toml
 from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
+from rarkit.runtime.signals import KEPT, Stopped
 from rarkit.stages.base import Work
 
 MEANWHILE = "another run has made it meanwhile"
+FORCED = "But leave out --from and --force (start and force in Python), which would begin again."
+"""The end of advice to run again, if stages were forced."""
 
 
 @final
@@ -62,24 +66,41 @@ def execute(
         One result per stage that ran or was cached, in order.
     """
     results = []
-    for planned in plan.stages:
-        if planned.action == "cached":
-            seconds_then = planned.output.begun().seconds
-            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, planned.reason))
-        if planned.action != "run":
-            continue
-        started = time.monotonic()
-        with sensible_threads(plan.experiment, device):
-            ran = _run_stage(plan, planned, device, reporter, log, ranks, wait)
-        seconds = time.monotonic() - started
-        if ran:
-            reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
-            results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
-        else:
-            reporter.say(f"{planned.name}: {MEANWHILE}")
-            seconds_then = planned.output.begun().seconds
-            results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, MEANWHILE))
+    with _advising(plan):
+        for planned in plan.stages:
+            if planned.action == "cached":
+                seconds_then = planned.output.begun().seconds
+                results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, planned.reason))
+            if planned.action != "run":
+                continue
+            started = time.monotonic()
+            with sensible_threads(plan.experiment, device):
+                ran = _run_stage(plan, planned, device, reporter, log, ranks, wait)
+            seconds = time.monotonic() - started
+            if ran:
+                reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
+                results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
+            else:
+                reporter.say(f"{planned.name}: {MEANWHILE}")
+                seconds_then = planned.output.begun().seconds
+                results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, MEANWHILE))
     return results
+
+
+@contextmanager
+def _advising(plan: Plan) -> Iterator[None]:
+    """Around forced stages: whoever runs the same command again, as it is advised after an interruption, would begin again."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped, StoreError) as error:
+        if any(stage.forced for stage in plan.stages):
+            if type(error) in (StoreError, LockLostError):
+                error.args = (sentences(error, FORCED),)
+            elif not isinstance(error, StoreError):
+                if not getattr(error, "__notes__", ()):
+                    error.add_note(KEPT)
+                error.add_note(FORCED)
+        raise
 
 
 def _run_stage(

@@ -93,6 +93,8 @@ class FinishedRun:
     experiment: Experiment
     outputs: Mapping[str, StageOutput]
     """The outputs of its stages, by name; they may have been deleted from the store since."""
+    weights: Mapping[str, str]
+    """The SHA-256 of the weight files that it used, by table; empty if an older rarkit wrote the receipt."""
 
     @property
     def recipe(self) -> Recipe:
@@ -173,7 +175,8 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
         if "images" in receipt:
             images = ImageInfo(**{**receipt["images"], "class_names": tuple(receipt["images"]["class_names"])})
         splits = tuple(receipt["splits"]) if "splits" in receipt else None
-    except (ValueError, KeyError, TypeError) as error:
+        weights = {table: str(used["sha256"]) for table, used in receipt.get("weights", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeError(f"{folder / RECEIPT} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
     opened = [Store(place) for place in places]
     if store is not None and not opened[0].exists():
@@ -181,7 +184,7 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
     holding = [place for place in opened if any(place.output(*stage).exists() for stage in stages.items())] if opened[1:] else []
     chosen = [*holding, *opened][0]
     outputs = {name: chosen.output(name, fingerprint) for name, fingerprint in stages.items()}
-    return FinishedRun(folder, chosen, resolve(recipe, images, splits), outputs)
+    return FinishedRun(folder, chosen, resolve(recipe, images, splits), outputs, weights)
 
 
 def _moved(place: str, receipt: Mapping[str, Any], folder: Path) -> list[str]:

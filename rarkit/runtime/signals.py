@@ -16,6 +16,10 @@ LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets."""
 
 
+KEPT = "What is finished is kept: the same command goes on from there."
+"""Where the work stands after a signal, if nothing more is known."""
+
+
 @final
 class Stopped(SystemExit):
     """A signal ends this process. ``code`` is 128 + its number; notes (``add_note``) say where the work stands."""
@@ -25,8 +29,7 @@ class Stopped(SystemExit):
         self.signal = signal.Signals(number)
 
     def __str__(self) -> str:
-        where = " ".join(getattr(self, "__notes__", ())) or "What is finished is kept: the same command goes on from there."
-        return f"stopped by {self.signal.name}. {where}"
+        return f"stopped by {self.signal.name}. {' '.join(getattr(self, '__notes__', ())) or KEPT}"
 
 
 def raise_stopped(number: int, frame: FrameType | None) -> None:

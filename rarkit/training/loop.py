@@ -94,7 +94,7 @@ class Trainer:
         """Does one optimizer step.
 
         Raises:
-            RarkitError: the loss is no longer finite; the message names the step.
+            RarkitError: the loss, or the gradient's norm, is no longer finite; the message names the step.
         """
         settings, step = self.settings, self.step
         tokens_BL, labels_B, orders_BL, dropped_B, seeds_B, ratio = self._batch()
@@ -122,11 +122,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         record = StepRecord(step, loss.item(), accuracy.item(), norm.item(), rate, ratio)
-        if not math.isfinite(record.loss):
-            raise RarkitError(
-                f"the loss became {record.loss} at step {step}. Lower train.learning_rate, lengthen train.warmup_steps, or "
-                "train in float32."
-            )
+        # Such a gradient ruins all weights, which after the last step no loss would tell.
+        for what, value in (("loss", record.loss), ("gradient's norm", record.gradient_norm)):
+            if not math.isfinite(value):
+                raise RarkitError(
+                    f"the {what} became {value} at step {step}. Lower train.learning_rate, lengthen train.warmup_steps, or train "
+                    "in float32."
+                )
         return record
 
     def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor, seeds_B: Tensor) -> Tensor:

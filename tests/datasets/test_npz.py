@@ -100,6 +100,7 @@ IMAGES, LABELS = drawn(6)
         ({"images": IMAGES, "labels": np.full(6, 2**64 - 1, np.uint64)}, "they must start at 0"),
         ({"images": IMAGES, "labels": np.array([{}] * 6)}, "object 6; labels must be a whole number or a name"),
         ({"images": np.array([[{}]]), "labels": LABELS}, "object 1 × 1; images must"),
+        ({"images": IMAGES, "labels": np.array([b"caf\xe9"] * 6)}, r"names of classes are no UTF-8 \(b'caf\\xe9'\)"),
     ],
 )
 def test_what_is_no_array_of_images(file, members, said):

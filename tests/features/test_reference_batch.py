@@ -34,6 +34,7 @@ UNUSABLE = {
     "with a number that is not finite": (changed(np.nan), "mu and sigma hold numbers that are not finite"),
     "with an infinite mean": ({"mu": MEAN + np.inf, "sigma": COVARIANCE}, "hold numbers that are not finite"),
     "not symmetric": (changed(1.0), "sigma is not symmetric"),
+    "of negative variances": (changed(-1.0, 2, 2), "sigma has negative variances"),
     "complex": ({"mu": MEAN + 1j, "sigma": COVARIANCE}, "not real numbers"),
     "of words": ({"mu": np.array(["a"] * 2048), "sigma": COVARIANCE}, "not real numbers"),
     "pickled": ({"mu": np.array([{}] * 2048), "sigma": COVARIANCE}, "array mu is damaged or not an array of numbers"),

@@ -148,3 +148,6 @@ def test_a_program_may_make_the_file_anew(tmp_path, umask):
 def test_text_is_utf_8(tmp_path):
     write_text(tmp_path / "a.txt", "0 … 9")
     assert (tmp_path / "a.txt").read_bytes() == "0 … 9".encode()
+    # The name of a folder in Latin-1, as Python gives it.
+    write_text(tmp_path / "a.txt", "caf\udce9")
+    assert (tmp_path / "a.txt").read_bytes() == rb"caf\udce9"

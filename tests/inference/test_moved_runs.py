@@ -122,7 +122,13 @@ def test_weights_that_a_run_needs_are_found_or_named(project, tmp_path, monkeypa
     assert_same(sampled(project / "runs/weights"), here)
     moved = project.rename(tmp_path / "elsewhere")
     assert_same(sampled(moved / "runs/weights"), here)
-    (moved / "weights/model.safetensors").unlink()
+    weights = moved / "weights/model.safetensors"
+    other = bytearray(weights.read_bytes())
+    other[-1] ^= 1
+    weights.write_bytes(other)
+    with pytest.raises(WeightsError, match=r"are not those that the run .*runs/weights used: .* SHA-256 [0-9a-f]{64}"):
+        sampled(moved / "runs/weights")
+    weights.unlink()
     with pytest.raises(
         WeightsError, match=r"the weights of \[model\] are missing: there is no file .*project/weights/model\.safetensors"
     ):

@@ -53,6 +53,15 @@ def test_training_keeps_a_checkpoint_and_goes_on(name, code, arguments, store, s
     goes_on(small_recipe, store, small_finished)
 
 
+def test_who_forces_a_stage_is_told_not_to_begin_again(arguments, store, tmp_path):
+    done = call(tmp_path, stopped_in_training, "SIGINT", 3, False, *arguments, "--from", "train")
+    assert done.stderr.splitlines()[-1] == (
+        f"stopped by SIGINT. {STANDS} But leave out --from and --force (start and force in Python), which would begin again."
+    )
+    done = call(tmp_path, stopped_in, "tokenize", "SIGTERM", *arguments, "--force", "tokenize")
+    assert "What is finished is kept: the same command goes on from there. But leave out --from and" in done.stderr
+
+
 def test_a_second_interrupt_ends_at_once(arguments, store, small_recipe, tmp_path):
     done = call(tmp_path, stopped_in_training, "SIGINT", 3, True, *arguments)
     assert done.returncode == 130

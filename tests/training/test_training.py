@@ -168,6 +168,14 @@ def test_a_loss_that_is_no_number_is_an_error():
         broken.advance()
 
 
+def test_a_gradient_that_is_no_number_is_an_error():
+    """The loss of this step is finite: after the last one, weights that are all NaN would be the finished model."""
+    broken = trainer()
+    broken.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(RarkitError, match=r"gradient's norm became (inf|nan) at step 0\. Lower train\.learning_rate"):
+        broken.advance()
+
+
 def test_likelihood_sums_to_one_over_all_images():
     tiny = RARConfig(hidden_size=16, depth=1, num_heads=2, mlp_hidden_size=16, seq_len=3, codebook_size=4, num_classes=2)
     model = RAR(tiny, seed=4)
