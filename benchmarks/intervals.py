@@ -43,13 +43,16 @@ class MadeUp:
     """How far samples lie from where real images do, in every feature."""
     separation: float = 0.5
     """Standard deviation of the classes' means."""
+    outliers: float = 0.0
+    """The share of samples that have the spread of real images."""
 
     def images(self, seed: int, per_class: int, *, real: bool = False) -> dict[str, np.ndarray]:
         """Features, class scores by distance from the means, and labels, class by class."""
         means = np.random.default_rng(0).normal(size=(self.classes, self.features)) * self.separation
         labels = np.repeat(np.arange(self.classes), per_class)
         noise = np.random.default_rng((1, seed)).normal(size=(len(labels), self.features)) * np.linspace(1.5, 0.5, self.features)
-        features = means[labels] + (noise if real else noise * self.spread + self.moved)
+        usual = np.random.default_rng((3, seed)).random((len(labels), 1)) < self.outliers
+        features = means[labels] + (noise if real else noise * np.where(usual, 1.0, self.spread) + self.moved)
         logits = -((features[:, None] - means) ** 2).sum(-1) / 4
         return {"features": features.astype(np.float32), "logits": logits.astype(np.float32), "labels": labels}
 
@@ -90,6 +93,9 @@ CASES = (
     MadeUp("classes that overlap", 10, 20, 16, separation=0.3),
     MadeUp("most classified with certainty", 10, 36, 32, spread=0.9, separation=0.9),
     MadeUp("nearly all classified with certainty", 10, 36, 32, spread=0.9, separation=1.3),
+    MadeUp("all classified with certainty", 10, 36, 32, spread=0.9, separation=3.0),
+    MadeUp("samples of a class all alike but for a few", 10, 36, 16, spread=0.05, outliers=0.003),
+    MadeUp("samples of a class alike but for some", 10, 36, 16, spread=0.05, outliers=0.05),
 )
 
 

@@ -11,12 +11,16 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.evaluation.intervals import mean_interval
+from rarkit.evaluation.intervals import FEWEST, mean_interval, rows_that_count
 from rarkit.evaluation.metric import Evaluation, Metric, TokenizedData, TokenSet
 from rarkit.evaluation.record import MetricRecord
 
 TRAINING_IMAGES = "training images"
 """The yardstick of images that the model was trained on."""
+
+USUAL_BITS = 1.0
+"""Per token, of an image that counts fully as one for the interval."""
+TOO_FEW_BITS = "there are too few images, or nearly all cost next to nothing and the few others decide"
 
 
 @final
@@ -24,14 +28,15 @@ class BitsPerToken(Metric):
     """How many bits the model needs for a token of an image that it has not seen."""
 
     name = "bits_per_token"
-    version = 2
+    version = 3
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         data = evaluation.tokenized
         if data is None:
             return []
         bits_N = _bits(data, data.held_out)
-        low, high = mean_interval(bits_N) if evaluation.resamplings else (None, None)
+        enough = rows_that_count(bits_N, USUAL_BITS) >= FEWEST
+        low, high = mean_interval(bits_N) if evaluation.resamplings and enough else (None, None)
         return [
             MetricRecord(
                 "bits_per_token",
@@ -39,6 +44,7 @@ class BitsPerToken(Metric):
                 low,
                 high,
                 unit="bits",
+                no_interval="" if low is not None or not evaluation.resamplings else TOO_FEW_BITS,
                 better="lower",
                 explanation=f"Negative log-likelihood of the tokens of {data.held_out_name} along the scan order.",
                 yardsticks={

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import UserError
+from rarkit.evaluation.intervals import ALIKE, rows_that_count, squared_distances
 from rarkit.evaluation.metric import Evaluation, Metric
 from rarkit.evaluation.record import MetricRecord
 
@@ -22,17 +23,19 @@ class Diversity(Metric):
     """``diversity``, where the classes of the real images are known and some class has two samples or more."""
 
     name = "diversity"
-    version = 2
+    version = 3
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         real = evaluation.real
         if "labels" not in real or np.bincount(evaluation.samples["labels"]).max() < 2:
             return []
+        usual = float(squared_distances(real["features"], real["labels"]).mean())
         return [
             evaluation.compare(
                 "diversity",
                 partial(diversity, real["features"], real["labels"]),
                 lambda images: (images["features"], images["labels"]),
+                counting=(lambda *fake: rows_that_count(squared_distances(*fake), usual), ALIKE),
                 per_class=4,
                 lowest=0.0,
                 explanation=f"How far images of one class lie apart, real ones at 1, {evaluation.space}.",

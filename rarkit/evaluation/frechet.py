@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import UserError
+from rarkit.evaluation.intervals import ALIKE, rows_that_count, squared_distances
 from rarkit.evaluation.metric import Evaluation, ImageSet, Metric
 from rarkit.evaluation.record import MetricRecord
 
@@ -21,7 +22,7 @@ class FrechetDistance(Metric):
     """``frechet_distance`` to the real images, in each space that the extractor sees them in."""
 
     name = "frechet_distance"
-    version = 2
+    version = 3
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         names = evaluation.extractor.distance_names()
@@ -40,12 +41,14 @@ class FrechetDistance(Metric):
 
 
 def _distance_in(space: str, name: str, evaluation: Evaluation) -> MetricRecord:
-    real = _real_gaussian(evaluation.real, space)
+    real, labels_M = _real_gaussian(evaluation.real, space), evaluation.samples["labels"]
+    usual = float((real.factor_RF**2).sum())
     return evaluation.compare(
         name,
         lambda features_MF: frechet_between(real, gaussian(features_MF)),
         lambda images: (images[space],),
         better="lower",
+        counting=(lambda features_MF: rows_that_count(squared_distances(features_MF, labels_M), usual), ALIKE),
         lowest=0.0,
         explanation=f"Fréchet distance between Gaussians fitted to samples and real images, {evaluation.space}. "
         "Biased upwards by few images: compare sets of equal size.",

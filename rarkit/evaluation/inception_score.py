@@ -5,12 +5,13 @@ Shape letters: N images, K classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.evaluation.intervals import FEWEST_DECISIVE, decisive_rows
+from rarkit.evaluation.intervals import rows_that_count
 from rarkit.evaluation.metric import Evaluation, Metric
 from rarkit.evaluation.record import MetricRecord
 
@@ -20,7 +21,7 @@ class InceptionScore(Metric):
     """``inception_score``, where the extractor is a classifier, but not of the dataset's own classes."""
 
     name = "inception_score"
-    version = 3
+    version = 4
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         if "logits" not in evaluation.samples or evaluation.extractor.knows_classes:
@@ -31,7 +32,10 @@ class InceptionScore(Metric):
                 lambda logits_NK, labels_N: inception_score(logits_NK[taking_turns(labels_N)]),
                 lambda images: (images["logits"], images["labels"]),
                 better="higher",
-                suffices=lambda logits_NK, labels_N: decisive_rows(divergences(logits_NK), labels_N) >= FEWEST_DECISIVE,
+                counting=(
+                    lambda logits_NK, labels_N: unsure_images(logits_NK),
+                    "nearly all samples are classified with certainty, and the few others decide",
+                ),
                 lowest=1.0,
                 explanation="How sure the classifier is of each sample, and how many classes it sees in all; splits of 5,000, "
                 "classes in turn.",
@@ -49,17 +53,20 @@ def inception_score(logits_NK: NDArray[np.floating[Any]], split_size: int | None
         logits_NK: class scores before the softmax. With another classifier than Inception it is comparable only with itself.
         split_size: images of a split; None for all.
     """
-    size = split_size or len(logits_NK)
-    splits = [logits_NK[start : start + size] for start in range(0, len(logits_NK), size)]
-    return float(np.mean([np.exp(divergences(split_NK).mean()) for split_NK in splits]))
-
-
-def divergences(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """The divergence (N,), in nats, of each image's class distribution from that of all images."""
     log_p_NK = _log_softmax(logits_NK)
-    log_mean_K = np.logaddexp.reduce(log_p_NK, axis=0) - np.log(len(log_p_NK))
-    nats_N: NDArray[np.float64] = (np.exp(log_p_NK) * (log_p_NK - log_mean_K)).sum(1)
-    return nats_N
+    size = split_size or len(log_p_NK)
+    scores = []
+    for start in range(0, len(log_p_NK), size):
+        part = log_p_NK[start : start + size]
+        log_mean_K = np.logaddexp.reduce(part, axis=0) - np.log(len(part))
+        scores.append(np.exp((np.exp(part) * (part - log_mean_K)).sum(1).mean()))
+    return float(np.mean(scores))
+
+
+def unsure_images(logits_NK: NDArray[np.floating[Any]]) -> float:
+    """How many images the classifier is unsure of, by the entropies of their classes: one that wavers between two counts as one."""
+    log_p_NK = _log_softmax(logits_NK)
+    return rows_that_count(-(np.exp(log_p_NK) * log_p_NK).sum(1), math.log(2))
 
 
 def taking_turns(labels_N: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Intervals from 5 % to 95 %: where a number would fall with other samples, as many and of the same classes; real images stay.
 
-``benchmarks/intervals.py`` measures how often they hold the number's mean over other samples. Shape letters: N rows.
+``benchmarks/intervals.py`` measures how often they hold the number's mean over other samples. Shape letters: N rows, F features.
 """
 
 from __future__ import annotations
@@ -19,22 +19,34 @@ Bounds = tuple[float, float] | tuple[None, None]
 QUANTILE = 1.6448536269514722
 """The 95 % quantile of the standard normal distribution."""
 FEWEST = 5
-"""Rows below which the interval of a mean would be too narrow too often."""
+"""Rows below which an interval would be too narrow too often."""
+TOO_FEW = "there are too few samples"
+ALIKE = "nearly all samples of a class are alike, and the few others decide"
+"""Why a number has no interval."""
 
-FEWEST_DECISIVE = 10
-"""``decisive_rows`` below which an interval of 90 % holds far too seldom."""
 
+def rows_that_count(amounts_N: NDArray[np.floating[Any]], usual: float) -> float:
+    """The sum of what each row adds to a spread, as a multiple of the largest amount, or of ``usual`` if that is larger; 0 to N.
 
-def decisive_rows(effects_N: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> float:
-    """How many rows the spread of a number rests on, from the effect of each row on it: from 0 (no spread) to N.
+    Where it is below ``FEWEST``, a few rows decide how wide an interval is, and other samples may have more of them or none: such
+    intervals hold far too seldom.
 
-    (Σr²)² / Σr⁴ over the effects r less their class's mean: a third of N where they are normal, m where m of very many rows have
-    the same large effect and all others none. Few such rows tell little of how many there would be among other samples.
+    Args:
+        amounts_N: 0 or more: an entropy, or a squared distance to the mean.
+        usual: what a row adds that has a spread, though there may be none among these.
     """
-    _, class_N, sizes = np.unique(labels_N, return_inverse=True, return_counts=True)
-    squared_N = (effects_N - (np.bincount(class_N, effects_N) / sizes)[class_N]) ** 2
-    total = float((squared_N**2).sum())
-    return float(squared_N.sum()) ** 2 / total if total > 0 else 0.0
+    largest = max(usual, float(amounts_N.max()))
+    return float(amounts_N.sum()) / largest if largest > 0 else 0.0
+
+
+def squared_distances(features_NF: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """The squared distance of each row to the mean of its class, (N,)."""
+    distances_N = np.empty(len(features_NF))
+    for label in np.unique(labels_N):
+        chosen = labels_N == label
+        rows = np.asarray(features_NF[chosen], np.float64)
+        distances_N[chosen] = ((rows - rows.mean(0)) ** 2).sum(1)
+    return distances_N
 
 
 def halves_interval(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.evaluation.intervals import Bounds, halves_interval
+from rarkit.evaluation.intervals import FEWEST, TOO_FEW, Bounds, halves_interval
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.base import FeatureExtractor
 from rarkit.images import Split
@@ -93,7 +93,7 @@ class Evaluation:
         explanation: str,
         better: Literal["higher", "lower", ""] = "",
         interval: Callable[..., Bounds] | None = None,
-        suffices: Callable[..., bool] = lambda *arrays: True,
+        counting: tuple[Callable[..., float], str] | None = None,
         per_class: int = 2,
         lowest: float = -math.inf,
     ) -> MetricRecord:
@@ -106,16 +106,19 @@ class Evaluation:
             explanation: what the number means, in a sentence.
             better: which direction is better.
             interval: takes the arrays and gives the interval; by default random halves of the samples do (``halves_interval``).
-            suffices: takes the arrays and says whether they tell enough for an interval.
+            counting: takes the arrays and gives the number of rows that count (``rows_that_count``); and what is the matter where
+                they are too few for an interval.
             per_class: how many samples a class must have at least for that interval.
             lowest: the least value that the metric can have.
         """
         own = arrays_of(self.samples)
         low, high = None, None
-        resampled = bool(self.resamplings) and suffices(*own)
-        if resampled and interval is not None:
+        reason = "" if counting is None or counting[0](*own) >= FEWEST else counting[1]
+        if not self.resamplings or reason:
+            pass
+        elif interval is not None:
             low, high = interval(*own)
-        elif resampled:
+        else:
             low, high = halves_interval(
                 metric,
                 own,
@@ -130,6 +133,7 @@ class Evaluation:
             metric(*own),
             low,
             high,
+            no_interval="" if low is not None or not self.resamplings else reason or TOO_FEW,
             better=better,
             explanation=explanation,
             yardsticks={yardstick: metric(*arrays_of(images)) for yardstick, images in self.yardsticks.items()},

@@ -25,6 +25,8 @@ class MetricRecord:
     explanation: str = ""
     yardsticks: Mapping[str, float] = field(default_factory=dict)
     """The same number of other sets, by the names that readers know them by."""
+    no_interval: str = ""
+    """Why there is no interval though there could be one: the end of a sentence."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -14,7 +14,16 @@ NEGLIGIBLE = 0.05
 
 def remarks(metrics: Sequence[MetricRecord]) -> tuple[str, ...]:
     """Whole sentences; none where there is nothing to remark."""
-    return tuple(remark for metric in metrics if metric.name == BitsPerToken.name and (remark := _overfitting(metric)))
+    return tuple(
+        remark
+        for metric in metrics
+        for remark in (_overfitting(metric) if metric.name == BitsPerToken.name else "", _without_interval(metric))
+        if remark
+    )
+
+
+def _without_interval(metric: MetricRecord) -> str:
+    return f"{metric.name} has no interval from 5 % to 95 %: {metric.no_interval}." if metric.no_interval else ""
 
 
 def _overfitting(held_out: MetricRecord) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.intervals import MadeUp
+from rarkit.evaluation.bits_per_token import BitsPerToken
 from rarkit.evaluation.diversity import diversity
 from rarkit.evaluation.frechet import frechet_between, gaussian
-from rarkit.evaluation.intervals import _halves, decisive_rows, halves_interval, mean_interval, share_interval
+from rarkit.evaluation.inception_score import InceptionScore
+from rarkit.evaluation.intervals import _halves, halves_interval, mean_interval, rows_that_count, share_interval
+from rarkit.evaluation.metrics import METRICS
+from rarkit.report.remarks import remarks
 
 NOMINAL = 0.80, 0.97
 """What an interval of 90 % has to cover."""
@@ -30,9 +36,10 @@ def test_every_interval_of_every_metric_holds_its_number(seed, classes, per_clas
     numbers = case.numbers(seed, 6)
     assert {"frechet_distance", "class_agreement", "inception_score", "diversity", "bits_per_token"} <= set(numbers)
     for name, (value, low, high) in numbers.items():
-        if name == "inception_score" and low is None:
+        if low is None:
+            # Where few rows count, these have none.
+            assert name in ("frechet_distance", "inception_score", "diversity")
             continue
-        assert low is not None, name
         assert low <= value <= high, (name, low, value, high)
 
 
@@ -144,14 +151,69 @@ def test_the_inception_score_has_no_interval_where_few_images_decide():
         assert least <= sum(low is not None for low in lows) / len(lows) <= most, separation
 
 
-@given(st.integers(1, 40), st.integers(0, 400), st.floats(0.1, 9.0))
-def test_decisive_rows_are_those_with_an_effect(few, many, effect):
-    """Of pairs that lie as far above their class's mean as below it, all count."""
-    effects = np.concatenate([np.tile([effect, -effect], few), np.zeros(many)])
-    assert decisive_rows(effects, np.zeros(len(effects), int)) == pytest.approx(2 * few)
-    assert decisive_rows(effects * 0, np.zeros(len(effects), int)) == 0
-    one_class_each = np.arange(len(effects))
-    assert decisive_rows(effects, one_class_each) == 0
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30), st.floats(1e-3, 1e6))
+def test_rows_count_by_what_they_add(amounts, usual):
+    count = rows_that_count(np.array(amounts), usual)
+    assert 0 <= count <= len(amounts) * (1 + 1e-9)
+    # Rows that add nothing do not count, and none counts for more than one.
+    assert rows_that_count(np.array([*amounts, 0.0]), usual) == count
+    assert rows_that_count(np.array([*amounts, usual * 1e12]), usual) <= 1 + len(amounts) * 1e6 / (usual * 1e12)
+    assert rows_that_count(np.full(7, usual), usual) == pytest.approx(7)
+
+
+def test_where_nearly_all_samples_are_alike_there_is_no_interval_and_it_says_why():
+    """Of samples that are all alike but for one in 300, intervals of 90 % held in 60 % of cases."""
+    real = MadeUp("real", 10, 36, 8)
+    alike = MadeUp("alike", 10, 36, 8, spread=0.01)
+    for case, has_one in ((real, True), (alike, False)):
+        for own_classes in (True, False):
+            records = [
+                record for metric in METRICS[:4] for record in metric.measure(case.evaluation(0, 2, own_classes=own_classes))
+            ]
+            for record in records:
+                if record.name in ("diversity", "frechet_distance"):
+                    assert (record.low is not None) == has_one, record
+                    assert ("alike" in record.no_interval) == (not has_one), record
+                assert (record.low is None) == bool(record.no_interval), record
+                assert record.to_json()["no_interval"] == record.no_interval
+            if not has_one:
+                assert any("diversity has no interval from 5 % to 95 %: nearly all" in remark for remark in remarks(records))
+    assert all(record.no_interval == "" for metric in METRICS[:4] for record in metric.measure(alike.evaluation(0, 0)))
+
+
+@pytest.mark.parametrize(("sharpness", "unsure", "has_one"), [(60.0, 0, False), (14.0, 2, False), (14.0, 40, True), (3.0, 0, True)])
+def test_the_inception_score_needs_images_that_are_not_certain(sharpness, unsure, has_one):
+    """With all certain, only rounding was left to spread: intervals of width 0 that held in a third of cases."""
+    case = MadeUp("classes", 10, 36, 4)
+    logits = (np.eye(10, dtype=np.float32) * sharpness)[np.repeat(np.arange(10), 36)]
+    logits += np.random.default_rng(0).normal(size=logits.shape).astype(np.float32) * 1e-3
+    logits[:unsure] = 0
+    evaluation = case.evaluation(0, 2, own_classes=False)
+    evaluation = replace(evaluation, samples={**evaluation.samples, "logits": logits})
+    [record] = InceptionScore().measure(evaluation)
+    assert (record.low is not None) == has_one
+    assert record.no_interval == ("" if has_one else "nearly all samples are classified with certainty, and the few others decide")
+
+
+def test_bits_that_are_nearly_all_nothing_have_no_interval():
+    evaluation = MadeUp("any", 2, 8, 2).evaluation(0, 2)
+    for bits, has_one in ((np.full(80, 0.5), True), (np.r_[np.zeros(79), 9.0], False), (np.full(80, 1e-3), False)):
+        tokenized = replace(evaluation.tokenized, nats_per_token=lambda _, bits=bits: bits * np.log(2))
+        [record] = BitsPerToken().measure(replace(evaluation, tokenized=tokenized))
+        assert (record.low is not None, bool(record.no_interval)) == (has_one, not has_one)
+
+
+@pytest.mark.parametrize(
+    ("shares", "per_class"), [([0.999] * 10, 36), ([0.005] * 10, 36), ([1.0] * 9 + [0.97], 36), ([0.99] * 40, 4)]
+)
+def test_shares_near_all_and_none_are_covered(shares, per_class):
+    """Wilson's intervals hold at the extremes; these are discrete, so they may hold more often than asked."""
+    labels = np.arange(len(shares)).repeat(per_class)
+
+    def interval(random):
+        return share_interval(random.random(len(labels)) < np.array(shares)[labels], labels)
+
+    assert NOMINAL[0] <= covered(interval, 300, np.mean(shares))
 
 
 def test_an_interval_does_not_reach_below_what_the_metric_can_be():
