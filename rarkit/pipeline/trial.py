@@ -52,7 +52,8 @@ def try_parts(plan: Plan, device: str) -> None:
             evaluate.features.build({}, device)(_two_images(experiment))
         if not tokenizer.learns:
             tokenizer.check_decoding(tokenizer.build({}, device), experiment.grid, experiment.images)
-        elif plan["fit"].action == "cached":
+        # Where another run is making it again, the stage that reads it waits for that run.
+        elif plan["fit"].action == "cached" and plan["fit"].output.writer() is None:
             model = tokenizer.build(read_state(plan["fit"].output), device)
             tokenizer.check_decoding(model, experiment.grid, experiment.images)
 

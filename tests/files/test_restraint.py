@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 
+import fsspec
 import pytest
 
 from rarkit import load_recipe
@@ -47,6 +48,8 @@ def test_s3_without_credentials(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    # fsspec keeps file systems, of other tests too.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(RecipeError, match=r"NoCredentialsError.* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws conf"):
         load_recipe("s3://bucket-of-nobody/x.toml")
 

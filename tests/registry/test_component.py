@@ -25,7 +25,7 @@ from rarkit.registry.component import ABSOLUTE, Placed
         ("recipes", "zip://x.npz::all.zip", "zip://x.npz::recipes/all.zip"),
         ("/a", "simplecache::s3://bucket/x.npz", "simplecache::s3://bucket/x.npz"),
         ("/a", "data", "/a/data"),  # also the name of a protocol
-        ("zip://recipes::s3://bucket/all.zip", "x.npz", "zip://recipes::s3://bucket/all.zip/x.npz"),
+        ("zip://recipes::s3://bucket/all.zip", "x.npz", "zip://recipes/x.npz::s3://bucket/all.zip"),
     ],
 )
 def test_a_place_is_relative_to_the_recipe_and_written_without_detours(folder, written, place):
