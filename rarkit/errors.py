@@ -41,7 +41,7 @@ class PluginError(UserError):
 
 
 class GridError(UserError):
-    """A grid or image size that the chosen part does not support."""
+    """A grid, or a size, channels or classes of images, that the chosen part does not support."""
 
 
 class CapabilityError(UserError):
@@ -50,6 +50,10 @@ class CapabilityError(UserError):
 
 class DatasetError(UserError):
     """Data that is missing, unreadable or not laid out as the dataset requires."""
+
+
+class FewImagesError(UserError):
+    """Too few images, or too much alike, for a number."""
 
 
 class WeightsError(UserError):

@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+SHORT = 10
+"""Digits by which a fingerprint is shown."""
+
 
 def fingerprint(stage: str, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
     """The name of a stage's output.
@@ -42,9 +45,12 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
             changes += differences(old.get(key), new.get(key), below)
         return changes
     # As JSON: 1 and 1.0 are equal, but not the same setting.
-    return [] if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True) else [f"{path}: {_shown(old)} → {_shown(new)}"]
+    return [] if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True) else [f"{path}: {shown(old)} → {shown(new)}"]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting in a line: None, which is left out of identities, is the default; of hashes, people compare the first digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{10}|[0-9a-f]{20,}", value):
+        return value[:SHORT]
     text = json.dumps(value, ensure_ascii=False) if value is not None else "default"
     return text if len(text) <= 60 else text[:57] + "…"

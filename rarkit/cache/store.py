@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import final
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.cache.fingerprint import is_fingerprint
 from rarkit.cache.output import StageOutput
@@ -28,9 +29,11 @@ class Store:
             url: a local path or any fsspec URL (``s3://…`` needs ``rarkit[s3]``).
 
         Raises:
-            StoreError: the protocol is unknown, or what it needs is not installed.
+            StoreError: the protocol is unknown, what it needs is not installed, or a local file is in the place.
         """
         filesystem, root = filesystem_of(url, raising=StoreError, use_listings_cache=False)
+        if isinstance(filesystem, LocalFileSystem) and filesystem.isfile(root):
+            raise StoreError(f"{url} is a file, where the folder of a store is needed. Check the path.")
         self.url = url
         self.filesystem: AbstractFileSystem = filesystem
         self.root: str = root.rstrip("/")

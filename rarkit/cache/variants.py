@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rarkit.cache.fingerprint import SHORT
 from rarkit.cache.output import StageOutput
 from rarkit.errors import StoreError
-
-SHORT = 10
-"""Digits by which a fingerprint is shown."""
 
 
 def telling_apart(outputs: Sequence[StageOutput]) -> dict[StageOutput, dict[str, Any]]:

@@ -37,7 +37,7 @@ from rarkit.cli.options import (
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
 from rarkit.errors import NotFetchedError, RankError, RarkitError, RarkitWarning
-from rarkit.runtime.signals import Stopped, stopping
+from rarkit.runtime.signals import Stopped, keeping_what_is_finished, stopping
 
 if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
@@ -156,7 +156,8 @@ def run(
             raise planned.obstacle
         if ranks.first and not quiet and not as_json:
             show.print_plan(planned)
-        finished = carry_out(planned, device=device, runs=runs, quiet=quiet, wait=not no_wait)
+        with keeping_what_is_finished():
+            finished = carry_out(planned, device=device, runs=runs, quiet=quiet, wait=not no_wait)
         if ranks.first:
             print_json(run_as_json(finished)) if as_json else show.print_run(finished)
 

@@ -70,13 +70,13 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
     place = stored.opened(store)
     for folder, gone in stored.runs_gone(receipts(place)).items():
         # The folder may be on a disk or in a container that is not here: only a person can tell.
-        question = f"The folder of the run {folder} is gone. Forget the run, so that what only it needs can go?"
+        question = f"There is no folder {folder} of a run that is in this store. Forget the run, so that what only it needs can go?"
         if not yes and _at_a_terminal() and typer.confirm(question):
             for receipt in gone:
                 remove_receipt(place, receipt.name)
         else:
             names = " ".join(f"{FOLDER}/{receipt.name}" for receipt in gone)
-            echo(f"The folder {folder} is gone, but what its run needs is kept. To let go of it: rarkit cache rm {names}", err=True)
+            echo(f"There is no folder {folder}, but what its run needs is kept. To let go of it: rarkit cache rm {names}", err=True)
     listed = unneeded(place)
     if not listed:
         echo("Nothing to remove: every output is needed by a run.")

@@ -132,9 +132,7 @@ def _settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _about(drawing: Drawing) -> dict[str, Any]:
     """Classes and settings of a drawing, as plain JSON data."""
-    settings = drawing.settings.model_dump(
-        mode="json", include={"guidance", "temperature", "top_k", "top_p", "precision", "batch_size"}
-    )
+    settings = drawing.settings.model_dump(mode="json", exclude={*HAVE_OPTIONS, "npz"})
     return {
         "images": len(drawing.images_NHWC),
         "per_class": drawing.per_class,

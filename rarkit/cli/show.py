@@ -72,6 +72,8 @@ def print_run(run: Run) -> None:
     metrics = [MetricRecord.from_json(record) for record in run.metrics]
     if metrics:
         console.print(metrics_table(metrics))
+    for sentence in run.lacking:
+        console.print(sentence, soft_wrap=True, markup=False)
     console.print(f"Done in {run.seconds:,.1f} s. Report: {run.folder / 'report.html'}", soft_wrap=True)
 
 
@@ -118,6 +120,7 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
     from pydantic import ValidationError
 
     from rarkit.recipe.edits import override
+    from rarkit.recipe.mistakes import problems_of
 
     height, width = grid_size(grid)
     tables: dict[str, Any] = {}
@@ -126,7 +129,8 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
     try:
         order = parts().scan_orders[name](**tables)
     except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
+        problems = problems_of(error, parts().scan_orders[name], parts(), ())
+        mistakes = "; ".join(f"{path}: {message}" for path, message in problems.items())
         raise RecipeError(f"scan order {name!r}: {mistakes}") from error
     order.check_grid(height, width)
     return order, height, width

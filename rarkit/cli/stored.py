@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from rarkit.cache.fingerprint import SHORT, shown
 from rarkit.cache.output import StageOutput
 from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_receipts
 from rarkit.cache.record import NO_RECORD, SEALED_IN_PART, UNFINISHED, Record
 from rarkit.cache.store import Store
-from rarkit.cache.variants import SHORT, telling_apart
-from rarkit.cli.tables import stdout_console, table_of
+from rarkit.cache.variants import telling_apart
+from rarkit.cli.tables import print_entries, stdout_console, table_of
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, StoreError
 from rarkit.runtime.progress import Reporter
@@ -56,9 +56,8 @@ def receipt_named(store: Store, name: str) -> StoredReceipt:
     """The receipt whose name begins so. Raises StoreError if there is none, or several."""
     matching = [receipt for receipt in readable_receipts(store) if receipt.name.startswith(name)]
     if len(matching) != 1:
-        raise StoreError(
-            f"store {store.url!r} has {len(matching) or 'no'} receipts {name!r}…, and one must be meant. See {FOLDER}/ in it."
-        )
+        found = f"store {store.url!r} has {len(matching) or 'no'} receipts that begin with {name!r}"
+        raise StoreError(f"{found}: name a single one of those in its folder {FOLDER}/.")
     return matching[0]
 
 
@@ -110,18 +109,18 @@ def _state(output: StageOutput) -> tuple[str, Record | None]:
 
 
 def print_outputs(store: str, outputs: list[StageOutput]) -> None:
-    """Prints the outputs as a table."""
-    table = table_of("stage", "fingerprint", "differs in", "needed by", "state", "size", "finished")
+    """Prints a line for each output, and below it which runs need it and in which settings it differs from others of its stage."""
+    if not outputs:
+        stdout_console().print("The store is empty.")
+        return
+    entries = []
     for row in outputs_as_json(store, outputs):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"])) if row["finished"] else ""
-        differs = "\n".join(f"{path} {_shown(value)}" for path, value in row["settings"].items())
-        fingerprint, runs = row["fingerprint"][:SHORT], "\n".join(row["runs"]) or "–"
-        table.add_row(row["stage"], fingerprint, differs, runs, row["state"], size(row["bytes"]), when)
-    stdout_console().print(table if outputs else "The store is empty.")
-
-
-def _shown(value: Any) -> str:
-    return "default" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        below = [f"needed by {', '.join(row['runs']) or 'no run'}"]
+        if row["settings"]:
+            below.append(f"differs in {', '.join(f'{path} {shown(value)}' for path, value in row['settings'].items())}")
+        entries.append(((row["stage"], row["fingerprint"][:SHORT], row["state"], size(row["bytes"]), when), below))
+    print_entries(("stage", "fingerprint", "state", "size", "finished"), entries)
 
 
 def print_unneeded(outputs: list[StageOutput]) -> None:

@@ -30,11 +30,13 @@ def tokens_import(
     from rarkit.cache.token_lines import import_tokens
     from rarkit.cli import show
     from rarkit.runtime.progress import Reporter
+    from rarkit.runtime.signals import keeping_what_is_finished
 
     size = show.grid_size(grid)
-    count = import_tokens(
-        lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter(), wait=not no_wait
-    )
+    with keeping_what_is_finished():
+        count = import_tokens(
+            lines, target, grid=size, codebook_size=codebook_size, num_classes=classes, reporter=Reporter(), wait=not no_wait
+        )
     echo(f"{count:,} images of {size[0] * size[1]} tokens in {target}")
 
 

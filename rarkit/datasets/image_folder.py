@@ -117,7 +117,9 @@ class ImageFolder(EncodedDataset):
 
     def _list(self, place: str, split: Split, has_splits: bool) -> Listing:
         cure = f"It should contain one folder of images per class: set path, and set {split} to the name of the folder in it."
-        if split == "test":
+        if not has_splits:
+            cure = f"Set path to a folder of images, one folder per class, or to one that has such folders in {TRAIN} and {TEST}."
+        elif split == "test":
             cure += ' For no test split, set test = "".'
         if self.class_list == "imagenet":
             cure = f"ImageNet (ILSVRC 2012) is available at image-net.org after registration. {cure}"

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import UserError
+from rarkit.errors import FewImagesError
 from rarkit.evaluation.intervals import ALIKE, rows_that_count, squared_distances
 from rarkit.evaluation.metric import Evaluation, Metric
 from rarkit.evaluation.record import MetricRecord
@@ -20,14 +20,14 @@ from rarkit.evaluation.record import MetricRecord
 
 @final
 class Diversity(Metric):
-    """``diversity``, where the classes of the real images are known and some class has two samples or more."""
+    """``diversity``, where the classes of the real images are known."""
 
     name = "diversity"
     version = 3
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         real = evaluation.real
-        if "labels" not in real or np.bincount(evaluation.samples["labels"]).max() < 2:
+        if "labels" not in real:
             return []
         usual = float(squared_distances(real["features"], real["labels"]).mean())
         return [
@@ -56,7 +56,7 @@ def diversity(
     unbiased, so sets of unequal size may be compared. It knows nothing of quality: noise is diverse.
 
     Raises:
-        UserError: no class can be compared.
+        FewImagesError: no class can be compared.
     """
     ratios = []
     for label in np.unique(real_labels_N):
@@ -65,7 +65,7 @@ def diversity(
         if real is not None and fake is not None and real > 0:
             ratios.append(math.sqrt(fake / real))
     if not ratios:
-        raise UserError("no class has two images or more, real and generated, that differ. Evaluate more images.")
+        raise FewImagesError("no class has two images or more, real and generated, that differ. Evaluate more images.")
     return float(np.mean(ratios))
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import UserError
+from rarkit.errors import FewImagesError, UserError
 from rarkit.evaluation.intervals import ALIKE, rows_that_count, squared_distances
 from rarkit.evaluation.metric import Evaluation, ImageSet, Metric
 from rarkit.evaluation.record import MetricRecord
@@ -79,11 +79,12 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
     """The normal distribution with the mean and covariance of features (N, F).
 
     Raises:
-        UserError: fewer than two rows, or features that are not finite.
+        FewImagesError: fewer than two rows.
+        UserError: features that are not finite.
     """
     count = len(features_NF)
     if count < 2:
-        raise UserError(f"a covariance needs features of 2 images or more, and there are {count}. Evaluate more images.")
+        raise FewImagesError(f"a covariance needs features of 2 images or more, and there are {count}. Evaluate more images.")
     features = np.asarray(features_NF, dtype=np.float64)
     if not np.isfinite(features).all():
         broken = int((~np.isfinite(features).all(1)).sum())
@@ -106,7 +107,8 @@ def frechet_distance(a_NF: NDArray[np.floating[Any]], b_MF: NDArray[np.floating[
     Inception network it is not FID. It is biased upwards, the more so the fewer the images: compare equal numbers.
 
     Raises:
-        UserError: fewer than two rows in a set, or features that are not finite.
+        FewImagesError: fewer than two rows in a set.
+        UserError: features that are not finite.
     """
     return frechet_between(gaussian(a_NF), gaussian(b_MF))
 

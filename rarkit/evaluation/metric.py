@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import FewImagesError
 from rarkit.evaluation.intervals import FEWEST, TOO_FEW, Bounds, halves_interval
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.base import FeatureExtractor
 from rarkit.images import Split
 from rarkit.randomness import derived_seed
 
+Measured = TypeVar("Measured")
 Arrays = tuple[NDArray[Any], ...]
 ImageSet = Mapping[str, NDArray[Any]]
 """A set of images as the feature extractor sees them: arrays by name, each of which may be read from the store when looked up.
@@ -136,8 +139,17 @@ class Evaluation:
             no_interval="" if low is not None or not self.resamplings else reason or TOO_FEW,
             better=better,
             explanation=explanation,
-            yardsticks={yardstick: metric(*arrays_of(images)) for yardstick, images in self.yardsticks.items()},
+            yardsticks=of_yardsticks(self.yardsticks, lambda images: metric(*arrays_of(images))),
         )
+
+
+def of_yardsticks(yardsticks: Mapping[str, ImageSet], measure: Callable[[ImageSet], Measured]) -> dict[str, Measured]:
+    """What ``measure`` gives for each yardstick, without those that have too few images for it."""
+    measured = {}
+    for name, images in yardsticks.items():
+        with suppress(FewImagesError):
+            measured[name] = measure(images)
+    return measured
 
 
 class Metric(ABC):
@@ -152,7 +164,8 @@ class Metric(ABC):
         """Its numbers; empty where it does not apply.
 
         Raises:
-            UserError: there are too few images, or features that are not finite.
+            FewImagesError: there are too few samples or real images.
+            UserError: features are not finite.
         """
 
     def lacking(self, evaluation: Evaluation) -> list[str]:

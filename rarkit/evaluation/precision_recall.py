@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import UserError
-from rarkit.evaluation.metric import Evaluation, Metric
+from rarkit.errors import FewImagesError
+from rarkit.evaluation.metric import Evaluation, Metric, of_yardsticks
 from rarkit.evaluation.record import MetricRecord
 
 NEIGHBOURS = 3
@@ -23,7 +23,7 @@ ROUNDING = 1e-12
 
 @final
 class PrecisionRecall(Metric):
-    """``precision_recall``, where every set has more images than there are neighbours to look at."""
+    """``precision`` and ``recall``, where the real images are there."""
 
     name = "precision_recall"
 
@@ -31,12 +31,8 @@ class PrecisionRecall(Metric):
         if "features" not in evaluation.real:
             return []
         real_NF = evaluation.real["features"]
-        others = {name: images["features"] for name, images in evaluation.yardsticks.items()}
-        features_MF = evaluation.samples["features"]
-        if min(len(real_NF), len(features_MF), *map(len, others.values())) <= NEIGHBOURS:
-            return []
-        own = precision_recall(real_NF, features_MF, NEIGHBOURS)
-        yardsticks = {name: precision_recall(real_NF, features, NEIGHBOURS) for name, features in others.items()}
+        own = precision_recall(real_NF, evaluation.samples["features"], NEIGHBOURS)
+        yardsticks = of_yardsticks(evaluation.yardsticks, lambda images: precision_recall(real_NF, images["features"], NEIGHBOURS))
         about = f"({NEIGHBOURS} nearest neighbours, as ADM's evaluator defines it), {evaluation.space}."
         return [
             MetricRecord(
@@ -78,11 +74,13 @@ def precision_recall(real_NF: NDArray[np.floating[Any]], fake_MF: NDArray[np.flo
     The ADM evaluator computes distances in half precision where they fit; here they are in double precision.
 
     Raises:
-        UserError: a set has no more than ``k`` images.
+        FewImagesError: a set has no more than ``k`` images.
     """
     for name, count in (("real", len(real_NF)), ("generated", len(fake_MF))):
         if count <= k:
-            raise UserError(f"precision and recall with k = {k} need more than {k} {name} images, and there are {count}.")
+            raise FewImagesError(
+                f"precision and recall with k = {k} need more than {k} {name} images, and there are {count}. Evaluate more images."
+            )
     mean_F = np.asarray(real_NF, np.float64).mean(0)  # Distances from products are most accurate around the origin.
     real, fake = (np.asarray(features, np.float64) - mean_F for features in (real_NF, fake_MF))
     real_radii_N, fake_radii_M = _squared_radii(real, k), _squared_radii(fake, k)

@@ -73,7 +73,7 @@ class FeatureExtractor(Component):
         return {"features": "frechet_distance", "spatial": "spatial_frechet_distance"}
 
     def check_images(self, info: ImageInfo) -> None:
-        """Raises GridError if the extractor does not take such images."""
+        """Raises GridError if the extractor does not take images of such a size, with such channels or so few classes."""
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
         """Learns from real training images; only called where ``learns`` is true."""

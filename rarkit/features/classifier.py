@@ -56,8 +56,9 @@ class Classifier(FeatureExtractor):
     def check_images(self, info: ImageInfo) -> None:
         if info.num_classes < 2:
             raise GridError(
-                "feature extractor 'classifier' tells classes apart, but the images have one class. Choose another "
-                "[evaluate.features], or give images of two classes or more."
+                "feature extractor 'classifier' needs images of two classes or more, but this dataset has one, "
+                f"{info.class_names[0]!r}. Choose another [evaluate.features], such as "
+                "'inception', or leave out [evaluate] (--unset evaluate)."
             )
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:

@@ -52,6 +52,9 @@ def reaching(
         raise raising(f"there is no {_missing(error, place)}. {cure}") from error
     except IsADirectoryError as error:
         raise raising(f"{place} is a folder, where a file is needed. {cure}") from error
+    except NotADirectoryError as error:
+        named = "is a file" if os.path.isfile(place) else "lies below a file"
+        raise raising(f"{place} {named}, where a folder is needed. {cure}") from error
     except ImportError as error:
         extra = _EXTRAS.get(place.split("://")[0].rsplit("::", 1)[-1])
         install = f'pip install "rarkit[{extra}]"' if extra else str(error)

@@ -15,6 +15,7 @@ from rarkit.files.weights import FORMATS, checksum, local_copy
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.mistakes import problems_of
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.registry.loader import parts
 from rarkit.sampling.guidance import PowerCosine
@@ -167,10 +168,8 @@ def changed(
             chosen = parts().scan_orders[scan_order].model_validate({})
             experiment = experiment.with_recipe(experiment.recipe.model_copy(update={"scan_order": chosen}))
     except ValidationError as error:
-        mistakes = (
-            f"{'.'.join(map(str, mistake['loc']))}: found {mistake['input']!r}; {mistake['msg']}" for mistake in error.errors()
-        )
-        raise UserError("; ".join(mistakes)) from error
+        problems = problems_of(error, SampleSettings, parts(), ())
+        raise UserError("; ".join(f"{path}: {message}" for path, message in problems.items())) from error
     return Source(experiment, valid, source.run)
 
 

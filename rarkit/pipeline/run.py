@@ -52,6 +52,12 @@ class Run:
         output = self.plan.outputs().get("evaluate")
         return [] if output is None else [record.to_json() for record in measured(output)[0]]
 
+    @cached_property
+    def lacking(self) -> list[str]:
+        """What the evaluation could not measure, and why: a sentence each."""
+        output = self.plan.outputs().get("evaluate")
+        return [] if output is None else measured(output)[1]
+
 
 def run(
     recipe: Recipe,
@@ -259,4 +265,5 @@ def as_json(run: Run) -> dict[str, Any]:
         "seconds": round(run.seconds, 3),
         "stages": [dataclasses.asdict(result) for result in run.results],
         "metrics": run.metrics,
+        "lacking": run.lacking,
     }

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from rarkit.errors import RecipeError, did_you_mean
 from rarkit.recipe.edits import SET
-from rarkit.recipe.schema import Recipe
 from rarkit.registry.kinds import TABLES, Parts
 
 MISSING = "missing"
@@ -36,7 +35,7 @@ def unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
     return problems
 
 
-def problems_of(error: ValidationError, model: type[Recipe], parts: Parts, already: Sequence[str]) -> dict[str, str]:
+def problems_of(error: ValidationError, model: type[BaseModel], parts: Parts, already: Sequence[str]) -> dict[str, str]:
     """A message for each validation error, by dotted path; those ``already`` reported are left out."""
     problems: dict[str, str] = {}
     # A missing key may just be misspelt, so unknown keys come first.
@@ -105,7 +104,7 @@ def _at(tables: Any, path: str) -> Any:
     return tables
 
 
-def _spelled(location: tuple[int | str, ...], model: type[Recipe]) -> tuple[list[int | str], list[str], list[str]]:
+def _spelled(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[int | str], list[str], list[str]]:
     """A pydantic error location as the recipe's keys, the keys allowed beside the last, and the names of parts allowed in it.
 
     Inside a discriminated union, pydantic adds the name of the chosen part to the location; it is removed here.

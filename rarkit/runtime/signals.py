@@ -14,8 +14,6 @@ from typing import Any, Self, final
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets."""
-
-
 KEPT = "What is finished is kept: the same command goes on from there."
 """Where the work stands after a signal, if nothing more is known."""
 
@@ -29,7 +27,7 @@ class Stopped(SystemExit):
         self.signal = signal.Signals(number)
 
     def __str__(self) -> str:
-        return f"stopped by {self.signal.name}. {' '.join(getattr(self, '__notes__', ())) or KEPT}"
+        return " ".join([f"stopped by {self.signal.name}.", *getattr(self, "__notes__", ())])
 
 
 def raise_stopped(number: int, frame: FrameType | None) -> None:
@@ -73,6 +71,17 @@ def stopping() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def keeping_what_is_finished() -> Iterator[None]:
+    """Around work that can go on from what it has written: says so where a signal ends it, unless it says more itself."""
+    try:
+        yield
+    except Stopped as stop:
+        if not getattr(stop, "__notes__", ()):
+            stop.add_note(KEPT)
+        raise
 
 
 @contextmanager

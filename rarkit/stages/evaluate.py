@@ -16,7 +16,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
-from rarkit.evaluation.metrics import METRICS
+from rarkit.evaluation.metrics import METRICS, measure
 from rarkit.evaluation.record import MetricRecord
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.images import Split
@@ -126,9 +126,12 @@ class Evaluate(Stage[EvaluateView]):
             seed=work.view.seed,
             resamplings=settings.bootstrap,
         )
-        records = [record.to_json() for metric in METRICS for record in metric.measure(evaluation)]
-        lacking = [sentence for metric in METRICS for sentence in metric.lacking(evaluation)]
-        numbers: dict[str, Any] = {"metrics": records, "lacking": lacking, "samples": layout.shape[0]}
+        records, lacking = measure(METRICS, evaluation)
+        numbers: dict[str, Any] = {
+            "metrics": [record.to_json() for record in records],
+            "lacking": lacking,
+            "samples": layout.shape[0],
+        }
         if work.view.tokenized is not None:
             search = Search(
                 samples=samples,

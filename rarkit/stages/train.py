@@ -12,6 +12,7 @@ from rarkit.attention.base import AttentionBackend
 from rarkit.cache.checkpoints import checkpoint_step, latest_checkpoint, write_checkpoint
 from rarkit.cache.content_digest import digest
 from rarkit.cache.output import StageOutput
+from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
@@ -172,14 +173,14 @@ def imported(place: str, experiment: Experiment) -> StageOutput:
         RecipeError: their grid or codebook size differs from that of the recipe's tokenizer, or the dataset lacks some of their
             classes.
     """
-    output = output_at(place, "tokenize")
-    setting = f"train.tokens = {place!r}"
+    setting, cure = f"train.tokens = {place!r}", "Create a token store with rarkit tokens import, and name that."
     try:
-        defect = output.defect()
+        output = output_at(place, "tokenize")
+        defect = output.defect() if output.exists() else ABSENT
     except StoreError as error:
-        raise DatasetError(f"{setting}: {error}") from error
+        raise DatasetError(f"{setting}: {error} {cure}") from error
     if defect is not None:
-        raise DatasetError(f"{setting}: {defect}. Create them with rarkit tokens import.")
+        raise DatasetError(f"{setting}: {defect}. {cure}")
     record, grid, size = output.begun(), experiment.grid, experiment.codebook_size
     codes = record.identity.get("codebook_size", size)
     if record.grid != grid or codes != size:

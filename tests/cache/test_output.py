@@ -296,3 +296,8 @@ def test_differences_name_the_leaves():
     old = {"train": {"steps": 10, "betas": [0.9, 0.96]}, "seed": 1, "gone": 2}
     new = {"train": {"steps": 20, "betas": [0.9, 0.96]}, "seed": 1}
     assert differences(old, new) == ["train.steps: 10 → 20", "gone: 2 → default"]
+
+
+def test_of_hashes_the_first_digits_are_shown():
+    content, upstream = {"content": "6b63aa67c4" + "0" * 54}, {"content": "ee25306392"}
+    assert differences(content, upstream) == ["content: 6b63aa67c4 → ee25306392"]

@@ -273,9 +273,10 @@ def test_a_recipe_trains_on_imported_tokens_as_on_its_own(finished, digits_recip
     wrong = load_recipe(digits_recipe, [*short_overrides, f"train.tokens={tmp_path / 'imported'}", "tokenizer.codes=17"])
     with pytest.raises(RecipeError, match=r"codebook of 16, but the recipe's tokenizer gives .* from a codebook of 17"):
         plan(wrong, str(tmp_path / "store"))
-    absent = load_recipe(digits_recipe, [*short_overrides, "train.tokens=nowhere"])
-    with pytest.raises(DatasetError, match="Create them with rarkit tokens import"):
-        run(absent, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
+    for place, told in (("nowhere", "there is none"), (tmp_path / "tokens.jsonl", "tokens.jsonl is a file, where the folder")):
+        absent = load_recipe(digits_recipe, [*short_overrides, f"train.tokens={place}"])
+        with pytest.raises(DatasetError, match=rf"{told}.* Create a token store with rarkit tokens import"):
+            run(absent, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
 
 
 @pytest.mark.parametrize("noted", [True, False])

@@ -58,6 +58,21 @@ def test_variants_are_told_apart(rarkit, fit):
     assert "runs/small" in printed
 
 
+def test_a_narrow_terminal_breaks_no_word(rarkit, fit, monkeypatch):
+    fit(), fit(CODES), fit("seed=3")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = rarkit("cache", "ls", "--store", "store")[1].splitlines()
+    assert lines[0].split() == ["stage", "fingerprint", "state", "size", "finished"]
+    assert len(lines) == 1 + 3 * 3
+    assert {line.strip() for line in lines} >= {"needed by runs/small", "differs in seed 0, tokenizer.codes 4"}
+
+
+def test_a_file_is_no_empty_store(rarkit, tmp_path):
+    (tmp_path / "tokens.jsonl").touch()
+    code, _, err = rarkit("cache", "ls", "--store", "tokens.jsonl")
+    assert (code, "tokens.jsonl is a file, where the folder of a store is needed" in err) == (2, True)
+
+
 def test_what_no_run_needs_goes(rarkit, fit, tmp_path):
     first, variant = fit(), fit(CODES)
     assert gc(rarkit)[:2] == (0, "Nothing to remove: every output is needed by a run.\n")

@@ -125,6 +125,8 @@ def test_settings_of_the_recipe_can_be_unset(rarkit, finished):
         (("--set", "per_class=2"), "--set per_class: rarkit sample has an option for it, --per-class"),
         (("--set", "temprature=2"), "--set temprature: there is no such sampling setting; did you mean 'temperature'?"),
         (("--set", "quiet=true"), "--set quiet: there is no such sampling setting."),
+        (("--set", "guidance.scal=2"), "guidance.scal: no such key; did you mean 'scale'?"),
+        (("--set", "guidance.scale=x"), "guidance.scale: found 'x'; input should be a valid number"),
     ):
         code, _, err = rarkit("sample", finished.folder, *arguments)
         assert (code, message in err) == (2, True), err
@@ -210,6 +212,7 @@ def test_a_checkpoint_is_drawn_from_with_its_released_settings(rarkit, released,
         "top_k": None,
         "top_p": None,
         "precision": "float32",
+        "kv_cache": "same",
         "batch_size": 3,
     }
     assert Image.open("grid.gif").n_frames == 64

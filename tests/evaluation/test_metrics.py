@@ -16,7 +16,7 @@ from rarkit.evaluation.frechet import frechet_between, gaussian, gaussian_of
 from rarkit.evaluation.inception_score import inception_score, taking_turns
 from rarkit.evaluation.intervals import halves_interval, mean_interval, share_interval
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
-from rarkit.evaluation.metrics import METRICS
+from rarkit.evaluation.metrics import METRICS, measure
 from rarkit.evaluation.precision_recall import precision_recall
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.classifier import Classifier
@@ -62,7 +62,7 @@ EVALUATION = Evaluation(
 
 
 def measured(evaluation=EVALUATION):
-    return {record.name: record for metric in METRICS for record in metric.measure(evaluation)}
+    return {record.name: record for record in measure(METRICS, evaluation)[0]}
 
 
 def test_the_numbers_and_their_order():
@@ -180,6 +180,33 @@ def test_what_does_not_apply_is_left_out():
     records = measured(replace(EVALUATION, tokenized=exact))
     assert "reconstruction_psnr" not in records
     assert records["reconstruction_ssim"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("few", "left_out"),
+    [
+        ({"samples": image_set(0, 1)}, {"frechet_distance", "diversity", "precision_recall"}),
+        ({"samples": image_set(0, 3)}, {"diversity", "precision_recall"}),
+        ({"samples": image_set(0, 4)}, set()),
+        ({"real": image_set(1, 1)}, {"frechet_distance", "diversity", "precision_recall"}),
+        ({"real": image_set(1, 3)}, {"diversity", "precision_recall"}),
+    ],
+)
+def test_too_few_images_for_a_number_leave_the_others(few, left_out):
+    records, lacking = measure(METRICS, replace(EVALUATION, **few))
+    assert {sentence.split(" is left out: ")[0] for sentence in lacking} == left_out
+    assert {"class_agreement", "bits_per_token", "codebook_use"} <= {record.name for record in records}
+
+
+@pytest.mark.parametrize(
+    ("count", "measuring"), [(1, set()), (3, {"frechet_distance"}), (4, {"frechet_distance", "diversity", "precision", "recall"})]
+)
+def test_a_yardstick_of_too_few_images_is_left_out_where_it_cannot_be_measured(count, measuring):
+    yardsticks = {**EVALUATION.yardsticks, "few": image_set(4, count)}
+    records, lacking = measure(METRICS, replace(EVALUATION, yardsticks=yardsticks))
+    assert {record.name for record in records if "few" in record.yardsticks} == {"class_agreement", *measuring}
+    assert {record.name: record.value for record in records} == {name: record.value for name, record in measured().items()}
+    assert lacking == []
 
 
 def test_a_dataset_without_held_out_images_says_so():

@@ -14,7 +14,7 @@ from rarkit.datasets.digits import Digits
 from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.features._classifier_network import shifted
 from rarkit.features.classifier import Classifier
-from rarkit.images import ImageBlock, ImageReader
+from rarkit.images import ImageBlock, ImageInfo, ImageReader
 
 SMALL = Classifier(width=4, features=8, steps=3, batch_size=8)
 
@@ -138,3 +138,9 @@ def test_what_does_not_fit_is_refused():
         SMALL.build(broken, "cpu")
     with pytest.raises(GridError, match="8×8"):
         SMALL.build(STATE, "cpu")(torch.zeros(1, 8, 9, 1, dtype=torch.uint8))
+
+
+def test_one_class_is_refused_before_anything_is_trained():
+    Classifier().check_images(ImageInfo(8, 8, 3, ("cat", "dog")))
+    with pytest.raises(GridError, match="this dataset has one, 'images'"):
+        Classifier().check_images(ImageInfo(8, 8, 3, ("images",)))

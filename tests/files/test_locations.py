@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -33,6 +34,13 @@ def test_errors_name_the_place_and_the_cure(raising, place, error, message):
     with pytest.raises(raising, match=f"^{re.escape(message)}$") as caught, reaching(place, raising=raising):
         raise error
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(("place", "named"), [("file", "is a file"), ("file/below", "lies below a file")])
+def test_a_file_where_a_folder_is_needed_is_called_that(place, named, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=f"{place} {named}, where a folder is needed"), reaching(str(tmp_path / place)):
+        os.listdir(tmp_path / "file" / "below")
 
 
 def test_a_missing_path_is_named_once(tmp_path, monkeypatch):
