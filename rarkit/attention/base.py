@@ -6,6 +6,8 @@ Shape letters: B batch, N heads, S query length, T key length, K head width.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, final
 
 from rarkit.errors import PluginError
@@ -13,6 +15,9 @@ from rarkit.registry.component import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ROUNDING = 0.05
+"""The share of the largest value by which a kernel may be off; bfloat16 is by less than a hundredth."""
 
 
 @final
@@ -50,12 +55,66 @@ def attend(
     """
     read_BNSK = attention(q_BNSK, k_BNTK, v_BNTK, causal=causal, dropout=dropout)
     if read_BNSK.shape != q_BNSK.shape or (read_BNSK.dtype != q_BNSK.dtype and not _autocast(q_BNSK)):
-        where = f"{getattr(attention, '__module__', '?')}.{getattr(attention, '__qualname__', type(attention).__name__)}"
         raise PluginError(
-            f"the attention function {where} returns {read_BNSK.dtype} {tuple(read_BNSK.shape)} for queries in {q_BNSK.dtype} "
-            f"{tuple(q_BNSK.shape)}; it must return the same. Choose another [attention], or correct this one."
+            f"the attention function {_origin(attention)} returns {read_BNSK.dtype} {tuple(read_BNSK.shape)} for queries in "
+            f"{q_BNSK.dtype} {tuple(q_BNSK.shape)}; it must return the same. Choose another [attention], or correct this one."
         )
+    if _OBSERVED is not None and not _OBSERVED:
+        _OBSERVED.append(Call(attention, q_BNSK, k_BNTK, v_BNTK, read_BNSK, causal))
     return read_BNSK
+
+
+@final
+class Call(NamedTuple):
+    """What a kernel was given, without dropout, and what it returned."""
+
+    attention: AttentionFunction
+    q_BNSK: Tensor
+    k_BNTK: Tensor
+    v_BNTK: Tensor
+    read_BNSK: Tensor
+    causal: bool
+
+    def check(self) -> None:
+        """Compares one head of one sample with attention in float64.
+
+        A kernel that lets queries see later keys trains without a complaint, to a low loss and a useless model.
+
+        Raises:
+            PluginError: they differ by far more than rounding.
+        """
+        import torch
+
+        q_SK, k_TK, v_TK, read_SK = (tensor[0, 0].detach().cpu().double() for tensor in self[1:5])
+        scores_ST = q_SK @ k_TK.T / q_SK.shape[1] ** 0.5
+        if self.causal:
+            scores_ST = scores_ST.masked_fill(torch.ones_like(scores_ST).triu(1).bool(), float("-inf"))
+        error = (read_SK - scores_ST.softmax(-1) @ v_TK).abs().max() / v_TK.abs().max().clamp(min=1e-30)
+        # A comparison with NaN is false.
+        if not error <= ROUNDING:
+            kind = "causal attention" if self.causal else "attention"
+            raise PluginError(
+                f"the attention function {_origin(self.attention)} does not compute {kind}, softmax(q kᵀ / √K) v: it is off by "
+                f"{error:.0%} of the largest value. Choose another [attention], or correct this one."
+            )
+
+
+_OBSERVED: list[Call] | None = None
+
+
+@contextmanager
+def observed() -> Iterator[list[Call]]:
+    """Keeps the first call of ``attend`` in it."""
+    global _OBSERVED
+    _OBSERVED = []
+    try:
+        yield _OBSERVED
+    finally:
+        _OBSERVED = None
+
+
+def _origin(attention: AttentionFunction) -> str:
+    return f"{getattr(attention, '__module__', '?')}.{getattr(attention, '__qualname__', type(attention).__name__)}"
 
 
 def _autocast(tensor: Tensor) -> bool:

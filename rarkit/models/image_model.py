@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rarkit.attention.base import AttentionFunction, Dropout
+from rarkit.attention.base import AttentionFunction, Dropout, observed
 from rarkit.errors import UserError
 from rarkit.models.config import ModelConfig
 from rarkit.sampling.decoder import Decodable, Decoder
@@ -86,6 +86,21 @@ class ImageModel(nn.Module, Decodable, ABC):
                 "sample, or call .eval() first"
             )
         return Dropout(probability, mask_seeds_B, layer)
+
+    @final
+    def check_attention(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor) -> None:
+        """Runs ``forward`` once, and compares what the attention kernel returned with plain attention.
+
+        Raises:
+            PluginError: the kernel computes something else.
+        """
+        training = self.training
+        self.eval()
+        with torch.no_grad(), observed() as calls:
+            self(tokens_BL, labels_B, orders_BL)
+        self.train(training)
+        for call in calls:
+            call.check()
 
     @property
     @final

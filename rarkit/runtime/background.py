@@ -48,14 +48,23 @@ class Background(Generic[Item]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._changed:
-            self._closed = True
-            if kind is not None:
-                self._items.clear()
-            self._changed.notify_all()
-        self._thread.join()
+        self._close(drop=kind is not None)
+        try:
+            self._thread.join()
+        except BaseException:
+            # Ctrl-C during a normal exit is an exit by exception too.
+            self._close(drop=True)
+            self._thread.join()
+            raise
         if kind is None:
             self.check()
+
+    def _close(self, *, drop: bool) -> None:
+        with self._changed:
+            self._closed = True
+            if drop:
+                self._items.clear()
+            self._changed.notify_all()
 
     def put(self, item: Item) -> None:
         """Queues an item; blocks while the queue is full."""

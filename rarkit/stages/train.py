@@ -122,6 +122,7 @@ class Train(Stage[TrainView]):
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
+        trainer.check_attention()
         work.reporter.say(f"train: in {trainer.precision} on {work.device}")
         # Held back to the end, because there is no checkpoint of the last step.
         with HeldSignals() as held:

@@ -90,6 +90,17 @@ class Trainer:
         self._use(auto_precision(device) if settings.precision == "auto" else settings.precision)
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
 
+    def check_attention(self) -> None:
+        """Raises PluginError if the attention kernel computes something else than attention."""
+        # With as many samples as in training: kernels that are compiled for other sizes too are slower.
+        part = slice(self.settings.micro_batch_size or self.settings.batch_size)
+        tokens_BL, labels_B, orders_BL, *_ = self._batch()
+        with self._autocast():
+            self.model.check_attention(tokens_BL[part], labels_B[part], orders_BL[part])
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(torch.device(self.device).type, getattr(torch, self.precision), enabled=self.precision != "float32")
+
     def advance(self) -> StepRecord:
         """Does one optimizer step.
 
@@ -132,8 +143,7 @@ class Trainer:
         return record
 
     def _logits(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor, dropped_B: Tensor, seeds_B: Tensor) -> Tensor:
-        enabled = self.precision != "float32"
-        with torch.autocast(torch.device(self.device).type, getattr(torch, self.precision), enabled=enabled):
+        with self._autocast():
             logits_BLV = self._forward(
                 tokens_BL,
                 labels_B,

@@ -208,7 +208,7 @@ def test_a_file_that_went_away_is_never_skipped(tmp_path, on_bad_image):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, r"(contains no images, and no folder train or val|there is no memory).*set path"),
+        ({}, r"(contains no images, and no folder train or val|there is no memory).*[Ss]et path"),
         ({"train/readme.txt": b""}, r"/train contains no images, but 1 file that is not an image \(readme\.txt\)\."),
         ({"train/a/readme.txt": b""}, r"no images, but 1 folder without images \(a\), 1 file .*\(a/readme\.txt\)"),
         ({"train/a/1.png": b"", "val/1.png": b""}, "/val lie in no class folders, but those in .*/train do"),

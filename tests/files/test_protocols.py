@@ -17,7 +17,7 @@ from rarkit.datasets.image_folder import ImageFolder
 from rarkit.datasets.npz import Npz
 from rarkit.datasets.shards import samples
 from rarkit.datasets.webdataset import WebDataset
-from rarkit.errors import DatasetError, RecipeError, StoreError, UserError, WeightsError
+from rarkit.errors import DatasetError, RarkitError, RecipeError, StoreError, UserError, WeightsError
 from rarkit.files.locations import filesystem_of, opened
 from rarkit.files.protocols import ALLOW, PLACES, READERS, is_remote, protocols_of
 from rarkit.files.weights import checksum, write_tensors
@@ -60,6 +60,10 @@ def test_nothing_of_a_refused_file_system_is_loaded(references):
     assert not (references.parent / "planted").exists()
 
 
+def raised(error):
+    raise error
+
+
 def doors(place, tmp_path, digits_recipe):
     """Every way by which an address of a stranger comes in."""
     (tmp_path / "extends.toml").write_text(f'extends = "{place}"\n')
@@ -67,7 +71,7 @@ def doors(place, tmp_path, digits_recipe):
     yield RecipeError, lambda: load_recipe(place)
     yield StoreError, lambda: Store(place)
     yield StoreError, lambda: plan(load_recipe(digits_recipe), place)
-    yield StoreError, lambda: plan(load_recipe(digits_recipe, [f"train.tokens={place}"]), "memory://doors")
+    yield RarkitError, lambda: raised(plan(load_recipe(digits_recipe, [f"train.tokens={place}"]), "memory://doors").obstacle)
     yield WeightsError, lambda: checksum(place)
     yield WeightsError, lambda: write_tensors({}, f"{place}.safetensors", {})
     yield DatasetError, lambda: ImageFolder(path=place).info()

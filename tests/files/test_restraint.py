@@ -43,12 +43,13 @@ def test_an_address_where_nothing_is(tmp_path):
         load_recipe(str(tmp_path / "x.toml"))
 
 
-def test_s3_without_credentials(monkeypatch):
+def test_s3_without_credentials(monkeypatch, request):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    # fsspec keeps file systems, of other tests too.
+    # fsspec keeps file systems: those of other tests, which have credentials, and this one, which has none.
+    request.addfinalizer(fsspec.get_filesystem_class("s3").clear_instance_cache)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(RecipeError, match=r"NoCredentialsError.* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws conf"):
         load_recipe("s3://bucket-of-nobody/x.toml")

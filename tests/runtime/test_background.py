@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -131,3 +132,22 @@ def test_settling_waits_for_all_and_the_thread_has_its_own_surroundings():
         behind.settle()
         assert events[1:] == [0, 1, 2]
     assert events == [("in", "rarkit-background"), 0, 1, 2, ("out", "rarkit-background")]
+
+
+def test_interrupted_while_it_waits_at_the_end_the_item_in_hand_is_finished():
+    done = []
+
+    def work(item):
+        # The owner is in the exit of its context, or just before it.
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.05)
+        done.append(item)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Background(work, waiting=3) as behind:
+            for item in range(3):
+                behind.put(item)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert done == [0]

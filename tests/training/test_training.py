@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
-from rarkit.errors import RarkitError
+from rarkit.errors import PluginError, RarkitError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.runtime.machine import auto_precision
@@ -174,6 +174,27 @@ def test_a_gradient_that_is_no_number_is_an_error():
     broken.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(RarkitError, match=r"gradient's norm became (inf|nan) at step 0\. Lower train\.learning_rate"):
         broken.advance()
+
+
+def sees_all(q, k, v, *, causal, dropout=None):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def unscaled(q, k, v, *, causal, dropout=None):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=9.0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("attention", [sees_all, unscaled])
+def test_a_kernel_that_is_no_causal_attention_is_found_before_training(attention, precision):
+    honest = trainer(precision=precision, micro_batch_size=2)
+    before = [tensor.clone() for tensor in honest.model.state_dict().values()], torch.get_rng_state()
+    honest.check_attention()
+    assert honest.model.training
+    after = list(honest.model.state_dict().values()), torch.get_rng_state()
+    torch.testing.assert_close(before, after, rtol=0, atol=0)
+    with pytest.raises(PluginError, match=rf"test_training\.{attention.__name__} does not compute causal attention.*off by \d+%"):
+        trainer(attention=attention, precision=precision).check_attention()
 
 
 def test_likelihood_sums_to_one_over_all_images():
