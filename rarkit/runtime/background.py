@@ -38,7 +38,7 @@ class Background(Generic[Item]):
         self._work, self._most, self._around = work, waiting, around
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
-        self._closed = self._busy = False
+        self._closed = self._busy = self._ended = False
         self._error: BaseException | None = None
         # A daemon, so that a second Ctrl-C ends the process without waiting for the current item.
         self._thread = threading.Thread(target=self._run, name="rarkit-background", daemon=True)
@@ -48,23 +48,23 @@ class Background(Generic[Item]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close(drop=kind is not None)
         try:
-            self._thread.join()
+            self._end(drop=kind is not None)
         except BaseException:
             # Ctrl-C during a normal exit is an exit by exception too.
-            self._close(drop=True)
-            self._thread.join()
+            self._end(drop=True)
             raise
         if kind is None:
             self.check()
 
-    def _close(self, *, drop: bool) -> None:
+    def _end(self, *, drop: bool) -> None:
         with self._changed:
             self._closed = True
             if drop:
                 self._items.clear()
             self._changed.notify_all()
+            # Not by joining the thread: once interrupted, that takes the thread for ended (Python 3.11).
+            self._changed.wait_for(lambda: self._ended)
 
     def put(self, item: Item) -> None:
         """Queues an item; blocks while the queue is full."""
@@ -95,6 +95,9 @@ class Background(Generic[Item]):
             with self._changed:
                 self._error = error
                 self._items.clear()
+        finally:
+            with self._changed:
+                self._ended = True
                 self._changed.notify_all()
 
     def _has_next(self) -> bool:

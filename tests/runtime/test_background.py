@@ -138,16 +138,20 @@ def test_interrupted_while_it_waits_at_the_end_the_item_in_hand_is_finished():
     done = []
 
     def work(item):
-        # The owner is in the exit of its context, or just before it.
-        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.05)  # by now, the owner is in the exit of its context
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.05)
         done.append(item)
 
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), Background(work, waiting=3) as behind:
+    def owner():
+        with Background(work, waiting=3) as behind:
             for item in range(3):
                 behind.put(item)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            owner()
     finally:
         signal.signal(signal.SIGINT, previous)
     assert done == [0]
