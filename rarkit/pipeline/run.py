@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.errors import RecipeError
+from rarkit.evaluation.record import MetricRecord
 from rarkit.pipeline.execution import StageResult, execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
@@ -49,14 +50,18 @@ class Run:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The metric records of the evaluation; empty if the run has none."""
-        output = self.plan.outputs().get("evaluate")
-        return [] if output is None else [record.to_json() for record in measured(output)[0]]
+        return [record.to_json() for record in self._measured[0]]
 
-    @cached_property
+    @property
     def lacking(self) -> list[str]:
         """What the evaluation could not measure, and why: a sentence each."""
+        return self._measured[1]
+
+    @cached_property
+    def _measured(self) -> tuple[list[MetricRecord], list[str]]:
+        # Read once, for the receipt: the store of a rehearsal is gone afterwards.
         output = self.plan.outputs().get("evaluate")
-        return [] if output is None else measured(output)[1]
+        return ([], []) if output is None else measured(output)
 
 
 def run(

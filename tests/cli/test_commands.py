@@ -211,6 +211,14 @@ def test_mistakes_in_overrides_name_the_option(rarkit, digits_recipe):
     assert "--set title=5: title: found 5" in err
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_rehearsal_prints_its_numbers(rarkit, small_recipe, form):
+    """Its store is gone by then."""
+    code, out, err = rarkit("run", small_recipe, "--rehearse", "--quiet", *form)
+    assert code == 0, err
+    assert "class_agreement" in out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_a_store_without_permission(rarkit, digits_recipe, sets, tmp_path):
     locked = tmp_path / "locked"
