@@ -331,7 +331,7 @@ def renewed_after(output, moment):
 
 
 def test_a_short_cut_is_survived_and_said_once(near_and_far, way, monkeypatch, capfd):
-    monkeypatch.setattr(OutputLock, "times", Times(renew=0.3, patience=2, hold=120, free=150))
+    monkeypatch.setattr(OutputLock, "times", Times(renew=0.2, patience=1, hold=120, free=150))
     near, far = near_and_far
     with far.writing({}):
         for _ in range(2):
@@ -350,13 +350,13 @@ def test_a_short_cut_is_survived_and_said_once(near_and_far, way, monkeypatch, c
 
 
 def test_a_holder_that_is_cut_off_stops_before_another_takes_over(near_and_far, way, monkeypatch):
-    monkeypatch.setattr(OutputLock, "times", Times(poll=0.1, renew=0.3, patience=1, hold=5, free=6))
+    monkeypatch.setattr(OutputLock, "times", Times(poll=0.1, renew=0.2, patience=0.8, hold=3, free=3.5))
     near, far = near_and_far
     with far.writing({}):
         far.write_array("mine", ROWS)
         way.cut()
         # Under way when the lock expires: broken off, not sent later.
-        with pytest.raises(LockLostError, match="could not renew its lock for 5 s"):
+        with pytest.raises(LockLostError, match="could not renew its lock for 3 s"):
             far.write_file("late", b"late")
         with near.writing({}, wait=True, reporter=Reporter(quiet=True)) as writing:
             assert writing.waited_for.pid == os.getpid()
@@ -374,7 +374,7 @@ def test_a_holder_that_is_cut_off_stops_before_another_takes_over(near_and_far, 
 
 
 def test_an_expired_lock_that_nobody_took_is_taken_again(near_and_far, way, monkeypatch):
-    monkeypatch.setattr(OutputLock, "times", Times(poll=0.1, renew=0.2, patience=1, hold=5, free=6))
+    monkeypatch.setattr(OutputLock, "times", Times(poll=0.1, renew=0.2, patience=0.8, hold=3, free=3.5))
     near, far = near_and_far
     with far.writing({}):
         way.cut()

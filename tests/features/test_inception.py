@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -145,18 +146,18 @@ def mean_of_those_there(x):
 
 
 def slowly_resized(x, side):
-    """Pixel by pixel: output pixel i looks at i · input / output, between the pixel there and the next one."""
+    """Row by row: output pixel i looks at i · input / output, between the pixel there and the next one."""
     height, width = x.shape[2:]
     out = torch.empty(*x.shape[:2], side, side, dtype=x.dtype)
+    places = [j * width / side for j in range(side)]
+    left, right = [int(z) for z in places], [min(int(z) + 1, width - 1) for z in places]
+    dz = torch.tensor([z - int(z) for z in places], dtype=x.dtype)
     for i in range(side):
-        for j in range(side):
-            y, z = i * height / side, j * width / side
-            top, left = int(y), int(z)
-            below, right = min(top + 1, height - 1), min(left + 1, width - 1)
-            dy, dz = y - top, z - left
-            upper = x[:, :, top, left] * (1 - dz) + x[:, :, top, right] * dz
-            lower = x[:, :, below, left] * (1 - dz) + x[:, :, below, right] * dz
-            out[:, :, i, j] = upper * (1 - dy) + lower * dy
+        y = i * height / side
+        top, below, dy = int(y), min(int(y) + 1, height - 1), y - int(y)
+        upper = x[:, :, top, left] * (1 - dz) + x[:, :, top, right] * dz
+        lower = x[:, :, below, left] * (1 - dz) + x[:, :, below, right] * dz
+        out[:, :, i] = upper * (1 - dy) + lower * dy
     return out
 
 
@@ -222,9 +223,15 @@ def test_random_weights_are_never_called_fid(released_file):
     assert not any("fid" in name for name in Inception(weights=None).distance_names().values())
 
 
-def write_reference(path, images_NHWC, network, **changes):
+@cache
+def features_of(network, count, side):
+    """What the network makes of ``images(count, side)``: features and spatial features."""
     with torch.inference_mode():
-        features, spatial, _ = network(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).float())
+        return network(torch.from_numpy(images(count, side)).permute(0, 3, 1, 2).float())[:2]
+
+
+def write_reference(path, images_NHWC, network, **changes):
+    features, spatial = features_of(network, *images_NHWC.shape[:2])
     arrays = {"arr_0": images_NHWC}
     for end, values in (("", features), ("_s", spatial)):
         arrays[f"mu{end}"], arrays[f"sigma{end}"] = values.double().mean(0).numpy(), np.cov(values.double().numpy(), rowvar=False)

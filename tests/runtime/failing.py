@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 from rarkit.cache.output import StageOutput
@@ -17,6 +18,10 @@ def failing_at_a_chunk(how: str, rank: int, at: int, *arguments: object) -> None
 
     def write_block(self: StageOutput, block: int, **rows: Any) -> None:
         if self.stage == "sample" and (int(os.environ.get("RANK", "0")), block) == (rank, at):
+            while rank and set(self.missing_blocks(list(rows))) > {at}:
+                # The first rank is stopped once it hears of this. However slow it is, it has drawn its blocks by then.
+                time.sleep(0.02)
+                self._folder.forget_sizes()
             if how == "full":
                 raise StoreError("the disk is full")
             name, values = next(iter(rows.items()))
