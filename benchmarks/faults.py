@@ -28,7 +28,13 @@ from failing_calls import ERRORS, Fault, Outcome, forked, preloaded
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 RECIPE = ROOT / "tests/data/small.toml"
-IMPORTED_ONCE = ("torch._dynamo", "zarr", "sklearn.cluster", "rarkit.builtin", "rarkit.report.publish", "rarkit.training.loop")
+IMPORTED_ONCE = (
+    *("torch._dynamo", "zarr", "sklearn.cluster", "PIL.Image", "jinja2", "safetensors.torch"),
+    *("rarkit.cli.app", "rarkit.builtin", "rarkit.pipeline.run", "rarkit.recipe.load", "rarkit.report.publish"),
+    *("rarkit.report.page", "rarkit.cache.zarr_groups", "rarkit.training.loop", "rarkit.training.likelihood"),
+    *("rarkit.models.rar.rar", "rarkit.models.rar.decoding.prepared", "rarkit.models.rar.decoding.native_steps"),
+    "rarkit.features._classifier_network",
+)
 """What forked processes need not import each for itself."""
 
 

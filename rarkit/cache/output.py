@@ -113,8 +113,12 @@ class StageOutput(ReadableOutput):
             with self._lock.held(reporter, wait=True, while_waiting=while_waiting):
                 pass
 
-    def create(self, name: str, shape: Sequence[int], dtype: DTypeLike, rows: int) -> None:
-        """Declares an array (N, …), chunked in blocks of ``rows``; keeps one that is already there with the same layout."""
+    def create(self, name: str, shape: Sequence[int], dtype: DTypeLike, rows: int) -> bool:
+        """Declares an array (N, …), chunked in blocks of ``rows``; keeps one that is already there with the same layout.
+
+        Returns:
+            Whether it is new, without any block.
+        """
         layout, record = Layout.of(tuple(shape), np.dtype(dtype), rows), self.begun()
         known = record.arrays.get(name)
         if known is not None and known.layout != layout:
@@ -123,6 +127,7 @@ class StageOutput(ReadableOutput):
         stored = StoredArray.of(layout, self._folder.write_metadata(name, layout))
         if known != stored:
             self._folder.write_record(record.changed(arrays={**record.arrays, name: stored}, complete=False))
+        return known is None or known.layout != layout
 
     def write_block(self, block: int, **rows: NDArray[Any]) -> None:
         """Writes one whole block of each array given by name."""
@@ -133,8 +138,8 @@ class StageOutput(ReadableOutput):
 
     def write_array(self, name: str, values: NDArray[Any], rows: int | None = None) -> None:
         """Creates an array and writes all of it."""
-        self.create(name, values.shape, values.dtype, rows or max(1, values.shape[0]))
-        for block in self.missing_blocks([name]):
+        is_new = self.create(name, values.shape, values.dtype, rows or max(1, values.shape[0]))
+        for block in range(self.layout(name).blocks) if is_new else self.missing_blocks([name]):
             start, stop = self.block_rows(name, block)
             self.write_block(block, **{name: values[start:stop]})
 

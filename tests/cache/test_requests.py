@@ -69,6 +69,14 @@ def test_an_output_that_is_not_there_costs_one_request(store, s3_requests):
     assert requests.count == 1
 
 
+def test_a_new_array_is_written_without_a_look_at_what_is_there(store, s3_requests):
+    output = store.output("tokenize", "f00d")
+    with output.writing({}), s3_requests() as requests:
+        output.write_array("tokens", ROWS, rows=2)
+    # Metadata, record and blocks; then the lock goes.
+    assert [operation.split()[0] for operation in requests.operations][: 2 + BLOCKS] == ["PUT"] * (2 + BLOCKS)
+
+
 def test_a_block_is_written_with_one_request(store, s3_requests):
     output = store.output("tokenize", "f00d")
     with output.writing({}):

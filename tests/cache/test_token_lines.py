@@ -237,8 +237,9 @@ def test_what_a_small_file_expands_to_is_bounded(tmp_path, monkeypatch, name, co
 
 
 @pytest.mark.parametrize("kind", ["lines", "array"])
-def test_memory_is_bounded_by_a_chunk(write, tmp_path, kind):
-    records = lines_of(20_000)
+def test_memory_is_bounded_by_a_chunk(write, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(token_records, "PIECE", 2**17)
+    records = lines_of(8_000)
     path = write(records)
     if kind == "array":
         Path(path).write_text(json.dumps(records))
@@ -247,8 +248,8 @@ def test_memory_is_bounded_by_a_chunk(write, tmp_path, kind):
     import_tokens(path, str(tmp_path / "store"), **SHAPE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # All records take 10 MB; a chunk of 625 is small beside the pieces of 1 MiB in which an array is read, a few at a time.
-    assert peak < 5 * 2**20
+    # All records take 4 MB; a chunk of 250 is small beside the pieces of 128 KiB in which an array is read, a few at a time.
+    assert peak < 2 * 2**20
 
 
 def test_a_missing_and_an_empty_file(tmp_path):

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ FRESH = """
 import json, os, sys
 import torch
 from rarkit.models import RARConfig, load_rar
+from rarkit.sampling import generate
 
 folder, config = sys.argv[1], RARConfig.model_validate_json(sys.argv[2])
 
@@ -33,42 +33,47 @@ def growth(path, dtype):
         weight.detach().view(-1)[::256].sum()
     return peak() - before
 
-for path, dtype in json.loads(sys.argv[3]):
+growths = []
+for path, dtype in json.loads(sys.argv[3]) if sys.platform == "linux" else ():
     # A peak each: that of a forked process begins with what is resident then.
+    read, write = os.pipe()
     if os.fork() == 0:
-        print(growth(path, dtype and getattr(torch, dtype)), flush=True)
+        os.write(write, str(growth(path, dtype and getattr(torch, dtype))).encode())
         os._exit(0)
     assert os.wait()[1] == 0
+    growths.append(int(os.read(read, 100)))
+generate(load_rar(f"{folder}/tiny.safetensors").prepare(compiled=False), [0, 1], order=range(12))
+print(json.dumps({"growths": growths, "compiler": "torch._dynamo" in sys.modules}))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_loading_takes_the_memory_of_the_file(tmp_path):
-    """Peak resident memory (VmHWM: own pages and mapped ones) grows by at most 1.3 × the file, all weights touched."""
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """What a process of its own tells that loads models; and what it loaded, with the dtypes."""
+    folder = tmp_path_factory.mktemp("models")
     config = RARConfig(hidden_size=1024, depth=3, num_heads=16, mlp_hidden_size=4096, seq_len=16, codebook_size=64, num_classes=10)
-    save_rar(lively(), tmp_path / "tiny.safetensors")
+    save_rar(lively(), folder / "tiny.safetensors")
     for suffix in (".bin", ".safetensors"):
-        save_rar(RAR(config, seed=None), tmp_path / f"model{suffix}")
-    cases = [(str(tmp_path / f"model{suffix}"), dtype and str(dtype).removeprefix("torch.")) for suffix, dtype in LOADED]
-    command = [sys.executable, "-c", FRESH, str(tmp_path), config.model_dump_json(), json.dumps(cases)]
+        save_rar(RAR(config, seed=None), folder / f"model{suffix}")
+    cases = [(str(folder / f"model{suffix}"), dtype and str(dtype).removeprefix("torch.")) for suffix, dtype in LOADED]
+    command = [sys.executable, "-c", FRESH, str(folder), config.model_dump_json(), json.dumps(cases)]
     # One thread: forked processes have none of OpenMP's others.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    for (path, dtype), growth in zip(cases, map(int, run.stdout.split()), strict=True):
+    return json.loads(run.stdout), cases
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_loading_takes_the_memory_of_the_file(fresh):
+    """Peak resident memory (VmHWM: own pages and mapped ones) grows by at most 1.3 × the file, all weights touched."""
+    told, cases = fresh
+    for (path, dtype), growth in zip(cases, told["growths"], strict=True):
         size = os.path.getsize(path)
         assert size > 190e6
         assert (0.9 if dtype is None else 0.45) * size < growth < 1.3 * size, (path, dtype)
 
 
-def test_loading_and_sampling_leave_torchs_compiler_alone(tmp_path):
+def test_loading_and_sampling_leave_torchs_compiler_alone(fresh):
     """It takes seconds to import."""
-    save_rar(lively(), tmp_path / "model.safetensors")
-    code = """
-        import sys
-        from rarkit.models import load_rar
-        from rarkit.sampling import generate
-        generate(load_rar(sys.argv[1]).prepare(compiled=False), [0, 1], order=range(12))
-        assert "torch._dynamo" not in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path / "model.safetensors"], check=True)
+    assert not fresh[0]["compiler"]
