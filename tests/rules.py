@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing"}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
 SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers"}
-QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli", "rarkit.recipe.load", "rarkit.recipe.schema")
+QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli.app", "rarkit.recipe.load", "rarkit.recipe.schema")
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
 

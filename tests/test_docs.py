@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import rarkit
 import rarkit.testing
-from rarkit.cli import app
+from rarkit.cli.app import app
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import KINDS

@@ -52,11 +52,8 @@ app = typer.Typer(
 )
 
 
-def main() -> NoReturn:
-    """The ``rarkit`` command. Exits with 0 on success, 2 for an invalid request, 1 for any other failure.
-
-    After SIGINT (Ctrl-C) and SIGTERM it exits with 130 and 143.
-    """
+def run_commands() -> NoReturn:
+    """Runs the command that ``sys.argv`` names, and exits as ``rarkit.cli.main`` says."""
     warnings.formatwarning = _format_warning
     replace_what_cannot_be_printed()
     try:

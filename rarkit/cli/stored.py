@@ -16,6 +16,7 @@ from rarkit.cache.variants import telling_apart
 from rarkit.cli.tables import print_entries, stdout_console, table_of
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, StoreError
+from rarkit.pipeline.kept_receipts import receipt_name
 from rarkit.runtime.progress import Reporter
 
 NEWER = "from a newer rarkit"
@@ -134,10 +135,11 @@ def print_unneeded(outputs: list[StageOutput]) -> None:
 
 
 def runs_gone(stored: list[StoredReceipt]) -> dict[Path, list[StoredReceipt]]:
-    """The receipts of this machine whose run has no folder any more, by that folder."""
+    """The receipts of this machine whose run has no folder any more, or only one that was made anew, by that folder."""
     gone: dict[Path, list[StoredReceipt]] = {}
     for receipt in stored:
-        if receipt.host == platform.node() and not receipt.folder.is_dir():
+        name = receipt_name(receipt.folder) if receipt.folder.is_dir() else None
+        if receipt.host == platform.node() and (name is None or not receipt.name.startswith(name)):
             gone.setdefault(receipt.folder, []).append(receipt)
     return gone
 

@@ -37,3 +37,31 @@ def write_text(target: Path, text: str) -> None:
     """Writes a file in UTF-8 as ``replacing`` does. In names of files that are not UTF-8, what is not is escaped."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_once(target: Path, text: str) -> bool:
+    """Writes a file in UTF-8 unless there is one; returns whether it was written.
+
+    Of several processes that try at the same time, one succeeds. Where there are hard links, nobody reads half of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = target.parent / f".rarkit-{secrets.token_hex(8)}"
+    written.write_text(text, encoding="utf-8")
+    try:
+        # Unlike a rename, a link fails if somebody else was faster.
+        os.link(written, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # File systems without hard links.
+        try:
+            with target.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+    finally:
+        written.unlink(missing_ok=True)
+    return True

@@ -17,20 +17,41 @@ from rarkit.cache.holder import Holder
 from rarkit.cache.receipts import FORMAT, StoredReceipt, readable_receipts, remove_receipt, write_receipt
 from rarkit.cache.store import Store
 from rarkit.errors import RarkitWarning, StoreError
-from rarkit.files.atomic import write_text
+from rarkit.files.atomic import write_once, write_text
 from rarkit.pipeline.plan import Plan
-from rarkit.pipeline.run_folder import RECEIPT, variant
+from rarkit.pipeline.run_folder import RECEIPT, variant, writing_results
 from rarkit.recipe.schema import Recipe
 
+NUMBER = ".rarkit-runs"
+"""The file in the folder of runs that tells it from others under the same path, in other containers."""
 BEGUN = "-begun-"
 """In the name of the receipt of a run that has begun, before a random number: several runs may write to a folder."""
 _UNDER_WAY: set[str] = set()
 """The receipts of the runs that are going on in this process."""
 
 
-def receipt_name(folder: Path) -> str:
-    """The name in the store of the receipts of a run: one for each folder of each machine."""
-    return hashlib.sha256(f"{platform.node()}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
+def receipt_name(folder: Path) -> str | None:
+    """The name in the store of the receipts of a run: one for each folder; None if no run has left a receipt of it.
+
+    Host and path do not tell two containers apart, so the folder of runs has a random number of its own, in a file. A container
+    that starts again with the same folder finds it there, under whatever host name. A copy of the folder has another inode.
+    """
+    runs = folder.parent
+    try:
+        number = (runs / NUMBER).read_text(encoding="utf-8")
+        inode = runs.stat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return hashlib.sha256(f"{number}\0{inode}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
+
+
+def _own_name(folder: Path) -> str:
+    """``receipt_name``, after giving the folder of runs its number if it has none."""
+    with writing_results(folder.parent):
+        write_once(folder.parent / NUMBER, secrets.token_hex(16))
+        name = receipt_name(folder)
+    assert name is not None, "the folder of runs has a number"
+    return name
 
 
 def about_run(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -61,7 +82,7 @@ def begin(plan: Plan, folder: Path) -> str:
         for stage in plan.stages
     ]
     token = secrets.token_hex(4)
-    name = f"{receipt_name(folder)}{BEGUN}{token}"
+    name = f"{_own_name(folder)}{BEGUN}{token}"
     process = json.loads(Holder.this_process(token).contents())
     content = {**about_run(plan.recipe, folder), "process": process, "stages": stages}
     _UNDER_WAY.add(name)
@@ -102,9 +123,10 @@ def keep(receipt: Mapping[str, Any], store: Store, folder: Path, *, begun: str |
     Raises:
         StoreError: the store cannot be written.
     """
+    name = _own_name(folder)
     try:
-        write_receipt(store, receipt_name(folder), receipt)
-        for other in readable_receipts(store, f"{receipt_name(folder)}{BEGUN}"):
+        write_receipt(store, name, receipt)
+        for other in readable_receipts(store, f"{name}{BEGUN}"):
             if other.name != begun and not _goes_on(other, store):
                 remove_receipt(store, other.name)
         if begun is not None:

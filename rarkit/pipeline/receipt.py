@@ -218,7 +218,8 @@ def shows(folder: Path, plan: Plan) -> bool:
     shown = {stage["name"]: stage["fingerprint"] for stage in receipt["stages"]}
     current = {name: output.fingerprint for name, output in plan.outputs().items()}
     complete = receipt.get("format") == FORMAT and shown == current and all((folder / name).exists() for name in receipt["files"])
-    return complete and has_receipt(plan.store, receipt_name(folder))
+    name = receipt_name(folder)
+    return complete and name is not None and has_receipt(plan.store, name)
 
 
 def weights_used(recipe: Recipe) -> dict[str, dict[str, str]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rarkit.errors import RarkitError, StoreError
+from rarkit.files.atomic import write_once
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.origin import digest
 from rarkit.recipe.schema import Recipe
@@ -88,23 +88,8 @@ def _claim(folder: Path, recipe: Recipe, own: dict[str, Any]) -> bool:
     """Whether this run could claim a folder that is nobody's."""
     if _owner(folder, recipe, own) is not None:
         return False
-    folder.mkdir(parents=True, exist_ok=True)
-    written = folder / f".rarkit-{secrets.token_hex(8)}"
-    written.write_text(json.dumps(own), encoding="utf-8")
-    try:
-        # Unlike a rename, a link fails if somebody else was faster, and the claim is never half-written.
-        os.link(written, folder / CLAIM)
-    except FileExistsError:
+    if not write_once(folder / CLAIM, json.dumps(own)):
         return _owner(folder, recipe, own) == own
-    except OSError:
-        # File systems without hard links.
-        try:
-            with (folder / CLAIM).open("x", encoding="utf-8") as file:
-                json.dump(own, file)
-        except FileExistsError:
-            return _owner(folder, recipe, own) == own
-    finally:
-        written.unlink(missing_ok=True)
     # Whoever held the claim before may have left a receipt.
     if _owner(folder, recipe, own) != own:
         release(folder, own)

@@ -18,7 +18,7 @@ from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import output_at
 from rarkit.cache.token_lines import export_tokens, import_tokens
 from rarkit.cache.token_records import TokenFile
-from rarkit.cli import app
+from rarkit.cli.app import app
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
 
 SHAPE = {"grid": (2, 3), "codebook_size": 16, "num_classes": 10}

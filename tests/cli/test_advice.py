@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import rarkit
-from rarkit.cli import app
+from rarkit.cli.app import app
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.kinds import KINDS

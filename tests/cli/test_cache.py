@@ -149,6 +149,29 @@ def test_runs_whose_folder_is_gone_count_until_they_are_forgotten(rarkit, fit):
     assert len(receipts(Store("store"))) == 1
 
 
+def test_containers_with_one_path_and_host_name_keep_their_receipts(rarkit, fit):
+    """The folder of runs of the other container is away, as it is in a container; it comes back when that one starts again."""
+    first = fit()
+    os.rename("runs", "of-the-first")
+    edit("iterations = 3", "iterations = 4")
+    second = fit()
+    assert len({receipt.name for receipt in receipts(Store("store"))}) == 2
+    assert gc(rarkit, "--yes")[1].startswith("Nothing to remove")
+    assert (kept(first), kept(second)) == (True, True)
+    os.rename("runs", "of-the-second")
+    os.rename("of-the-first", "runs")
+    edit("iterations = 4", "iterations = 5")
+    third = fit()
+    assert len(receipts(Store("store"))) == 2, "each replaces its own"
+    gc(rarkit, "--yes")
+    assert (kept(first), kept(second), kept(third)) == (False, True, True)
+    # A copy of the folder of runs is another folder, even in the same place.
+    os.rename("runs", "original")
+    shutil.copytree("original", "runs")
+    fit()
+    assert len(receipts(Store("store"))) == 3
+
+
 @pytest.mark.parametrize("answer", ["y", "n"])
 def test_it_asks_at_a_terminal(rarkit, fit, monkeypatch, answer):
     output = fit()

@@ -49,8 +49,27 @@ def test_help_is_light():
     assert subprocess.run([RARKIT, "--help"], capture_output=True, text=True, check=True).stdout.startswith(help_[:200])
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("module", ["rarkit.cli.app", "typer", "rarkit.cli.options"])
+def test_signals_while_the_command_is_imported_are_one_line(name, code, module):
+    script = f"""
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Interrupts())
+from rarkit.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"stopped by {name}. Nothing was begun.\n")
+
+
 def test_planning_what_is_finished_needs_no_torch(finished, digits_recipe, sets):
-    code = "import sys; from rarkit.cli import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
+    code = "import sys; from rarkit.cli.app import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, "plan", digits_recipe, "--store", finished.plan.store.root, *sets]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"
 
@@ -58,7 +77,8 @@ def test_planning_what_is_finished_needs_no_torch(finished, digits_recipe, sets)
 def test_a_warning_is_shown_without_the_code_that_issued_it():
     code = """
 import warnings
-from rarkit.cli import app, main
+from rarkit.cli import main
+from rarkit.cli.app import app
 from rarkit.errors import RarkitWarning
 
 @app.command()

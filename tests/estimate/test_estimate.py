@@ -240,7 +240,7 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
     options = ("--store", str(tmp_path / "store"))
     code = f"""
 import sys
-from rarkit.cli import app
+from rarkit.cli.app import app
 
 for more in ((), ("--json", "--gpu", "h200")):
     app(["plan", {recipe!r}, *{options!r}, *more], standalone_mode=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from rarkit.files.atomic import replacing, write_text
+from rarkit.files.atomic import replacing, write_once, write_text
 from rarkit.files.npz import write_npz
 from rarkit.files.weights import write_tensors
 from rarkit.rendering.animation import write_gif
@@ -151,3 +152,19 @@ def test_text_is_utf_8(tmp_path):
     # The name of a folder in Latin-1, as Python gives it.
     write_text(tmp_path / "a.txt", "caf\udce9")
     assert (tmp_path / "a.txt").read_bytes() == rb"caf\udce9"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_who_write_once_one_succeeds_and_nobody_reads_half(tmp_path, monkeypatch, links):
+    if not links:
+
+        def link(*names):
+            raise PermissionError("no hard links on this file system")
+
+        monkeypatch.setattr(os, "link", link)
+    target = tmp_path / "folder/once"
+    with ThreadPoolExecutor(8) as pool:
+        wrote = list(pool.map(lambda text: write_once(target, text), map(str, range(8))))
+    assert wrote.count(True) == 1
+    assert target.read_text() == str(wrote.index(True))
+    assert list(target.parent.iterdir()) == [target]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import rarkit
 from rarkit.cache.record import SEALED_IN_PART
-from rarkit.cli import app
+from rarkit.cli.app import app
 from rarkit.errors import RecipeError, StoreError
 from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
 from tests.damages import without_seal

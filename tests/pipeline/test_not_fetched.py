@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rarkit import load_recipe, plan, run
-from rarkit.cli import app
+from rarkit.cli.app import app
 from rarkit.errors import NotFetchedError
 from rarkit.pipeline.run import carry_out
 from tests.files.test_weights import planted, recipe_of

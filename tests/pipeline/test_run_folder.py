@@ -13,6 +13,7 @@ import pytest
 
 from rarkit import load_recipe, plan, run
 from rarkit.errors import RarkitWarning, RecipeError, StoreError
+from rarkit.pipeline.kept_receipts import NUMBER
 from rarkit.pipeline.run_folder import CLAIM, claimed, folder_of, release, variant
 from tests.pages import blocks
 from tests.rules import ROOT
@@ -56,7 +57,7 @@ def test_recipes_of_one_name_and_variants_have_folders_of_their_own(project, cap
     (project / "a/small.toml").write_text((project / "a/small.toml").read_text().replace("codes = 5", "codes = 6"))
     assert fit(project, "a/small.toml") == "small", "an edited recipe is the same recipe"
     assert (project / "runs/small/receipt.json").read_bytes() != kept
-    assert sorted(path.name for path in (project / "runs").iterdir()) == sorted(["small", other, changed])
+    assert sorted(path.name for path in (project / "runs").iterdir()) == sorted([NUMBER, "small", other, changed])
     assert not list(project.rglob(CLAIM))
 
 
