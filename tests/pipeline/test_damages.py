@@ -7,9 +7,12 @@ import shutil
 
 import pytest
 
-from rarkit import load_recipe, plan, run
+from rarkit import load_recipe, plan
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError
+from rarkit.pipeline.execution import execute
+from rarkit.pipeline.preflight import check_ready
+from rarkit.runtime.progress import Reporter
 from tests.damages import CASES, damaged
 
 READER = {"fit": "tokenize", "tokenize": "train", "train": "sample"}
@@ -20,9 +23,14 @@ READER = {"fit": "tokenize", "tokenize": "train", "train": "sample"}
 def other(small_recipe, tmp_path_factory):
     """The store of another run."""
     folder = tmp_path_factory.mktemp("other")
-    recipe = load_recipe(small_recipe, ["seed=7"])
-    run(recipe, str(folder / "store"), until="train", device="cpu", runs=folder / "runs", quiet=True)
+    carry_out(plan(load_recipe(small_recipe, ["seed=7"]), str(folder / "store"), until="train"))
     return folder / "store"
+
+
+def carry_out(planned):
+    """Runs the stages, without a report."""
+    check_ready(planned, "cpu")
+    execute(planned, "cpu", Reporter(quiet=True), lambda stage, record: None)
 
 
 @pytest.mark.parametrize("case", random.Random(6).sample(CASES, 12), ids=lambda case: f"{case[1]} of {case[0]}")
@@ -36,22 +44,21 @@ def test_what_is_damaged_is_seen_and_not_used(case, other, small_finished, small
     for reader in list(small_finished.plan.outputs())[list(READER).index(stage) + 1 :]:
         if reader not in damage.stages:
             shutil.rmtree(store / reader)
-    recipe = load_recipe(small_recipe)
-    actions = {planned.name: planned.action for planned in plan(recipe, str(store)).stages}
-    assert actions[READER[stage]] in ("run", "damaged")
-    refused = refusal(recipe, store, READER[stage], tmp_path)
+    planned = plan(load_recipe(small_recipe), str(store), until=READER[stage])
+    assert planned[READER[stage]].action in ("run", "damaged")
+    refused = refusal(planned)
     if refused is not None:
         assert "is damaged: " in refused
         assert any(f"--force {stage}" in refused for stage in damage.stages)
     else:
-        made, expected = (planned[READER[stage]].output.record() for planned in (plan(recipe, str(store)), small_finished.plan))
+        made, expected = (either[READER[stage]].output.record() for either in (planned, small_finished.plan))
         assert (made.arrays, made.sha256) == (expected.arrays, expected.sha256)
 
 
-def refusal(recipe, store, until, tmp_path):
-    """What a run says that uses a store no further; None if it ends well."""
+def refusal(planned):
+    """What a run says that does not use what is there; None if it ends well."""
     try:
-        run(recipe, str(store), until=until, device="cpu", runs=tmp_path / "runs", quiet=True)
+        carry_out(planned)
     except IncompleteError as error:
         return str(error)
     return None
