@@ -14,7 +14,8 @@ from rarkit.errors import DatasetError, GridError, WeightsError, sentences
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.files.tensor_mismatches import check_tensors
-from rarkit.files.weights import checksum, local_copy, read_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 

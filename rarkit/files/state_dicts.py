@@ -15,6 +15,8 @@ MODEL = ("model", "state_dict", "model_state", "model_state_dict", "module", "ne
 """Entries with the weights themselves."""
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What ``torch.compile``, FSDP and activation checkpointing insert into names, at any depth."""
+_LIGHTNING = "pytorch-lightning_version"
+"""The entry by which a checkpoint of Lightning is known."""
 _PARALLEL = "module."
 """What DataParallel, DistributedDataParallel and AveragedModel put in front of all names."""
 _COUNTER = "n_averaged"
@@ -39,6 +41,8 @@ def unwrapped(content: Any) -> Unwrapped | None:
 
     if not isinstance(content, Mapping):
         return None
+    if _LIGHTNING in content and (state := unwrapped(content.get("state_dict"))) is not None:
+        return _attribute(state.tensors)
     if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
         return Unwrapped(dict(content))
     inner = {name: unwrapped(value) for name, value in content.items() if isinstance(name, str) and not name.startswith("optim")}
@@ -50,6 +54,22 @@ def unwrapped(content: Any) -> Unwrapped | None:
     if len(known) > 1:
         return Unwrapped(candidates[chosen].tensors, chosen, tuple(known[1:]))
     return candidates[chosen]
+
+
+def _attribute(tensors: Mapping[str, Tensor]) -> Unwrapped:
+    """The network of a LightningModule, which keeps it, and perhaps its moving average and losses, in attributes: ``model.…``.
+
+    If no attribute has a usual name, and there are several, the module itself is taken for the network.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        attribute, _, rest = _WRAPPERS.sub("", name).partition(".")
+        parts.setdefault(attribute, {})[rest] = tensor
+    known = [name for name in (*EMA, *MODEL) if name in parts and "" not in parts[name]]
+    if not known and (len(parts) > 1 or "" in next(iter(parts.values()))):
+        return Unwrapped(dict(tensors))
+    chosen = known[0] if known else next(iter(parts))
+    return Unwrapped(parts[chosen], chosen if known[1:] else "", tuple(known[1:]))
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

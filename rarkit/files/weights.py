@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -23,62 +24,28 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import RarkitWarning, WeightsError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
-from rarkit.files.protocols import is_remote
 from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, Content, content_of
-from rarkit.files.regular import check_regular, open_regular
-from rarkit.files.restraint import check_may_fetch
+from rarkit.files.regular import open_regular
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
+from rarkit.files.weight_files import FORMATS, PICKLED, is_index, local_copy, shards_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-FORMATS = (*PICKLED, ".safetensors")
 PORTIONS = 8
 
 
-def local_copy(location: str | Path) -> Path:
-    """The file itself if it is local; else a copy in the cache folder, fetched once for each version of the remote file.
-
-    Args:
-        location: a path or any fsspec URL; a folder stands for the ``model.safetensors`` in it.
-
-    Raises:
-        WeightsError: there is no such file, or no way to it.
-        NotFetchedError: it is remote and not in the cache folder, and nothing large may be fetched.
-    """
-    filesystem, path = filesystem_of(str(location), raising=WeightsError)
-    with reaching(str(location), raising=WeightsError):
-        # Over http, asking whether a file is a folder begins to download it.
-        if os.path.splitext(path)[1] not in FORMATS and filesystem.isdir(path):
-            path = f"{path.rstrip('/')}/model.safetensors"
-        if isinstance(filesystem, LocalFileSystem):
-            if not os.path.exists(path) or os.path.isdir(path):
-                raise WeightsError(f"there is no file {location}. Check the place, or fetch the weights there.")
-            check_regular(path, raising=WeightsError)
-            return Path(path)
-        # The key covers what the file system says of the file (size, time, tag): a file that changes is fetched again.
-        key = hashlib.sha256(f"{location} {filesystem.ukey(path)}".encode()).hexdigest()[:20]
-        target: Path = cache_folder("weights") / key / path.rsplit("/", 1)[-1]
-        if not target.exists():
-            if is_remote(str(location)):
-                check_may_fetch(str(location), large=True)
-            with replacing(target) as temporary:
-                filesystem.get_file(path, str(temporary))
-                size = filesystem.size(path)
-                if size is not None and temporary.stat().st_size != size:
-                    raise OSError(f"only {temporary.stat().st_size:,} of {size:,} bytes arrived")
-        return target
-
-
 def checksum(location: str | Path) -> str:
-    """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it.
+    """SHA-256 of the file, 64 hexadecimal digits, as ``sha256sum`` prints it. That of an index of shards covers all their bytes.
 
     Raises:
         WeightsError: as ``local_copy`` does, or the file only stands for the weights. Plans ask, so it is known before a run.
     """
     path = local_copy(location)
+    if is_index(path):
+        parts = [[name, sorted(tensors), checksum(path.parent / name)] for name, tensors in sorted(shards_of(path).items())]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     content = _content(path)
     if content is not None and content in (EMPTY, *POINTERS_AND_PAGES):
         raise WeightsError(f"{path} is {content.what}. {content.cure}{_cached(path)}")
@@ -133,6 +100,27 @@ def _read(path: Path) -> tuple[Unwrapped, dict[str, str]]:
 
 
 def _recognised(path: Path) -> tuple[Unwrapped, dict[str, str]]:
+    if is_index(path):
+        return Unwrapped(plain_names(_sharded(path))), {}
+    state, metadata = _read_file(path)
+    return state._replace(tensors=plain_names(state.tensors)), metadata
+
+
+def _sharded(path: Path) -> dict[str, Tensor]:
+    """The tensors of all shards of an index, under the names that it gives."""
+    tensors: dict[str, Tensor] = {}
+    for name, expected in shards_of(path).items():
+        shard = _read_file(path.parent / name)[0].tensors
+        if missing := sorted(expected - shard.keys()):
+            raise WeightsError(
+                f"{path} expects {missing[0]} in {name}, which does not have it. They are not of one checkpoint: fetch all again."
+            )
+        tensors |= {tensor: shard[tensor] for tensor in shard if tensor in expected}
+    return tensors
+
+
+def _read_file(path: Path) -> tuple[Unwrapped, dict[str, str]]:
+    """The tensors of a single file, and its metadata, under the names that the file gives."""
     content = _content(path)
     if path.suffix not in FORMATS:
         if content in (SAFETENSORS, PYTORCH):
@@ -144,9 +132,8 @@ def _recognised(path: Path) -> tuple[Unwrapped, dict[str, str]]:
         raise WeightsError(f"{path} is {content.what}, not {expected.what}. {content.cure}{_cached(path)}")
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
-        return Unwrapped(plain_names(tensors)), metadata
-    state = _read_pickled(path)
-    return state._replace(tensors=plain_names(state.tensors)), {}
+        return Unwrapped(tensors), metadata
+    return _read_pickled(path), {}
 
 
 def portions(path: Path) -> Iterator[dict[str, Tensor]]:

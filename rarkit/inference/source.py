@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
-from rarkit.files.weights import FORMATS, checksum, local_copy
+from rarkit.files.weight_files import FORMATS, INDEX, local_copy
+from rarkit.files.weights import checksum
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
@@ -107,12 +108,12 @@ def open_source(
         StoreError: there is no store where ``store`` says.
     """
     name = os.fspath(place)
-    if not name.lower().endswith(FORMATS):
+    if not name.lower().endswith((*FORMATS, INDEX)):
         for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
             if value is not None:
                 raise UserError(
                     f"{name} is read as a run, which has its own model and tokenizer: leave out {option} {value}. "
-                    f"Checkpoints end in {', '.join(FORMATS)}."
+                    f"Checkpoints end in {', '.join((*FORMATS, INDEX))}."
                 )
         run = open_run(name, store)
         return Source(run.experiment, run.recipe.sample or SampleSettings(), run)

@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt
 
 from rarkit.errors import GridError, WeightsError
 from rarkit.files.tensor_mismatches import check_tensors, numbered
-from rarkit.files.weights import checksum, local_copy, read_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel

@@ -27,7 +27,7 @@ from rarkit.errors import DatasetError, RecipeError, WeightsError
 from rarkit.features.inception import Inception
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.files.recognition import HEAD, PYTORCH, content_of, recognised
-from rarkit.files.weights import FORMATS
+from rarkit.files.weight_files import FORMATS
 from rarkit.models import load_rar
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from tests.models.rar.small import TINY, lively

@@ -146,3 +146,40 @@ def test_names_that_would_collide_are_kept():
 @pytest.mark.parametrize("content", [3, [torch.zeros(1)], {}, {"optimizer": {"a": torch.zeros(1)}}, {"x": STATE, "y": STATE}])
 def test_what_holds_no_weights_or_leaves_the_choice_gives_none(content):
     assert unwrapped(content) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "told"),
+    [
+        (prefixed("model."), STATE, None),
+        (prefixed("net._orig_mod."), STATE, None),
+        (prefixed("generator."), STATE, None),
+        (STATE, STATE, None),
+        ({**prefixed("model."), "criterion.weight": torch.ones(2)}, STATE, None),
+        (
+            {**prefixed("model."), **prefixed("ema_model.module.", SHADOW), "ema_model.n_averaged": torch.tensor(1)},
+            SHADOW,
+            "ema_model",
+        ),
+    ],
+    ids=["model", "compiled net", "one attribute", "the module itself", "a loss beside it", "a moving average"],
+)
+def test_checkpoints_of_lightning(tmp_path, state, expected, told):
+    rest = {
+        "pytorch-lightning_version": "2.5.0",
+        "callbacks": {"a": {"best": torch.tensor(1.0)}},
+        "loops": {},
+        "optimizer_states": [],
+    }
+    torch.save({"state_dict": state, "hyper_parameters": {"lr": 1e-4}, **rest}, tmp_path / "last.ckpt")
+    if told is None:
+        assert same(tmp_path / "last.ckpt", expected)
+    else:
+        with pytest.warns(RarkitWarning, match=f"has '{told}' beside 'model'"):
+            assert same(tmp_path / "last.ckpt", expected)
+
+
+def test_a_family_whose_names_begin_with_model_keeps_them(tmp_path):
+    """Only a checkpoint of Lightning is known to have put ``model.`` in front."""
+    torch.save(prefixed("model."), tmp_path / "own.pt")
+    assert read_tensors(tmp_path / "own.pt")[0].keys() == prefixed("model.").keys()

@@ -14,7 +14,8 @@ import pytest
 
 from rarkit import load_recipe, plan, run
 from rarkit.errors import WeightsError
-from rarkit.files.weights import checksum, local_copy, write_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import checksum, write_tensors
 from rarkit.models import RAR, RARConfig, load_rar, save_rar
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 

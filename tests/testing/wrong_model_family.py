@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, final
 
-from rarkit.files.weights import local_copy, read_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import read_tensors
 from rarkit.models.base import ModelCosts, ModelFamily, SamplingBytes, TrainingBytes, refuse_permutations
 from rarkit.models.config import ModelConfig
 

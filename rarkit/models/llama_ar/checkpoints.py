@@ -12,7 +12,8 @@ from torch import Tensor
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError
 from rarkit.files.tensor_mismatches import numbered
-from rarkit.files.weights import local_copy, read_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import read_tensors
 from rarkit.models.checkpoints import CLASSES, CODES, check_fit, fill
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.llama_ar import LlamaAR

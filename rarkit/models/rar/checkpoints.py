@@ -13,7 +13,8 @@ from torch import Tensor
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
 from rarkit.files.tensor_mismatches import numbered
-from rarkit.files.weights import local_copy, read_tensors, write_tensors
+from rarkit.files.weight_files import local_copy
+from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.models.checkpoints import CLASSES, CODES, TOKENS, check_fit, fill
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
 from rarkit.models.rar.merged import MergedRAR

@@ -1,0 +1,131 @@
+"""Files of weights: found, and fetched if they are remote.
+
+Large checkpoints are sharded, as the libraries of Hugging Face write them: an index in JSON, ``*.index.json``, says in which of
+several files beside it each tensor is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from rarkit.errors import WeightsError
+from rarkit.files.atomic import replacing
+from rarkit.files.locations import cache_folder, filesystem_of, reaching
+from rarkit.files.protocols import is_remote
+from rarkit.files.regular import check_regular, open_regular
+from rarkit.files.restraint import check_may_fetch
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+FORMATS = (*PICKLED, ".safetensors")
+INDEX = ".index.json"
+IN_FOLDERS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
+"""The files of weights that a folder may stand for, the first that there is."""
+LARGEST = 2**26
+"""Bytes of an index. A thousand layers have less than one hundredth of them."""
+_SHARD = re.compile(r"[^/\\:\x00-\x1f]+\.(safetensors|bin|pt|pth)")
+
+
+def is_index(path: str | PurePath) -> bool:
+    """Whether a file is an index, by its name."""
+    return str(path).endswith(INDEX)
+
+
+def shards(contents: bytes, place: str) -> dict[str, set[str]]:
+    """The names of the tensors of each shard, by the name of its file, which is beside the index.
+
+    Args:
+        contents: of the index.
+        place: the index, for messages.
+
+    Raises:
+        WeightsError: it is not an index, or names files elsewhere.
+    """
+    try:
+        files = json.loads(contents)["weight_map"]
+        if not isinstance(files, Mapping) or not files:
+            raise TypeError("its weight_map is empty or no table")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{place} is not an index of shards with a weight_map ({reason}). Fetch it again.") from error
+    named: dict[str, set[str]] = {}
+    for tensor, file in files.items():
+        if not isinstance(file, str) or not _SHARD.fullmatch(file):
+            raise WeightsError(
+                f"{place} names {file!r} for tensor {tensor!r}: shards are .safetensors or PyTorch files beside their index. "
+                "Fetch it again."
+            )
+        named.setdefault(file, set()).add(tensor)
+    return named
+
+
+def shards_of(index: Path) -> dict[str, set[str]]:
+    """``shards`` of a local index. Raises WeightsError, also if it is far too large, and OSError if it cannot be read."""
+    with open_regular(index, LARGEST, raising=WeightsError) as file:
+        return shards(file.read(), str(index))
+
+
+def local_copy(location: str | Path) -> Path:
+    """The file itself if it is local; else a copy in the cache folder, fetched once for each version of the remote file.
+
+    Args:
+        location: a path or any fsspec URL. A folder stands for the ``model.safetensors`` in it, or another of ``IN_FOLDERS``. An
+            index stands for its shards, which are beside the file that is returned.
+
+    Raises:
+        WeightsError: there is no such file, or no way to it.
+        NotFetchedError: it is remote and not in the cache folder, and nothing large may be fetched.
+    """
+    filesystem, path = filesystem_of(str(location), raising=WeightsError)
+    with reaching(str(location), raising=WeightsError):
+        # Over http, asking whether a file is a folder begins to download it.
+        if os.path.splitext(path)[1] not in FORMATS and not is_index(path) and filesystem.isdir(path):
+            inside = [f"{path.rstrip('/')}/{name}" for name in IN_FOLDERS]
+            path = next((file for file in inside if filesystem.exists(file)), inside[0])
+        if isinstance(filesystem, LocalFileSystem):
+            _check_file(Path(path), f"there is no file {location}")
+            for name in shards_of(Path(path)) if is_index(path) else ():
+                _check_file(Path(path).with_name(name), f"there is no file {name}, which {location} names")
+            return Path(path)
+        return _fetched(filesystem, path, str(location))
+
+
+def _check_file(path: Path, missing: str) -> None:
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise WeightsError(f"{missing}. Check the place, or fetch the weights there.")
+    check_regular(path, raising=WeightsError)
+
+
+def _fetched(filesystem: Any, path: str, location: str) -> Path:
+    folder, _, name = path.rpartition("/")
+    contents = filesystem.cat_file(path, end=LARGEST) if is_index(path) else None
+    members = [path] if contents is None else [f"{folder}/{shard}" for shard in shards(contents, location)]
+    # The key covers what the file system says of the files (size, time, tag): a file that changes is fetched again.
+    versions = [filesystem.ukey(member) for member in dict.fromkeys([path, *members])]
+    key = hashlib.sha256(" ".join([location, *versions]).encode()).hexdigest()[:20]
+    target: Path = cache_folder("weights") / key / name
+    if target.exists():
+        return target
+    if is_remote(location):
+        check_may_fetch(location, large=True)
+    for member in members:
+        copy = target.with_name(member.rpartition("/")[2])
+        if copy.exists():
+            continue
+        with replacing(copy) as temporary:
+            filesystem.get_file(member, str(temporary))
+            size = filesystem.size(member)
+            if size is not None and temporary.stat().st_size != size:
+                raise OSError(f"only {temporary.stat().st_size:,} of {size:,} bytes arrived")
+    if contents is not None:
+        # Last: where it is, its shards are.
+        with replacing(target) as temporary:
+            temporary.write_bytes(contents)
+    return target
