@@ -70,13 +70,18 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
     place = stored.opened(store)
     for folder, gone in stored.runs_gone(receipts(place)).items():
         # The folder may be on a disk or in a container that is not here: only a person can tell.
-        question = f"There is no folder {folder} of a run that is in this store. Forget the run, so that what only it needs can go?"
+        where = (
+            f"The folder {folder} was copied or made anew since a run"
+            if folder.is_dir()
+            else f"There is no folder {folder} of a run"
+        )
+        question = f"{where} that is in this store. Forget the run, so that what only it needs can go?"
         if not yes and _at_a_terminal() and typer.confirm(question):
             for receipt in gone:
                 remove_receipt(place, receipt.name)
         else:
             names = " ".join(f"{FOLDER}/{receipt.name}" for receipt in gone)
-            echo(f"There is no folder {folder}, but what its run needs is kept. To let go of it: rarkit cache rm {names}", err=True)
+            echo(f"{where}, but what that needs is kept. To let go of it: rarkit cache rm {names}", err=True)
     listed = unneeded(place)
     if not listed:
         echo("Nothing to remove: every output is needed by a run.")

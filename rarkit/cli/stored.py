@@ -54,8 +54,10 @@ def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
 
 
 def receipt_named(store: Store, name: str) -> StoredReceipt:
-    """The receipt whose name begins so. Raises StoreError if there is none, or several."""
+    """The receipt of this name, or whose name begins so. Raises StoreError if there is none, or several."""
     matching = [receipt for receipt in readable_receipts(store) if receipt.name.startswith(name)]
+    # The receipt of a run that has begun is named after the one of the same folder, with more behind it.
+    matching = [receipt for receipt in matching if receipt.name == name] or matching
     if len(matching) != 1:
         found = f"store {store.url!r} has {len(matching) or 'no'} receipts that begin with {name!r}"
         raise StoreError(f"{found}: name a single one of those in its folder {FOLDER}/.")

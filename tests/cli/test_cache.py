@@ -168,8 +168,21 @@ def test_containers_with_one_path_and_host_name_keep_their_receipts(rarkit, fit)
     # A copy of the folder of runs is another folder, even in the same place.
     os.rename("runs", "original")
     shutil.copytree("original", "runs")
+    assert f"The folder {Path('runs/small').absolute()} was copied or made anew since a run, but" in gc(rarkit)[2]
     fit()
     assert len(receipts(Store("store"))) == 3
+
+
+def test_a_receipt_is_meant_by_its_whole_name(rarkit, fit):
+    """Of a run that has begun in the same folder, the name begins likewise."""
+    fit()
+    folder = Path("store/receipts")
+    [finished] = folder.iterdir()
+    begun = shutil.copy(finished, folder / f"{finished.stem}-begun-0.json")
+    code, _, err = rarkit("cache", "rm", f"receipts/{finished.stem[:10]}", "--store", "store", "--yes")
+    assert (code, "has 2 receipts that begin with" in err) == (2, True)
+    assert rarkit("cache", "rm", f"receipts/{finished.stem}", "--store", "store", "--yes")[0] == 0
+    assert list(folder.iterdir()) == [begun]
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
