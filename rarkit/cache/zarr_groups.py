@@ -20,8 +20,6 @@ from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.digests import Digests
 from rarkit.cache.hold import Hold, while_held
 
-ZarrArray = zarr.Array[Any]
-
 
 @final
 class ZarrGroup:
@@ -36,7 +34,7 @@ class ZarrGroup:
         self._hold = hold
         self._digests = digests
         self._local = local
-        self._arrays: dict[tuple[str, str], ZarrArray] = {}
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
         self._metadata: dict[str, Buffer] = {}
         self._stores: dict[bool, LocalStore | FsspecStore] = {}
 
@@ -51,7 +49,7 @@ class ZarrGroup:
         sync(self._writable_store().set(f"{name}/zarr.json", metadata))
         self._metadata[f"{name}/zarr.json"] = metadata
 
-    def array(self, name: str, mode: Literal["r", "r+"]) -> ZarrArray:
+    def array(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
         """An array for reading, or for writing whole blocks.
 
         Raises:

@@ -2,6 +2,75 @@
 
 from __future__ import annotations
 
-from tests.hostile.entry import Entry
+import json
+
+from tests.hostile.entry import Entry, Place, hostile
 
 ENTRIES: list[Entry] = []
+REFUSED = ("is refused", "RARKIT_PROTOCOLS=reference")
+WEIGHTS = 'unset = ["train"]\n[model]\nweights = "{}"\n'
+
+
+def _template(place: Place) -> str:
+    """The address of a file whose template runs code, in file systems that evaluate it, and writes into a canary."""
+    code = f"open('{place.outside / 'secret.txt'}', 'w').write('run')"
+    template = '{{ cycler.__init__.__globals__.__builtins__.eval("' + code + '") }}'
+    place.write("references.json", json.dumps({"version": 1, "templates": {"x": template}, "refs": {"a.toml": ["{{x}}"]}}))
+    return "reference://a.toml::references.json"
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=REFUSED)
+def a_template_as_a_recipe(place: Place) -> None:
+    place.write("recipe.toml", f'extends = "{_template(place)}"')
+
+
+@hostile(ENTRIES, "run recipe.toml --device cpu", code=2, words=REFUSED)
+def a_template_as_weights(place: Place) -> None:
+    place.recipe(WEIGHTS.format(_template(place)))
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=REFUSED)
+def a_template_behind_a_cache(place: Place) -> None:
+    place.write("recipe.toml", f'extends = "simplecache::{_template(place)}"')
+
+
+@hostile(ENTRIES, "sample runs/small --device cpu", code=2, words=REFUSED)
+def a_template_as_the_store_of_a_run(place: Place) -> None:
+    receipt = place.finished() / "receipt.json"
+    receipt.write_text(json.dumps(json.loads(receipt.read_text()) | {"store": _template(place)}))
+
+
+@hostile(ENTRIES, "run recipe.toml --device cpu", code=2, words=("pipe",))
+def a_command_as_a_shard(place: Place) -> None:
+    shard = f"pipe:touch {place.outside}/made"
+    place.recipe(f'unset = ["dataset"]\n[dataset]\nname = "webdataset"\nurls = "{shard}"\nclass_names = ["a", "b"]\nsize = 4\n')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("'ssh'", "RARKIT_PROTOCOLS=ssh"))
+def a_recipe_on_a_host_with_a_shell(place: Place) -> None:
+    place.write("recipe.toml", 'extends = "ssh://127.0.0.1/etc/passwd"')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("nothing.zip",))
+def a_recipe_in_an_archive_that_is_not_there(place: Place) -> None:
+    place.write("recipe.toml", 'extends = "zip://a.toml::nothing.zip"')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=0, words=("x.safetensors",))
+def weights_elsewhere_when_validated(place: Place) -> None:
+    place.recipe(WEIGHTS.format(f"{place.address}/x.safetensors"))
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("{address}/x.safetensors",), calls=True, slow=True)
+def weights_elsewhere_when_planned(place: Place) -> None:
+    place.recipe(WEIGHTS.format(f"{place.address}/x.safetensors"))
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("{address}", "did not answer"), calls=True, slow=True)
+def a_recipe_at_an_address_that_does_not_answer(place: Place) -> None:
+    place.write("recipe.toml", f'extends = "{place.address}/a.toml"')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("secret.txt",), reads=("secret.txt",))
+def a_secret_in_place_of_a_recipe(place: Place) -> None:
+    place.write("recipe.toml", 'extends = "../outside/secret.txt"')

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
+import pickle
+import random
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
 
 from tests.hostile.entry import Entry, Place, hostile
 
@@ -30,3 +37,95 @@ def an_array_of_nothing_but_white_space(place: Place) -> None:
 @hostile(ENTRIES, f"tokens import tokens.json store {IMPORT}", code=2, words=("record 1 of its JSON array is nested too deep",))
 def an_array_nested_without_an_end(place: Place) -> None:
     place.write("tokens.json", "[" * 2**22)
+
+
+def _png(width: int, height: int, chunks: bytes = b"") -> bytes:
+    """The beginning of a picture of this size, whose rows are noise as far as they are there."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+    noise = random.Random(width).randbytes(1 << 12)
+    header = width.to_bytes(4) + height.to_bytes(4) + b"\x08\x00\x00\x00\x00"
+    rows = zlib.compress(b"".join(b"\0" + noise[row * width :][:width] for row in range(min(height, 1 << 12))))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunks + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def _pictures(place: Place, more: str = "") -> Path:
+    """A recipe that reads the folder ``pictures``, of two classes with two small pictures each: the first class's folder."""
+    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        place.write(f"pictures/{name}.png", _png(4, 4))
+    dataset = f'name = "image_folder"\npath = "pictures"\nsize = 4\nworkers = 0\n{more}'
+    place.recipe(f'unset = ["dataset"]\n[dataset]\n{dataset}[tokenizer]\ncodes = 2\n')
+    return place.work / "pictures/cat"
+
+
+RUN = "run recipe.toml --store store --device cpu --until tokenize"
+
+
+@hostile(ENTRIES, RUN, code=0, words=("1 of 3 images are skipped",))
+def a_picture_of_two_billion_pixels_to_skip(place: Place) -> None:
+    (_pictures(place, 'on_bad_image = "skip"\n') / "hostile.png").write_bytes(_png(50_000, 50_000))
+
+
+@hostile(ENTRIES, RUN, code=2, words=("hostile.png",))
+def a_picture_with_text_that_expands(place: Place) -> None:
+    text = b"note\x00\x00" + zlib.compress(bytes(1 << 28), 9)
+    chunk = len(text).to_bytes(4) + b"zTXt" + text + zlib.crc32(b"zTXt" + text).to_bytes(4)
+    (_pictures(place) / "hostile.png").write_bytes(_png(4, 4, chunk))
+
+
+def _shards(place: Place) -> Path:
+    place.recipe(
+        'unset = ["dataset"]\n[dataset]\nname = "webdataset"\nurls = "a.tar"\nclass_names = ["a", "b"]\nsize = 4\nworkers = 0\n'
+    )
+    return place.work / "a.tar"
+
+
+@hostile(ENTRIES, RUN, code=2, words=("a.tar",))
+def a_tar_of_ten_kilobytes_that_claims_thirty_gigabytes(place: Place) -> None:
+    member = tarfile.TarInfo("0.png")
+    member.size = 30 << 30
+    place.write("a.tar", member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240 - 512))
+    _shards(place)
+
+
+def _arrays(place: Place, **arrays: bytes) -> None:
+    with zipfile.ZipFile(place.work / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    place.recipe('unset = ["dataset"]\n[dataset]\nname = "npz"\npath = "a.npz"\n')
+
+
+def _npy(dtype: str, shape: str, content: bytes = b"") -> bytes:
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+LABELS = _npy("'<i8'", "(2,)", (0).to_bytes(8, "little") + (1).to_bytes(8, "little"))
+IMAGES = _npy("'|u1'", "(2, 4, 4, 1)", bytes(32))
+
+
+class _Runs:
+    """Pickled, it runs a command when it is read."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self._command,)
+
+
+@hostile(ENTRIES, "sample weights.bin --preset rar_b --device cpu", code=2, words=("weights.bin",))
+def weights_that_run_a_command(place: Place) -> None:
+    place.write("weights.bin", pickle.dumps(_Runs(f": > {place.outside}/made")))
+
+
+@hostile(ENTRIES, "sample weights.safetensors --preset rar_b --device cpu", code=2, words=("weights.safetensors",))
+def weights_with_a_header_of_exabytes(place: Place) -> None:
+    place.write("weights.safetensors", (2**60).to_bytes(8, "little") + b"{}")
+
+
+@hostile(ENTRIES, f"tokens import tokens.jsonl.gz store {IMPORT}", code=2, words=("tokens.jsonl.gz",))
+def a_gzip_that_is_cut_off(place: Place) -> None:
+    place.write("tokens.jsonl.gz", gzip.compress(b'{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]}\n' * 1000)[:-20])

@@ -60,6 +60,8 @@ class Place:
         for name in ("small.toml", "store", "runs"):
             copy = shutil.copytree if (self.run / name).is_dir() else shutil.copy
             copy(self.run / name, self.work / name)
+        for path in [*self.work.glob("runs/small/*.json"), *self.work.glob("store/receipts/*.json")]:
+            path.write_text(path.read_text().replace(str(self.run), str(self.work)))
         return self.work / "runs/small"
 
     def plugin(self, name: str, code: str) -> None:
@@ -77,7 +79,8 @@ class Entry:
     make: Callable[[Place], object]
     """Makes the files."""
     argv: tuple[str, ...]
-    """The command, without ``rarkit``; ``{outside}``, ``{work}`` and ``{address}`` stand for those of the place."""
+    """The command, without ``rarkit``; ``{outside}``, ``{work}`` and ``{address}`` stand for those of the place, and
+    ``{fit}`` for the output of a stage in its store, as ``fit/FINGERPRINT``."""
     code: int
     """Its exit code."""
     words: tuple[str, ...] = ()
@@ -90,6 +93,8 @@ class Entry:
     """Whether the user asked it to call ``Place.address``."""
     terminal: bool = False
     """Whether it prints to a terminal, which is sent control sequences that pipes are spared."""
+    slow: bool = False
+    """Whether it waits for seconds, and so is left to benchmarks/hostile.py."""
     after: Callable[[Place], object] | None = field(default=None)
     """Asserts what must be so in the place afterwards."""
 
