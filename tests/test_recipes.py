@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import tempfile
 from pathlib import Path
@@ -49,8 +50,9 @@ def test_a_rehearsal_begins_from_nothing_and_leaves_only_results(tmp_path, digit
     (tmp_path / "temporary").mkdir()
     done = rehearse(load_recipe(digits_recipe), device="cpu", quiet=True)
     assert {stage.action for stage in done.plan.stages} == {"run"}
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*")}
-    assert left == {"runs/digits-rehearsal", f"runs/{NUMBER}"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"digits-rehearsal", NUMBER}
+    # Torch makes a folder of its own there, the first time in a process.
+    assert {path.name for path in (tmp_path / "temporary").iterdir()} <= {f"torchinductor_{getpass.getuser()}"}
 
 
 def test_a_rehearsal_trains_in_float32_where_bfloat16_is_emulated_and_says_so(monkeypatch):
