@@ -56,6 +56,10 @@ class FewImagesError(UserError):
     """Too few images, or too much alike, for a number."""
 
 
+class ImageError(DatasetError):
+    """An image that cannot be decoded, or must not be: ``on_bad_image = "skip"`` passes it over."""
+
+
 class WeightsError(UserError):
     """A checkpoint that is missing, damaged, or does not fit the model."""
 

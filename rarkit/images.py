@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from rarkit.errors import DatasetError
 
 Split = Literal["train", "test"]
+MOST_CLASSES = 2**20
+"""Classes that a dataset may have: fifty times as many as ImageNet-21k. Each is a name in memory and a row of the model."""
 
 
 @final

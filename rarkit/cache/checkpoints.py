@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import re
+import zipfile
 from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import Sha256, Size
+from rarkit.errors import IncompleteError
+from rarkit.files.weight_bounds import check_archive
 
 
 @final
@@ -54,18 +58,32 @@ def checkpoint_step(output: StageOutput) -> int | None:
 
 
 def latest_checkpoint(output: StageOutput) -> dict[str, Any] | None:
-    """The state of the latest checkpoint that is whole, on the CPU; None if there is none."""
-    import torch
+    """The state of the latest checkpoint that is whole, on the CPU; None if there is none.
 
+    Raises:
+        IncompleteError: it is none that ``write_checkpoint`` wrote.
+    """
     names = output.file_names()
     for step in _sealed(output):
         state, name = _names(step)
         seal = _seal(output, name)
         data = output.read_file(state) if state in names and seal is not None else b""
         if seal is not None and seal.sha256 == hashlib.sha256(data).hexdigest():
-            loaded: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return loaded
+            return _loaded(data, f"{state} of {output}", output.cure)
     return None
+
+
+def _loaded(data: bytes, what: str, cure: str) -> dict[str, Any]:
+    import torch
+
+    try:
+        # A seal tells that it is whole, not who wrote it.
+        check_archive(io.BytesIO(data))
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        raise IncompleteError(f"{what} is no checkpoint of rarkit ({reason}). {cure}") from error
+    return state
 
 
 def _sealed(output: StageOutput) -> list[int]:

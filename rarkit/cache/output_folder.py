@@ -146,6 +146,7 @@ class OutputFolder:
             FileNotFoundError: the array or a chunk is missing.
             ValueError, KeyError: its metadata or a chunk is not what was written.
         """
+        self.record()  # what is read is compared with it
         return np.asarray(self._zarr().array(name, "r")[start:stop])
 
     def write_rows(self, name: str, start: int, values: NDArray[Any]) -> None:

@@ -19,6 +19,9 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.digests import Digests
 from rarkit.cache.hold import Hold, while_held
+from rarkit.cache.record import LARGEST_METADATA
+from rarkit.errors import StoreError
+from rarkit.files.regular import open_regular
 
 
 @final
@@ -57,6 +60,8 @@ class ZarrGroup:
             ValueError: its zarr.json or, when it is read, a chunk is not what was written.
         """
         if (name, mode) not in self._arrays:
+            if self._local:
+                _check_file(f"{self._path}/{name}/zarr.json")
             checked = _Checked(self._store(read_only=True), self._digests) if mode == "r" else self._writable_store()
             # Otherwise zarr leaves out chunks that hold nothing but zeros, and they would count as missing.
             with zarr.config.set({"array.write_empty_chunks": True}):
@@ -95,6 +100,14 @@ def array_metadata(layout: Layout) -> bytes:
         zarr_format=3,
     )
     return files["zarr.json"].to_bytes()
+
+
+def _check_file(path: str) -> None:
+    """Raises ValueError if a local zarr.json is a pipe, a device or far too large: zarr would wait for it, or read all of it."""
+    try:
+        open_regular(path, LARGEST_METADATA, raising=StoreError).close()
+    except StoreError as error:
+        raise ValueError(str(error)) from error
 
 
 @final

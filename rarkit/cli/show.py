@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rarkit.cli.estimate import estimate_as_json, print_estimate
 from rarkit.cli.tables import stdout_console, table_of
+from rarkit.datasets.links import sentence as links_sentence
 from rarkit.errors import RecipeError
 from rarkit.registry.loader import Loaded, parts
 from rarkit.scan_orders.base import ScanOrder
@@ -30,8 +31,9 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     console.print(table)
     for setting, place, remote in plan.addresses:
         console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True, markup=False)
-    for sentence in plan.lacking:
-        console.print(sentence, soft_wrap=True, markup=False)
+    for sentence in (*plan.lacking, links_sentence(plan.links_out)):
+        if sentence:
+            console.print(sentence, soft_wrap=True, markup=False)
     if estimate is not None:
         print_estimate(estimate, console)
 
@@ -55,6 +57,7 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
         "stages": stages,
         "reads": [address._asdict() for address in plan.addresses],
         "lacking": plan.lacking,
+        "links_out": dict(plan.links_out),
         "needs": estimate_as_json(estimate),
     }
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rarkit.datasets.transparency import Background, laid_on
 from rarkit.errors import DatasetError
-from rarkit.images import ImageBlock, ImageReader
+from rarkit.images import MOST_CLASSES, ImageBlock, ImageReader
 
 CHANNELS = (1, 3, 4)
 """Grey, colour, and colour with opacity."""
@@ -88,11 +88,10 @@ def layout_of(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> Layout
 
 
 def label_values(values: NDArray[Any], what: str) -> NDArray[Any]:
-    """Labels as they are stored: (N,) int64 from 0, or text.
+    """Labels as they are stored: (N,) int64 in [0, MOST_CLASSES), or text.
 
     Raises:
-        DatasetError: a label is negative, larger than any int64, or text in another encoding than UTF-8; the message starts with
-            ``what``.
+        DatasetError: a label is negative or too large, or text in another encoding than UTF-8; the message starts with ``what``.
     """
     values_N = values.reshape(-1)
     if values_N.dtype.kind in "US":
@@ -103,8 +102,11 @@ def label_values(values: NDArray[Any], what: str) -> NDArray[Any]:
                 f"{what}: names of classes are no UTF-8 ({error.object!r}). Save them as text, such as "
                 'np.char.decode(labels, "latin-1").'
             ) from error
-    if values_N.min() < 0 or values_N.max() > np.iinfo(np.int64).max:
-        raise DatasetError(f"{what}: labels range from {values_N.min()} to {values_N.max()}; they must start at 0.")
+    if values_N.min() < 0 or values_N.max() >= MOST_CLASSES:
+        raise DatasetError(
+            f"{what}: labels range from {values_N.min()} to {values_N.max()}; they must start at 0, and be less than "
+            f"{MOST_CLASSES:,}. If they are numbers of another kind, save numpy.unique(labels, return_inverse=True)[1]."
+        )
     return values_N.astype(np.int64)
 
 

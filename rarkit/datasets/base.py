@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, final, get_args
 
 import numpy as np
@@ -42,6 +42,10 @@ class Dataset(Component):
             DatasetError: the data is missing.
         """
         return None
+
+    def links_out(self) -> Mapping[str, int]:
+        """How many links in the folder of its data lead out of it, by the folder to which they lead, as far as it was listed."""
+        return {}
 
     @abstractmethod
     def open(self, split: Split) -> ImageReader:

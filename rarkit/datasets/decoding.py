@@ -5,37 +5,27 @@ Shape letters: N images (rows), F files of a batch, V views of a file, H, W, C i
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-import weakref
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.datasets.preparation import Preparation, load_rgb
-from rarkit.datasets.shared_memory import Slot, Slots, packed, shared
-from rarkit.errors import DatasetError
+from rarkit.datasets.image_bounds import LARGEST_FILE
+from rarkit.datasets.preparation import Preparation
+from rarkit.datasets.workers import Workers
+from rarkit.errors import ImageError
 from rarkit.files.locations import reaching
+from rarkit.files.regular import read_on
 from rarkit.images import ImageBlock, ImageReader
-from rarkit.runtime.signals import without_interrupts
 
 BATCH_IMAGES = 16
 """Images that a worker returns at a time: 3 MB at 256 × 256."""
-BATCHES_AHEAD = 2
-"""Batches that each worker may decode ahead of the reader."""
-
-Result = TypeVar("Result")
+BATCH_BYTES = 2**26
+"""Encoded images that are sent to a worker at a time, but for the last of them."""
 
 
 @final
@@ -46,6 +36,8 @@ class EncodedImage:
     name: str
     label: int
     data: bytes | None = None
+    refusal: str = ""
+    """Why it is not read: a sentence that names it."""
 
 
 class Source(ABC):
@@ -145,111 +137,14 @@ def faults(source: Source, preparation: Preparation, workers: int) -> dict[int, 
     return bad
 
 
-def usable_workers() -> int:
-    """The CPU cores available to this process, divided among the processes that torchrun started on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-@final
-class Workers:
-    """Worker processes that start on first use and end with this object. With ``count`` 0 the work is done in this process."""
-
-    def __init__(self, count: int, result_bytes: int = 0) -> None:
-        """``result_bytes``: the maximum size of the arrays of a result that is returned through shared memory; 0 for none."""
-        self._count, self._result_bytes = count, result_bytes
-        self._pool: ProcessPoolExecutor | None = None
-        self._slots: Slots | None = None
-
-    def map(self, work: Callable[[list[EncodedImage]], Result], batches: Iterable[list[EncodedImage]]) -> Iterator[Result]:
-        """The results in order; workers stay a few batches ahead of the caller.
-
-        Raises:
-            DatasetError: raised by ``work``, or a worker process died.
-        """
-        if self._count == 0:
-            yield from map(work, batches)
-            return
-        pool, slots = self._started(), self._slots
-        waiting: deque[tuple[Future[Any], Slot | None]] = deque()
-
-        def first() -> Result:
-            future, slot = waiting[0]
-            result: Result = slots.unpacked(future.result(), slot) if slots else future.result()
-            waiting.popleft()
-            if slots:
-                slots.give_back(slot)
-            return result
-
-        try:
-            for batch in batches:
-                slot = slots.take() if slots else None
-                # A submission may start another worker.
-                with without_interrupts():
-                    future = pool.submit(_packed_work, work, batch, slot)
-                waiting.append((future, slot))
-                if len(waiting) > BATCHES_AHEAD * self._count:
-                    yield first()
-            while waiting:
-                yield first()
-        except BrokenProcessPool as error:
-            self._pool = None
-            raise DatasetError(
-                "a worker process that decodes images died: out of memory, or rarkit was called from a script without "
-                "`if __name__ == '__main__':`. Lower the dataset's workers, or set it to 0 to decode without them."
-            ) from error
-        finally:
-            for future, slot in waiting:
-                future.cancel()
-                if slots:
-                    # Only once the worker is done: until then it may write to the slot.
-                    future.add_done_callback(lambda _, slots=slots, slot=slot: slots.give_back(slot))  # type: ignore[misc]
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Spawned, because a fork would copy locks held by torch's and fsspec's threads.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_obey_parent)
-            weakref.finalize(self, _end, self._pool)
-            if self._result_bytes:
-                self._slots = shared(BATCHES_AHEAD * self._count + 1, self._result_bytes)
-        return self._pool
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Ends the workers at once, for they hold nothing that could be lost.
-
-    One that is still starting would otherwise fail, with a traceback, for want of the semaphores that go with the pool.
-    """
-    # Python 3.14 has kill_workers for this.
-    workers = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.kill()
-
-
-def _obey_parent() -> None:
-    """Runs in a worker process, which ignores Ctrl-C and exits when the parent does.
-
-    Otherwise a worker whose parent was killed would wait for work forever, because it holds the write end of its own queue.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="ends with parent").start()
-
-
-def _packed_work(work: Callable[[list[EncodedImage]], Any], batch: list[EncodedImage], slot: Slot | None) -> Any:
-    return packed(work(batch), slot)
-
-
 def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[EncodedImage]]:
-    while batch := list(islice(images, count)):
+    batch: list[EncodedImage] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == count or sum(len(each.data or b"") for each in batch) >= BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
         yield batch
 
 
@@ -266,10 +161,9 @@ def _crops(
 def _reasons(preparation: Preparation, filesystem: Any, batch: list[EncodedImage]) -> list[str | None]:
     reasons: list[str | None] = []
     for image in batch:
-        data = _data(filesystem, image)
         try:
-            load_rgb(data, image.name, exif=preparation.exif)
-        except DatasetError as error:
+            preparation.check(_data(filesystem, image), image.name)
+        except ImageError as error:
             reasons.append(str(error))
         else:
             reasons.append(None)
@@ -277,10 +171,12 @@ def _reasons(preparation: Preparation, filesystem: Any, batch: list[EncodedImage
 
 
 def _data(filesystem: Any, image: EncodedImage) -> bytes:
+    if image.refusal:
+        raise ImageError(image.refusal)
     if image.data is not None:
         return image.data
     with reaching(image.name, "It existed when the dataset was opened."):
-        return bytes(filesystem.cat_file(image.name))
+        return read_on(filesystem, image.name, LARGEST_FILE, raising=ImageError)
 
 
 def _regrouped(first: ImageBlock, following: Iterator[ImageBlock], total: int, rows: int) -> Iterator[ImageBlock]:

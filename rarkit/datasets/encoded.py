@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Literal, final
 
 import numpy as np
@@ -10,14 +11,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rarkit.datasets.base import Dataset
-from rarkit.datasets.decoding import DecodedReader, Source, faults, usable_workers
+from rarkit.datasets.decoding import DecodedReader, Source, faults
 from rarkit.datasets.notices import NAMED, notify
 from rarkit.datasets.preparation import Crop, Preparation
 from rarkit.datasets.transparency import WHITE, Background
+from rarkit.datasets.workers import usable_workers
 from rarkit.errors import DatasetError
 from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.component import NotInFingerprint
 
+DECODING = 2
+"""Raised whenever images can be decoded that could not be before, or the reverse."""
 _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
 """The decodable files of each source, cached for the process because finding them means decoding every file."""
 
@@ -34,7 +38,8 @@ class EncodedDataset(Dataset, ABC):
     background: Background = WHITE
     """Colour behind transparent pixels: red, green and blue. A warning names the first image that has some."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What to do about images that cannot be decoded. To skip and count them, all images are decoded once in advance."""
+    """What to do about images that cannot be decoded, or are too large. To skip and count them, all images are decoded once in
+    advance."""
     workers: Annotated[int | None, Field(ge=0), NotInFingerprint()] = None
     """Worker processes that decode images; 0 for none. Defaults to the CPU cores, divided among the ranks on this machine."""
 
@@ -49,6 +54,12 @@ class EncodedDataset(Dataset, ABC):
     def files(self, split: Split) -> int | None:
         """The number of files of a split; None if it is unknown without reading them. Raises DatasetError if they are missing."""
         return None
+
+    @final
+    def _identified(self, keys: Mapping[Split, str]) -> Mapping[str, str | int]:
+        """What ``content`` returns: the keys of the sources, and what decides which images are skipped."""
+        content: dict[str, str | int] = dict(keys.items())
+        return content | ({"decoding": DECODING} if self.on_bad_image == "skip" else {})
 
     @final
     def count(self, split: Split) -> int | None:

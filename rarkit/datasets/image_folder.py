@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, final
@@ -15,6 +16,7 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.image_listing import SUFFIXES, ImageFile, Listing, listed
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
+from rarkit.datasets.links import folded
 from rarkit.datasets.notices import notify, some_of
 from rarkit.datasets.splits import split_rows
 from rarkit.errors import DatasetError
@@ -40,7 +42,8 @@ class ImageFolder(EncodedDataset):
 
     Images are sorted by class and relative path. Folders without images, folders of systems such as ``__MACOSX`` and ``@eaDir``,
     and files without an image suffix are passed over; a warning counts them. Names that start with a dot are passed over without a
-    word. With ten-crop, the ten views of a file are consecutive rows. ``path`` can be any fsspec URL.
+    word. Links are followed; a plan says how many lead out of the folder. With ten-crop, the ten views of a file are consecutive
+    rows. ``path`` can be any fsspec URL.
 
     The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
     object lists the files once.
@@ -76,7 +79,13 @@ class ImageFolder(EncodedDataset):
             raise
 
     def content(self) -> Any:
-        return {split: self._tree(split).key for split in self.splits()}
+        return self._identified({split: self._tree(split).key for split in self.splits()})
+
+    def links_out(self) -> dict[str, int]:
+        links = Counter[str]()
+        for listing in self._known.values():
+            links.update(listing.links_out if isinstance(listing, Listing) else {})
+        return folded(links)
 
     def source(self, split: Split) -> Source:
         return self._tree(split)
@@ -123,7 +132,7 @@ class ImageFolder(EncodedDataset):
             cure += ' For no test split, set test = "".'
         if self.class_list == "imagenet":
             cure = f"ImageNet (ILSVRC 2012) is available at image-net.org after registration. {cure}"
-        listing = listed(place, cure)
+        listing = listed(place, cure, self.path)
         passed_over = listing.passed_over()
         if not _by_class(listing):
             but = f", but {passed_over}" if passed_over else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, final
 
 from fsspec.implementations.local import LocalFileSystem
 
+from rarkit.datasets.links import LinksOut
 from rarkit.datasets.notices import NAMED, some_of
 from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching
 
@@ -46,6 +48,8 @@ class Listing:
     """Number of other files."""
     some_files: list[str] = field(default_factory=list)
     """The first few of them."""
+    links_out: Counter[str] = field(default_factory=Counter)
+    """How many links lead out of the data's folder, by the folder to which they lead."""
 
     @property
     def portable(self) -> bool:
@@ -69,17 +73,23 @@ class Listing:
         return ", ".join(parts)
 
 
-def listed(place: str, cure: str) -> Listing:
+def listed(place: str, cure: str, data: str | None = None) -> Listing:
     """Lists a folder. Names that start with a dot are not even mentioned.
 
+    Args:
+        place: the folder.
+        cure: the end of messages.
+        data: the folder of all the data, in which it lies; links that lead out of that are counted.
+
     Raises:
-        DatasetError: there is no such folder, or it cannot be read; ``cure`` ends the message.
+        DatasetError: there is no such folder, it cannot be read, or a link in it has no end.
     """
     filesystem, root = filesystem_of(place)
     listing = Listing(place, filesystem)
     folders, passed = set(), set()
     with reaching(place, cure):
-        for image in _local(root, "") if isinstance(filesystem, LocalFileSystem) else _remote(filesystem, root):
+        is_local = isinstance(filesystem, LocalFileSystem)
+        for image in _local_below(root, place if data is None else data, listing) if is_local else _remote(filesystem, root):
             *steps, name = image.relative.split("/")
             folders.update(steps[:1])
             aside = next((depth for depth, step in enumerate(steps) if step.startswith(".") or step in SYSTEM_FOLDERS), None)
@@ -109,8 +119,18 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _local(root: str, below: str) -> Iterator[ImageFile]:
-    """Files, and folders with a slash at their end. Looks into no folder of the system: some may not be read."""
+def _local_below(root: str, data: str, listing: Listing) -> Iterator[ImageFile]:
+    links = LinksOut(filesystem_of(data)[1])
+    real = links.follow_folder(root, ())
+    yield from _local(root, "", links, (real,))
+    listing.links_out = links.folders
+
+
+def _local(root: str, below: str, links: LinksOut, above: tuple[str, ...]) -> Iterator[ImageFile]:
+    """Files, and folders with a slash at their end. Looks into no folder of the system: some may not be read.
+
+    ``above``: the real folders of ``root`` and of what lies between it and ``below``.
+    """
     with os.scandir(os.path.join(root, below)) as entries:
         for entry in entries:
             relative = f"{below}{entry.name}"
@@ -119,9 +139,13 @@ def _local(root: str, below: str) -> Iterator[ImageFile]:
             if entry.is_dir():
                 yield ImageFile(entry.path, f"{relative}/", 0)
                 if entry.name not in SYSTEM_FOLDERS:
-                    yield from _local(root, f"{relative}/")
-            else:
-                yield ImageFile(entry.path, relative, entry.stat().st_size if _is_image(entry.name) else 0)
+                    real = links.follow_folder(entry.path, above) if entry.is_symlink() else os.path.join(above[-1], entry.name)
+                    yield from _local(root, f"{relative}/", links, (*above, real))
+                continue
+            is_image = _is_image(entry.name)
+            if is_image and entry.is_symlink():
+                links.follow_file(entry.path)
+            yield ImageFile(entry.path, relative, entry.stat().st_size if is_image else 0)
 
 
 def _remote(filesystem: Any, root: str) -> Iterator[ImageFile]:

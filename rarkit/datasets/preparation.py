@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.datasets.image_bounds import FORMATS, check_bounds
 from rarkit.datasets.transparency import WHITE, Background, laid_on
-from rarkit.errors import DatasetError
+from rarkit.errors import ImageError
 from rarkit.files.recognition import HEAD, IMAGES, instead, recognised
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Crop = Literal["centre", "ten"]
 TEN_CROP_MARGIN = 1.1
 """Ten-crop crops a centre crop that is larger than its own crops by this factor."""
+BAND = 2**20
+"""Pixels of an image that are laid on a background, or whose 16 bits are made 8, at a time: it takes 40 bytes a pixel."""
 
 
 @final
@@ -43,11 +46,20 @@ class Preparation:
     def __call__(self, data: bytes, name: str) -> tuple[NDArray[np.uint8], bool]:
         """The crops of an encoded image, (V, size, size, 3), and whether it has transparent pixels.
 
-        Raises DatasetError, naming ``name``, if it cannot be decoded.
+        Raises ImageError, naming ``name``, if it cannot be decoded.
         """
-        image, transparent = _decoded(data, name, self.exif, self.background)
+        image, transparent = _decoded(data, name, self.exif, self.background, self.resized)
         views = ten_crop(image, self.size) if self.crop == "ten" else [centre_crop(image, self.size)]
         return np.stack([np.asarray(view) for view in views]), transparent
+
+    def check(self, data: bytes, name: str) -> None:
+        """Decodes an image to see whether it can be. Raises ImageError as a call does."""
+        load_rgb(data, name, exif=self.exif, size=self.resized)
+
+    @property
+    def resized(self) -> int:
+        """The length to which the short side of an image is resized."""
+        return int(self.size * TEN_CROP_MARGIN) if self.crop == "ten" else self.size
 
 
 def centre_crop(image: Image, size: int) -> Image:
@@ -82,45 +94,71 @@ def ten_crop(image: Image, size: int) -> list[Image]:
     return [_square(side, left, top, size) for side in both for left, top in corners]
 
 
-def load_rgb(data: bytes, name: str, *, exif: bool = False, background: Background = WHITE) -> Image:
+def load_rgb(data: bytes, name: str, *, exif: bool = False, background: Background = WHITE, size: int = 1) -> Image:
     """Decodes an image to RGB: grey is repeated, transparency laid on a background, CMYK converted as Pillow does.
 
     16-bit grey levels keep their upper byte, whereas Pillow turns all levels above 255 white.
 
     Args:
-        data: the encoded image, in any format that Pillow reads; the first frame of an animation is used.
+        data: the encoded image, in one of the formats of ``image_bounds``; the first frame of an animation is used.
         name: the image's name in errors.
         exif: whether to rotate it according to its EXIF orientation. The published pipelines do not.
         background: the colour behind transparent pixels. The published pipelines drop transparency, which uncovers whatever colour
             is stored there.
+        size: the short side to which it is going to be resized, which memory is bounded for.
 
     Raises:
-        DatasetError: the image is truncated, damaged, in an unknown format, or its pixels have no known range.
+        ImageError: the image is truncated, damaged, too large, in another format, or its pixels have no known range.
     """
-    return _decoded(data, name, exif, background)[0]
+    return _decoded(data, name, exif, background, size)[0]
 
 
-def _decoded(data: bytes, name: str, exif: bool, background: Background) -> tuple[Image, bool]:
+def _decoded(data: bytes, name: str, exif: bool, background: Background, size: int) -> tuple[Image, bool]:
     """The image as RGB, and whether some of its pixels are transparent."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_bounds(image, size, data, name)
             image.load()
             if exif:
                 ImageOps.exif_transpose(image, in_place=True)
-            if not image.has_transparency_data:
-                return _as_rgb(image), False
-            pixels_HWA = _with_opacity(image)
-            return Image.fromarray(laid_on(pixels_HWA, background)), bool((pixels_HWA[..., 3] < 255).any())
-    except MemoryError:
+            return _on_background(image, background)
+    except (MemoryError, ImageError):
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} ({len(data):,} bytes): {error} Make it smaller, or remove it.") from error
     except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "Pillow does not know the format"
+            reason = f"it is none of {', '.join(FORMATS)}"
         cure = f"{instead(recognised(data[:HEAD]), *IMAGES).removesuffix('.')}, or remove it."
-        raise DatasetError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure}") from error
+        raise ImageError(f"{name} ({len(data):,} bytes) cannot be read as an image: {reason}. {cure}") from error
+
+
+def _on_background(image: Image, background: Background) -> tuple[Image, bool]:
+    """The image as RGB, and whether some of its pixels are transparent. What is made on the way is bounded."""
+    from PIL.Image import new
+
+    if image.width * image.height <= BAND or not (image.has_transparency_data or image.mode.startswith("I")):
+        return _band_on_background(image, background)
+    canvas, transparent = new("RGB", image.size), False
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(image.height, top + rows)))
+        converted, is_transparent = _band_on_background(band, background)
+        canvas.paste(converted, (0, top))
+        transparent |= is_transparent
+    return canvas, transparent
+
+
+def _band_on_background(image: Image, background: Background) -> tuple[Image, bool]:
+    from PIL.Image import fromarray
+
+    if not image.has_transparency_data:
+        return _as_rgb(image), False
+    pixels_HWA = _with_opacity(image)
+    return fromarray(laid_on(pixels_HWA, background)), bool((pixels_HWA[..., 3] < 255).any())
 
 
 def _with_opacity(image: Image) -> NDArray[np.uint8]:

@@ -12,8 +12,8 @@ from rarkit.datasets.imagenet import other_names
 from rarkit.datasets.notices import some_of
 from rarkit.errors import DatasetError, did_you_mean
 
-SHOWN = 40
-"""Characters of a wrong label that an error shows."""
+SHOWN, LONGEST = 40, 18
+"""Characters of a wrong label that an error shows, and digits that a label may have."""
 
 
 @final
@@ -43,7 +43,7 @@ class LabelReader:
             DatasetError: the file, called ``name`` in messages, has no label, or one of no class.
         """
         value = self._in_json(data, name) if self.extension == "json" else data.decode("utf-8", "replace").strip()
-        if isinstance(value, int) or re.fullmatch(r"[+-]?[0-9]+", value):
+        if isinstance(value, int) or re.fullmatch(rf"[+-]?[0-9]{{1,{LONGEST}}}", value):
             label = int(value)
             if 0 <= label < len(self.names):
                 return label
@@ -58,7 +58,7 @@ class LabelReader:
     def _in_json(self, data: bytes, name: str) -> int | str:
         try:
             content: Any = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(f"{name} is not JSON ({error}).") from error
         if not isinstance(content, dict) or self.key not in content:
             has = some_of(list(content)) if isinstance(content, dict) else f"a {type(content).__name__}"

@@ -5,18 +5,25 @@ Uses the WebDataset library's own grouping of files, in bounded memory.
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
+from math import prod
 from typing import IO, Any, final
 
 from rarkit.datasets.image_listing import SYSTEM_FOLDERS
+from rarkit.datasets.tar_members import is_sparse, members
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, reads_next
+from rarkit.files.regular import open_on
 
 Sample = dict[str, Any]
+MOST_SHARDS, MOST_DIGITS = 2**20, 18
+"""Shards that a pattern may stand for, and digits of their numbers."""
 MOST_FILES = 64
 """Maximum number of files of a sample. Names such as ``photo.0001.jpg`` would make one sample of a whole shard."""
 
@@ -42,6 +49,8 @@ def _groups(pattern: str) -> list[str]:
 def _expanded_group(group: str) -> list[str]:
     pieces = re.split(r"\{([^{}]*)\}", group)
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
+    if prod(map(len, choices)) > MOST_SHARDS:
+        raise _too_many(group)
     return ["".join(chosen) for chosen in product(*choices)]
 
 
@@ -50,20 +59,28 @@ def _choices(inner: str) -> list[str]:
     if bounds is None:
         return inner.split(",")
     first, last = bounds.groups()
+    if max(len(first), len(last)) > MOST_DIGITS:
+        raise _too_many(inner)
     if int(first) > int(last):
         raise DatasetError(f"the range {{{inner}}} in the name of the shards is empty: write the smaller number first")
+    if int(last) - int(first) >= MOST_SHARDS:
+        raise _too_many(inner)
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+
+
+def _too_many(pattern: str) -> DatasetError:
+    return DatasetError(f"{pattern[:100]} stands for more than {MOST_SHARDS:,} shards. Check the numbers in the pattern.")
 
 
 @final
 class Shard:
     """A shard that is read sequentially from its start."""
 
-    def __init__(self, number: int, place: str, count: int) -> None:
-        """``count``: how many samples it should contain."""
+    def __init__(self, number: int, place: str, count: int, wanted: Mapping[str, int]) -> None:
+        """``count``: how many samples it should contain; ``wanted``: as of ``samples``."""
         self.number, self.place, self.position = number, place, 0
         self._count = count
-        self._samples = samples(place)
+        self._samples = samples(place, wanted)
 
     def sample(self, place: int) -> Sample:
         """The sample at a position that has not been passed yet."""
@@ -80,13 +97,38 @@ class Shard:
         )
 
 
-def samples(place: str) -> Iterator[Sample]:
-    """The samples of a shard. Raises DatasetError if it is damaged or not a shard."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
+def samples(place: str, wanted: Mapping[str, int]) -> Iterator[Sample]:
+    """The samples of a shard. Only the wanted files are read, the others are empty.
+
+    Args:
+        place: a path or any fsspec URL.
+        wanted: how many bytes a file may have, by its extension in lower case. One that has more, or is sparse, is a ``str``
+            instead of its bytes: why it was not read.
+
+    Raises:
+        DatasetError: it is damaged or not a shard.
+    """
+    from webdataset.tariterators import group_by_keys
 
     with _opened(place) as stream:
-        files = tar_file_expander([{"url": place, "stream": stream}], select_files=_is_read)
-        yield from group_by_keys(_bounded(files, place))
+        yield from group_by_keys(_bounded(_files(stream, place, wanted), place))
+
+
+def _files(stream: IO[bytes], place: str, wanted: Mapping[str, int]) -> Iterator[Sample]:
+    from webdataset.tariterators import base_plus_ext
+
+    for archive, member in members(stream, "r|*"):
+        if not _is_read(member):
+            continue
+        data: bytes | str = b""
+        most = wanted.get((base_plus_ext(member.name)[1] or "").lower())
+        if most is not None and is_sparse(member):
+            data = f"{place}: {member.name} is a sparse file, which no image is. Write the shard again without it, or its holes."
+        elif most is not None and member.size > most:
+            data = f"{place}: {member.name} has {member.size:,} bytes, where at most {most:,} are read. Check what it is."
+        elif most is not None and (file := archive.extractfile(member)) is not None:
+            data = file.read()
+        yield {"fname": member.name, "data": data, "__url__": place}
 
 
 def count_samples(place: str) -> int:
@@ -114,18 +156,18 @@ def scattered_files(place: str, key: str) -> list[str]:
 
 
 def _names(stream: IO[bytes]) -> Iterator[str]:
-    """The names in a shard that the library reads."""
-    with tarfile.open(fileobj=stream) as files:
-        for member in files:
-            if member.isreg() and not re.match(r"__[^/]*__($|/)", member.name) and _is_read(member.name):
-                yield member.name
-            # Otherwise all members are kept; nothing goes back to them.
-            files.members = []  # type: ignore[attr-defined]
+    """The names of the files in a shard that are read."""
+    return (member.name for _, member in members(stream, "r:*") if _is_read(member))
 
 
-def _is_read(name: str) -> bool:
-    """Whether a file is the user's: systems add files such as ``._0001.jpg``, which would be samples of their own."""
-    steps = name.split("/")
+def _is_read(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file, and the user's: systems add files such as ``._0001.jpg``, which would be samples of their own.
+
+    Names such as ``__index__`` are the library's.
+    """
+    if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
+        return False
+    steps = member.name.split("/")
     return not any(step in SYSTEM_FOLDERS or (step.startswith(".") and step not in (".", "..")) for step in steps)
 
 
@@ -148,10 +190,10 @@ def _bounded(files: Iterator[Sample], place: str) -> Iterator[Sample]:
 @contextmanager
 def _opened(place: str) -> Iterator[IO[bytes]]:
     filesystem, path = filesystem_of(place)
-    with reaching(place), filesystem.open(path, "rb") as stream:
+    with reaching(place), open_on(filesystem, path) as stream:
         try:
             yield stream
-        except (tarfile.TarError, ValueError, EOFError) as error:
+        except (tarfile.TarError, ValueError, EOFError, zlib.error, lzma.LZMAError, RecursionError) as error:
             reason = str(error.args[0]).split(" @ ")[0] if error.args else ""
             twice, is_duplicate, _ = reason.partition(": duplicate file name")
             if is_duplicate:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
+from rarkit.datasets.image_bounds import LARGEST_FILE
+from rarkit.datasets.links import LinksOut, folded
 from rarkit.datasets.notices import some_of
 from rarkit.datasets.shard_labels import LabelReader
 from rarkit.datasets.shards import Sample, Shard, count_samples, expanded, scattered_files
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching
-from rarkit.images import Split
+from rarkit.files.regular import read_on
+from rarkit.images import MOST_CLASSES, Split
 from rarkit.registry.component import Location, NotInFingerprint
 
+LARGEST_LABEL, LARGEST_SIZES = 2**20, 2**26
+"""Bytes of the file of a label, and of ``sizes``."""
+MOST_SAMPLES = 2**40
+"""Of a shard, as ``sizes`` tells."""
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'
 
 
@@ -53,7 +63,7 @@ class WebDataset(EncodedDataset):
     """With ``label = "json"``: the key of the label, a number or name, in each JSON file."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes in the order of the labels. Set either this or ``num_classes``."""
-    num_classes: Annotated[int | None, Field(ge=1)] = None
+    num_classes: Annotated[int | None, Field(ge=1, le=MOST_CLASSES)] = None
     """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None
     """JSON file with the number of samples of each shard, by file name. Defaults to counting them when the shards are opened."""
@@ -80,7 +90,17 @@ class WebDataset(EncodedDataset):
         return sum(_looked_up(promised, shard, self.sizes) for shard in self._shards(split))
 
     def content(self) -> Any:
-        return {split: _key(self._shards(split)) for split in self.splits()}
+        return self._identified({split: _key(self._shards(split)) for split in self.splits()})
+
+    def links_out(self) -> dict[str, int]:
+        links = Counter[str]()
+        for shard in {shard for split in self.splits() for shard in self._shards(split)}:
+            filesystem, path = filesystem_of(shard)
+            if isinstance(filesystem, LocalFileSystem) and os.path.islink(path):
+                out = LinksOut(os.path.dirname(path))
+                out.follow_file(path)
+                links.update(out.folders)
+        return folded(links)
 
     def source(self, split: Split) -> Source:
         if find_spec("webdataset") is None:
@@ -110,6 +130,7 @@ class _Shards(Source):
         self.key = key
         self._shards, self._counts = shards, counts
         self._images, self._labels = images, labels
+        self._wanted = {**dict.fromkeys(images, LARGEST_FILE), labels.extension: LARGEST_LABEL}
         self._ends = np.cumsum(counts)
         self._resting: Shard | None = None
 
@@ -123,7 +144,7 @@ class _Shards(Source):
             number = int(np.searchsorted(self._ends, file, side="right"))
             place = int(file - self._ends[number] + self._counts[number])
             if shard is None or shard.number != number or shard.position > place:
-                shard = Shard(number, self._shards[number], self._counts[number])
+                shard = Shard(number, self._shards[number], self._counts[number], self._wanted)
             yield self._image(shard.place, shard.sample(place))
             self._resting = shard
 
@@ -133,8 +154,12 @@ class _Shards(Source):
         if ending is None or self._labels.extension not in sample:
             missing = f"label ({self._labels.extension})" if ending else f"image ({', '.join(self._images)})"
             raise DatasetError(f"{name} has no {missing}{self._cause(place, sample)}")
-        label = self._labels.label(sample[self._labels.extension], f"{name}.{self._labels.extension}")
-        return EncodedImage(f"{name}.{ending}", label, sample[ending])
+        image, label = sample[ending], sample[self._labels.extension]
+        if isinstance(label, str):
+            raise DatasetError(label)
+        number = self._labels.label(label, f"{name}.{self._labels.extension}")
+        refusal = image if isinstance(image, str) else ""
+        return EncodedImage(f"{name}.{ending}", number, None if refusal else image, refusal)
 
     def _cause(self, place: str, sample: Sample) -> str:
         """The end of a message about a sample that lacks a file: why, and the cure."""
@@ -161,12 +186,12 @@ class _Shards(Source):
 def _promised(place: str) -> dict[str, int]:
     filesystem, path = filesystem_of(place)
     with reaching(place):
-        text = filesystem.cat_file(path)
+        text = read_on(filesystem, path, LARGEST_SIZES)
     try:
         sizes = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{place} is not JSON: {error}") from error
-    if not isinstance(sizes, dict) or not all(type(count) is int and count >= 0 for count in sizes.values()):
+    if not isinstance(sizes, dict) or not all(type(count) is int and 0 <= count <= MOST_SAMPLES for count in sizes.values()):
         raise DatasetError(
             f'{place} should contain the number of samples of each shard, by file name: {{"train-000.tar": 1000, …}}'
         )

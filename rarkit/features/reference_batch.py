@@ -138,19 +138,20 @@ def _statistics(
     archive: zipfile.ZipFile, location: str, space: str, width: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     keys = STATISTICS[space]
-    arrays = [read_array(archive, key, location) for key in keys]
+    # Before they are read: a covariance grows with the square of the features.
+    (shape_F, dtype), (shape_FF, dtype_FF) = (header(archive, key, location) for key in keys)
     together = f"{location}: arrays {' and '.join(keys)}"
-    if any(array.dtype.kind not in "fiu" for array in arrays):
-        raise DatasetError(f"{together} are {arrays[0].dtype} and {arrays[1].dtype}, not real numbers. Download the file again.")
-    mean_F, covariance_FF = (array.astype(np.float64) for array in arrays)
-    if mean_F.ndim != 1 or covariance_FF.shape != (len(mean_F), len(mean_F)):
-        shapes = f"of shapes {mean_F.shape} and {covariance_FF.shape}"
+    if dtype.kind not in "fiu" or dtype_FF.kind not in "fiu":
+        raise DatasetError(f"{together} are {dtype} and {dtype_FF}, not real numbers. Download the file again.")
+    if len(shape_F) != 1 or shape_FF != (*shape_F, *shape_F):
+        shapes = f"of shapes {shape_F} and {shape_FF}"
         raise DatasetError(f"{together}, {shapes}, are no mean (F,) and covariance (F, F). Download the file again.")
-    if width is not None and len(mean_F) != width:
+    if width is not None and shape_F[0] != width:
         raise DatasetError(
-            f"{together} are of {len(mean_F):,} features, but the extractor has {width:,}: they are of another network. "
+            f"{together} are of {shape_F[0]:,} features, but the extractor has {width:,}: they are of another network. "
             "Choose statistics of this one."
         )
+    mean_F, covariance_FF = (read_array(archive, key, location).astype(np.float64) for key in keys)
     if not (np.isfinite(mean_F).all() and np.isfinite(covariance_FF).all()):
         raise DatasetError(f"{together} hold numbers that are not finite. Download the file again.")
     rounding = ROUNDING * np.abs(covariance_FF).max(initial=0.0)

@@ -5,8 +5,10 @@ Shape letters: N images, B of a block, H, W, C image height, width, channels.
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,14 +22,20 @@ from rarkit.errors import DatasetError
 from rarkit.files.atomic import replacing
 from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.recognition import NPZ, instead, peeked
+from rarkit.files.regular import open_on
 from rarkit.files.system_errors import system_error
+
+SMALL, EXPANSION = 2**30, 100
+"""An array has at most so many bytes, or so many times those that it is compressed to, whichever is more."""
+LONGEST_HEADER = 2**14
+"""Bytes of the header of an array, which NumPy reads whole and then limits to 10,000."""
 
 
 @contextmanager
 def opened(place: str) -> Iterator[zipfile.ZipFile]:
     """The file at a path or fsspec URL. Raises DatasetError if there is none, or it is not an ``.npz`` file."""
     filesystem, path = filesystem_of(place)
-    with reaching(place), filesystem.open(path, "rb") as file:
+    with reaching(place), open_on(filesystem, path) as file:
         try:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
@@ -38,16 +46,32 @@ def opened(place: str) -> Iterator[zipfile.ZipFile]:
 
 
 def header(archive: zipfile.ZipFile, key: str, place: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array, without reading it. Raises DatasetError if it is damaged."""
+    """Shape and type of an array, without reading it. Raises DatasetError if it is damaged, or claims more than it can hold."""
     with _reading(key, place), archive.open(f"{key}.npy") as file:
-        shape, _, dtype = _read_header(file)
+        shape, _, dtype = _read_header(archive, key, file)
         return shape, dtype
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
+def _read_header(archive: zipfile.ZipFile, key: str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is stored column by column, and type; the file is then at the numbers."""
+    start = file.read(10)
+    if start[6:7] > b"\x01":
+        start += file.read(2)
+    length = int.from_bytes(start[8:], "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes")
+    head = io.BytesIO(start + file.read(length))
+    version = np.lib.format.read_magic(head)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    shape, fortran, dtype = read(head)
+    member, claimed = archive.getinfo(f"{key}.npy"), math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and head.tell() + claimed != member.file_size:
+        raise ValueError(f"{claimed:,} bytes of numbers by its header, {member.file_size - head.tell():,} in the file")
+    # Members lie before the directory, whatever it says of their size.
+    compressed = min(member.compress_size, archive.start_dir or 0)
+    if member.file_size > max(SMALL, EXPANSION * compressed):
+        raise ValueError(f"{compressed:,} bytes that expand to {member.file_size:,}")
+    return shape, fortran, dtype
 
 
 def checksums(archive: zipfile.ZipFile, keys: Iterable[str]) -> list[list[str | int]]:
@@ -57,11 +81,15 @@ def checksums(archive: zipfile.ZipFile, keys: Iterable[str]) -> list[list[str | 
 
 
 def streamed(archive: zipfile.ZipFile, key: str, place: str, rows: int) -> Iterator[NDArray[Any]]:
-    """An array, ``rows`` rows at a time, in bounded memory. Raises DatasetError if it ends too early."""
+    """An array, ``rows`` rows at a time, fewer where these are huge. Raises DatasetError if it ends too early."""
     with _reading(key, place), archive.open(f"{key}.npy") as file:
-        shape, fortran, dtype = _read_header(file)
+        shape, fortran, dtype = _read_header(archive, key, file)
         if fortran:
             raise ValueError("it is stored column by column")
+        row_bytes = math.prod(shape[1:]) * dtype.itemsize
+        if row_bytes > SMALL:
+            raise ValueError(f"rows of {row_bytes:,} bytes")
+        rows = min(rows, max(1, SMALL // max(1, row_bytes)))
         for start in range(0, shape[0], rows):
             wanted = (min(rows, shape[0] - start), *shape[1:])
             data = file.read(math.prod(wanted) * dtype.itemsize)
@@ -69,7 +97,14 @@ def streamed(archive: zipfile.ZipFile, key: str, place: str, rows: int) -> Itera
 
 
 def read_array(archive: zipfile.ZipFile, key: str, place: str) -> NDArray[Any]:
-    """A whole array. Raises DatasetError if it is damaged or would have to be unpickled."""
+    """A whole array. Raises DatasetError if it is damaged, does not fit into memory, or would have to be unpickled."""
+    size = archive.getinfo(f"{key}.npy").file_size
+    header(archive, key, place)
+    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise DatasetError(
+            f"{place}: array {key} takes {size / 2**30:,.1f} GiB, more than the memory of this machine. Use a part of it, or save "
+            "the images as files."
+        )
     with _reading(key, place), archive.open(f"{key}.npy") as file:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array

@@ -68,7 +68,12 @@ def open_regular(path: str | Path, most: int | None = None, *, raising: type[Use
 def read_regular(path: str | Path, most: int, *, raising: type[UserError] = DatasetError) -> bytes:
     """The bytes of a local file, ``most`` at most. Errors are those of ``open_regular``."""
     with open_regular(path, most, raising=raising) as file:
-        return _bounded(file, path, most, raising)
+        # As much as there is, not as there may be, which Python would reserve. Files of /proc have more than their size says.
+        size, left, pieces = os.fstat(file.fileno()).st_size, most + 1, []
+        while piece := file.read(min(left, size + 2**12)):
+            pieces.append(piece)
+            left -= len(piece)
+        return _within(b"".join(pieces), path, most, raising)
 
 
 def open_on(filesystem: Any, path: str, *, raising: type[UserError] = DatasetError) -> IO[bytes]:
@@ -87,12 +92,10 @@ def read_on(filesystem: Any, path: str, most: int, *, raising: type[UserError] =
     """
     if isinstance(filesystem, LocalFileSystem):
         return read_regular(path, most, raising=raising)
-    return _bounded(io.BytesIO(filesystem.cat_file(path)), path, most, raising)
+    return _within(filesystem.cat_file(path), path, most, raising)
 
 
-def _bounded(file: IO[bytes], path: str | Path, most: int, raising: type[UserError]) -> bytes:
-    # Files of /proc have more than their size says.
-    data = file.read(most + 1)
+def _within(data: bytes, path: str | Path, most: int, raising: type[UserError]) -> bytes:
     if len(data) > most:
         raise _too_large(path, f"more than {most:,} bytes", most, raising)
     return data

@@ -28,6 +28,7 @@ from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETEN
 from rarkit.files.regular import open_regular
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
+from rarkit.files.weight_bounds import check_archive, check_safetensors, check_tensors_stored
 from rarkit.files.weight_files import FORMATS, PICKLED, is_index, local_copy, shards_of
 
 if TYPE_CHECKING:
@@ -205,9 +206,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with open_regular(path, raising=WeightsError) as header:
+            check_safetensors(header)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
+        if (told := system_error(error)) is not None:
+            raise told from error
         raise _damaged(path, "a safetensors file", str(error)) from error
 
 
@@ -220,9 +225,14 @@ def _read_pickled(path: Path) -> Unwrapped:
 
     zipped = zipfile.is_zipfile(path)
     try:
+        if zipped:
+            with open_regular(path, raising=WeightsError) as file:
+                check_archive(file)
         # Training scripts keep their options beside the weights; a Namespace only holds values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        state = unwrapped(content)
+        check_tensors_stored({} if state is None else state.tensors)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden is None:
@@ -231,12 +241,18 @@ def _read_pickled(path: Path) -> Unwrapped:
             f"{path} wants to run {forbidden[1]} when it is read, which weights never need: refused. Get the weights alone from "
             "their authors, as .safetensors if possible; if the file is your own, save the model's state dict by itself."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        if (told := system_error(error)) is not None:
+    except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
+        told = system_error(error)
+        if isinstance(told, MemoryError):
+            raise WeightsError(f"{path} claims more memory than there is here. Free some, or fetch it again.") from error
+        if told is not None:
             raise told from error
         reason = "it ends too early" if not zipped else "its content is not what its table of contents says"
+        if isinstance(error, RecursionError):
+            reason = "its entries are nested too deep"
+        elif type(error) in (ValueError, zipfile.BadZipFile):
+            reason = str(error)
         raise _damaged(path, "a PyTorch weight file", reason) from error
-    state = unwrapped(content)
     if state is not None:
         return state
     if content == {}:

@@ -107,6 +107,11 @@ class Plan:
         """What the recipe names: the paths and URLs that a run will read."""
         return list(addresses(self.recipe))
 
+    @property
+    def links_out(self) -> Mapping[str, int]:
+        """How many links in the folder of the data lead out of it, by the folder to which they lead."""
+        return self.recipe.dataset.links_out()
+
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
+from rarkit.datasets.links import sentence as links_sentence
 from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.atomic import write_text
 from rarkit.files.npz import write_npz
@@ -57,7 +58,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         curves=(*training_curves(log, metrics, held_out=experiment.held_out_split == "test"), *guidance_curve(experiment)),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),
-        notes=(*remarks(metrics), *lacking),
+        notes=tuple(filter(None, (*remarks(metrics), *lacking, links_sentence(recipe.dataset.links_out())))),
         rehearsal=recipe.is_rehearsal,
     )
     files = []

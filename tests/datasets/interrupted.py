@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from rarkit.datasets.decoding import EncodedImage, Workers
+from rarkit.datasets.decoding import EncodedImage
+from rarkit.datasets.workers import Workers
 
 
 def interrupted(folder: Path, when: str) -> None:

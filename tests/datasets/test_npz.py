@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 
 import fsspec
@@ -14,7 +15,9 @@ from hypothesis.extra.numpy import arrays
 
 from rarkit.datasets.npz import Npz
 from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.images import MOST_CLASSES
 from rarkit.testing import DatasetSuite
+from tests.limits import refusal
 
 
 def drawn(count: int, shape=(5, 4, 3), seed: int = 0, classes: int = 6):
@@ -248,3 +251,69 @@ def test_the_fingerprint_follows_the_pixels(file):
     changed[3, 2, 1, 0] ^= 1
     assert Npz(path=file(images=changed, labels=LABELS)).identity() != before
     assert Npz(path=file(images=IMAGES, labels=LABELS[::-1])).identity() != before
+
+
+def claiming(shape, kind="|u1", data=b"", size: int | None = None, length: int | None = None) -> tuple[bytes, int | None]:
+    """An array's file whose header claims a shape, and the size that the directory of the archive claims for it."""
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    length = len(text) if length is None else length
+    return b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little") + text + data, size
+
+
+LABELLED = claiming((2,), "<i8", np.arange(2).tobytes())
+CLAIMS = {
+    "terabytes": (
+        claiming((1_000_000, 1_000, 1_000, 3)),
+        LABELLED,
+        "3,000,000,000,000 bytes of numbers by its header, 0 in the file",
+    ),
+    "as the directory does": (
+        claiming((3_000, 1_000, 1_000), size=3_000_000_130),
+        LABELLED,
+        r"\d+ bytes that expand to 3,000,000,130",
+    ),
+    "a number beyond any": (claiming((2**62, 2**62)), LABELLED, "bytes of numbers by its header"),
+    "a negative number": (claiming((-2, 2, 2)), LABELLED, "bytes of numbers by its header"),
+    "a header": (claiming((2, 1, 1), length=2**32 - 1), LABELLED, "a header of 4,294,967,295 bytes"),
+    "labels": (
+        claiming((2, 1, 1), data=bytes(2)),
+        claiming((2,), "<i8", np.array([0, 10**8]).tobytes()),
+        "from 0 to 100000000; .* less than",
+    ),
+    "a label": (
+        claiming((2, 1, 1), data=bytes(2)),
+        claiming((2,), "<i8", np.array([0, 2**62]).tobytes()),
+        f"less than {MOST_CLASSES:,}",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CLAIMS)
+def test_files_that_claim_are_refused_in_little_memory(tmp_path, what):
+    images, labels, message = CLAIMS[what]
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (data, size) in (("images.npy", images), ("labels.npy", labels)):
+            archive.writestr(name, data)
+            if size is not None:
+                archive.getinfo(name).file_size = size  # for the directory, which is written at the end
+    told = refusal(lambda: Npz(path=str(tmp_path / "a.npz")).open("train"))
+    assert re.search(rf"a\.npz.*{message}", told), told
+
+
+def test_an_array_larger_than_the_machine_is_refused(file, monkeypatch):
+    images, labels = drawn(50)
+    dataset = Npz(path=file(images=images, labels=labels))
+    assert len(dataset.open("train")) == 50
+    monkeypatch.setattr("rarkit.files.npz.os.sysconf", lambda name: 1 if name == "SC_PHYS_PAGES" else 1000)
+    with pytest.raises(DatasetError, match=r"array images takes .* GiB, more than the memory of this machine"):
+        dataset.open("train")
+
+
+@pytest.mark.parametrize("largest", [MOST_CLASSES - 1, MOST_CLASSES])
+def test_as_many_classes_as_there_may_be(file, largest):
+    dataset = Npz(path=file(images=drawn(2)[0], labels=np.array([0, largest])))
+    if largest < MOST_CLASSES:
+        assert dataset.info().num_classes == MOST_CLASSES
+    else:
+        with pytest.raises(DatasetError, match=r"If they are numbers of another kind, save numpy\.unique"):
+            dataset.info()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from rarkit.datasets import shared_memory as module
-from rarkit.datasets.decoding import BATCHES_AHEAD, EncodedImage, Workers
+from rarkit.datasets.decoding import EncodedImage
 from rarkit.datasets.shared_memory import MOST_BYTES, Packed, Slot, Slots, packed, shared
+from rarkit.datasets.workers import BATCHES_AHEAD, Workers
 
 ROW = np.dtype(np.int64).itemsize
 

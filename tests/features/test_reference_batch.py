@@ -37,7 +37,7 @@ UNUSABLE = {
     "of negative variances": (changed(-1.0, 2, 2), "sigma has negative variances"),
     "complex": ({"mu": MEAN + 1j, "sigma": COVARIANCE}, "not real numbers"),
     "of words": ({"mu": np.array(["a"] * 2048), "sigma": COVARIANCE}, "not real numbers"),
-    "pickled": ({"mu": np.array([{}] * 2048), "sigma": COVARIANCE}, "array mu is damaged or not an array of numbers"),
+    "pickled": ({"mu": np.array([{}] * 2048), "sigma": COVARIANCE}, "are object and float32, not real numbers"),
     "without covariance": ({"mu": MEAN}, "neither images .* nor mu and sigma, only mu"),
     "images without covariance": ({"arr_0": IMAGES, "mu": MEAN}, "has the array mu, but not sigma"),
     "under other names": ({"mean": MEAN, "cov": COVARIANCE}, "only mean, cov"),

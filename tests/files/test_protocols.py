@@ -76,7 +76,7 @@ def doors(place, tmp_path, digits_recipe):
     yield WeightsError, lambda: write_tensors({}, f"{place}.safetensors", {})
     yield DatasetError, lambda: ImageFolder(path=place).info()
     yield DatasetError, lambda: Npz(path=place).info()
-    yield DatasetError, lambda: list(samples(place))
+    yield DatasetError, lambda: list(samples(place, {}))
     yield DatasetError, lambda: WebDataset(urls="a.tar", num_classes=2, sizes=place).files("train")
     yield DatasetError, lambda: token_files([place])
     for mode in ("rb", "wt"):

@@ -129,3 +129,49 @@ def weights_with_a_header_of_exabytes(place: Place) -> None:
 @hostile(ENTRIES, f"tokens import tokens.jsonl.gz store {IMPORT}", code=2, words=("tokens.jsonl.gz",))
 def a_gzip_that_is_cut_off(place: Place) -> None:
     place.write("tokens.jsonl.gz", gzip.compress(b'{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]}\n' * 1000)[:-20])
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("recipe.toml is a named pipe",))
+def a_pipe_as_a_recipe(place: Place) -> None:
+    os.mkfifo(place.work / "recipe.toml")
+
+
+@hostile(ENTRIES, RUN, code=2, words=("hostile.png is a named pipe",))
+def a_pipe_among_pictures(place: Place) -> None:
+    os.mkfifo(_pictures(place) / "hostile.png")
+
+
+@hostile(ENTRIES, RUN, code=0, words=("hostile.png is a device", "1 of 3 images are skipped"))
+def an_endless_picture_to_skip(place: Place) -> None:
+    (_pictures(place, 'on_bad_image = "skip"\n') / "hostile.png").symlink_to("/dev/zero")
+
+
+@hostile(ENTRIES, f"{RUN} --set dataset.size=256", code=2, words=("hostile.png", "1 × 60,000 pixels"))
+def a_picture_of_one_line(place: Place) -> None:
+    (_pictures(place) / "hostile.png").write_bytes(_png(1, 60_000))
+
+
+@hostile(ENTRIES, RUN, code=2, words=("hostile.png", "it is none of PNG, JPEG"))
+def a_program_as_a_picture(place: Place) -> None:
+    program = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(outside) run\nshowpage\n"
+    (_pictures(place) / "hostile.png").write_text(program)
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "by its header"))
+def an_array_of_terabytes(place: Place) -> None:
+    _arrays(place, images=_npy("'|u1'", "(1000000, 1000, 1000, 3)"), labels=LABELS)
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "from 0 to 4611686018427387904", "less than 1,048,576"))
+def labels_of_any_number(place: Place) -> None:
+    _arrays(place, images=IMAGES, labels=_npy("'<i8'", "(2,)", bytes(8) + (2**62).to_bytes(8, "little")))
+
+
+@hostile(
+    ENTRIES, "sample model.pt --preset rar_b --tokenizer model.pt --device cpu", code=2, words=("expands to 3,221,225,472 bytes",)
+)
+def weights_that_expand(place: Place) -> None:
+    with zipfile.ZipFile(place.write("model.pt", b""), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1000))
+        archive.writestr("archive/version", b"3\n")
+        archive.getinfo("archive/data.pkl").file_size = 3 << 30
