@@ -22,7 +22,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,14 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from bits import bits
-from kills import children
 from machine import machine
+from noted_runs import Run, holder, refused, writers
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from rarkit.cache.lock import Times  # noqa: E402
-from rarkit.cache.output_folder import OutputFolder  # noqa: E402
-from rarkit.cache.output_lock import OutputLock  # noqa: E402
 from tests.cut_off import Way  # noqa: E402  (found by the line above)
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,81 +51,6 @@ checkpoint_every = {steps}
 checkpoint_minutes = 1000
 """
 STAGES = ("fit", "train", "sample", "evaluate")
-UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-def noting(journal: str, who: str, scale: float, arguments: list[str]) -> None:
-    """The command `rarkit`, which notes in a journal each change that it makes to an output."""
-    from rarkit.cli import main
-
-    plain = OutputFolder._changing
-    usual = Times()
-    OutputLock.times = Times(**{name: scale * value for name, value in vars(usual).items()})
-    file = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    @contextmanager
-    def changing(self: OutputFolder) -> Iterator[None]:
-        with plain(self):
-            # After the check of the lock: what follows is written.
-            moment = time.clock_gettime(time.CLOCK_BOOTTIME)
-            os.write(file, f"{moment} {who} {'/'.join(self.path.rsplit('/', 2)[1:])}\n".encode())
-            yield
-
-    OutputFolder._changing = changing  # type: ignore[method-assign]
-    sys.argv = ["rarkit", *arguments]
-    main()
-
-
-class Run:
-    """A process of `rarkit run`."""
-
-    def __init__(
-        self, folder: Path, who: str, store: str, scale: float, *, recipe: str = "recipe.toml", **environment: str
-    ) -> None:
-        self.who, self.folder, self.log = who, folder, folder / f"{who}.txt"
-        command = [sys.executable, __file__, "--as", str(folder / "journal.txt"), who, str(scale)]
-        rarkit = ["run", str(folder / recipe), "--store", store, "--runs", str(folder / who), "--device", "cpu"]
-        with self.log.open("w") as output:
-            self.process = subprocess.Popen(
-                [*UNSHARE, *command, *rarkit],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
-            )
-
-    def signal(self, number: int) -> None:
-        """Sends a signal to the process within its namespace."""
-        for child in children(self.process.pid):
-            os.kill(child, number)
-
-    def end(self) -> int:
-        return self.process.wait()
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
-
-
-def writers(folder: Path) -> dict[str, list[str]]:
-    """Who began to write each output, in order; the same one once in a row."""
-    journal = folder / "journal.txt"
-    lines = sorted(tuple(line.split()) for line in journal.read_text().splitlines()) if journal.exists() else []
-    written: dict[str, list[str]] = {}
-    for _, who, output in sorted(lines, key=lambda line: float(line[0])):
-        order = written.setdefault(output, [])
-        if not order or order[-1] != who:
-            order.append(who)
-    return written
-
-
-def holder(folder: Path, stage: str, runs: list[Run]) -> Run:
-    """Waits until one of the runs is writing a stage."""
-    while True:
-        for output, order in writers(folder).items():
-            if output.startswith(f"{stage}/"):
-                return next(run for run in runs if run.who == order[-1])
-        assert any(run.process.poll() is None for run in runs), f"no run reached {stage}"
-        time.sleep(0.01)
 
 
 def fresh(folder: Path) -> Path:
@@ -150,13 +71,6 @@ def judged(folder: Path, expected: dict[str, str]) -> dict[str, Any]:
 
 def stored(folder: Path) -> dict[str, str]:
     return {name: digest for name, digest in bits(folder).items() if not name.startswith("runs ")}
-
-
-def refused(run: Run) -> str:
-    """The error with which a run ended."""
-    errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in run.said, run.said
-    return errors[0] if errors else ""
 
 
 def containers(folder: Path, event: str, stage: str, scale: float, expected: dict[str, str]) -> dict[str, Any]:
@@ -181,10 +95,8 @@ def containers(folder: Path, event: str, stage: str, scale: float, expected: dic
     return row
 
 
-def cut_off(
-    folder: Path, seconds: float, stage: str, scale: float, expected: dict[str, str], server: str, *, alone: bool
-) -> dict[str, Any]:
-    """A run whose way to the store is cut off in a stage."""
+def cut_off(folder: Path, seconds: float, stage: str, scale: float, expected: dict[str, str], server: str) -> dict[str, Any]:
+    """A run whose way to the store is cut off in a stage, while another one needs the same."""
     import s3fs
 
     fresh(folder)
@@ -195,23 +107,23 @@ def cut_off(
     with Way(server) as way:
         far = Run(folder, "far", store, scale, AWS_ENDPOINT_URL=way.url)
         holder(folder, stage, [far])
-        near = None if alone else Run(folder, "near", store, scale)
-        if near is not None:
-            while "waiting for process" not in near.said:
-                assert near.process.poll() is None, near.said
-                time.sleep(0.05)
+        # At once: while the other run starts, this one would be done with a short stage.
         way.cut()
-        time.sleep(seconds)
+        begun = time.monotonic()
+        near = Run(folder, "near", store, scale)
+        while "waiting for process" not in near.said:
+            assert near.process.poll() is None, near.said
+            time.sleep(0.05)
+        time.sleep(max(0.0, begun + seconds - time.monotonic()))
         way.mend()
-        row: dict[str, Any] = {"cut for": seconds, "stage": stage, "alone": alone}
-        row["exit codes"] = {run.who: run.end() for run in (far, near) if run is not None}
-        row["errors"] = sorted(filter(None, map(refused, [run for run in (far, near) if run is not None])))
+        row: dict[str, Any] = {"cut for": seconds, "stage": stage, "exit codes": {run.who: run.end() for run in (far, near)}}
+        row["errors"] = sorted(filter(None, map(refused, (far, near))))
         again = Run(folder, "again", store, scale, AWS_ENDPOINT_URL=way.url)
         assert again.end() == 0, again.said
         row["made again by a third run"] = [output for output, order in writers(folder).items() if "again" in order]
     files.get(f"{bucket}/store", str(folder / "store"), recursive=True)
     row |= judged(folder, expected)
-    row["right"] = not row["written by two"] and row["same bits"] and (alone or row["exit codes"]["near"] == 0)
+    row["right"] = not row["written by two"] and row["same bits"] and row["exit codes"]["near"] == 0
     return row
 
 
@@ -284,7 +196,7 @@ def main() -> None:
         for seconds in options.cuts:
             for stage in ("train", "sample"):
                 place = Path(scratch) / f"cut-{seconds:.0f}-{stage}"
-                add("cut", cut_off(place, seconds, stage, options.scale, expected, server, alone=False))
+                add("cut", cut_off(place, seconds, stage, options.scale, expected, server))
             add("cut, nobody else", left_alone(Path(scratch) / f"alone-{seconds:.0f}", seconds, options.scale, server))
     wrong = [row for row in rows if not row["right"]]
     print(f"{len(rows)} rounds, {len(wrong)} wrong")
@@ -296,6 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--as"]:
-        noting(sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5:])
     main()

@@ -59,8 +59,10 @@ def receipt_named(store: Store, name: str) -> StoredReceipt:
     # The receipt of a run that has begun is named after the one of the same folder, with more behind it.
     matching = [receipt for receipt in matching if receipt.name == name] or matching
     if len(matching) != 1:
-        found = f"store {store.url!r} has {len(matching) or 'no'} receipts that begin with {name!r}"
-        raise StoreError(f"{found}: name a single one of those in its folder {FOLDER}/.")
+        raise StoreError(
+            f"store {store.url!r} has {len(matching) or 'no'} receipts that begin with {name!r}: name a single one of those in its "
+            f"folder {FOLDER}/."
+        )
     return matching[0]
 
 

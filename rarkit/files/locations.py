@@ -138,7 +138,7 @@ def opened(
     filesystem, path = filesystem_of(place, raising=raising)
     if "r" not in mode:
         with suppress(PermissionError):  # to make folders, though not to write in them
-            filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     how = fsspec.core.get_compression(path, compression)
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
         yield file

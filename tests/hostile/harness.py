@@ -1,8 +1,7 @@
 """Runs a command on files that mean harm, and says what of what was promised did not hold.
 
 The command runs in a process of its own under limits of memory and time. Beside its working folder lie canaries: files that no
-command has any business with, and an address that must not be called. SECURITY.md has the promises, ``entry.py`` says what an entry
-is.
+command has any business with, and an address that must not be called. ``entry.py`` says what an entry is.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any, NoReturn
 from tests.hostile.entry import Entry, Place
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("addresses", "links", "kernels", "decoders", "printing", "records", "damages", "recipes", "plugins")
+KINDS = ("addresses", "links", "decoders", "printing", "records", "damages", "recipes", "plugins")
 """The modules beside this one that have entries, by what is hostile."""
 MEMORY = 2 << 30
 """Bytes of data that a process may ask for: more is refused to it."""
