@@ -61,11 +61,15 @@ class SharedHold(Hold):
 async def while_held(hold: Hold | None, work: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
     """Does work that writes, and breaks it off when the lock expires without a renewal. Call ``check`` first.
 
+    It does not begin if the lock has expired since, as it may while the process is stopped, or its machine asleep.
+
     Raises:
         LockLostError: it was broken off.
     """
     if hold is None:
         return await work()
+    if hold.seconds_left() <= 0:
+        hold.check()
     task = asyncio.ensure_future(work())
     try:
         while True:

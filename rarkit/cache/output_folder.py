@@ -95,8 +95,9 @@ class OutputFolder:
 
     def write_record(self, record: Record) -> None:
         """Writes the record in one piece, and seals it; makes the zarr group where there is none."""
+        group, content = self._zarr(), sealed(record)
         with self._changing():
-            self._zarr().write_record(sealed(record))
+            group.write_record(content)
         self._record, self._asked = record, True
 
     def sizes(self) -> Mapping[str, int]:
@@ -116,17 +117,17 @@ class OutputFolder:
 
     def write_metadata(self, name: str, layout: Layout) -> str:
         """Writes an array's zarr.json, and returns its SHA-256."""
-        metadata = _array_metadata(layout)
+        group, metadata = self._zarr(), _array_metadata(layout)
         with self._changing():
-            self._zarr().write_metadata(name, metadata)
+            group.write_metadata(name, metadata)
         return sha256_of(metadata)
 
     def remove_array(self, name: str) -> None:
         """Removes all files of an array, if there are any."""
+        keys = [key for key in self.sizes() if key.startswith(f"{name}/")]
         with self._changing():
-            for key in self.sizes():
-                if key.startswith(f"{name}/"):
-                    self._call("rm_file", f"{self.path}/{key}")
+            for key in keys:
+                self._call("rm_file", f"{self.path}/{key}")
         self.digests.drop(name)
 
     def is_intact(self, name: str, layout: Layout, block: int) -> bool:
@@ -151,8 +152,10 @@ class OutputFolder:
 
     def write_rows(self, name: str, start: int, values: NDArray[Any]) -> None:
         """Writes a whole block of an array."""
+        with self._reaching():
+            array = self._zarr().array(name, "r+")
         with self._changing():
-            self._zarr().array(name, "r+")[start : start + len(values)] = values
+            array[start : start + len(values)] = values
 
     def read_file(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError if it is missing."""
@@ -239,7 +242,11 @@ class OutputFolder:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Around whatever changes files. Raises LockLostError if another process may write them now."""
+        """Around whatever changes files, and nothing else: what takes time, such as an import, is done before.
+
+        Raises:
+            LockLostError: another process may write them now.
+        """
         if self.hold is not None:
             with self._reaching():
                 self.hold.check()
