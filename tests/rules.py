@@ -279,6 +279,33 @@ def other_ways_out(module: Module) -> Iterator[str]:
             yield f"{module.at(found.line)}: imports {found.module}; only rarkit.files.locations goes to addresses"
 
 
+CODE = {
+    "rarkit.files.code_folders": {"torch.compile"},
+    "rarkit.models.rar.decoding.native_kernels": {"ctypes.CDLL"},
+    "rarkit.runtime.machine": {"ctypes.CDLL"},
+}
+"""What turns files into code that runs, by the modules that see to it that nobody else put it there. The last one loads CUDA's
+driver by its name, from where the system keeps its libraries."""
+LOADERS = (
+    "torch.compile",
+    "CDLL",
+    "PyDLL",
+    "load_library",
+    "load_inline",
+    "cpp_extension.load",
+    "exec_module",
+    "aoti_load_package",
+)
+
+
+def other_loaders(module: Module) -> Iterator[str]:
+    """Calls that load compiled code, or make torch do so, past the check of who may write to its folder."""
+    for node in module.nodes:
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called.endswith(LOADERS) and called not in CODE.get(module.name, set()):
+            yield f"{module.at(node.lineno)}: calls {called}; compiled code is loaded by {', '.join(sorted(CODE))} only"
+
+
 def _distribution(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 

@@ -24,6 +24,7 @@ from tests.rules import (
     modules,
     none,
     open_classes,
+    other_loaders,
     other_ways_out,
     plugin_files,
     private,
@@ -34,7 +35,7 @@ from tests.rules import (
 )
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared, other_ways_out]
+RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared, other_ways_out, other_loaders]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -64,10 +64,11 @@ def flex(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropou
 
 @cache
 def _compiled() -> Any:
-    import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention)
+    from rarkit.files.code_folders import torch_compiled
+
+    return torch_compiled(flex_attention)
 
 
 @lru_cache(maxsize=8)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, private: bool = False) -> Iterator[Path]:
     """An empty file beside ``target``, for the caller to fill: it replaces the target on success and is removed on failure.
 
     Missing folders are made. A target that is a link is itself replaced, not the file that it points to. The new file has the
-    permissions that the umask leaves, whatever the old one had.
+    permissions that the umask leaves, whatever the old one had; if ``private``, only this user may read and write it.
 
     Raises:
         OSError: the folder or the file cannot be made, or the target is a folder.
@@ -22,7 +22,7 @@ def replacing(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".rarkit-{secrets.token_hex(8)}"
     # Creates the file or fails: a link that somebody planted under this name is not followed.
-    temporary.touch(exist_ok=False)
+    temporary.touch(0o600 if private else 0o666, exist_ok=False)
     permissions = temporary.stat().st_mode
     try:
         yield temporary

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.errors import PluginError, RarkitError, RarkitWarning
+from rarkit.files.code_folders import torch_compiled
 from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
@@ -88,7 +89,7 @@ class Trainer:
         self.optimizer = make_optimizer(model, settings)
         self.step = 0
         self._use(auto_precision(device) if settings.precision == "auto" else settings.precision)
-        self._forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
+        self._forward: Callable[..., Tensor] = torch_compiled(self.model) if settings.compile else self.model
 
     def check_attention(self) -> None:
         """Raises PluginError if the attention kernel computes something else than attention."""

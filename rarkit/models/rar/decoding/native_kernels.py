@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from rarkit.errors import CapabilityError, RarkitWarning
 from rarkit.files.atomic import replacing
-from rarkit.files.locations import cache_folder
+from rarkit.files.code_folders import kept_code, temporary_folder
+from rarkit.files.private import not_private
 
 SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp")
@@ -209,7 +210,7 @@ def _kernels_or_reason() -> Kernels | str:
             continue
         try:
             kernels = _compiled(command)
-        except OSError as error:
+        except (OSError, CapabilityError) as error:
             reasons.append(f"compiled kernels cannot be loaded ({error})")
         except subprocess.CalledProcessError as error:
             messages = [line for line in error.stderr.splitlines() if re.search("error|cannot|No space", line)]
@@ -224,32 +225,53 @@ def _kernels_or_reason() -> Kernels | str:
 
 def _compiled(compiler: list[str]) -> Kernels:
     """Loads the kernels from the cache folder; compiles them into it first if necessary."""
+    command, name = command_and_name(compiler)
+    try:
+        folder, reason = kept_code("kernels")
+        if reason is None:
+            return _loaded(command, folder / name)
+    except (OSError, RuntimeError, subprocess.CalledProcessError):
+        # The cache folder is missing, full, read-only or not executable. If the compiler failed, it fails here again.
+        reason = None
+    if reason is not None:
+        warnings.warn(
+            f"kernels in {folder} are not used, because others may put theirs there ({reason}); they are compiled for this process "
+            "alone. To keep them, see to it that only you may write there, or set XDG_CACHE_HOME to another folder.",
+            RarkitWarning,
+            stacklevel=5,
+        )
+    temporary = temporary_folder()
+    try:
+        return _loaded(command, temporary / "kernels.so")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def command_and_name(compiler: list[str]) -> tuple[list[str], str]:
+    """The command that compiles the kernels, but for where to, and the file's name in the cache folder."""
     # The key covers everything that the result depends on: the macros include the compiler's version and its target processor.
     macros = _ran([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     texts = [path.read_bytes() for path in sorted(SOURCES.glob("*.h")) + sorted(SOURCES.glob("*.cpp"))]
     # Link torch's own OpenMP if it ships one under another name: threads of two libraries would compete for the cores.
     openmp = [str(path) for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))]
     key = hashlib.sha256("\0".join([*map(repr, texts), *FLAGS, *openmp, macros]).encode()).hexdigest()[:20]
-    command = [*compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), *openmp]
-    try:
-        return _loaded(command, cache_folder("kernels") / f"{key}.so")
-    except (OSError, RuntimeError, subprocess.CalledProcessError):
-        # The cache folder is missing, full, read-only or not executable. If the compiler failed, it fails here again.
-        with tempfile.TemporaryDirectory() as folder:
-            return _loaded(command, Path(folder) / "kernels.so")
+    return [*compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES / "kernels.cpp"), *openmp], f"{key}.so"
 
 
 def _loaded(command: list[str], library: Path) -> Kernels:
     # Loading a truncated library kills the process, so complete ones end with a digest of their content, which the loader ignores.
-    content = library.read_bytes() if library.exists() else b""
+    # It says nothing of who made them. In a folder of ours there may still be files of others, from when it was open to them.
+    content = library.read_bytes() if library.exists() and not_private(library) is None else b""
     if content[-DIGEST_BYTES:] != hashlib.sha256(content[:-DIGEST_BYTES]).digest():
-        # Compiled under a temporary name, because other processes may be compiling it too.
-        with replacing(library) as temporary:
-            _ran([*command, "-o", str(temporary)])
-            temporary.write_bytes(temporary.read_bytes() + hashlib.sha256(temporary.read_bytes()).digest())
+        # Compiled under a temporary name, because other processes may be compiling it too. The compiler takes its permissions, and
+        # its folder for temporary files, from the environment: it works in a folder that others cannot enter.
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder, replacing(library, private=True) as temporary:
+            built = Path(folder) / "kernels.so"
+            _ran([*command, "-o", str(built)], TMPDIR=folder)
+            temporary.write_bytes(built.read_bytes() + hashlib.sha256(built.read_bytes()).digest())
     return Kernels(library)
 
 
-def _ran(command: list[str]) -> str:
-    environment = {**os.environ, "LC_ALL": "C"}
+def _ran(command: list[str], **variables: str) -> str:
+    environment = {**os.environ, "LC_ALL": "C", **variables}
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=True).stdout

@@ -6,6 +6,7 @@ What is compiled here are functions that do nothing, under the kernels' names: t
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import subprocess
 import sys
@@ -145,6 +146,47 @@ def test_a_library_that_was_cut_off_is_compiled_anew(kept, forget, share):
     assert compiled_kernels().panel == PANEL
     assert list(kept.iterdir()) == [library]
     assert library.stat().st_size == len(whole)
+
+
+@pytest.mark.parametrize("opened", ["kernels", "cache home", "library"])
+def test_a_library_that_others_may_have_planted_is_not_loaded(kept, tmp_path, forget, opened):
+    """Its digest holds. Loading it would leave a trace."""
+    compiled_kernels()
+    (library,) = kept.iterdir()
+    source, planted = tmp_path / "planted.cpp", tmp_path / "planted.so"
+    trace = (
+        f'#include <fstream>\n__attribute__((constructor)) static void loaded() {{ std::ofstream("{tmp_path}/loaded") << 1; }}\n'
+    )
+    source.write_text(SOURCE.replace(str(PANEL), str(2 * PANEL)) + trace)
+    subprocess.run(["g++", "-shared", "-fPIC", source, "-o", planted], check=True)
+    library.unlink()
+    library.write_bytes(planted.read_bytes() + hashlib.sha256(planted.read_bytes()).digest())
+    place = {"kernels": kept, "cache home": kept.parent.parent, "library": library}[opened]
+    place.chmod(0o777)
+    forget()
+    if opened == "library":
+        # In a folder of this user alone, it is replaced.
+        assert compiled_kernels().panel == PANEL
+        assert library.stat().st_mode & 0o777 == 0o600
+    else:
+        with pytest.warns(RarkitWarning, match=rf"{kept} are not used.*{place} is writable by others.*compiled for this process"):
+            assert compiled_kernels().panel == PANEL
+        assert library.read_bytes()[: -native_kernels.DIGEST_BYTES] == planted.read_bytes()
+    assert not (tmp_path / "loaded").exists()
+
+
+def test_libraries_are_this_users_alone_whatever_the_umask(kept, forget):
+    before = os.umask(0)
+    try:
+        compiled_kernels()
+    finally:
+        os.umask(before)
+    (library,) = kept.iterdir()
+    assert [path.stat().st_mode & 0o777 for path in (library, kept, kept.parent)] == [0o600, 0o700, 0o700]
+    written = library.stat().st_mtime_ns
+    forget()
+    compiled_kernels()
+    assert library.stat().st_mtime_ns == written
 
 
 def test_two_that_compile_at_once_do_not_meet(kept, tmp_path):
