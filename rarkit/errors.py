@@ -1,5 +1,8 @@
 """The errors that rarkit raises. Every message says what was found, where, and the cure.
 
+Each argument is a line of the message. What would end a line or steer a terminal within one was in somebody's name or file, and
+is shown as an escape.
+
 ``exit_code`` is the exit code of the command line: 2 for a mistake in the request, 1 for anything that failed along the way.
 """
 
@@ -8,15 +11,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from rarkit.printable import printable
+
 
 class RarkitWarning(UserWarning):
-    """Something that a user should know but that did no harm."""
+    """Something that a user should know but that did no harm. Each argument is a line."""
+
+    def __str__(self) -> str:
+        return _lines(self.args)
 
 
 class RarkitError(Exception):
-    """The base class of every error that rarkit raises on purpose."""
+    """The base class of every error that rarkit raises on purpose. Each argument is a line."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return _lines(self.args)
+
+
+def _lines(arguments: Iterable[object]) -> str:
+    return "\n".join(printable(str(line)) for line in arguments)
 
 
 class UserError(RarkitError):
@@ -31,9 +46,6 @@ class RecipeError(UserError):
 
 class UnknownPartError(UserError, KeyError):
     """No installed part has this name. Also a KeyError, since registries are mappings."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class PluginError(UserError):
@@ -85,8 +97,8 @@ class RankError(RarkitError):
     """Another process of the same run failed, or the run was stopped from outside."""
 
     def __init__(self, message: str, *, told: bool) -> None:
-        """``told``: the first rank reports the error to the user, so this one stays silent."""
-        super().__init__(message)
+        """``message``: text of an error, whose lines are our own; ``told``: the first rank reports it, so this one stays silent."""
+        super().__init__(*message.split("\n"))
         self.told = told
 
 

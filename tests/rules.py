@@ -16,7 +16,7 @@ from typing import TypeGuard
 import rarkit
 
 ROOT = Path(__file__).parents[1]
-BASE = {"errors", "randomness", "images", "lazy", "files", "runtime"}
+BASE = {"printable", "errors", "randomness", "images", "lazy", "files", "runtime"}
 FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features")
 PARTS = {*FAMILIES, "models"}
 SETTINGS = {"sampling", "training", "evaluation"}
@@ -24,13 +24,14 @@ SETTINGS = {"sampling", "training", "evaluation"}
 GROUND = BASE | {"registry"}
 BELOW_STAGES = GROUND | PARTS | SETTINGS | {"cache", "recipe"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "printable": set(),
+    "errors": {"printable"},
     "randomness": {"errors"},
     "images": {"errors"},
     "lazy": set(),
-    "files": {"errors"},
-    "runtime": {"errors"},
-    "rendering": {"errors", "files"},
+    "files": {"printable", "errors"},
+    "runtime": {"printable", "errors"},
+    "rendering": {"printable", "errors", "files"},
     "registry": BASE,
     "sampling": GROUND,
     **dict.fromkeys(FAMILIES, GROUND),
@@ -304,6 +305,41 @@ def other_loaders(module: Module) -> Iterator[str]:
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if called.endswith(LOADERS) and called not in CODE.get(module.name, set()):
             yield f"{module.at(node.lineno)}: calls {called}; compiled code is loaded by {', '.join(sorted(CODE))} only"
+
+
+PRINTERS = {
+    "rarkit.cli.encoding": "echo, and what it stands on",
+    "rarkit.runtime.console": "the console",
+    "rarkit.cli.failures": "hands Python functions that print",
+    "rarkit.cli": "prints a line of its own before anything is imported",
+    "rarkit.cache.token_lines": "writes numbers to stdout, the command's result",
+    "rarkit.testing.part_suite": "code for another Python",
+}
+"""The modules that print otherwise than by ``echo`` and ``PrintableConsole``, and why."""
+PRINTING = {"print", "input", "echo_via_pager", "secho", "prompt", "from_markup", "render_markup", "print_exc", "basicConfig"}
+CONSOLES = {("rich.console", "Console"), ("rich", "print"), ("rich.markup", "render"), ("rich.text", "Text")}
+TEXTS = {"rarkit.rendering.scan_order_text", "rarkit.cli.estimate", "rarkit.runtime.progress"}
+"""Modules that use the texts of rich for their own numbers, or as a type."""
+
+
+def other_ways_to_print(module: Module) -> Iterator[str]:
+    """Ways to the terminal, and uses of rich's markup, that pass by what makes text printable."""
+    if module.name in PRINTERS:
+        return
+    cure = "print by rarkit.cli.encoding.echo or rarkit.runtime.console"
+    for found in module.imports:
+        if (found.module, found.name) in CONSOLES and not (found.name == "Text" and module.name in TEXTS):
+            yield f"{module.at(found.line)}: imports {found.name} of {found.module}; {cure}"
+    for node in module.nodes:
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            is_method = name.endswith(".print")  # of a console
+            if (name.split(".")[-1] in PRINTING and not is_method) or name in ("typer.confirm", "typer.echo"):
+                yield f"{module.at(node.lineno)}: calls {name}; {cure}"
+            if any(argument.arg == "markup" and ast.unparse(argument.value) != "False" for argument in node.keywords):
+                yield f"{module.at(node.lineno)}: asks for markup; give styles as arguments"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
+            yield f"{module.at(node.lineno)}: uses {ast.unparse(node)}; {cure}"
 
 
 def _distribution(requirement: str) -> str:

@@ -26,6 +26,7 @@ from tests.rules import (
     open_classes,
     other_loaders,
     other_ways_out,
+    other_ways_to_print,
     plugin_files,
     private,
     swallowed,
@@ -35,7 +36,7 @@ from tests.rules import (
 )
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared, other_ways_out, other_loaders]
+RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared, other_ways_out, other_loaders, other_ways_to_print]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -14,6 +13,7 @@ from typer.main import get_command
 
 from rarkit.cli.cache import cache
 from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_printed
+from rarkit.cli.failures import print_what_is_foreign_safely, reported
 from rarkit.cli.options import (
     DEFAULT_STORE,
     AsJson,
@@ -36,8 +36,8 @@ from rarkit.cli.options import (
 )
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
-from rarkit.errors import NotFetchedError, RankError, RarkitError, RarkitWarning
-from rarkit.runtime.signals import Stopped, keeping_what_is_finished, stopping
+from rarkit.errors import NotFetchedError
+from rarkit.runtime.signals import keeping_what_is_finished, stopping
 
 if TYPE_CHECKING:
     from rarkit.recipe.schema import Recipe
@@ -54,38 +54,19 @@ app = typer.Typer(
 
 def run_commands() -> NoReturn:
     """Runs the command that ``sys.argv`` names, and exits as ``rarkit.cli.main`` says."""
-    warnings.formatwarning = _format_warning
     replace_what_cannot_be_printed()
-    try:
-        with stopping():
-            _command()(prog_name="rarkit")
-    except Stopped as stop:
-        echo(str(stop), fg="yellow", err=True)
-        sys.exit(stop.code)
-    except RarkitError as error:
-        if not (isinstance(error, RankError) and error.told):
-            echo(f"error: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    sys.exit(0)
+    print_what_is_foreign_safely()
+    with reported(), stopping():
+        # The code of a command that exits early; one that comes to its end returns nothing.
+        code = _command()(prog_name="rarkit", standalone_mode=False)
+    sys.exit(code or 0)
 
 
 @functools.cache
-def _command() -> Callable[..., None]:
+def _command() -> Callable[..., int | None]:
     """The commands, which typer would make anew at each call."""
-    command: Callable[..., None] = get_command(app)
+    command: Callable[..., int | None] = get_command(app)
     return command
-
-
-_PYTHON_FORMAT = warnings.formatwarning
-
-
-def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """Formats rarkit's warnings without the line of code that issued them, and others as Python does."""
-    if issubclass(category, RarkitWarning):
-        return f"warning: {message}\n"
-    return _PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
 def _load(path: str, overrides: list[str] | None, unset: list[str] | None, strict: bool) -> Recipe:
@@ -208,7 +189,7 @@ def validate(
     if as_json:
         print_json(loaded.model_dump(mode="json"))
     else:
-        echo(printable_toml(to_toml(loaded)), nl=False)
+        echo(printable_toml(to_toml(loaded)), nl=False, lines=True)
         echo(f"{recipe} is valid.", fg="green", err=True)
 
 

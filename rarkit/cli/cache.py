@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rarkit.cli.encoding import echo
+from rarkit.cli.encoding import confirm, echo
 from rarkit.cli.options import DEFAULT_STORE, AsJson, Commands, StoreUrl, flag, print_json
 from rarkit.errors import LockedError, UserError
 
@@ -76,7 +76,7 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
             else f"There is no folder {folder} of a run"
         )
         question = f"{where} that is in this store. Forget the run, so that what only it needs can go?"
-        if not yes and _at_a_terminal() and typer.confirm(question):
+        if not yes and _at_a_terminal() and confirm(question):
             for receipt in gone:
                 remove_receipt(place, receipt.name)
         else:
@@ -117,7 +117,7 @@ def _agreed(question: str, yes: bool) -> bool:
         return True
     if not _at_a_terminal():
         raise UserError(f"{question} Nobody can be asked here, so nothing was removed: give --yes.")
-    return typer.confirm(question)
+    return confirm(question)
 
 
 def _at_a_terminal() -> bool:

@@ -1,4 +1,4 @@
-"""Output in encodings that lack some characters (ASCII, Latin-1, code pages): they are replaced, and never an error."""
+"""Lines on stdout and stderr: what would steer a terminal is shown as escapes, and what an encoding lacks is replaced."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import unicodedata
 
 import typer
+
+from rarkit.printable import printable
 
 LOOKALIKES = {
     "→": "->",
@@ -34,9 +36,17 @@ def replace_what_cannot_be_printed() -> None:
             stream.reconfigure(errors="rarkit")
 
 
-def echo(text: object, *, err: bool = False, nl: bool = True, fg: str | None = None) -> None:
-    """Prints a line on stdout or stderr, like ``typer.secho``, which would write UTF-8 to streams of ASCII."""
-    typer.secho(text, file=sys.stderr if err else sys.stdout, nl=nl, fg=fg)
+def echo(text: object, *, err: bool = False, nl: bool = True, fg: str | None = None, lines: bool = False) -> None:
+    """Prints a line, or several whose ends are our own (``lines``), on stdout or stderr.
+
+    ``typer.secho`` by itself would write UTF-8 to streams of ASCII, and whatever control characters there are.
+    """
+    typer.secho(printable(str(text), lines=lines), file=sys.stderr if err else sys.stdout, nl=nl, fg=fg)
+
+
+def confirm(question: str) -> bool:
+    """Asks at the terminal for a yes or no."""
+    return typer.confirm(printable(question))
 
 
 def can_print(text: str) -> bool:

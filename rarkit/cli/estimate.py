@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rarkit.cli.units import duration, gpu_time, size
 from rarkit.estimate.estimate import USABLE, Estimate, SampleEstimate, TrainEstimate
 from rarkit.estimate.this_machine import UTILISATION, Here
 from rarkit.models.base import SamplingBytes
+from rarkit.runtime.console import PrintableConsole, styled
+
+Row = tuple[str, str | Text]
+"""What is needed, and how much of it."""
 
 
-def print_estimate(estimate: Estimate, console: Console) -> None:
+def print_estimate(estimate: Estimate, console: PrintableConsole) -> None:
     """Prints what a run needs, and what is missing here."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -24,16 +28,19 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
     console.print()
     console.print(table)
     if estimate.missing:
-        console.print("\nMissing on this machine:", style="yellow")
+        console.print()
+        console.print("Missing on this machine:", style="yellow")
         for name, text in estimate.missing.items():
-            console.print(f"✗ {name}: {text}", markup=False, soft_wrap=True)
+            console.print(f"✗ {name}: {text}", soft_wrap=True)
 
 
-def _rows(estimate: Estimate) -> list[tuple[str, str]]:
+def _rows(estimate: Estimate) -> list[Row]:
     if estimate.model is None:
         return [("needs", "unknown, because size and classes of the images cannot be determined without the data")]
     parameters = estimate.model.parameter_count()
-    rows = [("model", f"{parameters:,} parameters, {size(4 * parameters)} in float32; {estimate.model.seq_len} tokens per image")]
+    rows: list[Row] = [
+        ("model", f"{parameters:,} parameters, {size(4 * parameters)} in float32; {estimate.model.seq_len} tokens per image")
+    ]
     if estimate.images:
         counts = (f"{split} {'unknown' if count is None else f'{count:,}'}" for split, count in estimate.images.items())
         rows.append(("images", ", ".join(counts)))
@@ -50,7 +57,7 @@ def _rows(estimate: Estimate) -> list[tuple[str, str]]:
     return rows
 
 
-def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[tuple[str, str]]:
+def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
     memory = train.memory
     work = f"{train.step_flops:.3g} FLOP per step, {train.flops:.3g} in total: {gpu_time(train.gpu_hours)}"
     largest = train.largest_micro_batch
@@ -60,24 +67,24 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[tuple[str, str
         f"{size(memory.gradients)}, AdamW {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
         f"{size(memory.activations)}"
     )
-    rows = [("train", work), ("  memory", bytes_used)]
+    rows: list[Row] = [("train", work), ("  memory", bytes_used)]
     if not train.fits:
         advice = (
             f"set train.micro_batch_size = {largest}"
             if largest is not None
             else "set train.activation_checkpointing, or choose a smaller model"
         )
-        rows.append(("", f"{_too_much(estimate)}: {advice}"))
+        rows.append(("", _too_much(estimate) + f": {advice}"))
     return rows
 
 
-def _sample_rows(estimate: Estimate, sample: SampleEstimate) -> list[tuple[str, str]]:
+def _sample_rows(estimate: Estimate, sample: SampleEstimate) -> list[Row]:
     work = f"{sample.images:,} images, {sample.flops:.3g} FLOP in total: {gpu_time(sample.gpu_hours)}"
     bytes_used = f"{size(sample.memory.total)} at {sample.batch:,} images per batch: {_decoding(sample.memory)}"
     on_cpu = f"{size(sample.cpu_memory.total)}: {_decoding(sample.cpu_memory)}"
-    rows = [("sample", work), ("  memory", bytes_used)]
+    rows: list[Row] = [("sample", work), ("  memory", bytes_used)]
     if not sample.fits:
-        rows.append(("", f"{_too_much(estimate)}: lower sample.batch_size"))
+        rows.append(("", _too_much(estimate) + ": lower sample.batch_size"))
     return [*rows, ("  on a CPU", on_cpu)]
 
 
@@ -97,8 +104,8 @@ def _here(here: Here) -> str:
     return f"{times} on {here.device}{precision} ({here.basis}{measure})"
 
 
-def _too_much(estimate: Estimate) -> str:
-    return f"[yellow]more than {USABLE:.0%} of {estimate.gpu.memory / 1e9:.0f} GB[/yellow]"
+def _too_much(estimate: Estimate) -> Text:
+    return styled(f"more than {USABLE:.0%} of {estimate.gpu.memory / 1e9:.0f} GB", "yellow")
 
 
 def estimate_as_json(estimate: Estimate) -> dict[str, Any]:

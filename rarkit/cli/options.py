@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rarkit.cli.encoding import can_print, echo
+from rarkit.printable import printable_strings
 
 
 def flag(*names: str, help: str, is_eager: bool = False) -> Any:
@@ -80,4 +81,4 @@ DEFAULT_STORE = "rarkit-store"
 def print_json(data: Any) -> None:
     """Prints plain JSON data on stdout, with escapes if its encoding lacks a character."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
-    echo(text if can_print(text) else json.dumps(data, indent=2))
+    echo(printable_strings(text if can_print(text) else json.dumps(data, indent=2)), lines=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rarkit.cli.estimate import estimate_as_json, print_estimate
-from rarkit.cli.tables import stdout_console, table_of
+from rarkit.cli.tables import table_of
 from rarkit.datasets.links import sentence as links_sentence
 from rarkit.errors import RecipeError
 from rarkit.registry.loader import Loaded, parts
+from rarkit.runtime.console import PrintableConsole, in_lines, styled
 from rarkit.scan_orders.base import ScanOrder
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     table = table_of("", "stage", "fingerprint", "action", "reason")
     for stage in plan.stages:
         table.add_row(MARKS[stage.action], stage.name, (stage.fingerprint or "?")[:10], stage.action, stage.reason)
-    console = stdout_console()
-    console.print(f"[bold]{plan.recipe.title}[/bold]  ({plan.recipe.recipe_name}, store {plan.store.url})", markup=True)
+    console = PrintableConsole()
+    console.print(styled(plan.recipe.title, "bold"), f" ({plan.recipe.recipe_name}, store {plan.store.url})")
     console.print(table)
     for setting, place, remote in plan.addresses:
-        console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True, markup=False)
+        console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True)
     for sentence in (*plan.lacking, links_sentence(plan.links_out)):
         if sentence:
-            console.print(sentence, soft_wrap=True, markup=False)
+            console.print(sentence, soft_wrap=True)
     if estimate is not None:
         print_estimate(estimate, console)
 
@@ -67,7 +68,7 @@ def print_run(run: Run) -> None:
     from rarkit.evaluation.record import MetricRecord
     from rarkit.report.terminal import metrics_table
 
-    console = stdout_console()
+    console = PrintableConsole()
     if run.plan.recipe.is_rehearsal:
         console.print("This was a rehearsal: every stage runs, but the numbers mean nothing.", style="yellow")
     if run.did_nothing:
@@ -76,7 +77,7 @@ def print_run(run: Run) -> None:
     if metrics:
         console.print(metrics_table(metrics))
     for sentence in run.lacking:
-        console.print(sentence, soft_wrap=True, markup=False)
+        console.print(sentence, soft_wrap=True)
     console.print(f"Done in {run.seconds:,.1f} s. Report: {run.folder / 'report.html'}", soft_wrap=True)
 
 
@@ -87,10 +88,10 @@ def print_plugins(loaded: Loaded) -> None:
         by_kind: dict[str, list[str]] = {}
         for kind, part in record.parts:
             by_kind.setdefault(kind, []).append(part.part_name())
-        parts_or_cause = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items()) or record.cause
+        parts_or_cause = in_lines(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items()) or record.cause
         source = record.source
         table.add_row(source.plugin, f"{source.distribution} {source.distribution_version}", record.status, parts_or_cause)
-    console = stdout_console()
+    console = PrintableConsole()
     console.print(table)
     for conflict in loaded.conflicts:
         console.print(f"conflict: {conflict}", style="red")
@@ -151,7 +152,7 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
     """Prints the grid, with the step at which each cell is visited."""
     from rarkit.rendering.scan_order_text import scan_order_text
 
-    console = stdout_console()
+    console = PrintableConsole()
     columns = console.width if console.is_terminal else None
     console.print(scan_order_text(order.order(height, width), height, width, columns=columns), soft_wrap=True)
 

@@ -13,10 +13,11 @@ from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_rec
 from rarkit.cache.record import NO_RECORD, SEALED_IN_PART, UNFINISHED, Record
 from rarkit.cache.store import Store
 from rarkit.cache.variants import telling_apart
-from rarkit.cli.tables import print_entries, stdout_console, table_of
+from rarkit.cli.tables import print_entries, table_of
 from rarkit.cli.units import size
 from rarkit.errors import IncompleteError, StoreError
 from rarkit.pipeline.kept_receipts import receipt_name
+from rarkit.runtime.console import PrintableConsole
 from rarkit.runtime.progress import Reporter
 
 NEWER = "from a newer rarkit"
@@ -116,7 +117,7 @@ def _state(output: StageOutput) -> tuple[str, Record | None]:
 def print_outputs(store: str, outputs: list[StageOutput]) -> None:
     """Prints a line for each output, and below it which runs need it and in which settings it differs from others of its stage."""
     if not outputs:
-        stdout_console().print("The store is empty.")
+        PrintableConsole().print("The store is empty.")
         return
     entries = []
     for row in outputs_as_json(store, outputs):
@@ -135,7 +136,7 @@ def print_unneeded(outputs: list[StageOutput]) -> None:
         record = output.begun()
         made_by = " ".join([record.recipe_name or "", *(record.overrides or ())])
         table.add_row(output.stage, output.fingerprint[:SHORT], made_by, size(output.bytes_used()))
-    stdout_console().print(table)
+    PrintableConsole().print(table)
 
 
 def runs_gone(stored: list[StoredReceipt]) -> dict[Path, list[StoredReceipt]]:
@@ -185,7 +186,7 @@ def verified_as_json(output: StageOutput, state: Verdict, remark: str) -> dict[s
 
 def print_verified(rows: list[tuple[StageOutput, tuple[Verdict, str]]]) -> None:
     """Prints the state of each output, with the cure if it is damaged."""
-    console = stdout_console()
+    console = PrintableConsole()
     for output, (state, remark) in rows:
         cure = f" (run its recipe again with --force {output.stage}, or rarkit cache rm {output.stage}/{output.fingerprint})"
         told = f"{state}: {remark}{cure if state == DAMAGED else ''}" if remark else state

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
-
-def stdout_console() -> Console:
-    """Where commands print their results: stdout."""
-    return Console(highlight=False, soft_wrap=False)
+from rarkit.printable import printable
+from rarkit.runtime.console import PrintableConsole
 
 
 def table_of(*columns: str) -> Table:
-    """A table without lines; long entries are folded."""
+    """A table without lines; long entries are folded. ``PrintableConsole`` prints it."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -26,12 +22,12 @@ def table_of(*columns: str) -> Table:
 
 def print_entries(columns: Sequence[str], entries: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
     """Prints entries, each a row under the columns and paragraphs below it: a column for those would be a few letters wide."""
-    console = stdout_console()
-    rows = [columns, *(cells for cells, _ in entries)]
+    console = PrintableConsole()
+    rows = [columns, *([printable(cell) for cell in cells] for cells, _ in entries)]
     widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
     indent = widths[0] + 2
     for number, cells in enumerate(rows):
         line = "  ".join(set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
+        console.print(line, style="" if number else "bold", soft_wrap=True)
         for paragraph in entries[number - 1][1] if number else ():
-            console.print(Padding(Text(paragraph), (0, 0, 0, indent), expand=False))
+            console.print(Padding(paragraph, (0, 0, 0, indent), expand=False))

@@ -86,7 +86,8 @@ class EncodedDataset(Dataset, ABC):
     @final
     def _tell_transparent(self, name: str) -> None:
         about = f"transparency in {self.model_dump_json(exclude={'workers'})}"
-        notify(f"{name} has transparent pixels: these, here and in other images, become the background {self.background}", about)
+        what = f"{name} has transparent pixels: these, here and in other images, become the background {self.background}"
+        notify(what, about=about)
 
     @final
     def _preparation(self, split: Split) -> Preparation:
@@ -101,8 +102,8 @@ def _kept(settings: str, source: Source, preparation: Preparation, workers: int)
         if len(bad) == len(source):
             raise DatasetError(f"none of the {len(source):,} images can be decoded. The first: {next(iter(bad.values()))}")
         if bad:
-            first = "\n".join(list(bad.values())[:NAMED])
-            more = f"\n… and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-            notify(f"{len(bad):,} of {len(source):,} images are skipped, because on_bad_image is 'skip':\n{first}{more}")
+            first = list(bad.values())[:NAMED]
+            more = [f"… and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
+            notify(f"{len(bad):,} of {len(source):,} images are skipped, because on_bad_image is 'skip':", *first, *more)
         _KEPT[key] = np.setdiff1d(np.arange(len(source)), np.fromiter(bad, dtype=np.int64, count=len(bad)))
     return _KEPT[key]

@@ -13,14 +13,14 @@ NAMED = 3
 _GIVEN: set[str] = set()
 
 
-def notify(message: str, about: str | None = None) -> None:
+def notify(*lines: str, about: str | None = None) -> None:
     """Warns once in a process, and only in the first rank; ``about``, by default the message, is what is said once."""
-    about = message if about is None else about
+    about = "\n".join(lines) if about is None else about
     # torchrun sets RANK; every rank opens the same data.
     if about in _GIVEN or os.environ.get("RANK", "0") != "0":
         return
     _GIVEN.add(about)
-    warnings.warn(message, RarkitWarning, stacklevel=3)
+    warnings.warn(RarkitWarning(*lines), stacklevel=3)
 
 
 def some_of(names: Sequence[str], count: int | None = None) -> str:

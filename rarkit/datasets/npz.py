@@ -96,7 +96,7 @@ class Npz(Dataset):
         opaque = 1 if images.dtype == bool else 255
         if layout.has_opacity and (layout.stored(images)[..., 3] < opaque).any():
             about = f"transparency in {self.model_dump_json()}"
-            notify(f"{self.path} has transparent pixels: these become the background {self.background}", about)
+            notify(f"{self.path} has transparent pixels: these become the background {self.background}", about=about)
         names = _names(archive)
         unread = [name for name in (*TEST_IMAGES, *TEST_LABELS) if name in names]
         if len(self.splits()) == 1 and len(unread) == 2 and not {self.images, self.labels} & {*unread}:

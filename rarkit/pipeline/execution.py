@@ -95,7 +95,7 @@ def _advising(plan: Plan) -> Iterator[None]:
     except (KeyboardInterrupt, Stopped, StoreError) as error:
         if any(stage.forced for stage in plan.stages):
             if type(error) in (StoreError, LockLostError):
-                error.args = (sentences(error, FORCED),)
+                error.args = (*error.args[:-1], sentences(error.args[-1], FORCED))
             elif not isinstance(error, StoreError):
                 if not getattr(error, "__notes__", ()):
                     error.add_note(KEPT)

@@ -36,4 +36,4 @@ def check_contradictions(recipe: Recipe) -> None:
     """Raises RecipeError, with all contradictions of the recipe, if there are any."""
     reasons = contradictions(recipe)
     if reasons:
-        raise RecipeError("\n".join(reasons.values()))
+        raise RecipeError(*reasons.values())

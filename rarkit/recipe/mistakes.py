@@ -75,7 +75,7 @@ def refuse(problems: Mapping[str, str], tables: Mapping[str, Any], path: str, te
         file, line = _place_of(dotted, path, texts) if _at(tables, dotted) is not None else (path, None)
         place = f"{file}:{line}" if line and not file.startswith(SET) else file
         lines.append(f"{place}: {f'{dotted}: ' if dotted else ''}{message}")
-    raise RecipeError("\n".join(lines))
+    raise RecipeError(*lines)
 
 
 def _as_list(value: Any) -> str:

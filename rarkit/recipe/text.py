@@ -6,13 +6,14 @@ from typing import Any
 
 import tomli_w
 
+from rarkit.printable import printable_strings
 from rarkit.recipe.schema import Recipe, recipe_model
 from rarkit.registry.kinds import Parts
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The whole recipe as TOML, with all defaults; ``extends``, ``unset`` and overrides are resolved."""
-    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+    """The whole recipe as TOML, with all defaults; ``extends``, ``unset`` and overrides are resolved. It is fit to be printed."""
+    return printable_strings(tomli_w.dumps(_without_none(recipe.model_dump(mode="json"))))
 
 
 def json_schema(parts: Parts) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Loaded:
         """
         problems = self.conflicts + (self.broken() if strict else ())
         if problems:
-            raise PluginError("\n".join(problems))
+            raise PluginError(*problems)
         by_kind: dict[str, dict[str, tuple[Any, Source]]] = {kind: {} for kind in KINDS}
         for record in self.records:
             for kind, part in record.parts:

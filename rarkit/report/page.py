@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, final
 
+from markupsafe import Markup
+
+from rarkit.printable import printable
 from rarkit.rendering.charts import HUES, line_chart, scan_chart
 from rarkit.rendering.figures import PictureGrid
 from rarkit.rendering.numbers import duration, number, words
@@ -50,7 +53,12 @@ def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("rarkit.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("rarkit.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "number": number,
@@ -62,6 +70,13 @@ def _template() -> Template:
         "sheet": _sheet,
     }
     return environment.get_template("page.html.j2")
+
+
+def _shown(value: object) -> object:
+    """What the template fills in: text, charts too, without what would turn the text around it."""
+    if isinstance(value, Markup):
+        return Markup(printable(value, lines=True))
+    return printable(value, lines=True) if isinstance(value, str) else value
 
 
 def _machines(report: RunReport) -> dict[str, list[str]]:

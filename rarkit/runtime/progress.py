@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from rarkit.printable import printable
+from rarkit.runtime.console import PrintableConsole
 
 Advance = Callable[..., None]
 """``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) replaces the previous one."""
@@ -40,18 +41,18 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         """``quiet``: print nothing."""
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = PrintableConsole(stderr=True, quiet=quiet)
         self._quiet = quiet
 
     def say(self, line: str) -> None:
         """Prints one line."""
-        self._console.print(line, markup=False, highlight=False)
+        self._console.print(line)
 
     @contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         """Shows the progress of work of ``total`` units, ``done`` of which are already finished."""
         context = self._bar if self._console.is_terminal and not self._quiet else self._lines
-        with context(description, total, unit, done) as advance:
+        with context(printable(description), total, unit, done) as advance:
             yield advance
 
     @contextmanager
@@ -68,13 +69,13 @@ class Reporter:
     @contextmanager
     def _bar(self, description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
             _Rate(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self._console) as progress:
             bar = progress.add_task(description, total=total, completed=done, note="")
@@ -82,7 +83,7 @@ class Reporter:
             def advance(n: int = 1, note: str = "") -> None:
                 progress.update(bar, advance=n)
                 if note:
-                    progress.update(bar, note=note)
+                    progress.update(bar, note=printable(note))
 
             yield advance
 
@@ -100,6 +101,6 @@ class Reporter:
                 rate = (state - done) / (now - started)
                 left = (total - state) / rate if rate else 0.0
                 line = f"{description}: {state:,}/{total:,} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
-                print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+                self._console.print(f"{line}, {note}" if note else line, soft_wrap=True)
 
         yield advance

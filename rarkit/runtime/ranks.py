@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
+from rarkit.printable import printable
 from rarkit.runtime.signals import Stopped, handle, launched, raise_stopped
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class Ranks:
 
     def _tell(self, error: BaseException) -> None:
         assert self._store is not None
-        reason = str(error) if isinstance(error, RarkitError | Stopped) else f"{type(error).__name__} {error}".strip()
+        reason = str(error) if isinstance(error, RarkitError | Stopped) else printable(f"{type(error).__name__} {error}".strip())
         try:
             with _launcher():
                 self._store.compare_set(FAILED, "", f"{self.name}: {reason}")

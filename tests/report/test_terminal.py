@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+import pytest
 
 from rarkit.evaluation.record import MetricRecord
 from rarkit.report.terminal import metrics_table
+from rarkit.runtime.console import PrintableConsole
 
 
-def printed(renderable, width=200):
-    console = Console(width=width, no_color=True, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(renderable)
-    return console.export_text()
+@pytest.fixture
+def printed(capsys, monkeypatch):
+    def call(renderable):
+        monkeypatch.setenv("COLUMNS", "200")
+        PrintableConsole().print(renderable)
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_metrics_are_shown_with_interval_and_yardsticks():
+def test_metrics_are_shown_with_interval_and_yardsticks(printed):
     metrics = [
         MetricRecord(
             "frechet_distance",
@@ -35,7 +40,7 @@ def test_metrics_are_shown_with_interval_and_yardsticks():
         assert word in second
 
 
-def test_what_there_is_to_remark_stands_below():
+def test_what_there_is_to_remark_stands_below(printed):
     likelihood = MetricRecord("bits_per_token", 2.508, unit="bits", better="lower", yardsticks={"training images": 1.622})
     lines = printed(metrics_table([likelihood])).splitlines()
     assert lines[2].startswith("Training and held-out likelihood part")
