@@ -34,9 +34,20 @@ from tests.rules import (
     undeclared,
     upward,
 )
+from tests.rules_of_writing import other_writers, unused
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [upward, open_classes, long_things, swallowed, undeclared, other_ways_out, other_loaders, other_ways_to_print]
+RULES: list[Rule] = [
+    upward,
+    open_classes,
+    long_things,
+    swallowed,
+    undeclared,
+    other_ways_out,
+    other_loaders,
+    other_ways_to_print,
+    other_writers,
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -44,13 +55,17 @@ def test_rarkit_keeps_the_rule(rule: Rule) -> None:
     none([sentence for module in modules().values() for sentence in rule(module)])
 
 
-@pytest.mark.parametrize("rule", [private, open_classes, long_things, swallowed], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", [private, open_classes, long_things, swallowed, other_writers], ids=lambda rule: rule.__name__)
 def test_plugins_keep_the_rule(rule: Rule) -> None:
     none([sentence for module in plugin_files(tests=False) for sentence in rule(module)])
 
 
 def test_tests_of_plugins_use_public_names() -> None:
     none([sentence for module in plugin_files(tests=True) for sentence in private(module)])
+
+
+def test_every_exception_to_writing_in_one_place_is_needed() -> None:
+    none(list(unused()))
 
 
 def test_every_room_has_its_place() -> None:
@@ -145,6 +160,20 @@ FAULTS: list[tuple[Rule, str, str]] = [
     (private, "plugins.hilbert", "from rarkit import builtin"),
     (private, "plugins.hilbert", "import rarkit\nrarkit.builtin.Raster"),
     (private, "plugins.hilbert", "from rarkit.testing import grids"),
+    (other_writers, "rarkit.report.page", "open(path, 'w')"),
+    (other_writers, "rarkit.report.page", "open(path, mode='r+b')"),
+    (other_writers, "rarkit.report.page", "path.open('xb')"),
+    (other_writers, "rarkit.report.page", "os.fdopen(descriptor, 'a')"),
+    (other_writers, "rarkit.report.page", "zipfile.ZipFile(path, 'w')"),
+    (other_writers, "rarkit.report.page", "(folder / 'a').write_text(text)"),
+    (other_writers, "rarkit.report.page", "path.touch()"),
+    (other_writers, "rarkit.report.page", "os.open(path, os.O_WRONLY)"),
+    (other_writers, "rarkit.report.page", "os.replace(temporary, path)"),
+    (other_writers, "rarkit.report.page", "tempfile.mkstemp(dir=folder)"),
+    (other_writers, "rarkit.report.page", "shutil.copyfile(one, other)"),
+    (other_writers, "rarkit.report.page", "np.savez(path, a=a)"),
+    (other_writers, "rarkit.report.page", "Image.fromarray(a).save(path)"),
+    (other_writers, "plugins.hilbert", "torch.save(state, path)"),
 ]
 INNOCENT: list[tuple[Rule, str, str]] = [
     (upward, "rarkit.cache.store", "if TYPE_CHECKING:\n    from rarkit.cli import app"),
@@ -155,6 +184,8 @@ INNOCENT: list[tuple[Rule, str, str]] = [
     (swallowed, "rarkit.models.rar.rar", "try: f()\nexcept Exception as error: causes.append(error)"),
     (undeclared, "rarkit.datasets.webdataset", "def f():\n    import webdataset"),
     (private, "plugins.hilbert", "import rarkit\nfrom rarkit import ScanOrder\nrarkit.hookimpl"),
+    (other_writers, "rarkit.report.page", "write_text(path, text)\nopen(path)\nopen(path, 'rb')\ndataset.open('train')"),
+    (other_writers, "rarkit.files.atomic", "open(path, 'xb')"),
 ]
 
 

@@ -94,6 +94,7 @@ class Lock(Hold):
         with ExitStack() as display:
             while True:
                 began = seconds()
+                self._file.check_no_link()
                 current = self._file.read()
                 looked = seconds()
                 if current is None:

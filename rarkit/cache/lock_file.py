@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any, final
 
 from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.cache.holder import Holder
+from rarkit.errors import StoreError
+from rarkit.files.own_folder import OwnFolder
 from rarkit.runtime.clock import seconds
 
 
@@ -25,6 +26,14 @@ class LockFile:
         self.path = path
         self._patience: dict[str, Any] = {"timeout": patience} if filesystem.async_impl else {}
         self._claim: tuple[bytes, float] | None = None
+
+    def check_no_link(self) -> None:
+        """Raises StoreError if a link lies in its place: through one it is neither made nor renewed."""
+        if self._is_link(self.path):
+            raise StoreError(f"{self.path} is a link, and rarkit locks no file through one. Remove it.")
+
+    def _is_link(self, path: str) -> bool:
+        return isinstance(self.filesystem, OwnFolder) and self.filesystem.islink(path)
 
     def read(self) -> bytes | None:
         """What is in it; None if there is none."""
@@ -45,8 +54,11 @@ class LockFile:
         for attempt in range(3):
             try:
                 self.filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-                with self.filesystem.open(path, "xb") as file:
-                    file.write(contents)
+                if isinstance(self.filesystem, OwnFolder):
+                    self.filesystem.pipe_file(path, contents, mode="create")
+                else:
+                    with self.filesystem.open(path, "xb") as file:
+                        file.write(contents)
                 break
             except FileExistsError:
                 return False
@@ -59,12 +71,10 @@ class LockFile:
 
     def write(self, contents: bytes) -> None:
         """Writes over it. Locally in place: a full disk or a kill leaves the old contents or the new."""
-        if not isinstance(self.filesystem, LocalFileSystem):
+        if isinstance(self.filesystem, OwnFolder):
+            self.filesystem.overwrite(self.path, contents)
+        else:
             self.filesystem.pipe_file(self.path, contents, **self._patience)
-            return
-        with open(self.path, "r+b", buffering=0) as file:
-            file.write(contents)
-            file.truncate()
 
     def exchange(self, old: bytes, new: bytes, free_after: float) -> bool:
         """Puts ``new`` in the place of ``old``, which nobody renews any more; False if somebody else has changed it or is about to.
@@ -87,6 +97,9 @@ class LockFile:
 
     def _remove_if_left(self, claim: str, free_after: float) -> None:
         contents = self._read(claim)
+        if self._is_link(claim):
+            self._remove(claim)
+            return
         if contents is None:
             return
         if self._claim is None or self._claim[0] != contents:

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from fsspec.implementations.local import LocalFileSystem
-
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 from rarkit.errors import StoreError
-from rarkit.files.atomic import replacing
 from rarkit.files.locations import reaching
 
 FOLDER = "receipts"
@@ -44,11 +41,7 @@ def write_receipt(store: Store, name: str, content: Mapping[str, Any]) -> None:
     path, data = _path(store, name), json.dumps(content, indent=2) + "\n"
     with _reaching(store):
         store.filesystem.makedirs(f"{store.root}/{FOLDER}", exist_ok=True)
-        if isinstance(store.filesystem, LocalFileSystem):
-            with replacing(Path(path)) as temporary:
-                temporary.write_text(data, encoding="utf-8")
-        else:
-            store.filesystem.pipe_file(path, data.encode())
+        store.filesystem.pipe_file(path, data.encode())
 
 
 def remove_receipt(store: Store, name: str) -> None:

@@ -14,8 +14,9 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.cache.fingerprint import is_fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import Record
-from rarkit.errors import StoreError
+from rarkit.errors import RarkitError, StoreError
 from rarkit.files.locations import filesystem_of, reaching
+from rarkit.files.own_folder import OwnFolder
 
 
 @final
@@ -35,8 +36,10 @@ class Store:
         if isinstance(filesystem, LocalFileSystem) and filesystem.isfile(root):
             raise StoreError(f"{url} is a file, where the folder of a store is needed. Check the path.")
         self.url = url
-        self.filesystem: AbstractFileSystem = filesystem
         self.root: str = root.rstrip("/")
+        self.filesystem: AbstractFileSystem = filesystem
+        if isinstance(filesystem, LocalFileSystem):
+            self.filesystem = OwnFolder(self.root or "/", use_listings_cache=False)
 
     @property
     def address(self) -> str:
@@ -109,6 +112,8 @@ class Store:
             self.filesystem.makedirs(self.root, exist_ok=True)
             self.filesystem.pipe_file(probe, json.dumps("probe").encode())
             self.filesystem.rm_file(probe)
+        except RarkitError:
+            raise
         except Exception as error:
             # Each filesystem has exceptions of its own (botocore's are no OSErrors): whichever it was, the store cannot be written.
             raise StoreError(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO, final
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import rows_per_block, token_dtype
@@ -22,8 +21,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.store import output_at
 from rarkit.cache.token_records import Record, TokenFile, in_blocks, token_files
 from rarkit.errors import DatasetError, StoreError
-from rarkit.files.atomic import replacing
-from rarkit.files.locations import compression_of, filesystem_of, opened, reaching
+from rarkit.files.locations import opened, reaching
 from rarkit.runtime.progress import Reporter
 
 STDOUT = "-"
@@ -166,15 +164,11 @@ def _writing(lines: str) -> Iterator[TextIO]:
     if lines == STDOUT:
         yield sys.stdout
         return
-    with reaching(lines, "Choose another place, or make room for it.", raising=StoreError):
-        filesystem, path = filesystem_of(lines, raising=StoreError)
-        compression = compression_of(lines)
-        if isinstance(filesystem, LocalFileSystem):
-            with replacing(Path(path)) as partial, opened(str(partial), "wt", compression=compression) as file:
-                yield file
-            return
-        with opened(lines, "wt", compression=compression) as file:
-            yield file
+    with (
+        reaching(lines, "Choose another place, or make room for it.", raising=StoreError),
+        opened(lines, "wt", compression="infer", raising=StoreError) as file,
+    ):
+        yield file
 
 
 def _checked(records: Sequence[Record], limits: Limits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -21,6 +21,7 @@ from rarkit.cache.digests import Digests
 from rarkit.cache.hold import Hold, while_held
 from rarkit.cache.record import LARGEST_METADATA
 from rarkit.errors import StoreError
+from rarkit.files.own_folder import OwnFolder
 from rarkit.files.regular import open_regular
 
 
@@ -69,7 +70,13 @@ class ZarrGroup:
         return self._arrays[name, mode]
 
     def _writable_store(self) -> _WrittenWhileHeld:
-        return _WrittenWhileHeld(self._store(read_only=False), self._hold, self._digests, self._metadata)
+        return _WrittenWhileHeld(self._store(read_only=False), self._put, self._hold, self._digests, self._metadata)
+
+    async def _put(self, key: str, value: Buffer) -> None:
+        if isinstance(self._filesystem, OwnFolder):
+            await asyncio.to_thread(self._filesystem.pipe_file, f"{self._path}/{key}", value.as_numpy_array().data)
+        else:
+            await self._store(read_only=False).set(key, value)
 
     def _store(self, *, read_only: bool) -> LocalStore | FsspecStore:
         # Kept: where a file system is not asynchronous, zarr wraps each of its methods, which takes longer than reading a chunk.
@@ -79,7 +86,8 @@ class ZarrGroup:
 
     def _new_store(self, read_only: bool) -> LocalStore | FsspecStore:
         if self._local:
-            return LocalStore(self._path, read_only=read_only)
+            # ``_put`` writes.
+            return LocalStore(self._path, read_only=True)
         options: dict[str, Any] = {"use_listings_cache": False}
         if "s3" in self._filesystem.protocol:
             # s3fs otherwise asks for the size of everything that it reads, to read what is large in parallel: chunks are not.
@@ -135,13 +143,24 @@ class _Checked(WrapperStore[Store]):
 class _WrittenWhileHeld(WrapperStore[Store]):
     """Breaks off whatever is being written when the lock of the output expires, and notes what has been written."""
 
-    def __init__(self, store: Store, hold: Callable[[], Hold | None], digests: Digests, metadata: Mapping[str, Buffer]) -> None:
-        """``metadata``: what this process wrote, and need not read."""
+    def __init__(
+        self,
+        store: Store,
+        put: Callable[[str, Buffer], Coroutine[Any, Any, None]],
+        hold: Callable[[], Hold | None],
+        digests: Digests,
+        metadata: Mapping[str, Buffer],
+    ) -> None:
+        """``put``: writes a value under a key; ``metadata``: what this process wrote, and need not read."""
         super().__init__(store)
-        self._hold, self._digests, self._metadata = hold, digests, metadata
+        self._put, self._hold, self._digests, self._metadata = put, hold, digests, metadata
 
     def _with_store(self, store: Store) -> Self:
-        return type(self)(store, self._hold, self._digests, self._metadata)
+        return type(self)(store, self._put, self._hold, self._digests, self._metadata)
+
+    @property
+    def read_only(self) -> bool:
+        return False
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         if key in self._metadata:
@@ -152,7 +171,7 @@ class _WrittenWhileHeld(WrapperStore[Store]):
         return value
 
     async def set(self, key: str, value: Buffer) -> None:
-        await while_held(self._hold(), lambda: self._store.set(key, value))
+        await while_held(self._hold(), lambda: self._put(key, value))
         self._digests.note(key, value.as_numpy_array())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import fsspec.compression
 from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
+from rarkit.files.atomic import rewriting
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
 from rarkit.files.regular import check_not_special
 from rarkit.files.restraint import check_answers, check_may_fetch
@@ -124,7 +127,7 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
 def opened(
     place: str, mode: str = "rb", *, compression: str | None = None, encoding: str = "utf8", raising: type[UserError] = DatasetError
 ) -> Iterator[Any]:
-    """A file at a place, open; missing folders are made if it is written.
+    """A file at a place, open; missing folders are made if it is written, and a local file is written whole or not at all.
 
     Args:
         place: a path or any fsspec URL.
@@ -136,10 +139,17 @@ def opened(
         Exception: whatever the file system raises (``reaching``), besides the errors of ``filesystem_of``.
     """
     filesystem, path = filesystem_of(place, raising=raising)
+    how = fsspec.core.get_compression(path, compression)
+    if "r" not in mode and isinstance(filesystem, LocalFileSystem):
+        with ExitStack() as layers:
+            layer: Any = layers.enter_context(rewriting(path))
+            if how is not None:
+                layer = layers.enter_context(fsspec.compression.compr[how](layer, mode="w"))
+            yield layers.enter_context(io.TextIOWrapper(layer, encoding=encoding)) if "t" in mode else layer
+        return
     if "r" not in mode:
         with suppress(PermissionError):  # to make folders, though not to write in them
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-    how = fsspec.core.get_compression(path, compression)
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
         yield file
 
@@ -183,12 +193,6 @@ def reads_next(link: str) -> bool:
     except (ImportError, ValueError):  # unknown or not installed, which is reported when the link is opened
         return False
     return any(not {"fo", "fs", "target_protocol"}.isdisjoint(signature(kind.__init__).parameters) for kind in classes)
-
-
-def compression_of(place: str) -> str | None:
-    """How a file is compressed, by the end of its name: ``"gzip"`` for ``.gz``, and so on."""
-    compression: str | None = fsspec.utils.infer_compression(place)
-    return compression
 
 
 def within(place: str, folder: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import DatasetError
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import rewriting
 from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.recognition import NPZ, instead, peeked
 from rarkit.files.regular import open_on
@@ -138,7 +138,7 @@ def write_npz(blocks: Iterable[NDArray[np.uint8]], labels_N: NDArray[Any], path:
     blocks = iter(blocks)
     first_BHWC = next(blocks)
     shape = (len(labels_N), *first_BHWC.shape[1:3], 3)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with rewriting(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as member:
             about = {"descr": np.lib.format.dtype_to_descr(first_BHWC.dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, about)

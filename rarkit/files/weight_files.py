@@ -17,7 +17,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import WeightsError
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import replacing, write_bytes
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
 from rarkit.files.protocols import is_remote
 from rarkit.files.regular import check_regular, open_regular
@@ -126,6 +126,5 @@ def _fetched(filesystem: Any, path: str, location: str) -> Path:
                 raise OSError(f"only {temporary.stat().st_size:,} of {size:,} bytes arrived")
     if contents is not None:
         # Last: where it is, its shards are.
-        with replacing(target) as temporary:
-            temporary.write_bytes(contents)
+        write_bytes(target, contents)
     return target

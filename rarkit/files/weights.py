@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import RarkitWarning, WeightsError
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import replacing, rewriting
 from rarkit.files.locations import cache_folder, filesystem_of, reaching
 from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETENSORS, Content, content_of
 from rarkit.files.regular import open_regular
@@ -176,12 +176,12 @@ def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata:
     filesystem, path = filesystem_of(str(location), raising=WeightsError)
     with reaching(str(location), "Check that its folder or bucket exists, and that you may write there.", raising=WeightsError):
         if isinstance(filesystem, LocalFileSystem):
-            with replacing(Path(path)) as temporary:
-                _write(plain, temporary, suffix, metadata)
+            _write(plain, Path(path), suffix, metadata)
             return
-        with tempfile.NamedTemporaryFile() as file:
-            _write(plain, Path(file.name), suffix, metadata)
-            filesystem.put_file(file.name, path)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "weights"
+            _write(plain, copy, suffix, metadata)
+            filesystem.put_file(str(copy), path)
 
 
 def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mapping[str, str]) -> None:
@@ -189,10 +189,11 @@ def _write(tensors: dict[str, Tensor], path: Path, suffix: str, metadata: Mappin
     from safetensors.torch import save_file
 
     if suffix == ".safetensors":
-        save_file(tensors, path, metadata=dict(metadata))
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=dict(metadata))
         return
     # Given a path, torch writes the file's name into the file: the same weights would give other bytes.
-    with path.open("wb") as file:
+    with rewriting(path) as file:
         torch.save(tensors, file)
 
 

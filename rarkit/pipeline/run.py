@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, final
 
 from rarkit.errors import RecipeError
 from rarkit.evaluation.record import MetricRecord
+from rarkit.files.atomic import started
 from rarkit.pipeline.execution import StageResult, execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
@@ -230,16 +231,13 @@ class _LiveLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: Any = None
+        self._file: BinaryIO | None = None
 
     def write(self, stage: str, record: Mapping[str, Any]) -> None:
         with writing_results(self._path.parent):
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                # Deleted first, so that a symbolic link is replaced rather than followed.
-                self._path.unlink(missing_ok=True)
-                self._file = self._path.open("x")
-            self._file.write(json.dumps({"stage": stage, **record}) + "\n")
+                self._file = started(self._path)
+            self._file.write(json.dumps({"stage": stage, **record}).encode() + b"\n")
             self._file.flush()
 
     def close(self) -> None:

@@ -53,6 +53,11 @@ def claimed(recipe: Recipe, runs: Path) -> Path:
     own = variant(recipe, runs)
     with writing_results(runs):
         for folder in _candidates(recipe, runs, own):
+            if folder.is_symlink():
+                raise StoreError(
+                    f"{folder} is a link, and results are written through none. Remove it, or name another folder for all results "
+                    "with --runs: that one may be a link."
+                )
             if _owner(folder, recipe, own) == own or _claim(folder, recipe, own):
                 return folder
     raise AssertionError("a hash of 256 bits is nobody else's")

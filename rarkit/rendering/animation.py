@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import rewriting
 from rarkit.rendering.pictures import captioned
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def write_gif(
     frames = _indexed(pictures)
     each = int(np.clip(DRAWING_MS // len(frames), SHORTEST_MS, LONGEST_MS)) // 10 * 10
     times = [*[each] * (len(frames) - 1), HELD_MS]
-    with replacing(path) as temporary:
-        frames[0].save(temporary, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
+    with rewriting(path) as file:
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
 
 
 def frame_steps(length: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import write_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,9 +29,7 @@ def png_bytes(image: Image) -> bytes:
 
 def write_png(image: Image, path: Path) -> None:
     """Writes a PNG, whole or not at all. Raises OSError if it cannot be written."""
-    content = png_bytes(image)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, png_bytes(image))
 
 
 def write_pngs(images_NHWC: NDArray[np.uint8], labels: Sequence[int], names: Sequence[str], folder: Path) -> list[Path]:

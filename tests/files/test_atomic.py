@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rarkit.files.atomic import replacing, write_once, write_text
+from rarkit.files.atomic import overwrite, replacing, rewriting, started, write_once, write_text
 from rarkit.files.npz import write_npz
 from rarkit.files.weights import write_tensors
 from rarkit.rendering.animation import write_gif
@@ -96,9 +96,14 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch, name, write):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
-def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, error):
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, error, opened):
     def fail(path):
+        if opened:
+            with rewriting(path) as file:
+                file.write(b"half")
+                raise error
         with replacing(path) as temporary:
             temporary.write_bytes(b"half")
             raise error
@@ -168,3 +173,52 @@ def test_of_many_who_write_once_one_succeeds_and_nobody_reads_half(tmp_path, mon
     assert wrote.count(True) == 1
     assert target.read_text() == str(wrote.index(True))
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_not_taken_for_what_was_written_once(tmp_path, exists):
+    victim, path = tmp_path / "victim", tmp_path / "once"
+    path.symlink_to(victim)
+    if exists:
+        victim.write_text("precious")
+    with pytest.raises(OSError, match="a link lies in the place of a file, remove it"):
+        write_once(path, "new")
+    assert victim.exists() == exists
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["once", "victim"][: 1 + exists]
+
+
+def test_a_log_is_read_while_it_grows_and_replaces_a_link(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "folder/log"
+    victim.write_bytes(b"precious")
+    path.parent.mkdir()
+    path.symlink_to(victim)
+    with started(path) as file:
+        file.write(b"one\n")
+        file.flush()
+        assert path.read_bytes() == b"one\n"
+        assert not path.is_symlink()
+    with started(path):
+        assert path.read_bytes() == b""
+    assert victim.read_bytes() == b"precious"
+
+
+def test_what_is_overwritten_in_place_has_no_other_name(tmp_path):
+    path, victim = tmp_path / "lock", tmp_path / "victim"
+    with pytest.raises(FileNotFoundError):
+        overwrite(path, b"new")
+    path.write_bytes(b"old, and longer")
+    number = path.stat().st_ino
+    overwrite(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino == number
+    victim.write_bytes(b"precious")
+    for plant in (os.symlink, os.link):
+        path.unlink()
+        plant(victim, path)
+        with pytest.raises(OSError, match="lock"):
+            overwrite(path, b"new")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="lock"):
+        overwrite(path, b"new")
+    assert victim.read_bytes() == b"precious"

@@ -47,11 +47,66 @@ def a_link_under_the_name_of_the_probe_of_a_store(place: Place) -> None:
     _to_the_secret(place, place.work / "runs/.rarkit-probe")
 
 
-@hostile(ENTRIES, f"{EVALUATE} --no-wait", code=2, words=("lock",), reads=("secret.txt",))
+@hostile(ENTRIES, EVALUATE, code=2, words=("lock.json is a link", "Remove it."), reads=("secret.txt",))
 def a_link_in_the_place_of_a_lock(place: Place) -> None:
     place.finished()
     [output] = (place.work / "store/evaluate").iterdir()
     _to_the_secret(place, output / "lock.json")
+
+
+@hostile(ENTRIES, EVALUATE, code=2, words=("lock.json is a link", "Remove it."))
+def a_link_to_nothing_in_the_place_of_a_lock(place: Place) -> None:
+    place.finished()
+    [output] = (place.work / "store/evaluate").iterdir()
+    (output / "lock.json").symlink_to(place.outside / "nothing")
+
+
+@hostile(ENTRIES, EVALUATE, code=0, reads=("secret.txt",))
+def a_link_in_the_place_of_a_record(place: Place) -> None:
+    place.finished()
+    [output] = (place.work / "store/evaluate").iterdir()
+    _to_the_secret(place, output / "zarr.json")
+
+
+NOT_THROUGH = "is a link, and nothing is written through links in a store. Remove it"
+
+
+@hostile(ENTRIES, AGAIN, code=2, words=("store/evaluate", NOT_THROUGH), reads=("folder",))
+def a_link_in_the_place_of_the_folder_of_a_stage(place: Place) -> None:
+    place.finished()
+    shutil.rmtree(place.work / "store/evaluate")
+    (place.work / "store/evaluate").symlink_to(place.outside / "folder")
+
+
+@hostile(
+    ENTRIES, EVALUATE, code=2, words=("runs/small is a link, and results are written through none.", "--runs"), reads=("folder",)
+)
+def a_link_in_the_place_of_the_folder_of_a_run(place: Place) -> None:
+    shutil.rmtree(place.finished())
+    (place.work / "runs/small").symlink_to(place.outside / "folder")
+
+
+@hostile(
+    ENTRIES, EVALUATE, code=2, words=("runs/.rarkit-runs", "a link lies in the place of a file, remove it"), reads=("secret.txt",)
+)
+def a_link_in_the_place_of_the_number_of_a_folder_of_runs(place: Place) -> None:
+    place.finished()
+    _to_the_secret(place, place.work / "runs/.rarkit-runs")
+
+
+@hostile(ENTRIES, EVALUATE, code=2, words=("runs/small/.claim.json", "a link lies in the place of a file, remove it"))
+def a_link_to_nothing_in_the_place_of_the_claim_to_a_folder(place: Place) -> None:
+    folder = place.finished()
+    (folder / "receipt.json").unlink()
+    (folder / ".claim.json").symlink_to(place.outside / "nothing")
+
+
+@hostile(ENTRIES, EVALUATE, code=0, after=_are_files)
+def a_store_and_a_folder_of_runs_that_are_links(place: Place) -> None:
+    place.finished()
+    for name in ("store", "runs"):
+        shutil.move(place.work / name, place.work / f"disk-{name}")
+        (place.work / name).symlink_to(f"disk-{name}")
 
 
 @hostile(ENTRIES, EVALUATE, code=0, reads=("secret.txt",))

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.errors import CapabilityError, RarkitWarning
-from rarkit.files.atomic import replacing
+from rarkit.files.atomic import write_bytes
 from rarkit.files.code_folders import kept_code, temporary_folder
 from rarkit.files.private import not_private
 
@@ -265,10 +265,10 @@ def _loaded(command: list[str], library: Path) -> Kernels:
     if content[-DIGEST_BYTES:] != hashlib.sha256(content[:-DIGEST_BYTES]).digest():
         # Compiled under a temporary name, because other processes may be compiling it too. The compiler takes its permissions, and
         # its folder for temporary files, from the environment: it works in a folder that others cannot enter.
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder, replacing(library, private=True) as temporary:
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             built = Path(folder) / "kernels.so"
             _ran([*command, "-o", str(built)], TMPDIR=folder)
-            temporary.write_bytes(built.read_bytes() + hashlib.sha256(built.read_bytes()).digest())
+            write_bytes(library, built.read_bytes() + hashlib.sha256(built.read_bytes()).digest(), private=True)
     return Kernels(library)
 
 
