@@ -342,6 +342,31 @@ def other_ways_to_print(module: Module) -> Iterator[str]:
             yield f"{module.at(node.lineno)}: uses {ast.unparse(node)}; {cure}"
 
 
+JSON = {
+    "rarkit.files.stored_json": "all that was stored",
+    "rarkit.cache.record": "what it has just written itself",
+    "rarkit.cache.token_records": "JSON arrays, piece by piece",
+    "rarkit.datasets.shard_labels": "labels of datasets, in the encodings and with the oddities that others write",
+    "rarkit.runtime.ranks": "what the ranks of a run tell each other",
+    "rarkit.testing.part_suite": "parts that it has just written itself",
+}
+"""The modules that parse JSON, and what."""
+PARSERS = {"load", "loads", "JSONDecoder", "model_validate_json", "validate_json", "parse_raw", "from_json"}
+
+
+def other_parsers(module: Module) -> Iterator[str]:
+    """Ways to parse JSON that pass by its bounds and models."""
+    if module.name in JSON:
+        return
+    for node in module.nodes:
+        by_json = isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"json", "pydantic_core"} and node.attr in PARSERS
+        by_model = isinstance(node, ast.Attribute) and node.attr in {"model_validate_json", "validate_json", "parse_raw"}
+        imported = isinstance(node, ast.ImportFrom) and node.module in {"json", "pydantic_core"}
+        by_name = imported and any(alias.name in PARSERS for alias in node.names)
+        if by_json or by_model or by_name:
+            yield f"{module.at(node.lineno)}: parses JSON; only rarkit.files.stored_json reads what was stored"
+
+
 def _distribution(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 

@@ -25,6 +25,7 @@ from tests.rules import (
     none,
     open_classes,
     other_loaders,
+    other_parsers,
     other_ways_out,
     other_ways_to_print,
     plugin_files,
@@ -47,6 +48,7 @@ RULES: list[Rule] = [
     other_loaders,
     other_ways_to_print,
     other_writers,
+    other_parsers,
 ]
 
 

@@ -12,11 +12,12 @@ import re
 import zipfile
 from typing import Any, final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import Sha256, Size
 from rarkit.errors import IncompleteError
+from rarkit.files.stored_json import LARGEST, parsed
 from rarkit.files.weight_bounds import check_archive
 
 
@@ -95,10 +96,10 @@ def _sealed(output: StageOutput) -> list[int]:
 def _seal(output: StageOutput, name: str) -> _Seal | None:
     """What a seal says; None if it is only half-written, or seals another output's checkpoint."""
     try:
-        seal = _Seal.model_validate_json(output.read_file(name))
-    except ValidationError:
+        seal = parsed(_Seal, output.read_file(name)) if output.file_sizes()[name] <= LARGEST else None
+    except ValueError:
         return None
-    return seal if seal.output in (None, output.fingerprint) else None
+    return seal if seal is not None and seal.output in (None, output.fingerprint) else None
 
 
 def _names(step: int) -> tuple[str, str]:

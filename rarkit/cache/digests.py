@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, final
 
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.record import Record
+from rarkit.files.stored_json import JsonTable, parsed
 
 AT_ONCE = 4
 """Chunks that are hashed at the same time: SHA-256 leaves the interpreter to other threads."""
@@ -95,10 +95,10 @@ class Digests:
         if name not in record.arrays:
             raise ValueError(f"{name}/zarr.json describes an array that the record does not list")
         try:
-            is_metadata = _described(json.loads(data))
-        except (ValueError, RecursionError) as error:
+            is_metadata = _described(data)
+        except ValueError as error:
             raise ValueError(f"{name}/zarr.json is not readable") from error
-        if is_metadata != _described(json.loads(self._metadata(record.arrays[name].layout))):
+        if is_metadata != _described(self._metadata(record.arrays[name].layout)):
             raise ValueError(f"{name}/zarr.json does not describe the array that was written")
 
 
@@ -107,7 +107,6 @@ def sha256_of(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _described(metadata: Any) -> dict[str, Any]:
-    if not isinstance(metadata, dict):
-        raise ValueError("no table")
+def _described(zarr_json: bytes) -> dict[str, Any]:
+    metadata = parsed(JsonTable, zarr_json).root
     return {name: metadata.get(name) for name in _DESCRIBED}

@@ -9,15 +9,53 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Annotated, Any, Self, final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from rarkit.cache.record import Moment, Name
+from rarkit.files.stored_json import Format, parsed
 
 FORMAT = 3
 """The format of the lock files that this rarkit writes. Formats 1 (without a number) and 2 do not say in which namespace a process
 is."""
 SILENT_SECONDS = 600.0
 """After how long without a renewal, by its own clock, a holder is probably gone. Its clock may be wrong."""
+AHEAD_SECONDS = 60.0
+"""How far a clock may be ahead. What was renewed later than that has a wrong clock, or is no lock of a process."""
 _FILE_BYTES = 512
 """Lock files are padded to a multiple of this, so that one is written over another in place."""
+
+_Word = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Number = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+@final
+class _NewerLock(BaseModel):
+    """What every lock file says, whichever rarkit wrote it."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: Format = 1
+    token: _Word | None = None
+
+
+@final
+class StoredHolder(BaseModel):
+    """What a lock file says."""
+
+    model_config = ConfigDict(strict=True)
+
+    token: _Word
+    host: _Word
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
+    boot: _Word | None = None
+    namespace: _Number | None = None
+    started: _Number | None = None
+    since: Moment | None = None
+    heartbeat: Moment
+    reads: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    format: Format = 1
 
 
 @final
@@ -60,27 +98,25 @@ class Holder:
     def of(cls, contents: bytes) -> Self | None:
         """What a lock file says; None if it is half-written or damaged."""
         try:
-            data: dict[str, Any] = json.loads(contents)
-            number = int(data.get("format", 1))
-            if number > FORMAT:
-                return cls(data.get("token"), None, None, format=number)
-            known = {name: data.get(name) for name in ("boot", "namespace", "started", "since")}
-            reads = tuple(map(str, data.get("reads", ())))
-            return cls(
-                data["token"],
-                data["host"],
-                int(data["pid"]),
-                **known,
-                heartbeat=float(data["heartbeat"]),
-                reads=reads,
-                format=number,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            head = parsed(_NewerLock, contents)
+            if head.format > FORMAT:
+                return cls(head.token, None, None, format=head.format)
+            return cls.stored(parsed(StoredHolder, contents))
+        except ValueError:
             return None
+
+    @classmethod
+    def stored(cls, stored: StoredHolder) -> Self:
+        """What ``as_json`` gave."""
+        return cls(**stored.model_dump())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON data of this holder, alive now."""
+        return asdict(replace(self, heartbeat=time.time()))
 
     def contents(self) -> bytes:
         """The lock file of this holder, alive now."""
-        text = json.dumps(asdict(replace(self, heartbeat=time.time()))).encode()
+        text = json.dumps(self.as_json()).encode()
         return text.ljust(-(-len(text) // _FILE_BYTES) * _FILE_BYTES - 1) + b"\n"
 
     @property
@@ -113,6 +149,11 @@ class Holder:
     def is_silent(self) -> bool:
         """Whether its last renewal is long ago by the clock of its host, which may be late."""
         return not self.is_newer and self.age > SILENT_SECONDS
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether its last renewal is yet to come, by a clock that is wrong or because nobody holds the lock."""
+        return not self.is_newer and self.age < -AHEAD_SECONDS
 
 
 def _identity() -> tuple[str | None, int | None, int | None]:

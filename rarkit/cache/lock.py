@@ -89,7 +89,7 @@ class Lock(Hold):
 
     def _acquire(self, wait: bool, while_waiting: Callable[[], None]) -> Holder | None:
         seen: bytes | None = None
-        since = 0.0
+        since, changes = 0.0, 0
         other: Holder | None = None
         with ExitStack() as display:
             while True:
@@ -103,13 +103,13 @@ class Lock(Hold):
                     self._pause(while_waiting)
                     continue
                 if current != seen:
-                    seen, since = current, looked
+                    seen, since, changes = current, looked, changes + 1
                 holder = Holder.of(current)
                 if self._is_free(holder, began - since):
                     began = seconds()
                     if self._file.exchange(current, self._fresh(), self._times.free) and self._took(began):
                         return other
-                elif self._gives_up(holder, wait, looked - since):
+                elif self._gives_up(holder, wait, is_renewed=changes > 1):
                     raise LockedError(self._refusal(holder))
                 elif holder is not None and (other is None or holder.token != other.token):
                     other = holder
@@ -136,16 +136,15 @@ class Lock(Hold):
             return unchanged > self._times.free
         return not holder.is_newer and (holder.is_gone() or unchanged > self._times.free)
 
-    def _gives_up(self, holder: Holder | None, wait: bool, unchanged: float) -> bool:
-        if holder is None:
-            # It is being written, perhaps.
-            return not wait and unchanged > 0
-        # One that may have been left behind is watched for as long as it takes to know.
-        return (not wait and not holder.is_silent) or holder.is_newer
+    def _gives_up(self, holder: Holder | None, wait: bool, is_renewed: bool) -> bool:
+        if holder is not None and holder.is_newer:
+            return True
+        # One that may have been left behind, or cannot be read, is watched for as long as it takes to know.
+        return not wait and (is_renewed or not (holder is None or holder.is_silent or holder.is_ahead))
 
     def _refusal(self, holder: Holder | None) -> str:
         if holder is None:
-            return f"{self._what} is locked by {self._file.path}, which cannot be read. It expires if it stays like that."
+            return f"{self._what} is locked by {self._file.path}, which cannot be read, but changes. Wait for who writes it."
         if holder.is_newer:
             return (
                 f"{self._what} is locked by a newer rarkit ({self._file.path} has format {holder.format}). Wait for it; if nothing "

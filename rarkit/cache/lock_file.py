@@ -11,7 +11,11 @@ from fsspec import AbstractFileSystem
 from rarkit.cache.holder import Holder
 from rarkit.errors import StoreError
 from rarkit.files.own_folder import OwnFolder
+from rarkit.files.regular import read_regular
 from rarkit.runtime.clock import seconds
+
+LARGEST = 2**20
+"""Bytes of a lock, which has less than a thousand."""
 
 
 @final
@@ -41,6 +45,8 @@ class LockFile:
 
     def _read(self, path: str) -> bytes | None:
         try:
+            if isinstance(self.filesystem, OwnFolder):
+                return read_regular(path, LARGEST, raising=StoreError)
             # Given a start, s3fs sends one request; without, it first asks for the size.
             return bytes(self.filesystem.cat_file(path, start=0, **self._patience))
         except FileNotFoundError:

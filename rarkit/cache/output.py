@@ -109,7 +109,8 @@ class StageOutput(ReadableOutput):
 
     def wait_for_writer(self, *, reporter: Reporter, while_waiting: Callable[[], None]) -> None:
         """Waits until no other process is writing this output, unless it is complete."""
-        if not self.is_complete and self.writer() is not None:
+        holder = None if self.is_complete else self._lock.holder()
+        if holder is not None and (holder.is_ahead or self.writer() is not None):
             with self._lock.held(reporter, wait=True, while_waiting=while_waiting):
                 pass
 

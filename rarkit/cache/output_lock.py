@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rarkit.cache.holder import Holder
 from rarkit.cache.lock import Times, lock
 from rarkit.cache.lock_file import LockFile
 from rarkit.cache.output_folder import LOCK, OutputFolder
+from rarkit.runtime.clock import seconds
 from rarkit.runtime.progress import Reporter
 
 
@@ -39,14 +41,43 @@ class OutputLock:
         self._path = f"{folder.path}/{LOCK}"
 
     def writer(self) -> Holder | None:
-        """The other process that is writing the output at the moment, as far as the lock tells; None if there is none."""
+        """The other process that is writing the output at the moment, as far as lock and clock tell; None if there is none.
+
+        A heartbeat far in the future is no sign of life.
+        """
+        holder = self.holder()
+        return holder if holder is not None and self._is_alive(holder) else None
+
+    def reader_of(self, name: str) -> Holder | None:
+        """The other process that is writing the output, and reads another one for it: ``name``, as ``stage/fingerprint``.
+
+        One whose heartbeat is in the future is watched until it is renewed, or would be free.
+        """
+        holder = self.holder()
+        if holder is None or name not in holder.reads:
+            return None
+        if self._is_alive(holder):
+            return holder
+        return holder if holder.is_ahead and self._is_renewed(holder) else None
+
+    def _is_alive(self, holder: Holder) -> bool:
+        return holder.is_newer or (holder.age < self.times.free and not holder.is_ahead)
+
+    def _is_renewed(self, holder: Holder) -> bool:
+        began = seconds()
+        while seconds() - began <= self.times.free:
+            time.sleep(self.times.poll)
+            if (now := self.holder()) != holder:
+                return now is not None
+        return False
+
+    def holder(self) -> Holder | None:
+        """The other process that holds the lock and is not known to be gone; None if there is none."""
         with self._folder.reading():
             contents = LockFile(self._folder.filesystem, self._path, self.times.patience).read()
         holder = None if contents is None else Holder.of(contents)
         own = None if self._folder.hold is None else self._folder.hold.token
-        if holder is None or holder.token == own or holder.is_gone():
-            return None
-        return holder if holder.is_newer or holder.age < self.times.free else None
+        return None if holder is None or holder.token == own or holder.is_gone() else holder
 
     @contextmanager
     def held(

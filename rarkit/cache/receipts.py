@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
+from rarkit.cache.receipt_content import FORMAT, LARGEST, Receipt
 from rarkit.cache.store import Store
 from rarkit.errors import StoreError
 from rarkit.files.locations import reaching
+from rarkit.files.own_folder import OwnFolder
+from rarkit.files.regular import read_regular
+from rarkit.files.stored_json import read_json
 
 FOLDER = "receipts"
-FORMAT = 3
-"""Format of the receipts that this version writes.
-
-Format 1 had no number, and did not record size and classes of the images; format 2 had no ``variant``, ``folder``, ``host`` and
-``splits``, and paths as the recipe had them."""
+_CURE = "Delete it, and run its recipe again."
 
 
 @final
@@ -28,7 +28,7 @@ class StoredReceipt:
     """A receipt in the store: of a finished run, or of one that has begun."""
 
     name: str
-    content: Mapping[str, Any]
+    content: Receipt
     folder: Path
     """The folder of the run on the machine that wrote it."""
     host: str
@@ -87,14 +87,24 @@ def _read(store: Store, beginning: str = "") -> list[StoredReceipt | StoreError]
             except FileNotFoundError:
                 return []
             paths = sorted(path for path in entries if path.endswith(".json") and path.rsplit("/", 1)[-1].startswith(beginning))
-            texts = store.filesystem.cat(paths, on_error="return") if paths else {}
+            texts = _texts(store, paths)
             # A run that ends replaces one receipt by another: that one is not among those listed.
             if any(isinstance(text, FileNotFoundError) for text in texts.values()):
                 continue
-            for text in texts.values():
-                if isinstance(text, Exception):
-                    raise text
             return [_parsed(path, texts[path]) for path in sorted(texts)]
+
+
+def _texts(store: Store, paths: list[str]) -> dict[str, bytes | Exception]:
+    """The bytes of each file, or why they cannot be had."""
+    if not isinstance(store.filesystem, OwnFolder):
+        return store.filesystem.cat(paths, on_error="return") if paths else {}
+    texts: dict[str, bytes | Exception] = {}
+    for path in paths:
+        try:
+            texts[path] = read_regular(path, LARGEST, raising=StoreError)
+        except (StoreError, OSError) as error:
+            texts[path] = error
+    return texts
 
 
 def needed_by(stored: list[StoredReceipt]) -> dict[tuple[str, str], list[StoredReceipt]]:
@@ -127,17 +137,21 @@ def _leaves_receipts(output: StageOutput) -> bool:
     return record is not None and record.overrides is not None
 
 
-def _parsed(path: str, text: bytes) -> StoredReceipt | StoreError:
-    """The receipt, or what is wrong with it."""
+def _parsed(path: str, text: bytes | Exception) -> StoredReceipt | StoreError:
+    """The receipt, or what is wrong with it. Raises what is wrong with the store."""
+    if isinstance(text, StoreError):
+        return text
+    if isinstance(text, Exception):
+        raise text
     try:
-        content = dict(json.loads(text))
-        if int(content.get("format", 1)) > FORMAT:
-            return StoreError(f"the receipt {path} was written by a newer rarkit. Update rarkit.")
-        outputs = frozenset((str(stage["name"]), str(stage["fingerprint"])) for stage in content["stages"])
-        name = path.rsplit("/", 1)[-1].removesuffix(".json")
-        return StoredReceipt(name, content, Path(content["folder"]), str(content["host"]), outputs)
-    except (ValueError, KeyError, TypeError) as error:
-        return StoreError(f"the receipt {path} is damaged ({type(error).__name__}). Delete it, and run its recipe again.")
+        content = read_json(Receipt, text, f"the receipt {path}", _CURE, most=LARGEST, newest=FORMAT)
+    except StoreError as error:
+        return error
+    if content.folder is None or content.host is None:
+        return StoreError(f"the receipt {path} is damaged (it names no folder and host). {_CURE}")
+    outputs = frozenset((stage.name, stage.fingerprint) for stage in content.stages)
+    name = path.rsplit("/", 1)[-1].removesuffix(".json")
+    return StoredReceipt(name, content, Path(content.folder), content.host, outputs)
 
 
 def _path(store: Store, name: str) -> str:

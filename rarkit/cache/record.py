@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, Strin
 
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.fingerprint import fingerprint, is_fingerprint
+from rarkit.files.stored_json import Format, Text
 
 ABSENT, UNFINISHED, NO_RECORD = "there is none", "it was never finished", "its zarr.json is missing"
 FORMAT = 3
@@ -32,7 +33,6 @@ Name = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART})*$", max_le
 """Of an array or file: a path within the output that does not lead out of it."""
 Size = Annotated[int, Field(ge=0, lt=2**63)]
 Moment = Annotated[FiniteFloat, Field(ge=0, lt=_YEAR_10000)]
-Text = Annotated[str, StringConstraints(max_length=2**20)]
 Number = Annotated[str, StringConstraints(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
 
 
@@ -75,7 +75,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    format: int = 1
+    format: Format = 1
     complete: bool = False
     stage: Name
     identity: dict[str, JsonValue] = {}

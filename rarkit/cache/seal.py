@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rarkit.cache.mistakes import first_mistake
 from rarkit.cache.record import FORMAT, Record, Sha256
+from rarkit.files.stored_json import Format, parsed
 
 LARGEST = 2**27
 """Bytes of a zarr.json: the digests of a million chunks take 80 MB."""
@@ -30,7 +30,7 @@ class NewerRecord:
 class _Head(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    format: int = 1
+    format: Format = 1
 
 
 @final
@@ -76,21 +76,16 @@ def opened(zarr_json: bytes) -> Record | NewerRecord | None:
     Raises:
         ValueError: it is damaged: no JSON, not as records are, or changed since it was sealed. The message is short.
     """
-    if len(zarr_json) > LARGEST:
-        raise ValueError(f"it has more than {LARGEST:,} bytes")
-    try:
-        attributes = _Group.model_validate_json(zarr_json).attributes
-        if attributes.seal is not None:
-            seal = attributes.seal.encode()
-            if _sha256(zarr_json.replace(seal, _BLANK, 1)) != seal:
-                raise ValueError("it is not what was written")
-        if attributes.head is None:
-            return None
-        if attributes.head.format > FORMAT:
-            return NewerRecord(attributes.head.format)
-        record = _SealedGroup.model_validate_json(zarr_json).attributes.record
-    except ValidationError as error:
-        raise ValueError(first_mistake(error)) from error
+    attributes = parsed(_Group, zarr_json, LARGEST).attributes
+    if attributes.seal is not None:
+        seal = attributes.seal.encode()
+        if _sha256(zarr_json.replace(seal, _BLANK, 1)) != seal:
+            raise ValueError("it is not what was written")
+    if attributes.head is None:
+        return None
+    if attributes.head.format > FORMAT:
+        return NewerRecord(attributes.head.format)
+    record = parsed(_SealedGroup, zarr_json, LARGEST).attributes.record
     if record.is_sealed and attributes.seal is None:
         raise ValueError("its seal is missing")
     return record

@@ -78,8 +78,8 @@ class Store:
     def _reader(self, output: StageOutput) -> str | None:
         for stage in self._folders(self.root):
             for fingerprint in self._folders(f"{self.root}/{stage}"):
-                writer = self.output(stage, fingerprint).writer()
-                if writer is not None and f"{output.stage}/{output.fingerprint}" in writer.reads:
+                writer = self.output(stage, fingerprint).reader_of(f"{output.stage}/{output.fingerprint}")
+                if writer is not None:
                     return f"{writer}, in stage {stage!r}"
         return None
 

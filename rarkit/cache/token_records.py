@@ -19,9 +19,9 @@ from typing import Annotated, Any, BinaryIO, TextIO, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rarkit.cache.mistakes import first_mistake
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, opened, reaching
+from rarkit.files.stored_json import first_mistake, parsed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE = 2**20
@@ -66,7 +66,7 @@ class Record:
         """What it says. Raises ValueError if it is no such record; the message is short."""
         try:
             if isinstance(self.data, bytes):
-                return Tokens.model_validate_json(self.data)
+                return parsed(Tokens, self.data, LONGEST)
             return Tokens.model_validate(self.data)
         except ValidationError as error:
             raise ValueError(first_mistake(error)) from error

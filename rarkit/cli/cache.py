@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,7 @@ def cache_gc(store: StoreUrl = DEFAULT_STORE, yes: Yes = False) -> None:
         # The folder may be on a disk or in a container that is not here: only a person can tell.
         where = (
             f"The folder {folder} was copied or made anew since a run"
-            if folder.is_dir()
+            if os.path.isdir(folder)
             else f"There is no folder {folder} of a run"
         )
         question = f"{where} that is in this store. Forget the run, so that what only it needs can go?"

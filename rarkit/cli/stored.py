@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from pathlib import Path
@@ -143,7 +144,7 @@ def runs_gone(stored: list[StoredReceipt]) -> dict[Path, list[StoredReceipt]]:
     """The receipts of this machine whose run has no folder any more, or only one that was made anew, by that folder."""
     gone: dict[Path, list[StoredReceipt]] = {}
     for receipt in stored:
-        name = receipt_name(receipt.folder) if receipt.folder.is_dir() else None
+        name = receipt_name(receipt.folder) if os.path.isdir(receipt.folder) else None
         if receipt.host == platform.node() and (name is None or not receipt.name.startswith(name)):
             gone.setdefault(receipt.folder, []).append(receipt)
     return gone

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, final
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
@@ -26,6 +26,7 @@ from rarkit.datasets.shards import Sample, Shard, count_samples, expanded, scatt
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.regular import read_on
+from rarkit.files.stored_json import parsed
 from rarkit.images import MOST_CLASSES, Split
 from rarkit.registry.component import Location, NotInFingerprint
 
@@ -33,6 +34,7 @@ LARGEST_LABEL, LARGEST_SIZES = 2**20, 2**26
 """Bytes of the file of a label, and of ``sizes``."""
 MOST_SAMPLES = 2**40
 """Of a shard, as ``sizes`` tells."""
+Samples = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'
 
 
@@ -183,19 +185,23 @@ class _Shards(Source):
         )
 
 
+@final
+class _Sizes(RootModel[dict[str, Samples]]):
+    """The number of samples of each shard, by file name."""
+
+    model_config = ConfigDict(strict=True)
+
+
 def _promised(place: str) -> dict[str, int]:
     filesystem, path = filesystem_of(place)
     with reaching(place):
         text = read_on(filesystem, path, LARGEST_SIZES)
     try:
-        sizes = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{place} is not JSON: {error}") from error
-    if not isinstance(sizes, dict) or not all(type(count) is int and 0 <= count <= MOST_SAMPLES for count in sizes.values()):
+        return parsed(_Sizes, text, LARGEST_SIZES).root
+    except ValueError as error:
         raise DatasetError(
-            f'{place} should contain the number of samples of each shard, by file name: {{"train-000.tar": 1000, …}}'
-        )
-    return sizes
+            f'{place} should contain the number of samples of each shard, by file name: {{"train-000.tar": 1000, …}} ({error}).'
+        ) from error
 
 
 def _looked_up(promised: dict[str, int], shard: str, place: str) -> int:

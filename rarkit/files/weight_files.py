@@ -7,14 +7,13 @@ several files beside it each tensor is.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated, Any, final
 
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel, ConfigDict, Field
 
 from rarkit.errors import WeightsError
 from rarkit.files.atomic import replacing, write_bytes
@@ -22,6 +21,7 @@ from rarkit.files.locations import cache_folder, filesystem_of, reaching
 from rarkit.files.protocols import is_remote
 from rarkit.files.regular import check_regular, open_regular
 from rarkit.files.restraint import check_may_fetch
+from rarkit.files.stored_json import parsed
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 FORMATS = (*PICKLED, ".safetensors")
@@ -31,6 +31,15 @@ IN_FOLDERS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.b
 LARGEST = 2**26
 """Bytes of an index. A thousand layers have less than one hundredth of them."""
 _SHARD = re.compile(r"[^/\\:\x00-\x1f]+\.(safetensors|bin|pt|pth)")
+
+
+@final
+class _Index(BaseModel):
+    """In which file each tensor is."""
+
+    model_config = ConfigDict(strict=True)
+
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
 
 
 def is_index(path: str | PurePath) -> bool:
@@ -49,15 +58,12 @@ def shards(contents: bytes, place: str) -> dict[str, set[str]]:
         WeightsError: it is not an index, or names files elsewhere.
     """
     try:
-        files = json.loads(contents)["weight_map"]
-        if not isinstance(files, Mapping) or not files:
-            raise TypeError("its weight_map is empty or no table")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise WeightsError(f"{place} is not an index of shards with a weight_map ({reason}). Fetch it again.") from error
+        files = parsed(_Index, contents, LARGEST).weight_map
+    except ValueError as error:
+        raise WeightsError(f"{place} is not an index of shards with a weight_map ({error}). Fetch it again.") from error
     named: dict[str, set[str]] = {}
     for tensor, file in files.items():
-        if not isinstance(file, str) or not _SHARD.fullmatch(file):
+        if not _SHARD.fullmatch(file):
             raise WeightsError(
                 f"{place} names {file!r} for tensor {tensor!r}: shards are .safetensors or PyTorch files beside their index. "
                 "Fetch it again."

@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from rarkit.cache.holder import Holder
-from rarkit.cache.receipts import FORMAT, StoredReceipt, readable_receipts, remove_receipt, write_receipt
+from rarkit.cache.receipt_content import FORMAT
+from rarkit.cache.receipts import StoredReceipt, readable_receipts, remove_receipt, write_receipt
 from rarkit.cache.store import Store
 from rarkit.errors import RarkitWarning, StoreError
 from rarkit.files.atomic import write_once, write_text
+from rarkit.files.regular import read_regular
 from rarkit.pipeline.plan import Plan
 from rarkit.pipeline.run_folder import RECEIPT, variant, writing_results
 from rarkit.recipe.schema import Recipe
 
 NUMBER = ".rarkit-runs"
 """The file in the folder of runs that tells it from others under the same path, in other containers."""
+LONGEST_NUMBER = 1000
+"""Bytes of it. It goes into a hash, whatever it is."""
 BEGUN = "-begun-"
 """In the name of the receipt of a run that has begun, before a random number: several runs may write to a folder."""
 _UNDER_WAY: set[str] = set()
@@ -38,10 +42,12 @@ def receipt_name(folder: Path) -> str | None:
     """
     runs = folder.parent
     try:
-        number = (runs / NUMBER).read_text(encoding="utf-8")
+        number = read_regular(runs / NUMBER, LONGEST_NUMBER, raising=StoreError).decode("utf-8", "replace")
         inode = runs.stat().st_ino
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StoreError(f"{runs / NUMBER} cannot be read: {error.strerror or error}. Check that you may read it.") from error
     return hashlib.sha256(f"{number}\0{inode}\0{os.path.abspath(folder)}".encode()).hexdigest()[:20]
 
 
@@ -83,8 +89,7 @@ def begin(plan: Plan, folder: Path) -> str:
     ]
     token = secrets.token_hex(4)
     name = f"{_own_name(folder)}{BEGUN}{token}"
-    process = json.loads(Holder.this_process(token).contents())
-    content = {**about_run(plan.recipe, folder), "process": process, "stages": stages}
+    content = {**about_run(plan.recipe, folder), "process": Holder.this_process(token).as_json(), "stages": stages}
     _UNDER_WAY.add(name)
     write_receipt(plan.store, name, content)
     return name
@@ -99,9 +104,9 @@ def _goes_on(receipt: StoredReceipt, store: Store) -> bool:
     """Whether the run that left a receipt when it began is going on."""
     if receipt.name in _UNDER_WAY:
         return True
-    holder = Holder.of(json.dumps(receipt.content.get("process")).encode())
-    if holder is None:
+    if receipt.content.process is None:
         return False
+    holder = Holder.stored(receipt.content.process)
     runs = holder.runs_here()
     if runs and holder.pid == os.getpid():
         return False

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, final
 
 from rarkit.cache.fingerprint import differences
+from rarkit.cache.receipt_content import NeededOutput, Variant
 from rarkit.cache.receipts import StoredReceipt, readable_receipts
 from rarkit.cache.record import NAMES_SINCE
 from rarkit.cache.store import Store
@@ -28,8 +29,8 @@ class LastRun:
         has no file is known by its name.
         """
         for receipt in self._closest:
-            last = next((ran for ran in receipt.content["stages"] if ran["name"] == stage), None)
-            if last is not None and self._store.output(stage, last["fingerprint"]).exists():
+            last = next((ran for ran in receipt.content.stages if ran.name == stage), None)
+            if last is not None and self._store.output(stage, last.fingerprint).exists():
                 return _changes(last, identity, upstream)
         older = any(
             record.recipe_name == self._recipe.recipe_name and record.complete and record.format < NAMES_SINCE
@@ -39,23 +40,22 @@ class LastRun:
 
     @cached_property
     def _closest(self) -> list[StoredReceipt]:
-        origin, changes = self._recipe.origin, list(self._recipe.origin.changes)
+        origin, changes = self._recipe.origin, tuple(self._recipe.origin.changes)
         ranked: list[tuple[int, str, StoredReceipt]] = []
         for receipt in readable_receipts(self._store):
-            ran, runs = receipt.content["variant"], os.path.realpath(receipt.folder.parent)
-            if ran.get("file") != origin.seen_from(runs):
+            ran, runs = receipt.content.variant or Variant(), os.path.realpath(receipt.folder.parent)
+            if ran.file != origin.seen_from(runs):
                 continue
-            if origin.file is None and receipt.content["recipe_name"] != self._recipe.recipe_name:
+            if origin.file is None and receipt.content.recipe_name != self._recipe.recipe_name:
                 continue
-            overrides = ran.get("overrides", [])
-            closeness = 2 if overrides == changes else 1 if not overrides else 0
-            ranked.append((closeness, receipt.content["when"], receipt))
+            closeness = 2 if ran.overrides == changes else 1 if not ran.overrides else 0
+            ranked.append((closeness, receipt.content.when, receipt))
         return [receipt for *_, receipt in sorted(ranked, key=lambda entry: entry[:2], reverse=True)]
 
 
-def _changes(last: Mapping[str, Any], identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    changed = differences(last["identity"], identity)
-    above = [name for name in upstream if last["upstream"].get(name) != upstream[name]]
+def _changes(last: NeededOutput, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    changed = differences(last.identity, identity)
+    above = [name for name in upstream if last.upstream.get(name) != upstream[name]]
     reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
     reasons += [f"upstream changed: {', '.join(above)}"] if above else []
     return "; ".join(reasons) or "not in the store yet"

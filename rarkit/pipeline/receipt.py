@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,12 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.receipts import FORMAT, has_receipt
+from rarkit.cache.receipt_content import FORMAT, LARGEST, Receipt
+from rarkit.cache.receipts import has_receipt
 from rarkit.cache.store import Store
 from rarkit.errors import IncompleteError, RecipeError, StoreError, WeightsError
+from rarkit.files.regular import read_regular
+from rarkit.files.stored_json import read_json
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
@@ -121,7 +123,7 @@ class FinishedRun:
         return output
 
 
-def read_receipt(folder: Path) -> dict[str, Any]:
+def read_receipt(folder: Path) -> Receipt:
     """A run's receipt, in the current format or an older one.
 
     Raises:
@@ -129,20 +131,14 @@ def read_receipt(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECEIPT
     try:
-        receipt: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        data = read_regular(path, LARGEST, raising=RecipeError)
     except FileNotFoundError:
         raise RecipeError(f"{folder} is not a run: it has no {RECEIPT}. rarkit run leaves one in runs/<recipe>/.") from None
     except NotADirectoryError:
         raise RecipeError(_no_folder(folder)) from None
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"{path} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror or error}). Check that you may read it.") from error
-    if receipt.get("format", 1) > FORMAT:
-        raise RecipeError(
-            f"{path} was written by a newer rarkit (format {receipt['format']}; this one reads up to {FORMAT}). Update rarkit."
-        )
-    return receipt
+    return read_json(Receipt, data, str(path), "Run the recipe again.", most=LARGEST, newest=FORMAT, raising=RecipeError)
 
 
 def _no_folder(file: Path) -> str:
@@ -166,38 +162,34 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
     """
     folder = Path(folder)
     receipt = read_receipt(folder)
-    try:
-        stages = {str(stage["name"]): str(stage["fingerprint"]) for stage in receipt["stages"]}
-        places = [store] if store is not None else _moved(receipt["store"], receipt, folder)
-        tables = _tables(receipt["recipe"], receipt, folder)
-        recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt["recipe_name"])
-        images = None
-        if "images" in receipt:
-            images = ImageInfo(**{**receipt["images"], "class_names": tuple(receipt["images"]["class_names"])})
-        splits = tuple(receipt["splits"]) if "splits" in receipt else None
-        weights = {table: str(used["sha256"]) for table, used in receipt.get("weights", {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{folder / RECEIPT} cannot be read ({type(error).__name__}: {error}). Run the recipe again.") from error
+    stages = {stage.name: stage.fingerprint for stage in receipt.stages}
+    if receipt.recipe is None or receipt.store is None:
+        raise RecipeError(f"{folder / RECEIPT} names no recipe and store of a finished run. Run the recipe again.")
+    places = [store] if store is not None else _moved(receipt.store, receipt, folder)
+    tables = _tables(receipt.recipe, receipt, folder)
+    recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt.recipe_name)
+    images = None if receipt.images is None else ImageInfo(**receipt.images.model_dump())
+    weights = {table: used.sha256 for table, used in receipt.weights.items()}
     opened = [Store(place) for place in places]
     if store is not None and not opened[0].exists():
         raise StoreError(f"there is no store {store!r}. Name the store of {folder} with --store.")
     holding = [place for place in opened if any(place.output(*stage).exists() for stage in stages.items())] if opened[1:] else []
     chosen = [*holding, *opened][0]
     outputs = {name: chosen.output(name, fingerprint) for name, fingerprint in stages.items()}
-    return FinishedRun(folder, chosen, resolve(recipe, images, splits), outputs, weights)
+    return FinishedRun(folder, chosen, resolve(recipe, images, receipt.splits), outputs, weights)
 
 
-def _moved(place: str, receipt: Mapping[str, Any], folder: Path) -> list[str]:
+def _moved(place: str, receipt: Receipt, folder: Path) -> list[str]:
     """A place in a receipt and, if the run's folder was moved and its counterpart relative to the folder exists, that."""
     path = place.removeprefix("file://")
-    recorded, actual = receipt.get("folder"), os.path.abspath(folder)
+    recorded, actual = receipt.folder, os.path.abspath(folder)
     if recorded in (None, actual) or not os.path.isabs(path):
         return [place]
     counterpart = os.path.normpath(os.path.join(actual, os.path.relpath(path, recorded)))
     return [place, counterpart] if os.path.exists(counterpart) else [place]
 
 
-def _tables(value: Any, receipt: Mapping[str, Any], folder: Path) -> Any:
+def _tables(value: Any, receipt: Receipt, folder: Path) -> Any:
     """A receipt's recipe, in which the paths of files that were moved with the run are those of now."""
     if isinstance(value, dict):
         return {key: _tables(item, receipt, folder) for key, item in value.items()}
@@ -215,9 +207,10 @@ def shows(folder: Path, plan: Plan) -> bool:
     except RecipeError:
         # The folder is written again.
         return False
-    shown = {stage["name"]: stage["fingerprint"] for stage in receipt["stages"]}
+    shown = {stage.name: stage.fingerprint for stage in receipt.stages}
     current = {name: output.fingerprint for name, output in plan.outputs().items()}
-    complete = receipt.get("format") == FORMAT and shown == current and all((folder / name).exists() for name in receipt["files"])
+    # Unlike Path.exists, os.path.exists takes any name.
+    complete = receipt.format == FORMAT and shown == current and all(os.path.exists(folder / name) for name in receipt.files)
     name = receipt_name(folder)
     return complete and name is not None and has_receipt(plan.store, name)
 

@@ -11,10 +11,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from rarkit.cache.receipt_content import LARGEST, Variant
 from rarkit.errors import RarkitError, StoreError
 from rarkit.files.atomic import write_once
+from rarkit.files.regular import read_regular
+from rarkit.files.stored_json import Model, parsed
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.origin import digest
 from rarkit.recipe.schema import Recipe
@@ -22,6 +27,16 @@ from rarkit.registry.loader import parts
 
 RECEIPT = "receipt.json"
 CLAIM = ".claim.json"
+
+
+@final
+class _Owner(BaseModel):
+    """What a receipt says of whose it is, in any format."""
+
+    model_config = ConfigDict(strict=True)
+
+    variant: Variant | None = None
+    recipe: dict[str, JsonValue] | None = None
 
 
 def variant(recipe: Recipe, runs: Path) -> dict[str, Any]:
@@ -67,7 +82,7 @@ def release(folder: Path, own: dict[str, Any]) -> None:
     """Gives up the claim of a run that ended; its receipt, if it left one, keeps the folder."""
     claim = folder / CLAIM
     with writing_results(folder):
-        if _read(claim) == own:
+        if _claim_of(folder) == own:
             claim.unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
@@ -104,24 +119,37 @@ def _claim(folder: Path, recipe: Recipe, own: dict[str, Any]) -> bool:
 
 def _owner(folder: Path, recipe: Recipe, own: dict[str, Any]) -> dict[str, Any] | None:
     """The variant that a folder belongs to; None if it is nobody's, empty if it is unknown whose it is."""
-    receipt = _read(folder / RECEIPT)
-    if receipt is not None and "recipe" in receipt:
-        if "variant" in receipt:
-            return dict(receipt["variant"])
+    receipt = _read(_Owner, folder / RECEIPT)
+    if receipt is not None and receipt.recipe is not None:
+        if receipt.variant is not None:
+            return _told(receipt.variant)
         # Receipts of an older rarkit do not say whose they are.
-        return own if _is_same(receipt["recipe"], recipe) else {}
-    return _read(folder / CLAIM)
+        return own if _is_same(receipt.recipe, recipe) else {}
+    return _claim_of(folder)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None if there is no such file, empty if it holds anything else."""
+def _claim_of(folder: Path) -> dict[str, Any] | None:
+    """The variant that claims a folder; None if nobody does, empty if it is unknown who does."""
+    claim = _read(Variant, folder / CLAIM)
+    return None if claim is None else _told(claim)
+
+
+def _told(variant: Variant) -> dict[str, Any]:
+    return variant.model_dump(mode="json", exclude_unset=True)
+
+
+def _read(model: type[Model], path: Path) -> Model | None:
+    """What a file says; None if there is no such file, nothing if it is damaged.
+
+    Raises:
+        StoreError: it is a pipe or a device, or far too large.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parsed(model, read_regular(path, LARGEST, raising=StoreError), LARGEST)
     except FileNotFoundError:
         return None
     except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        return model()
 
 
 def _is_same(tables: dict[str, Any], recipe: Recipe) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
+from rarkit.errors import IncompleteError
 from rarkit.recipe.experiment import Experiment
 from rarkit.rendering.figures import PictureGrid
 from rarkit.stages.evaluate import nearest_images
@@ -71,11 +72,11 @@ def _nearest(experiment: Experiment, output: StageOutput) -> dict[str, PictureGr
     settings, nearest = experiment.recipe.evaluate, nearest_images(output)
     if nearest is None or settings is None:
         return {}
-    distances = {name: [near_K[0] for near_K in distances_QK] for name, distances_QK in nearest["distances"].items()}
+    distances = {name: [near_K[0] for near_K in distances_QK] for name, distances_QK in nearest.distances.items()}
     medians = {name: f"{np.median(nearest_Q):.3g}" for name, nearest_Q in distances.items()}
-    where = f"all {nearest['training_images']:,} training images"
-    if nearest["of_the_classes"]:
-        where = f"{nearest['searched']:,} training images of these classes, of {nearest['training_images']:,} in all"
+    where = f"all {nearest.training_images:,} training images"
+    if nearest.of_the_classes:
+        where = f"{nearest.searched:,} training images of these classes, of {nearest.training_images:,} in all"
     beside = f", and {medians[HELD_OUT]} for the held-out images below" if HELD_OUT in medians else ""
     titles = {SAMPLES: "Samples and their nearest training images", HELD_OUT: "Held-out images and their nearest training images"}
     captions = {
@@ -88,6 +89,8 @@ def _nearest(experiment: Experiment, output: StageOutput) -> dict[str, PictureGr
     grids = {}
     for name, nearest_Q in distances.items():
         images_QKHWC = output.read_array(f"{ARRAYS}{name}")
+        if images_QKHWC.ndim != 5 or len(images_QKHWC) != len(nearest_Q):
+            raise IncompleteError(f"{ARRAYS}{name} of {output} is not of as many images as distances. {output.cure}")
         grids[f"nearest to {name}"] = PictureGrid(
             title=titles[name],
             caption=captions[name],

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
+from rarkit.errors import IncompleteError
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
 from rarkit.evaluation.metrics import METRICS, measure
 from rarkit.evaluation.record import MetricRecord
 from rarkit.evaluation.settings import EvaluateSettings
+from rarkit.files.stored_json import Text, read_json
 from rarkit.images import Split
 from rarkit.randomness import drawn_rows
 from rarkit.recipe.experiment import Experiment, Grid
@@ -26,7 +29,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work, read_state
-from rarkit.stages.nearest_training_images import Search, write_nearest
+from rarkit.stages.nearest_training_images import Nearest, Search, write_nearest
 from rarkit.stages.reference import (
     BLOCK_ROWS,
     REAL,
@@ -57,6 +60,17 @@ class TokenizedView(View):
     grid: Annotated[Grid, NotInFingerprint()]
     codebook_size: Annotated[int, NotInFingerprint()]
     held_out_split: Annotated[Split, NotInFingerprint()]
+
+
+@final
+class _Numbers(BaseModel):
+    """What ``metrics.json`` says, in the stage's output."""
+
+    model_config = ConfigDict(strict=True)
+
+    metrics: Annotated[tuple[MetricRecord, ...], Field(max_length=1000)]
+    lacking: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    nearest: Nearest | None = None
 
 
 @final
@@ -143,21 +157,29 @@ class Evaluate(Stage[EvaluateView]):
                 model=extractor,
                 seed=work.view.seed,
             )
-            numbers["nearest"] = write_nearest(search, seen["features"], output)
+            numbers["nearest"] = write_nearest(search, seen["features"], output).model_dump()
         output.write_file(METRICS_FILE, json.dumps(numbers, indent=2).encode())
         output.finish([METRICS_FILE])
 
 
-def nearest_images(output: StageOutput) -> dict[str, Any] | None:
-    """What ``write_nearest`` returned; None if the recipe has no yardsticks."""
-    numbers: dict[str, Any] | None = json.loads(output.read_file(METRICS_FILE)).get("nearest")
-    return numbers
+def nearest_images(output: StageOutput) -> Nearest | None:
+    """What ``write_nearest`` returned; None if the recipe has no yardsticks. Raises IncompleteError if it is damaged."""
+    return _numbers(output).nearest
 
 
 def measured(output: StageOutput) -> tuple[list[MetricRecord], list[str]]:
-    """The metrics in the stage's output, and what the reference batch could not be used for, in a sentence each."""
-    content = json.loads(output.read_file(METRICS_FILE))
-    return [MetricRecord.from_json(record) for record in content["metrics"]], list(content.get("lacking", []))
+    """The metrics in the stage's output, and what the reference batch could not be used for, in a sentence each.
+
+    Raises:
+        IncompleteError: they are damaged.
+    """
+    numbers = _numbers(output)
+    return list(numbers.metrics), list(numbers.lacking)
+
+
+def _numbers(output: StageOutput) -> _Numbers:
+    data = output.read_file(METRICS_FILE)
+    return read_json(_Numbers, data, f"{METRICS_FILE} of {output}", output.cure, raising=IncompleteError)
 
 
 def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:

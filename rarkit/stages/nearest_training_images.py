@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Annotated, Final, Literal, NamedTuple, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rarkit.cache.output import StageOutput
 from rarkit.datasets.base import Dataset
@@ -22,7 +23,8 @@ from rarkit.stages.reference import REAL, features_of
 
 ARRAYS = "nearest_to_"
 """Prefix of the arrays (Q, 1 + K, H, W, C): each image, followed by its neighbours."""
-SAMPLES, HELD_OUT = "samples", "held_out"
+SAMPLES: Final = "samples"
+HELD_OUT: Final = "held_out"
 CLASSES, NEIGHBOURS = 10, 3
 MOST_DRAWN = 4096
 """Training images that are searched where the store does not hold the features of all."""
@@ -45,13 +47,41 @@ class Search:
     seed: int
 
 
+Shown = Literal["samples", "held_out"]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Distances = Annotated[
+    list[Annotated[list[float], Field(min_length=1, max_length=NEIGHBOURS)]], Field(min_length=1, max_length=CLASSES)
+]
+
+
+@final
+class Nearest(BaseModel):
+    """What was searched, and how far the nearest training images are."""
+
+    model_config = ConfigDict(strict=True)
+
+    searched: Count
+    """Training images that were compared, of all ``training_images``."""
+    training_images: Count
+    of_the_classes: bool
+    """Whether only images of the classes that are looked at were searched."""
+    distances: dict[Shown, Distances]
+    """Of each set, Q lists of K distances in the extractor's features."""
+
+    @model_validator(mode="after")
+    def _of_samples(self) -> Self:
+        if SAMPLES not in self.distances:
+            raise ValueError("there are no distances of samples")
+        return self
+
+
 @final
 class _Query(NamedTuple):
     images_QHWC: NDArray[np.uint8]
     features_QF: NDArray[np.float32]
 
 
-def write_nearest(search: Search, features_NF: NDArray[np.float32], output: StageOutput) -> dict[str, Any]:
+def write_nearest(search: Search, features_NF: NDArray[np.float32], output: StageOutput) -> Nearest:
     """Writes the images as arrays.
 
     Looks at the first sample and the first held-out image of each of ten classes, evenly spaced; at no held-out images where the
@@ -63,15 +93,14 @@ def write_nearest(search: Search, features_NF: NDArray[np.float32], output: Stag
         output: of the stage.
 
     Returns:
-        Plain JSON data: how many training images were ``searched``, of how many ``training_images``, whether they were
-        ``of_the_classes`` alone, and the ``distances`` of each set in the extractor's features, Q lists of K.
+        What was searched, and the distances of each set in the extractor's features.
     """
     labels_N = search.samples.read_array("labels")
     classes = np.unique(labels_N)
     classes = classes[np.unique(np.linspace(0, len(classes) - 1, CLASSES).round().astype(int))]
     training = search.dataset.open("train")
     rows_N, blocks = _searched(search, training, classes)
-    distances: dict[str, list[list[float]]] = {}
+    distances: dict[Shown, list[list[float]]] = {}
     queries = _queries(search, classes, labels_N, features_NF)
     neighbours = nearest(np.concatenate([query.features_QF for query in queries.values()]), blocks, NEIGHBOURS)
     start = 0
@@ -82,16 +111,15 @@ def write_nearest(search: Search, features_NF: NDArray[np.float32], output: Stag
         distances[name] = neighbours.distances_QK[part].tolist()
         start = part.stop
     of_the_classes = search.extractor.reference_batch() is not None
-    counts = {"searched": len(rows_N), "training_images": len(training), "of_the_classes": of_the_classes}
-    return {**counts, "distances": distances}
+    return Nearest(searched=len(rows_N), training_images=len(training), of_the_classes=of_the_classes, distances=distances)
 
 
 def _queries(
     search: Search, classes: NDArray[np.int64], labels_N: NDArray[np.int64], features_NF: NDArray[np.float32]
-) -> Mapping[str, _Query]:
+) -> Mapping[Shown, _Query]:
     rows_Q = _first_rows(classes, labels_N)
     images_QHWC = np.concatenate([search.samples.read_array("images", row, row + 1) for row in rows_Q])
-    queries = {SAMPLES: _Query(images_QHWC, features_NF[rows_Q])}
+    queries: dict[Shown, _Query] = {SAMPLES: _Query(images_QHWC, features_NF[rows_Q])}
     if search.held_out_split == "test":
         held_out_rows_Q = _first_rows(classes, search.tokens.read_array("test_labels"))
         if len(held_out_rows_Q):

@@ -117,8 +117,14 @@ class Train(Stage[TrainView]):
         records: list[StepRecord] = []
         state = latest_checkpoint(output)
         if state is not None:
-            records = [StepRecord(**record) for record in state.pop("log")]
-            trainer.restore(state)
+            try:
+                records = [StepRecord(**record) for record in state.pop("log")]
+                trainer.restore(state)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                if (told := system_error(error)) is not None:
+                    raise told from error
+                # Its seal tells that it is whole, not who wrote it.
+                raise IncompleteError(f"the checkpoint of {output} is of another training. {output.cure}") from error
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")

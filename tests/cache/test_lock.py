@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import fsspec.config
@@ -86,7 +87,7 @@ def test_one_writer_at_a_time(store):
         ({"pid": NO_SUCH_PROCESS, "host": "elsewhere"}, False),
         ({"pid": NO_SUCH_PROCESS, "boot": None, "namespace": None, "started": None}, False),
         ({"host": "elsewhere", "heartbeat": time.time() - 200}, False),
-        ({"host": "elsewhere", "heartbeat": time.time() + 10**6}, False),
+        ({"host": "elsewhere", "heartbeat": time.time() + 30}, False),
     ],
 )
 def test_a_lock_is_taken_over_at_once_only_from_the_dead(tmp_path, changes, free):
@@ -147,14 +148,85 @@ def test_a_clock_that_is_late_loses_no_lock(store, monkeypatch):
         output.write_array("a", ROWS)
 
 
-@pytest.mark.parametrize("contents", [b"", b'{"token": "x", "ho', b"[]"])
-def test_a_lock_that_cannot_be_read_expires_too(tmp_path, quick, contents):
+def as_lock(**fields):
+    return json.dumps({"token": "x", "host": "elsewhere", "pid": 7, "since": 0, "heartbeat": 0, "format": 3} | fields).encode()
+
+
+NONSENSE = {
+    "nothing": b"",
+    "half": b'{"token": "x", "ho',
+    "list": b"[]",
+    "deep": b'{"a":' * 100_000,
+    "text": as_lock(heartbeat="soon", pid={}),
+    "huge": as_lock(heartbeat=1e300, since=1e300),
+    "digits": as_lock(heartbeat=10**400),
+    "nan": as_lock(heartbeat=float("nan"), since=float("inf")),
+    "negative": as_lock(pid=-1),
+    "years ahead": as_lock(heartbeat=time.time() + 1e9, since=time.time() + 1e9),
+    "minutes ahead": as_lock(heartbeat=time.time() + 1000),
+}
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("contents", NONSENSE.values(), ids=NONSENSE)
+def test_a_lock_that_is_nonsense_is_free_after_a_minute(tmp_path, quick, contents, wait):
+    """Also for whoever does not wait for others: nobody is known to hold it."""
     output = Store(str(tmp_path)).output("train", "cafe")
     output.filesystem.makedirs(output.path)
     output.filesystem.pipe_file(lock_path(output), contents)
-    with pytest.raises(LockedError, match="cannot be read"), output.writing({}):
+    assert output.writer() is None
+    began = time.monotonic()
+    with output.writing({}, wait=wait):
+        assert time.monotonic() - began >= OutputLock.times.free
+    assert os.listdir(output.path) == ["zarr.json"]
+
+
+def test_an_output_whose_lock_is_nonsense_can_be_removed(tmp_path, quick):
+    output = Store(str(tmp_path)).output("train", "cafe")
+    with output.writing({}):
         pass
-    with output.writing({}, wait=True):
+    output.filesystem.pipe_file(lock_path(output), as_lock(heartbeat=time.time() + 1e9, reads=["train/cafe"]))
+    Store(str(tmp_path)).remove(output)
+    assert os.listdir(tmp_path / "train") == []
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_what_is_read_under_a_clock_that_is_ahead_stays(tmp_path, quick, renewed):
+    """As long as the lock is renewed."""
+    place = Store(str(tmp_path))
+    output, above = place.output("fit", "cafe"), place.output("train", "f00d")
+    with output.writing({}):
+        output.finish()
+    stop = threading.Event()
+
+    def renew():
+        while not stop.wait(0.05):
+            locked_by(above, me(host="elsewhere", heartbeat=time.time() + 3600, reads=("fit/cafe",)))
+
+    locked_by(above, me(host="elsewhere", heartbeat=time.time() + 3600, reads=("fit/cafe",)))
+    renewing = threading.Thread(target=renew)
+    if renewed:
+        renewing.start()
+    try:
+        with pytest.raises(LockedError, match="read by process") if renewed else nullcontext():
+            place.remove(output)
+    finally:
+        stop.set()
+        if renewed:
+            renewing.join()
+    output.refresh()
+    assert output.exists() is renewed
+
+
+@pytest.mark.parametrize("offset", [-3600, 3600])
+def test_whoever_does_not_wait_is_refused_by_a_renewal_whatever_the_clock(tmp_path, quick, offset):
+    output = Store(str(tmp_path)).output("train", "cafe")
+    locked_by(output, me(host="elsewhere", heartbeat=time.time() + offset))
+
+    def renew():
+        locked_by(output, me(host="elsewhere", heartbeat=time.time() + offset))
+
+    with pytest.raises(LockedError, match="written by process"), output.writing({}, while_waiting=renew):
         pass
 
 

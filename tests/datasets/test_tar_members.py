@@ -127,5 +127,5 @@ def test_numbers_of_samples_are_bounded(tmp_path):
     for text in ('{"a.tar": 9000000000000000000000}', "[" * 100_000, '{"a.tar": -1}'):
         (tmp_path / "sizes.json").write_text(text)
         dataset = WebDataset(urls=str(tmp_path / "a.tar"), sizes=str(tmp_path / "sizes.json"), num_classes=2)
-        with pytest.raises(DatasetError, match=r"sizes\.json (should contain the number of samples|is not JSON)"):
+        with pytest.raises(DatasetError, match=r"sizes\.json should contain the number of samples"):
             dataset.count("train")

@@ -221,7 +221,7 @@ def test_a_wrong_promise_is_found(folder, tmp_path, promised, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "not JSON"),
+        ("{", "Invalid JSON"),
         ("[1]", "by file name"),
         ('{"a": true}', "by file name"),
         ('{"a": 3}', "no number of samples for train-000"),

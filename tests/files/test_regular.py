@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rarkit.cache.receipts import receipts
 from rarkit.cache.store import Store
 from rarkit.cache.token_records import token_files
 from rarkit.errors import DatasetError, StoreError, UserError, WeightsError
@@ -15,6 +16,8 @@ from rarkit.files.locations import filesystem_of
 from rarkit.files.npz import opened
 from rarkit.files.regular import open_on, open_regular, read_on, read_regular
 from rarkit.files.weights import checksum, read_tensors
+from rarkit.pipeline.kept_receipts import receipt_name
+from rarkit.pipeline.receipt import read_receipt
 from rarkit.recipe.load import load_recipe
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device")
@@ -26,6 +29,7 @@ def special(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
 
     def make(kind: str, name: str) -> str:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         if kind == "pipe":
             os.mkfifo(name)
         elif kind == "socket":
@@ -33,7 +37,7 @@ def special(tmp_path, monkeypatch):
                 server.bind(name)
         elif kind == "link to a pipe":
             os.mkfifo(f"{name}.pipe")
-            os.symlink(f"{name}.pipe", name)
+            os.symlink(os.path.abspath(f"{name}.pipe"), name)
         else:
             os.symlink("/dev/zero", name)
         return name
@@ -52,6 +56,10 @@ READERS = {
     "a.jsonl.gz": lambda name: token_files([name]),
     "a.tar": lambda name: filesystem_of(f"zip://inner::{name}"),
     "store": Store,
+    "run/receipt.json": lambda name: read_receipt(Path(name).parent),
+    "store2/receipts/a.json": lambda name: receipts(Store("store2")),
+    "store3/train/cafe/lock.json": lambda name: Store("store3").output("train", "cafe").writer(),
+    "runs/.rarkit-runs": lambda name: receipt_name(Path("runs/small")),
 }
 
 

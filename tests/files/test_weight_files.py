@@ -95,7 +95,7 @@ def test_shards_elsewhere_are_fetched_with_their_index(tmp_path, monkeypatch):
             "names '../a.safetensors' for tensor 'a'",
         ),
         (lambda _, index: index.write_text('{"weight_map": {"a": "/etc/passwd"}}'), "names '/etc/passwd' for tensor 'a'"),
-        (lambda _, index: index.write_text('{"weight_map": {"a": 3}}'), "names 3 for tensor 'a'"),
+        (lambda _, index: index.write_text('{"weight_map": {"a": 3}}'), r"is not an index .*\(weight_map.a: .*string"),
         (
             lambda _, index: index.write_text('{"weight_map": {"a": "model-00001-of-00003.safetensors"}}'),
             "expects a in model-00001-of-00003.safetensors, which does not have it",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError
+from rarkit.files.stored_json import parsed
 from rarkit.files.tensor_mismatches import numbered
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors
@@ -56,9 +56,11 @@ def load_llama_ar(
 
 def _check_config(path: str | Path, config: LlamaARConfig, written: str) -> None:
     try:
-        stored = LlamaARConfig.model_validate_json(written)
-    except ValidationError as error:
-        raise WeightsError(f"the configuration in {path} is not that of a llama_ar: use a file that rarkit exported") from error
+        stored = parsed(LlamaARConfig, written.encode())
+    except ValueError as error:
+        raise WeightsError(
+            f"the configuration in {path} is not that of a llama_ar ({error}). Use a file that rarkit exported."
+        ) from error
     names = sorted(LlamaARConfig.model_fields.keys() - IN_TRAINING)
     different = [name for name in names if getattr(stored, name) != getattr(config, name)]
     if different:

@@ -7,11 +7,11 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
+from rarkit.files.stored_json import parsed
 from rarkit.files.tensor_mismatches import numbered
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors, write_tensors
@@ -82,9 +82,9 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
         cure = f"Pass a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
         raise WeightsError(f"{path} does not contain the model's configuration. {cure}")
     try:
-        return RARConfig.model_validate_json(metadata["config"])
-    except ValidationError as error:
-        raise WeightsError(f"the configuration in {path} is not that of a RAR: {error}. Pass a preset or a RARConfig.") from error
+        return parsed(RARConfig, metadata["config"].encode())
+    except ValueError as error:
+        raise WeightsError(f"the configuration in {path} is not that of a RAR ({error}). Pass a preset or a RARConfig.") from error
 
 
 def _empty(config: RARConfig, merged: bool, attention: AttentionFunction | None = None) -> OrderedTransformer:
