@@ -97,7 +97,8 @@ def _read(store: Store, beginning: str = "") -> list[StoredReceipt | StoreError]
 def _texts(store: Store, paths: list[str]) -> dict[str, bytes | Exception]:
     """The bytes of each file, or why they cannot be had."""
     if not isinstance(store.filesystem, OwnFolder):
-        return store.filesystem.cat(paths, on_error="return") if paths else {}
+        # Unlike ``cat``, this takes no name for a pattern.
+        return dict(zip(paths, store.filesystem.cat_ranges(paths, None, None, on_error="return"), strict=True)) if paths else {}
     texts: dict[str, bytes | Exception] = {}
     for path in paths:
         try:

@@ -265,3 +265,15 @@ def test_what_an_older_rarkit_made_and_what_is_unknown_stays(rarkit, fit):
     assert (code, "damaged.json is damaged" in err, "Traceback" in err) == (2, True, False)
     assert plan(load_recipe("small.toml"), "store")["fit"].reason == "settings changed: tokenizer.iterations: 3 → 4"
     assert rarkit("cache", "ls", "--store", "store")[0] == 0
+
+
+def test_names_of_stores_are_no_patterns(rarkit, fit, tmp_path):
+    output = fit()
+    for name in ("store[1]", "stor*"):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+    assert kept(output)
+    shutil.rmtree(tmp_path / "stor*" / "receipts")
+    assert "fit" in rarkit("cache", "ls", "--store", "store[1]")[1]
+    assert [receipt.name for receipt in receipts(Store("store[1]"))] == [receipt.name for receipt in receipts(Store("store"))]
+    assert receipts(Store("stor*")) == []
+    assert len(receipts(Store("store"))) == 1
