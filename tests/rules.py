@@ -312,7 +312,7 @@ PRINTERS = {
     "rarkit.runtime.console": "the console",
     "rarkit.cli.failures": "hands Python functions that print",
     "rarkit.cli": "prints a line of its own before anything is imported",
-    "rarkit.cache.token_lines": "writes numbers to stdout, the command's result",
+    "rarkit.runtime.output": "says what stdout is",
     "rarkit.testing.part_suite": "code for another Python",
 }
 """The modules that print otherwise than by ``echo`` and ``PrintableConsole``, and why."""

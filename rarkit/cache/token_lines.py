@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from rarkit.cache.store import output_at
 from rarkit.cache.token_records import Record, TokenFile, in_blocks, token_files
 from rarkit.errors import DatasetError, StoreError
 from rarkit.files.locations import opened, reaching
+from rarkit.runtime.output import results
 from rarkit.runtime.progress import Reporter
 
 STDOUT = "-"
@@ -162,7 +162,7 @@ def export_tokens(source: str, lines: str, *, split: str = "train", reporter: Re
 def _writing(lines: str) -> Iterator[TextIO]:
     """The file, whole or not at all if it is a local one; stdout for ``-``."""
     if lines == STDOUT:
-        yield sys.stdout
+        yield results()
         return
     with (
         reaching(lines, "Choose another place, or make room for it.", raising=StoreError),

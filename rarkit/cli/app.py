@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.main import get_command
@@ -32,6 +32,7 @@ from rarkit.cli.options import (
     Unset,
     UntilStage,
     flag,
+    on_their_own,
     print_json,
 )
 from rarkit.cli.sample import sample
@@ -65,8 +66,9 @@ def run_commands() -> NoReturn:
 @functools.cache
 def _command() -> Callable[..., int | None]:
     """The commands, which typer would make anew at each call."""
-    command: Callable[..., int | None] = get_command(app)
-    return command
+    command: Any = get_command(app)
+    on_their_own(command)
+    return cast("Callable[..., int | None]", command)
 
 
 def _load(path: str, overrides: list[str] | None, unset: list[str] | None, strict: bool) -> Recipe:

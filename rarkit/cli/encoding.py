@@ -10,6 +10,7 @@ import unicodedata
 import typer
 
 from rarkit.printable import printable
+from rarkit.runtime.output import results
 
 LOOKALIKES = {
     "→": "->",
@@ -41,7 +42,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True, fg: str | None = N
 
     ``typer.secho`` by itself would write UTF-8 to streams of ASCII, and whatever control characters there are.
     """
-    typer.secho(printable(str(text), lines=lines), file=sys.stderr if err else sys.stdout, nl=nl, fg=fg)
+    typer.secho(printable(str(text), lines=lines), file=sys.stderr if err else results(), nl=nl, fg=fg)
 
 
 def confirm(question: str) -> bool:
@@ -52,7 +53,7 @@ def confirm(question: str) -> bool:
 def can_print(text: str) -> bool:
     """Whether stdout's encoding has all characters of the text."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        text.encode(getattr(results(), "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return False
     return True

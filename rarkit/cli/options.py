@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from rarkit.cli.encoding import can_print, echo
 from rarkit.printable import printable_strings
+from rarkit.registry.exits import exits_are_errors
+from rarkit.runtime.output import stdout_for_results
 
 
 def flag(*names: str, help: str, is_eager: bool = False) -> Any:
@@ -30,6 +32,15 @@ class Commands(TyperGroup):
         if command is not None:
             _without_values(command.get_params(ctx))
         return command
+
+
+def on_their_own(group: Any) -> None:
+    """Makes the commands of a group, and of the groups in it, print only results on stdout, and fail if a part would end them."""
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            on_their_own(command)
+        else:
+            command.callback = stdout_for_results()(exits_are_errors()(command.callback))
 
 
 def _without_values(parameters: list[Any]) -> list[Any]:

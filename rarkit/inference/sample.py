@@ -17,6 +17,7 @@ from rarkit.inference.drawing import Drawing
 from rarkit.inference.source import Source, changed, open_source
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.recipe.classes import find_classes, spread
+from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.stages.sample import prepared
@@ -30,6 +31,7 @@ INDICES_PER_CLASS = 100_000
 PER_CLASS = 8
 
 
+@exits_are_errors()
 def sample(
     source: str | os.PathLike[str],
     classes: Sequence[str | int] | None = None,

@@ -18,6 +18,7 @@ from rarkit.pipeline.published import with_published
 from rarkit.recipe.addresses import Address, addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.exits import exits_are_errors
 from rarkit.stages.base import Stage, View
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
@@ -120,6 +121,7 @@ class Plan:
         return {stage.name: stage.output for stage in self.stages if stage.output.is_complete}
 
 
+@exits_are_errors()
 def plan(
     recipe: Recipe,
     store: str | Store = DEFAULT_STORE,

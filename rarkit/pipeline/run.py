@@ -26,6 +26,7 @@ from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import together
@@ -132,6 +133,7 @@ def plan_to_run(
     return plan(recipe, store, start=start, until=until, force=force, fetch=True)
 
 
+@exits_are_errors()
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False, wait: bool = True) -> Run:
     """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan.
 

@@ -15,10 +15,12 @@ from rarkit.recipe.mistakes import problems_of, refuse, unknown_parts
 from rarkit.recipe.origin import Origin
 from rarkit.recipe.schema import Recipe, recipe_model, with_default_names
 from rarkit.recipe.toml_files import read_tables
+from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.kinds import Parts
 from rarkit.registry.loader import parts as installed_parts
 
 
+@exits_are_errors()
 def load_recipe(path: str, overrides: Sequence[str] = (), *, unset: Sequence[str] = (), strict_plugins: bool = False) -> Recipe:
     """Reads, merges and validates a recipe.
 

@@ -43,17 +43,29 @@ def broken(part: Component, fault: str) -> PluginError:
         part: the part.
         fault: what is wrong and what is promised, after the part's name: ``"returns …; it must return …"``.
     """
-    kind = part.kind.replace("_", " ").removesuffix("s") if part.kind != "models" else "model family"
-    return PluginError(f"{kind} {part.name!r} of {origin(type(part))} {fault}. Choose another part, or correct this one.")
+    return PluginError(f"{named(type(part))} {fault}. Choose another part, or correct this one.")
+
+
+def named(cls: type[Component]) -> str:
+    """A part for messages: ``"scan order 'columns' of rarkit-columns 0.1.0 (plugin 'columns')"``."""
+    kind = cls.kind.replace("_", " ").removesuffix("s") if cls.kind != "models" else "model family"
+    return f"{kind} {cls.part_name()!r} of {origin(cls)}"
 
 
 def origin(cls: type) -> str:
     """Where a class came from: the plugin and its distribution, or else the class by its full name."""
-    top = cls.__module__.partition(".")[0]
+    return plugins().get(cls.__module__.partition(".")[0]) or f"{cls.__module__}.{cls.__qualname__}"
+
+
+def plugins() -> dict[str, str]:
+    """The installed plugins, each with its distribution, by the name of their outermost module."""
+    named_by_module: dict[str, str] = {}
     for point in entry_points(group=GROUP):
-        if point.module.partition(".")[0] == top and point.dist is not None:
-            return f"{point.dist.name} {point.dist.version} (plugin {point.name!r})"
-    return f"{cls.__module__}.{cls.__qualname__}"
+        if point.dist is not None:
+            named_by_module.setdefault(
+                point.module.partition(".")[0], f"{point.dist.name} {point.dist.version} (plugin {point.name!r})"
+            )
+    return named_by_module
 
 
 def check_fit(part: Component, fit: Callable[..., Any], *arguments: Any) -> Mapping[str, NDArray[np.generic]]:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import pluggy
 
-from rarkit.errors import PluginError
+from rarkit.errors import PluginError, RarkitWarning
 from rarkit.registry import hookspecs
 from rarkit.registry.component import Component
 from rarkit.registry.contract import GROUP
+from rarkit.registry.exits import told
 from rarkit.registry.kinds import KINDS, Parts
 from rarkit.registry.registry import Registry, Source
+from rarkit.runtime.signals import handlers_kept, raised_by_handlers
 
 ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
 BUILTIN = "builtin"
+SLOW_SECONDS = 10.0
+"""After which a plugin that is still being loaded is named. Importing torch takes less on most disks."""
 
 
 @final
@@ -129,19 +136,64 @@ def _source(point: EntryPoint) -> Source:
 
 
 def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
+    before = _working_folder()
+    with handlers_kept(), raised_by_handlers() as stops, _told_if_slow(source):
+        record = _outcome(point, source)
+    if before is not None and _working_folder() != before:
+        os.chdir(before)
+    if stops:
+        # The plugin may have swallowed it, or turned it into another exception.
+        raise stops[0]
+    return record
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _told_if_slow(source: Source) -> Iterator[None]:
+    """Names a plugin that takes long to load, since it may never return."""
+    message = (
+        f"plugin {source.plugin!r} of {source.distribution} is still being loaded after {SLOW_SECONDS:g} seconds. "
+        f"{BLOCK}={source.plugin} leaves it out."
+    )
+    timer = threading.Timer(SLOW_SECONDS, warnings.warn, (message, RarkitWarning))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _outcome(point: EntryPoint, source: Source) -> PluginRecord:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    # A plugin's code may raise any exception; it is recorded as the cause.
+    # A plugin's code may raise anything, sys.exit() and its own KeyboardInterrupt too; it is recorded as the cause.
     try:
         manager.register(point.load(), source.plugin)
         manager.check_pending()
         parts = [
-            (kind, _checked(part, kind)) for kind in KINDS for parts in getattr(manager.hook, KINDS[kind].hook)() for part in parts
+            (kind, _checked(part, kind))
+            for kind in KINDS
+            for returned in getattr(manager.hook, KINDS[kind].hook)()
+            for part in _listed(returned, kind)
         ]
-    except Exception as error:
-        message = " ".join(str(error).split())
-        return PluginRecord(source, "broken", cause=f"{type(error).__name__}: {message}".removesuffix("."))
+    except BaseException as error:
+        return PluginRecord(source, "broken", cause=told(error))
     return PluginRecord(source, "loaded", tuple(parts))
+
+
+def _listed(returned: object, kind: str) -> Sequence[object]:
+    # A generator may have no end.
+    if not isinstance(returned, list | tuple):
+        raise PluginError(f"{KINDS[kind].hook} must return a list of classes, not {type(returned).__name__}")
+    return returned
 
 
 def _checked(part: object, kind: str) -> type[Component]:
@@ -153,7 +205,10 @@ def _checked(part: object, kind: str) -> type[Component]:
         raise PluginError(f"{hook} returned {part.__qualname__}, whose kind is {actual!r}; it must be {kind!r}")
     if isabstract(part):
         raise PluginError(f"{part.__qualname__} leaves methods undefined: {', '.join(sorted(part.__abstractmethods__))}")
-    if not isinstance(part.model_fields["name"].default, str):
+    # With annotations that name nothing, no recipe could be read, whichever parts it has. Raises if there are any.
+    part.model_rebuild()
+    name = part.model_fields["name"]
+    if not isinstance(name.default, str) or get_args(name.annotation) != (name.default,):
         raise PluginError(f'{part.__qualname__} has no name; write name: Literal["…"] = "…" in the class')
     if not part.__doc__:
         raise PluginError(f"{part.__qualname__} has no docstring; write one: it is the part's documentation")

@@ -10,6 +10,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from rarkit.printable import printable
+from rarkit.runtime.output import results
 
 
 @final
@@ -18,7 +19,7 @@ class PrintableConsole(Console):
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         """``stderr``: print there instead of on stdout; ``quiet``: print nothing."""
-        super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+        super().__init__(file=None if stderr else results(), stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as text of a single line."""

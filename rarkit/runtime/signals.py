@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Self, final
@@ -71,6 +72,44 @@ def stopping() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def raised_by_handlers() -> Iterator[list[BaseException]]:
+    """Lists what the handlers of SIGINT and SIGTERM raise in it, to tell a user's Ctrl-C from exceptions of the code inside.
+
+    That code may raise KeyboardInterrupt or SystemExit itself, swallow what a handler raised, or turn it into another exception.
+    """
+    raised: list[BaseException] = []
+
+    def call(before: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
+        try:
+            before(number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    ours = {number: partial(call, before) for number in STOPPING if callable(before := signal.getsignal(number))}
+    restores = {number: handle(handler, number) for number, handler in ours.items()}
+    try:
+        yield raised
+    finally:
+        for number, restore in restores.items():
+            # What was set since stays: to ignore further signals, say.
+            if signal.getsignal(number) is ours[number]:
+                restore()
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Puts the handlers of SIGINT and SIGTERM back at its end, if the code inside changes them."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 @contextmanager

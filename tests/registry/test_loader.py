@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sys
+import threading
 import types
+import warnings
 from importlib.metadata import EntryPoint
 from typing import Literal
 
@@ -11,7 +16,7 @@ import numpy as np
 import pytest
 
 from rarkit import ScanOrder, hookimpl
-from rarkit.errors import PluginError, UnknownPartError
+from rarkit.errors import PluginError, RarkitWarning, UnknownPartError
 from rarkit.registry import loader
 from rarkit.registry.kinds import KINDS
 
@@ -25,15 +30,37 @@ class Reversed(ScanOrder):
         return np.arange(height * width)[::-1].copy()
 
 
+class Unlike(Reversed):
+    """Its name is not what its type says."""
+
+    name: str = "reversed"
+
+
+class Unfinished(Reversed):
+    """Has a setting of no type."""
+
+    name: Literal["unfinished"] = "unfinished"
+    setting: "Nowhere" = 1  # noqa: F821, UP037
+
+
+class Unspeakable(BaseException):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+def calls_itself():
+    return calls_itself()
+
+
 def module(name, **hooks):
     """A module with hook implementations, importable by name."""
     made = types.ModuleType(name)
     for hook, returns in hooks.items():
 
         def implementation(returns=returns):
-            if isinstance(returns, Exception):
+            if isinstance(returns, BaseException):
                 raise returns
-            return returns
+            return returns() if isinstance(returns, types.FunctionType) else returns
 
         implementation.__name__ = hook
         # pluggy hands over only the arguments that a hook's specification has, and this one has none.
@@ -69,6 +96,17 @@ def test_a_plugin_brings_its_part():
         ({"rarkit_tokenizers": [Reversed]}, "scan_orders"),
         ({"rarkit_scan_orders": [Reversed()]}, "list of classes"),
         ({"rarkit_scan_orders": [ScanOrder]}, "leaves methods undefined: order"),
+        ({"rarkit_scan_orders": SystemExit(0)}, "SystemExit: 0"),
+        ({"rarkit_scan_orders": KeyboardInterrupt()}, "KeyboardInterrupt"),
+        ({"rarkit_scan_orders": GeneratorExit("gone")}, "GeneratorExit: gone"),
+        ({"rarkit_scan_orders": lambda: calls_itself()}, "RecursionError: maximum recursion depth exceeded"),
+        ({"rarkit_scan_orders": Unspeakable()}, "Unspeakable: its message raises SystemExit"),
+        ({"rarkit_scan_orders": ValueError("a\n" * 10_000)}, "ValueError: a a a"),
+        ({"rarkit_scan_orders": 42}, "must return a list of classes, not int"),
+        ({"rarkit_scan_orders": lambda: itertools.repeat(Reversed)}, "must return a list of classes, not repeat"),
+        ({"rarkit_scan_orders": {"reversed": Reversed}}, "must return a list of classes, not dict"),
+        ({"rarkit_scan_orders": [Unlike]}, "Unlike has no name; write name: Literal"),
+        ({"rarkit_scan_orders": [Unfinished]}, "Nowhere"),
     ],
 )
 def test_a_broken_plugin_is_named_and_harms_nobody(hooks, cause):
@@ -76,6 +114,7 @@ def test_a_broken_plugin_is_named_and_harms_nobody(hooks, cause):
     record = only_record(loaded, "bad")
     assert record.status == "broken"
     assert cause in record.cause
+    assert len(record.cause) < 600
     parts = loaded.parts()
     assert "reversed" in parts.scan_orders
     assert "raster" in parts.scan_orders
@@ -120,3 +159,72 @@ def test_unknown_names_get_suggestions_and_install_hints():
         parts.scan_orders["hilbert"]
     assert parts.scan_orders.get("spirall") is None
     assert "spirall" not in parts.scan_orders
+
+
+def test_what_a_plugin_changes_of_the_process_is_put_back(tmp_path, monkeypatch):
+    def changes():
+        os.chdir(tmp_path)
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        return [Reversed]
+
+    monkeypatch.chdir(tmp_path.parent)
+    before = signal.getsignal(signal.SIGINT)
+    assert only_record(loader.load([module("fake_changes", rarkit_scan_orders=changes)]), "changes").status == "loaded"
+    assert os.getcwd() == str(tmp_path.parent)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def raises():
+    os.kill(os.getpid(), signal.SIGINT)
+    return [Reversed]
+
+
+def swallows():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        return [Reversed]
+
+
+def turns_it_into_another():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException as error:
+        raise ImportError from error
+
+
+@pytest.mark.parametrize("hook", [raises, swallows, turns_it_into_another])
+def test_a_users_interrupt_is_no_broken_plugin(hook):
+    with pytest.raises(KeyboardInterrupt):
+        loader.load([module("fake_interrupted", rarkit_scan_orders=hook)])
+
+
+def test_a_handler_that_goes_on_lets_the_plugin_go_on():
+    arrived = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
+    try:
+        loaded = loader.load([module("fake_interrupted", rarkit_scan_orders=raises)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (arrived, only_record(loaded, "interrupted").status) == ([signal.SIGINT], "loaded")
+
+
+def test_a_plugin_that_takes_long_is_named(monkeypatch):
+    warned, said = threading.Event(), []
+
+    def waits():
+        assert warned.wait(60)
+        return [Reversed]
+
+    def note(message, *about, **more):
+        said.append(message)
+        warned.set()
+
+    monkeypatch.setattr(loader, "SLOW_SECONDS", 0.01)
+    with warnings.catch_warnings(action="always"):
+        monkeypatch.setattr(warnings, "showwarning", note)
+        loaded = loader.load([module("fake_slow", rarkit_scan_orders=waits)])
+    assert only_record(loaded, "slow").status == "loaded"
+    assert isinstance(said[0], RarkitWarning)
+    assert "plugin 'slow' of fake_slow is still being loaded" in str(said[0])
+    assert "RARKIT_BLOCK_PLUGINS=slow leaves it out" in str(said[0])
