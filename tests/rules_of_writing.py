@@ -9,7 +9,18 @@ from tests.rules import Module, modules
 
 MODULE = "rarkit.files.atomic"
 WRITERS = {
-    *("write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "extractall", "put_file", "get_file", "cp_file"),
+    *(
+        "write_text",
+        "write_bytes",
+        "touch",
+        "symlink_to",
+        "hardlink_to",
+        "extractall",
+        "pipe_file",
+        "put_file",
+        "get_file",
+        "cp_file",
+    ),
     *("save", "savez", "savez_compressed", "savetxt", "savefig", "tofile", "save_file"),
 }
 """Methods and functions that write to a path, whatever they belong to."""
@@ -19,6 +30,7 @@ WRITERS_OF = {
     "tempfile": {"mkstemp", "mktemp", "NamedTemporaryFile"},
 }
 """Functions of a module, by its name."""
+STORE = "the file system of a store, which is own_folder.OwnFolder if it is local"
 ALLOWED = {
     ("rarkit.files.regular", "os.open"): "opens for reading: without waiting for a pipe's writer",
     ("rarkit.files.own_folder", "os.open"): "opens folders",
@@ -30,6 +42,9 @@ ALLOWED = {
     ("rarkit.files.weight_files", "filesystem.get_file"): "fsspec takes paths alone: one of atomic.replacing",
     ("rarkit.cache.checkpoints", "torch.save"): "into memory",
     ("rarkit.cache.lock_file", "self.filesystem.open"): "on another machine",
+    ("rarkit.cache.lock_file", "self.filesystem.pipe_file"): STORE,
+    ("rarkit.cache.receipts", "store.filesystem.pipe_file"): STORE,
+    ("rarkit.cache.store", "self.filesystem.pipe_file"): STORE,
     ("rarkit.rendering.png", "image.save"): "into memory",
     ("rarkit.rendering.animation", "frames[0].save"): "into a file that atomic has opened",
     ("rarkit.cli.sample", "drawing.save"): "rarkit's own, which writes by atomic",
