@@ -307,41 +307,6 @@ def other_loaders(module: Module) -> Iterator[str]:
             yield f"{module.at(node.lineno)}: calls {called}; compiled code is loaded by {', '.join(sorted(CODE))} only"
 
 
-PRINTERS = {
-    "rarkit.cli.encoding": "echo, and what it stands on",
-    "rarkit.runtime.console": "the console",
-    "rarkit.cli.failures": "hands Python functions that print",
-    "rarkit.cli": "prints a line of its own before anything is imported",
-    "rarkit.runtime.output": "says what stdout is",
-    "rarkit.testing.part_suite": "code for another Python",
-}
-"""The modules that print otherwise than by ``echo`` and ``PrintableConsole``, and why."""
-PRINTING = {"print", "input", "echo_via_pager", "secho", "prompt", "from_markup", "render_markup", "print_exc", "basicConfig"}
-CONSOLES = {("rich.console", "Console"), ("rich", "print"), ("rich.markup", "render"), ("rich.text", "Text")}
-TEXTS = {"rarkit.rendering.scan_order_text", "rarkit.cli.estimate", "rarkit.runtime.progress"}
-"""Modules that use the texts of rich for their own numbers, or as a type."""
-
-
-def other_ways_to_print(module: Module) -> Iterator[str]:
-    """Ways to the terminal, and uses of rich's markup, that pass by what makes text printable."""
-    if module.name in PRINTERS:
-        return
-    cure = "print by rarkit.cli.encoding.echo or rarkit.runtime.console"
-    for found in module.imports:
-        if (found.module, found.name) in CONSOLES and not (found.name == "Text" and module.name in TEXTS):
-            yield f"{module.at(found.line)}: imports {found.name} of {found.module}; {cure}"
-    for node in module.nodes:
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            is_method = name.endswith(".print")  # of a console
-            if (name.split(".")[-1] in PRINTING and not is_method) or name in ("typer.confirm", "typer.echo"):
-                yield f"{module.at(node.lineno)}: calls {name}; {cure}"
-            if any(argument.arg == "markup" and ast.unparse(argument.value) != "False" for argument in node.keywords):
-                yield f"{module.at(node.lineno)}: asks for markup; give styles as arguments"
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
-            yield f"{module.at(node.lineno)}: uses {ast.unparse(node)}; {cure}"
-
-
 JSON = {
     "rarkit.files.stored_json": "all that was stored",
     "rarkit.cache.record": "what it has just written itself",

@@ -27,7 +27,6 @@ from tests.rules import (
     other_loaders,
     other_parsers,
     other_ways_out,
-    other_ways_to_print,
     plugin_files,
     private,
     swallowed,
@@ -35,6 +34,7 @@ from tests.rules import (
     undeclared,
     upward,
 )
+from tests.rules_of_printing import lines_within_arguments, other_ways_to_print
 from tests.rules_of_writing import other_writers, unused
 
 Rule = Callable[[Module], Iterator[str]]
@@ -47,6 +47,7 @@ RULES: list[Rule] = [
     other_ways_out,
     other_loaders,
     other_ways_to_print,
+    lines_within_arguments,
     other_writers,
     other_parsers,
 ]
@@ -199,3 +200,22 @@ def test_a_fault_is_found(rule: Rule, name: str, source: str) -> None:
 @pytest.mark.parametrize(("rule", "name", "source"), INNOCENT)
 def test_the_innocent_are_left_alone(rule: Rule, name: str, source: str) -> None:
     assert list(rule(Module(name, ROOT / "example.py", source))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (other_ways_to_print, 'print("a")'),
+        (other_ways_to_print, "import sys\nsys.stderr.write(name)"),
+        (other_ways_to_print, "from rich.console import Console"),
+        (other_ways_to_print, "import rich.console"),
+        (other_ways_to_print, 'console.print(f"[bold]{title}[/bold]", markup=True)'),
+        (other_ways_to_print, "import typer\ntyper.confirm(question)"),
+        (lines_within_arguments, 'raise UserError(f"there is no {name}.\\nMake it.")'),
+        (lines_within_arguments, 'notify("skipped:\\n" + name)'),
+    ],
+)
+def test_the_rules_of_printing_see(rule: Rule, code: str) -> None:
+    path = ROOT / "rarkit/something.py"
+    assert list(rule(Module("rarkit.something", path, code)))
+    assert not list(rule(Module("rarkit.something", path, 'console.print(title, style="bold")\nraise UserError("a", "b")')))

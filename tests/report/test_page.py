@@ -21,6 +21,7 @@ from rarkit.rendering.figures import Curve, PictureGrid, Scan, Series
 from rarkit.rendering.pictures import layout, mosaic
 from rarkit.report.data import RunReport, StageRow
 from rarkit.report.page import render
+from tests.hostile.harness import CONTROLS
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 RUNS_SCRIPTS = {"script", "iframe", "object", "embed", "link", "base", "form", "foreignobject", "use", "image"}
@@ -252,6 +253,12 @@ def test_hostile_texts_stay_texts(full):
     assert page.of("title") == page.of("h1") == [HOSTILE]
     assert page.of("code").count(HOSTILE) == 3
     assert sum(HOSTILE in text for _, text in page.texts) >= 18
+
+
+def test_no_text_turns_others_around(full):
+    html = render(hostile(full, "a\u202eb\u2066c\x1b[2J\x9b\u200f\n\td"))
+    assert not CONTROLS.search(html)
+    assert html.count(r"a\u202eb\u2066c\x1b[2J\x9b\u200f") >= 18
 
 
 @settings(max_examples=25, deadline=None)
