@@ -124,7 +124,7 @@ PRINTED = [
     ("sample {RUN} --set {TEXT}=1", 2, []),
     ("sample none{TEXT}", 2, [SHOWN]),
     ("plugins list", 0, ["builtin"]),
-    ("plugins {TEXT}", 2, ["--help"]),
+    ("plugins none{TEXT}", 2, ["--help"]),
     ("orders show {TEXT}", 2, []),
     ("orders show spiral --set {TEXT}=1", 2, []),
     ("orders show spiral --grid {TEXT}", 2, []),
