@@ -6,6 +6,7 @@ import codecs
 import io
 import sys
 import unicodedata
+from contextlib import redirect_stdout
 
 import typer
 
@@ -47,7 +48,8 @@ def echo(text: object, *, err: bool = False, nl: bool = True, fg: str | None = N
 
 def confirm(question: str) -> bool:
     """Asks at the terminal for a yes or no."""
-    return typer.confirm(printable(question))
+    with redirect_stdout(results()):
+        return typer.confirm(printable(question))
 
 
 def can_print(text: str) -> bool:

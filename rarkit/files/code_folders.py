@@ -77,20 +77,30 @@ def keep_torch_private() -> None:
     Raises:
         CapabilityError: there is no folder for them.
     """
-    for variable, usual in ((INDUCTOR, _usual_inductor_folder()), (TRITON, None)):
-        folder = os.environ.get(variable) or usual
-        if folder is None:  # Triton's is in inductor's
-            continue
-        os.environ[variable] = folder
-        reason = _refused(Path(folder))
-        if reason is not None:
+    usual = _usual_inductor_folder()
+    named = os.environ.get(INDUCTOR) or usual
+    for variable, folder in ((INDUCTOR, named), (TRITON, os.environ.get(TRITON))):
+        reason = _refused(folder) if folder else None
+        if folder and reason is None:
+            os.environ[variable] = folder
+        elif folder:
             os.environ[variable] = str(_other_folder(variable.partition("_")[0].lower()))
-            warnings.warn(
-                f"torch.compile does not use {folder}, where others may put code ({reason}), but {os.environ[variable]}. Remove "
-                f"that folder, or set {variable} to one that only you may write to.",
-                RarkitWarning,
-                stacklevel=3,
-            )
+            _warn(folder, f"{reason}", os.environ[variable], variable)
+    # There, torch keeps headers and some choices whatever the variable says: the place follows from the folder for temporary files.
+    reason = _refused(usual)
+    if reason is not None:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(_folder_of_this_process())
+        if named != usual:
+            _warn(usual, reason, tempfile.tempdir, "TMPDIR")
+
+
+def _warn(folder: str, reason: str, instead: str, variable: str) -> None:
+    warnings.warn(
+        f"torch.compile does not use {folder}, where others may put code ({reason}), but {instead}. Remove that folder, or set "
+        f"{variable} to one that only you may write to.",
+        RarkitWarning,
+        stacklevel=4,
+    )
 
 
 def _usual_inductor_folder() -> str:
@@ -102,9 +112,9 @@ def _usual_inductor_folder() -> str:
     return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", name))
 
 
-def _refused(folder: Path) -> str | None:
+def _refused(folder: str) -> str | None:
     try:
-        make_private(folder.absolute())
+        make_private(Path(folder).absolute())
         return not_private_inside(folder)
     except OSError as error:
         return f"{error.strerror}: {error.filename}"
@@ -117,6 +127,11 @@ def _other_folder(of: str) -> Path:
             return folder
     except (OSError, RuntimeError):
         pass  # no home, or one where nothing can be written
+    return _folder_of_this_process()
+
+
+def _folder_of_this_process() -> Path:
+    """A new folder, which is removed when the process ends."""
     folder = temporary_folder()
     atexit.register(_remove, folder, os.getpid())
     return folder

@@ -26,6 +26,7 @@ def places(tmp_path, monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     # Removed at the end of the process otherwise, when these folders are gone.
     monkeypatch.setattr(code_folders.atexit, "register", lambda *arguments: None)
     return tmp_path
@@ -74,7 +75,10 @@ def test_a_folder_that_others_may_write_to_is_not_used(places, monkeypatch, vari
         keep_torch_private()
 
 
-def test_somebody_elses_folder_under_the_usual_name_is_not_used(places, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+def test_somebody_elses_folder_under_the_usual_name_is_not_used(places, monkeypatch, named):
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
     usual = inductor_folder()
     del os.environ[INDUCTOR]
     if os.geteuid() == 0:
@@ -82,9 +86,16 @@ def test_somebody_elses_folder_under_the_usual_name_is_not_used(places, monkeypa
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 54321)
         monkeypatch.setattr(code_folders, "_other_folder", lambda of: places / "other")
-    with pytest.warns(RarkitWarning, match="belongs to another user"):
+        monkeypatch.setattr(code_folders, "_folder_of_this_process", lambda: places / "process")
+    if named:
+        monkeypatch.setenv(INDUCTOR, str(places / "mine"))
+    with pytest.warns(RarkitWarning, match=f"does not use {usual}, .*belongs to another user"):
         keep_torch_private()
     assert os.environ[INDUCTOR] != str(usual)
+    # Precompiled headers are there, whatever the variable says.
+    assert Path(default_cache_dir()).name == usual.name
+    assert default_cache_dir() != str(usual)
+    assert os.environ["TMPDIR"] == os.path.dirname(default_cache_dir())
 
 
 def test_without_a_folder_of_the_user_the_process_has_its_own(places, monkeypatch):
