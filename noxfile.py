@@ -1,7 +1,7 @@
-"""The checks: ``nox`` runs lint, types, tests and plugins.
+"""The checks: ``nox`` runs lint, types, tests, plugins and lowest.
 
-Torch is large, so all sessions but lint share one environment (``environment``) with rarkit and its extras. Each plugin
-gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
+Torch is large, so all sessions but lint and lowest share one environment (``environment``) with rarkit and its extras. Each
+plugin gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "plugins"]
+nox.options.sessions = ["lint", "types", "tests", "plugins", "lowest"]
 
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
+LOWEST = ("-c", str(ROOT / "constraints-lowest.txt"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 EXTRAS = "s3,hub,webdataset,dev"
 # Pytest runs two workers; with more than one thread each, torch would oversubscribe the cores.
@@ -50,21 +51,24 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after -- are passed to pytest."""
-    python = shared_environment(session) / "bin" / "python"
-    session.run(
-        python,
-        "-m",
-        "pytest",
-        "-n",
-        "2",
-        "--dist",
-        "worksteal",
-        "--durations",
-        "10",
-        *session.posargs,
-        env=TEST_ENVIRONMENT,
-        external=True,
-    )
+    run_tests(session, str(shared_environment(session) / "bin" / "python"))
+
+
+@nox.session(reuse_venv=True)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions that pyproject.toml allows.
+
+    The whole suite, and in CI: versions that nobody has tried may be installed, and the worst hole that rarkit had was in the
+    oldest fsspec that it allowed. It takes as long as ``tests``, and an installation more.
+    """
+    session.install("-e", f".[{EXTRAS}]", *LOWEST)
+    run_tests(session, "python")
+
+
+def run_tests(session: nox.Session, python: str) -> None:
+    """The tests, with the rarkit of an interpreter's environment."""
+    workers = ("-n", "2", "--dist", "worksteal", "--durations", "10")
+    session.run(python, "-m", "pytest", *workers, *session.posargs, env=TEST_ENVIRONMENT, external=True)
 
 
 @nox.session(reuse_venv=False, requires=["environment"])

@@ -42,7 +42,9 @@ class StageOutput(ReadableOutput):
         self,
         about: Mapping[str, Any],
         *,
+        reads: Sequence[StageOutput] = (),
         afresh: bool = False,
+        made_from: Callable[[], StageOutput | None] = lambda: None,
         wait: bool = False,
         while_waiting: Callable[[], None] = lambda: None,
         reporter: Reporter | None = None,
@@ -53,17 +55,23 @@ class StageOutput(ReadableOutput):
 
         Args:
             about: plain JSON data for the record: identity, upstream, recipe, versions. Nobody removes what is upstream meanwhile.
-            afresh: throw away what is there, whole or not.
-            wait: wait while another process is writing it; the reporter says for whom.
+            reads: what else is read for it; nobody removes that either, where it lies in the same store.
+            afresh: throw away what is there, whole or not, once nobody reads it.
+            made_from: an output that another process is making, and reads this one for (``Store.made_from``).
+            wait: wait while another process is writing it, or reads what is to be thrown away; the reporter says for whom.
             while_waiting: called about once a second of the wait; what it raises ends the wait.
             reporter: also says if the lock cannot be renewed.
 
         Raises:
-            LockedError: another process is writing it, and ``wait`` is false.
+            LockedError: another process is writing or reading it, and ``wait`` is false.
             StoreError: the store cannot be written, or a newer rarkit wrote this output.
         """
-        reads = [f"{stage}/{fingerprint}" for stage, fingerprint in about.get("upstream", {}).items()]
-        with self._lock.held(reporter or Reporter(), reads=reads, wait=wait, while_waiting=while_waiting) as writing:
+        reporter = reporter or Reporter()
+        names = [f"{stage}/{fingerprint}" for stage, fingerprint in about.get("upstream", {}).items()]
+        names += [output.name for output in reads]
+        with self._lock.held(reporter, reads=names, wait=wait, while_waiting=while_waiting) as writing:
+            while afresh and (other := made_from()) is not None:
+                self._wait_for_reader(other, wait, while_waiting, reporter)
             if begins := afresh or not self.exists():
                 # Without a record, what is there was left by a removal that was cut off.
                 self._folder.empty()
@@ -97,6 +105,18 @@ class StageOutput(ReadableOutput):
 
     def _seconds(self) -> float:
         return round(self._seconds_before + time.monotonic() - self._writing_since, 3)
+
+    def _wait_for_reader(self, other: StageOutput, wait: bool, while_waiting: Callable[[], None], reporter: Reporter) -> None:
+        """Waits until no other process reads this output for another. Raises LockedError if ``wait`` is false."""
+        if (reader := other.reader_of(self.name)) is None:
+            return
+        name, reading = f"stage {self.stage!r} ({self.fingerprint[:10]})", f"{reader}, in stage {other.stage!r}"
+        if not wait:
+            raise LockedError(f"{name} is being read by {reading}, and was to be made anew. Wait for it, or leave out --no-wait.")
+        with reporter.waiting(f"{name}: waiting for {reading}, which is reading it"):
+            while other.reader_of(self.name) is not None:
+                while_waiting()
+                time.sleep(self._lock.times.poll)
 
     def missing_blocks(self, names: Sequence[str]) -> list[int]:
         """The blocks of which at least one of these arrays has no whole chunk yet; the arrays have equally many blocks.
@@ -207,17 +227,17 @@ class StageOutput(ReadableOutput):
         metadata = array.sha256 or self._folder.write_metadata(name, layout)
         return StoredArray.of(layout, metadata, tuple(noted[layout.chunk_key(name, block)] for block in range(layout.blocks)))
 
-    def remove(self, reader: Callable[[], str | None] = lambda: None) -> None:
+    def remove(self, made_from: Callable[[], StageOutput | None] = lambda: None) -> None:
         """Deletes the output.
 
         Args:
-            reader: who else needs it, asked when nobody can begin to read it any more.
+            made_from: as that of ``writing``.
 
         Raises:
             LockedError: another process is writing or reading it.
         """
         with self._lock.held(Reporter()):
-            if (needed_by := reader()) is not None:
-                raise LockedError(f"it is being read by {needed_by}")
+            if (other := made_from()) is not None and (reader := other.reader_of(self.name)) is not None:
+                raise LockedError(f"it is being read by {reader}, in stage {other.stage!r}")
             self._folder.empty()
         self._folder.remove_empty_folders()

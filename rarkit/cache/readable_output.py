@@ -160,6 +160,11 @@ class ReadableOutput(ABC):
         """The other process that is writing this output at the moment, as far as its lock tells; None if there is none."""
         return self._lock.writer()
 
+    @property
+    def name(self) -> str:
+        """As locks and receipts name it."""
+        return f"{self.stage}/{self.fingerprint}"
+
     def reader_of(self, name: str) -> Holder | None:
         """The other process that is writing this output, and for that reads another: ``name``, as ``stage/fingerprint``."""
         return self._lock.reader_of(name)

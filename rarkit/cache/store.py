@@ -73,14 +73,15 @@ class Store:
         Raises:
             LockedError: another process is writing it, or reads it for what it is writing.
         """
-        output.remove(lambda: self._reader(output))
+        output.remove(lambda: self.made_from(output))
 
-    def _reader(self, output: StageOutput) -> str | None:
+    def made_from(self, output: StageOutput) -> StageOutput | None:
+        """An output of this store that another process is making, and reads this one for; None if there is none."""
         for stage in self._folders(self.root):
             for fingerprint in self._folders(f"{self.root}/{stage}"):
-                writer = self.output(stage, fingerprint).reader_of(f"{output.stage}/{output.fingerprint}")
-                if writer is not None:
-                    return f"{writer}, in stage {stage!r}"
+                other = self.output(stage, fingerprint)
+                if other.reader_of(output.name) is not None:
+                    return other
         return None
 
     def records(self, stage: str) -> Iterator[Record]:

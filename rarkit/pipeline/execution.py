@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, final
 
@@ -134,7 +134,10 @@ def _run_stage(
             # Another run may be making it again (--force).
             upstream.wait_for_writer(reporter=reporter, while_waiting=ranks.check)
     ranks.meet()
-    with output.writing(about, afresh=planned.forced, **waiting) if ranks.first else nullcontext() as writing:
+    assert planned.view is not None, planned.name
+    reads = planned.stage.reads(planned.view)
+    taking = partial(output.writing, about, reads=reads, afresh=planned.forced, made_from=lambda: plan.store.made_from(output))
+    with taking(**waiting) if ranks.first else nullcontext() as writing:
         # The other ranks, too, write only as long as the first holds the lock.
         needed, token = ranks.told(lambda: _begun(output, writing))
         if not ranks.first:
@@ -144,7 +147,6 @@ def _run_stage(
             ranks.check_sees(upstream.path, upstream.exists)
             upstream.require_complete()
         if needed and takes_part:
-            assert planned.view is not None, planned.name
             work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
             planned.stage.run(work)
         # No rank reads an unfinished output, and the lock is held until all ranks have written.

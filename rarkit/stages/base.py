@@ -85,6 +85,10 @@ class Stage(ABC, Generic[V]):
             DatasetError, WeightsError: data or weights that the stage reads are missing.
         """
 
+    def reads(self, view: V) -> tuple[StageOutput, ...]:
+        """The outputs that ``run`` reads besides those upstream; while it runs, they are not removed from the store."""
+        return ()
+
     @abstractmethod
     def run(self, work: Work[V]) -> None:
         """Writes the output and finishes it. After an interruption, another call resumes and gives bit-identical results."""

@@ -94,6 +94,9 @@ class Train(Stage[TrainView]):
             mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
+    def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
+        return () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+
     def left_off(self, view: TrainView, output: StageOutput) -> str | None:
         step = checkpoint_step(output)
         return None if step is None else f"step {step:,} of {view.train.steps:,}"

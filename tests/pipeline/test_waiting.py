@@ -17,8 +17,9 @@ from rarkit.cache.holder import Holder
 from rarkit.cache.lock import Times
 from rarkit.cache.output_lock import OutputLock
 from rarkit.errors import IncompleteError, LockedError
-from rarkit.pipeline.execution import MEANWHILE
+from rarkit.pipeline.execution import MEANWHILE, execute
 from rarkit.pipeline.run import carry_out
+from rarkit.runtime.progress import Reporter
 from tests.processes import call
 from tests.processes import rarkit as command_line
 
@@ -114,6 +115,35 @@ def test_without_waiting_it_is_an_error(store, recipe, small_recipe, tmp_path):
     assert refused.returncode == 2
     assert [line for line in refused.stderr.splitlines() if line.startswith("error: stage 'sample'")]
     assert "Traceback" not in refused.stderr
+
+
+def test_what_another_run_reads_is_made_anew_afterwards(store, recipe, tmp_path, capfd):
+    planned = plan(recipe, str(store))
+    again = {"force": ["fit"], "until": "fit", "device": "cpu", "runs": tmp_path / "runs"}
+    with planned["sample"].output.writing(about(planned, "sample")):
+        with pytest.raises(
+            LockedError, match=r"stage 'fit' .* is being read by process .*, in stage 'sample', .* leave out --no-wait"
+        ):
+            run(recipe, str(store), **again, wait=False)
+        started = Started(lambda: run(recipe, str(store), **again))
+        assert "which is reading it" in started.until_it_says(capfd, "stage 'fit'")
+        assert plan(recipe, str(store))["fit"].output.is_complete
+    assert [result.action for result in started.result().results] == ["ran"]
+
+
+def test_tokens_named_by_their_address_are_kept_while_they_are_read(store, recipe, small_recipe):
+    tokens = plan(recipe, str(store))["tokenize"].output
+    planned = plan(load_recipe(small_recipe, [f"train.tokens={tokens.path}"]), str(store), until="train")
+    refused = []
+
+    def remove(stage, record):
+        with pytest.raises(LockedError, match=r"being read by process .*, in stage 'train'"):
+            planned.store.remove(tokens)
+        refused.append(stage)
+
+    execute(planned, "cpu", Reporter(quiet=True), remove)
+    assert set(refused) == {"train"}
+    planned.store.remove(tokens)
 
 
 def test_a_plan_says_that_it_is_in_progress(store, recipe):
