@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import rarkit
 import rarkit.testing
 from rarkit.cli.app import app
+from rarkit.files.protocols import ALLOW
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import KINDS
@@ -27,7 +28,7 @@ from tests.rules import PUBLIC_MODULES, ROOT, none
 COMMAND = get_command(app)
 [UsageError] = typer.BadParameter.__bases__
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")), *sorted(DOCS.glob("*.md"))]
 SHORTER = {"train": {"steps": 2, "warmup_steps": 0, "batch_size": 8, "checkpoint_every": 2}, "sample": {"per_class": 2}}
 SHORTER["evaluate"] = {"bootstrap": 2, "features": '{ name = "classifier", steps = 5 }'}
 """What examples override in the recipes they name, so that a page takes seconds."""
@@ -238,6 +239,14 @@ def test_the_readme_says_how_to_begin() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "pip install -e . -c constraints.txt && rarkit run recipes/digits.toml" in readme
     assert "pip install nox && nox" in readme
+
+
+def test_what_the_page_on_security_names_is_there() -> None:
+    page = (ROOT / "SECURITY.md").read_text()
+    assert ALLOW in page
+    named = set(re.findall(r"`([\w-]+/[\w/]*)`", page))
+    assert named >= {"tests/hostile/"}
+    none([f"SECURITY.md names {place}, which is not there" for place in named if not (ROOT / place).exists()])
 
 
 def test_a_misuse_is_found(tmp_path: Path) -> None:
