@@ -37,7 +37,7 @@ from rarkit.cli.options import (
 )
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
-from rarkit.errors import NotFetchedError
+from rarkit.errors import DatasetError, NotFetchedError
 from rarkit.runtime.signals import keeping_what_is_finished, stopping
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def run(
     """Run the stages of a recipe that are not in the store yet, and write a report to runs/RECIPE/."""
     from rarkit.cli import show
     from rarkit.estimate.estimate import estimate
+    from rarkit.files.restraint import fetching
     from rarkit.pipeline.plan import plan as make_plan
     from rarkit.runtime.ranks import together
 
@@ -123,9 +124,10 @@ def run(
             return
         asked: dict[str, Any] = {"start": start, "until": until, "force": tuple(force or ())}
         if dry_run:
-            planned = make_plan(loaded, store, **asked)
-            if ranks.first:
+            with fetching("little"):
+                planned = make_plan(loaded, store, **asked)
                 needed = estimate(planned)
+            if ranks.first:
                 print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
             return
         from rarkit.pipeline.run import as_json as run_as_json
@@ -159,10 +161,14 @@ def plan(
     """Show what a run would do and why, what it needs, and what is missing here."""
     from rarkit.cli import show
     from rarkit.estimate.estimate import estimate
+    from rarkit.files.restraint import fetching
     from rarkit.pipeline.plan import plan as make_plan
 
-    planned = make_plan(_load(recipe, overrides, unset, strict_plugins), store, start=start, until=until, force=tuple(force or ()))
-    needed = estimate(planned, gpu.value, measure=measure)
+    loaded = _load(recipe, overrides, unset, strict_plugins)
+    # Around both, so that a machine that does not answer is asked once.
+    with fetching("little"):
+        planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
+        needed = estimate(planned, gpu.value, measure=measure)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 
@@ -187,6 +193,8 @@ def validate(
     except NotFetchedError as error:
         rest = "image size, classes, grid and order are not checked; rarkit plan checks them"
         echo(f"{error.place} is on another machine and was not read: {rest}.", fg="yellow", err=True)
+    except DatasetError as error:
+        raise DatasetError(f"[dataset] {error}") from error
     check_contradictions(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))

@@ -40,7 +40,7 @@ def reported() -> Iterator[None]:
         sys.exit(stop.code)
     except RarkitError as error:
         if not (isinstance(error, RankError) and error.told):
-            echo(f"error: {error}", fg="red", err=True, lines=True)
+            echo(f"error: {sentences(error)}", fg="red", err=True, lines=True)
         sys.exit(error.exit_code)
     except WrongArguments as error:
         _print_wrong_arguments(error)

@@ -11,6 +11,7 @@ from pydantic import Field
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.splits import held_out, split_rows
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
+from rarkit.registry.component import Seed
 
 LEVELS = 16
 """The highest pixel level; levels are whole numbers from 0."""
@@ -29,7 +30,7 @@ class Digits(Dataset):
     name: Literal["digits"] = "digits"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Fraction of each class held out for testing, rounded to whole images; each split gets at least one image per class."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Seed of the split and of the order of the images."""
 
     def info(self) -> ImageInfo:

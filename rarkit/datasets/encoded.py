@@ -8,7 +8,6 @@ from typing import Annotated, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.decoding import DecodedReader, Source, faults
@@ -18,6 +17,7 @@ from rarkit.datasets.transparency import WHITE, Background
 from rarkit.datasets.workers import usable_workers
 from rarkit.errors import DatasetError
 from rarkit.images import ImageInfo, ImageReader, Split
+from rarkit.registry.bounds import Side, Workers
 from rarkit.registry.component import NotInFingerprint
 
 DECODING = 2
@@ -29,7 +29,7 @@ _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
 class EncodedDataset(Dataset, ABC):
     """Images that worker processes decode and crop to squares when they are read."""
 
-    size: Annotated[int, Field(ge=1)] = 256
+    size: Side = 256
     """Height and width of the crops."""
     crop: Crop = "centre"
     """Crops of training images: the centre crop, or the ten crops of ten-crop. Test images always use the centre crop."""
@@ -40,7 +40,7 @@ class EncodedDataset(Dataset, ABC):
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do about images that cannot be decoded, or are too large. To skip and count them, all images are decoded once in
     advance."""
-    workers: Annotated[int | None, Field(ge=0), NotInFingerprint()] = None
+    workers: Annotated[Workers | None, NotInFingerprint()] = None
     """Worker processes that decode images; 0 for none. Defaults to the CPU cores, divided among the ranks on this machine."""
 
     @abstractmethod

@@ -10,12 +10,13 @@ from typing import Annotated, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from rarkit.datasets.base import Dataset
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.randomness import uniforms
-from rarkit.registry.component import NotInFingerprint
+from rarkit.registry.bounds import Images, Side
+from rarkit.registry.component import NotInFingerprint, Seed
 
 BLOBS = 4
 
@@ -25,19 +26,19 @@ class Generated(Dataset):
     """Soft blobs on a dark background, similar within a class. For rehearsals and tests without real images."""
 
     name: Literal["generated"] = "generated"
-    height: PositiveInt = 32
+    height: Side = 32
     """Image height in pixels."""
-    width: PositiveInt = 32
+    width: Side = 32
     """Image width in pixels."""
     channels: Literal[1, 3] = 3
     """1 for greyscale, 3 for colour."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1), NotInFingerprint()] = tuple("0123456789")
     """Names of the classes; their number is the number of classes."""
-    train_images: PositiveInt = 64
+    train_images: Images = 64
     """Number of training images; image i has class i modulo the number of classes."""
-    test_images: PositiveInt = 32
+    test_images: Images = 32
     """Number of test images."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the images."""
 
     def content(self) -> int:

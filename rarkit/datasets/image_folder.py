@@ -22,7 +22,7 @@ from rarkit.datasets.splits import split_rows
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
 from rarkit.images import Split
-from rarkit.registry.component import Location, NotInFingerprint
+from rarkit.registry.component import Location, NotInFingerprint, Seed
 
 TRAIN, TEST = "train", "val"
 """The folders of the splits unless a recipe names others."""
@@ -59,7 +59,7 @@ class ImageFolder(EncodedDataset):
     """Folder of the test images, relative to ``path``; ``""`` for no test split."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Without folders for the splits: fraction of each class held out for testing, at least one image of two or more."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Seed = 0
     """Without folders for the splits: seed of the choice of test images."""
     class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
     """``"imagenet"`` names the classes of ImageNet's 1,000 synset folders. Defaults to the folders' names."""

@@ -12,9 +12,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.datasets.links import LinksOut
 from rarkit.datasets.notices import NAMED, some_of
+from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_OTHERS = 10**6
+"""Other files and folders after which a folder with fewer images so far is taken for a wrong one, such as a whole disk."""
+DEEPEST = 64
+"""How deep folders may lie in each other; they are read by recursion."""
 SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 )
@@ -87,10 +92,22 @@ def listed(place: str, cure: str, data: str | None = None) -> Listing:
     filesystem, root = filesystem_of(place)
     listing = Listing(place, filesystem)
     folders, passed = set(), set()
+    images = others = 0
     with reaching(place, cure):
         is_local = isinstance(filesystem, LocalFileSystem)
         for image in _local_below(root, place if data is None else data, listing) if is_local else _remote(filesystem, root):
             *steps, name = image.relative.split("/")
+            images, others = images + _is_image(name), others + (not _is_image(name))
+            if others > max(MOST_OTHERS, images):
+                raise DatasetError(
+                    f"{place} has more than {MOST_OTHERS:,} files and folders that are no images, and {images:,} images. Name the "
+                    "folder of the images."
+                )
+            if len(steps) > DEEPEST:
+                raise DatasetError(
+                    f"{place} has folders that lie more than {DEEPEST} deep in each other, as …{image.relative[-80:]}. Name the "
+                    "folder of the images."
+                )
             folders.update(steps[:1])
             aside = next((depth for depth, step in enumerate(steps) if step.startswith(".") or step in SYSTEM_FOLDERS), None)
             if aside is not None:

@@ -27,7 +27,8 @@ from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.regular import read_on
 from rarkit.files.stored_json import parsed
-from rarkit.images import MOST_CLASSES, Split
+from rarkit.images import Split
+from rarkit.registry.bounds import Classes
 from rarkit.registry.component import Location, NotInFingerprint
 
 LARGEST_LABEL, LARGEST_SIZES = 2**20, 2**26
@@ -65,7 +66,7 @@ class WebDataset(EncodedDataset):
     """With ``label = "json"``: the key of the label, a number or name, in each JSON file."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes in the order of the labels. Set either this or ``num_classes``."""
-    num_classes: Annotated[int | None, Field(ge=1, le=MOST_CLASSES)] = None
+    num_classes: Classes | None = None
     """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None
     """JSON file with the number of samples of each shard, by file name. Defaults to counting them when the shards are opened."""

@@ -9,7 +9,6 @@ from functools import partial
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError, NotFetchedError
@@ -22,10 +21,11 @@ from rarkit.pipeline.preflight import missing_content, part_obstacles
 from rarkit.pipeline.published import with_published
 from rarkit.pipeline.trial import unfit_weights
 from rarkit.recipe.experiment import Experiment
+from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
 from rarkit.sampling.precision import MODEL_DTYPES
 from rarkit.stages.reference import opens_data
-from rarkit.stages.sample import sample_rows, stretches
+from rarkit.stages.sample import sample_rows
 from rarkit.stages.tokenize import Tokenize
 
 USABLE = 0.9
@@ -206,10 +206,10 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
     except CapabilityError:
         # Listed as missing by ``part_obstacles``.
         return None
-    labels_M = np.repeat(np.array(experiment.sample_classes), sample.per_class)
+    images = len(experiment.sample_classes) * sample.per_class
     guided = sample.guidance.guided_steps(experiment.config.seq_len)
     flops, seconds = 0, 0.0
-    batches = _batches(labels_M, int(np.prod(experiment.image_shape)), sample.batch_size)
+    batches = _batches(images, sample.per_class, int(np.prod(experiment.image_shape)), sample.batch_size)
     for (batch, classes), count in batches.items():
         work = costs.sampling_flops(batch=batch, classes=classes, guided_steps=guided)
         traffic = costs.sampling_traffic(batch=batch, guided_steps=guided, precision=sample.precision)
@@ -219,7 +219,7 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
     memory_on = partial(costs.sampling_bytes, batch=batch, guided=guided > 0, precision=sample.precision, kv_cache=sample.kv_cache)
     memory = memory_on(on_cpu=False)
     return SampleEstimate(
-        images=len(labels_M),
+        images=images,
         batch=batch,
         flops=flops,
         memory=memory,
@@ -229,8 +229,18 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
     )
 
 
-def _batches(labels_M: NDArray[np.int64], image_bytes: int, batch_size: int) -> Counter[tuple[int, int]]:
-    """The number of batches by (size, number of distinct classes), divided as in the sample stage."""
-    rows = sample_rows(len(labels_M), image_bytes, batch_size)
-    cuts = (cut for stretch in stretches(len(labels_M), rows, batch_size) for cut in stretch.batches(batch_size))
-    return Counter((stop - start, len(np.unique(labels_M[start:stop]))) for start, stop in cuts)
+def _batches(count: int, per_class: int, image_bytes: int, batch_size: int) -> Counter[tuple[int, int]]:
+    """The number of batches by (size, number of distinct classes), divided as ``stretches`` of the sample stage does.
+
+    ``per_class`` samples in a row are of one class. With arrays, because there may be millions of batches.
+    """
+    rows = sample_rows(count, image_bytes, batch_size)
+    stretch = rows * max(1, batch_size // rows)
+    starts = (np.arange(0, count, stretch)[:, None] + np.arange(0, stretch, batch_size)).ravel()
+    starts = starts[starts < count]
+    stops = np.minimum(np.minimum(starts + batch_size, (starts // stretch + 1) * stretch), count)
+    sizes, classes = stops - starts, (stops - 1) // per_class - starts // per_class + 1
+    pairs, times = np.unique(sizes * MOST_SAMPLES + classes - 1, return_counts=True)
+    return Counter(
+        {(pair // MOST_SAMPLES, pair % MOST_SAMPLES + 1): many for pair, many in zip(pairs.tolist(), times.tolist(), strict=True)}
+    )

@@ -12,12 +12,13 @@ from typing import Annotated, ClassVar, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from rarkit.errors import DatasetError, GridError
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, joined
 from rarkit.randomness import derived_seed, drawn_rows, uniforms
+from rarkit.registry.bounds import Batch, Images, Rate, RateOrZero, Steps
 
 WARMUP_STEPS = 20
 
@@ -31,21 +32,21 @@ class Classifier(FeatureExtractor):
     """
 
     name: Literal["classifier"] = "classifier"
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
+    width: Annotated[int, Field(ge=4, le=2**12, multiple_of=4)] = 16
     """Channels of the first convolution. They double each time the image is halved, to at most four times this number."""
-    features: PositiveInt = 64
+    features: Annotated[int, Field(gt=0, le=2**13)] = 64
     """F, the width of the last hidden layer."""
-    steps: PositiveInt = 600
+    steps: Steps = 600
     """Steps of AdamW."""
-    batch_size: PositiveInt = 128
+    batch_size: Batch = 128
     """Training images per step, drawn with replacement."""
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Rate = 3e-3
     """Peak learning rate: a linear warm-up over 20 steps, then a cosine to 0."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay: RateOrZero = 0.05
     """Weight decay of AdamW."""
-    shift: Annotated[int, Field(ge=0)] = 1
+    shift: Annotated[int, Field(ge=0, le=2**13)] = 1
     """Largest random shift of a training image, in pixels, in each direction; the edge is repeated."""
-    max_images: PositiveInt = 20_000
+    max_images: Images = 20_000
     """Maximum number of training images. From a larger dataset, this many are drawn without replacement."""
 
     learns: ClassVar[bool] = True

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
-from pydantic import PositiveInt
-
 from rarkit.errors import DatasetError, GridError, WeightsError, sentences
 from rarkit.features.base import FeatureExtractor, FeatureModel, Features, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
@@ -17,6 +15,7 @@ from rarkit.files.tensor_mismatches import check_tensors
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
+from rarkit.registry.bounds import Batch
 from rarkit.registry.component import Location, NotInFingerprint
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Inception(FeatureExtractor):
     """A reference batch of the ADM evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``; the training images by default.
 
     With statistics alone (``mu``, ``sigma``), precision and recall are left out; without ``mu_s`` and ``sigma_s``, sFID too."""
-    network_batch: Annotated[PositiveInt, NotInFingerprint(tolerance=1e-4)] = 32
+    network_batch: Annotated[Batch, NotInFingerprint(tolerance=1e-4)] = 32
     """Images per pass of the network; bounds memory."""
 
     knows_classes: ClassVar[bool] = False

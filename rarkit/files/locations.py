@@ -25,6 +25,8 @@ from rarkit.files.system_errors import cure_of
 
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 """How long a run waits for a connection over http, and then for each piece of an answer."""
+LONGEST_REASON = 300
+"""Characters of an error of a file system that are passed on: some have a page of the server in them."""
 NOT_FOUND = 404
 _ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 _READ_WHOLE = {"tar", "simplecache"}
@@ -74,7 +76,8 @@ def unreachable(error: FileNotFoundError) -> BaseException | None:
 
 
 def _not_reached(place: str, error: BaseException, cure: str) -> str:
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split())[:LONGEST_REASON]
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     cure = _CREDENTIALS if type(error).__name__ == "NoCredentialsError" else cure_of(error, cure)
     return f"{place} cannot be reached ({reason}). {cure}"
 

@@ -15,6 +15,8 @@ Fetching = Literal["all", "little", "nothing"]
 """``"little"``: headers, listings and labels, as planning needs; no weights."""
 ANSWER = 8.0
 """Seconds that the first answer of another machine may take. With the start of Python, a command ends within ten."""
+FURTHER = 1.0
+"""Seconds for the others, once one did not answer."""
 _Answer = TypeVar("_Answer")
 Host = tuple[str, str]
 """A file system, and the host or bucket there."""
@@ -66,7 +68,8 @@ def check_answers(place: str, host: Host, ask: Callable[[], object], raising: ty
         return
     if host not in restraint.answers:
         try:
-            answer_of(place, ask, raising)
+            # Once one is silent, no long wait for each of the others.
+            answer_of(place, ask, raising, FURTHER if any(restraint.answers.values()) else ANSWER)
             restraint.answers[host] = None
         except UserError as error:
             restraint.answers[host] = error
@@ -74,8 +77,8 @@ def check_answers(place: str, host: Host, ask: Callable[[], object], raising: ty
         raise raising(str(wrong)) from wrong
 
 
-def answer_of(place: str, ask: Callable[[], _Answer], raising: type[UserError]) -> _Answer:
-    """What ``ask`` returns or raises; raises ``raising`` if that takes longer than ``ANSWER`` seconds.
+def answer_of(place: str, ask: Callable[[], _Answer], raising: type[UserError], seconds: float | None = None) -> _Answer:
+    """What ``ask`` returns or raises; raises ``raising`` if that takes longer than ``seconds`` (``ANSWER``).
 
     File systems have timeouts of their own, of minutes with their retries.
     """
@@ -91,9 +94,12 @@ def answer_of(place: str, ask: Callable[[], _Answer], raising: type[UserError]) 
     # A daemon, which does not keep the process from ending while it waits on.
     thread: Any = threading.Thread(target=asking, name=f"asking {place}", daemon=True)
     thread.start()
-    thread.join(ANSWER)
+    seconds = ANSWER if seconds is None else seconds
+    thread.join(seconds)
     if errors:
         raise errors[0]
     if not answers:
-        raise raising(f"{place} did not answer within {ANSWER:.0f} seconds. Check the address and the network, or try again later.")
+        raise raising(
+            f"{place} did not answer within {seconds:.0f} seconds. Check the address and the network, or try again later."
+        )
     return answers[0]

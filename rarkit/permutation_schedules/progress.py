@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-Point = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
+from rarkit.registry.bounds import Step
+
+Point = Annotated[Step, Field(strict=True)] | Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 """A whole number is a step (``125000``; ``1`` is step 1), a number with a decimal point a fraction of all steps (``0.5``, ``1.0``).
 
 Strict, so that ``true`` and ``"0.5"`` are refused. A step beyond the end of training is never reached.

@@ -110,8 +110,9 @@ class Plan:
 
     @property
     def links_out(self) -> Mapping[str, int]:
-        """How many links in the folder of the data lead out of it, by the folder to which they lead."""
-        return self.recipe.dataset.links_out()
+        """How many links in the folder of the data lead out of it, by the folder to which they lead; none of unusable data."""
+        unusable = any(isinstance(stage.obstacle, DatasetError) for stage in self.stages)
+        return {} if unusable else self.recipe.dataset.links_out()
 
     def __getitem__(self, name: str) -> PlannedStage:
         return next(stage for stage in self.stages if stage.name == name)

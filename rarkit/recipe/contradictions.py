@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rarkit.errors import CapabilityError, RecipeError
+from rarkit.errors import CapabilityError, RecipeError, sentences
 from rarkit.recipe.schema import Recipe
 
 STEPS = 1000
@@ -36,4 +36,4 @@ def check_contradictions(recipe: Recipe) -> None:
     """Raises RecipeError, with all contradictions of the recipe, if there are any."""
     reasons = contradictions(recipe)
     if reasons:
-        raise RecipeError(*reasons.values())
+        raise RecipeError(*map(sentences, reasons.values()))

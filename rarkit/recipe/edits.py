@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rarkit.errors import RecipeError, did_you_mean
+from rarkit.recipe.toml_text import parsed
 from rarkit.registry.kinds import TABLES
+from rarkit.registry.shown import shown
 
 SET, UNSET = "--set", "--unset"
 """How messages refer to changes on the command line."""
@@ -35,14 +37,14 @@ def override(tables: dict[str, Any], assignment: str) -> None:
     if not equals or not keys:
         raise RecipeError(f"{SET} {assignment!r}: expected table.key=value, as in {SET} train.steps=100")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = parsed(f"value = {text}", f"{SET} {path.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
     table = tables
     for key in keys[:-1]:
         below = table.setdefault(key, {})
         if not isinstance(below, dict):
-            raise RecipeError(f"{SET} {assignment!r}: {key!r} is {below!r}, not a table")
+            raise RecipeError(f"{SET} {assignment!r}: {key!r} is {shown(below)}, not a table. Name a key of a table.")
         table = below
     # Another part has other settings, and would refuse those of the part it replaces.
     if keys[-1] == "name" and ".".join(keys[:-1]) in TABLES and table.get("name") != value:

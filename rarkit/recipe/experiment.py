@@ -19,6 +19,7 @@ from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.classes import find_classes
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.sampling.settings import SampleSettings
 from rarkit.training.settings import TrainSettings
 
@@ -75,17 +76,24 @@ class Experiment:
         """Labels of the classes to sample; empty if the recipe does not sample.
 
         Raises:
-            RecipeError: ``sample.classes`` names a class that does not exist, or one twice, or a number with two meanings.
+            RecipeError: ``sample.classes`` names a class that does not exist, or one twice, or a number with two meanings; or there
+                are too many samples.
         """
         sample = self.recipe.sample
         if sample is None:
             return ()
-        if sample.classes is None:
-            return tuple(range(self.images.num_classes))
-        try:
-            return tuple(find_classes(sample.classes, self.images.class_names))
-        except UserError as error:
-            raise RecipeError(f"sample.classes, with dataset {self.recipe.dataset.name!r}: {error}") from error
+        classes = tuple(range(self.images.num_classes))
+        if sample.classes is not None:
+            try:
+                classes = tuple(find_classes(sample.classes, self.images.class_names))
+            except UserError as error:
+                raise RecipeError(f"sample.classes, with dataset {self.recipe.dataset.name!r}: {error}") from error
+        if len(classes) * sample.per_class > MOST_SAMPLES:
+            raise RecipeError(
+                f"sample.per_class: {sample.per_class:,} images of each of {len(classes):,} classes are more than the "
+                f"{MOST_SAMPLES:,} of one recipe. Set per_class to {MOST_SAMPLES // len(classes):,} or less, or name fewer classes."
+            )
+        return classes
 
     def with_recipe(self, recipe: Recipe) -> Experiment:
         """This experiment with another recipe, which may differ only in what resolving does not read: the scan order, say.

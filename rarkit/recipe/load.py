@@ -31,7 +31,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, unset: Sequence[str
         strict_plugins: fail if any installed plugin is broken, even one that the recipe does not use.
 
     Raises:
-        RecipeError: the file is missing, not TOML, or invalid; every mistake is listed with file and line.
+        RecipeError: the file is missing, not TOML, or invalid; the message says where, and names up to a dozen mistakes.
         PluginError: two plugins register the same name, or (with ``strict_plugins``) a plugin is broken.
     """
     path = str(path)
@@ -52,7 +52,7 @@ def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", 
     """Validates a recipe given as nested dictionaries; ``path`` and ``texts`` (file contents by path) are used in messages only.
 
     Raises:
-        RecipeError: the tables are not a valid recipe; every mistake is listed.
+        RecipeError: the tables are not a valid recipe; the message names up to a dozen mistakes.
     """
     tables = with_default_names(dict(tables))
     model = _model(parts)

@@ -10,11 +10,16 @@ from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from rarkit.errors import RecipeError, did_you_mean
+from rarkit.errors import RecipeError, did_you_mean, sentences
 from rarkit.recipe.edits import SET
 from rarkit.registry.kinds import TABLES, Parts
+from rarkit.registry.shown import shortened, shown
 
 MISSING = "missing"
+LINES, LISTED = 3, 12
+"""Lines of a message, and mistakes that it names; a file that is no recipe may have thousands."""
+_TYPE = re.compile(r"(constrained-)?(int|float|str|bool)|function-\w+\[.*\]")
+"""How pydantic calls the types of a union."""
 NOT_A_LIST = {"tuple_type", "list_type"}
 NOT_A_TABLE = {"model_type", "model_attributes_type", "dict_type", "dataclass_type"}
 """Types of pydantic's errors."""
@@ -30,13 +35,15 @@ def unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
             part_name = table.get("name")
             if part_name is None:
                 problems[f"{path}.name"] = f"{MISSING}. Choose one of: {', '.join(registry_of_kind)}."
+            elif not isinstance(part_name, str):
+                problems[f"{path}.name"] = f"found {shown(part_name)}; expected one of: {', '.join(registry_of_kind)}."
             elif part_name not in registry_of_kind:
-                problems[f"{path}.name"] = registry_of_kind.unknown(str(part_name))
+                problems[f"{path}.name"] = registry_of_kind.unknown(shortened(part_name))
     return problems
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], parts: Parts, already: Sequence[str]) -> dict[str, str]:
-    """A message for each validation error, by dotted path; those ``already`` reported are left out."""
+    """A message for each validation error, by dotted path; those ``already`` reported are left out, and those beyond ``LISTED``."""
     problems: dict[str, str] = {}
     # A missing key may just be misspelt, so unknown keys come first.
     for mistake in sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] == "missing"):
@@ -44,45 +51,74 @@ def problems_of(error: ValidationError, model: type[BaseModel], parts: Parts, al
         path = ".".join(str(key) for key in location)
         if any(path == known or known == f"{path}.name" for known in already):
             continue
-        value = mistake.get("input")
-        if mistake["type"] == "missing":
-            message = MISSING
-        elif mistake["type"] == "extra_forbidden":
-            message = f"no such key{_suggestion(location, allowed)}"
-        elif mistake["type"] == "value_error":
-            message = str(mistake["ctx"]["error"])
-        elif mistake["type"] in NOT_A_LIST and not isinstance(value, dict | BaseModel):
-            message = f"found {value!r}; expected a list: write {path} = {_as_list(value)} (with {SET}, in quotes)"
-        elif mistake["type"] in NOT_A_TABLE:
-            name = f", {path}.name = {json.dumps(value)} for instance" if isinstance(value, str) else ""
-            message = f"found {value!r}; expected a table: set its keys{name}"
-        elif mistake["type"] == "union_tag_not_found":
-            path, message = f"{path}.name", f"{MISSING}. Choose one of: {', '.join(below)}."
-        elif mistake["type"] == "finite_number":
-            message = f"found {value!r}; expected a finite number"
-        else:
-            shown = repr(value) if not isinstance(value, (dict, BaseModel)) else "a table"
-            message = f"found {shown}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
-        problems[path] = message
+        if len(problems) > LISTED:
+            break
+        if mistake["type"].startswith("union_tag"):
+            path = f"{path}.name"
+        message = _message(mistake, path, location, allowed, below)
+        # A setting may be of one type or another: what is wrong is said for both.
+        problems[path] = f"{problems[path]}, or {message.partition('; ')[2]}" if path in problems else message
     return problems
 
 
+def _message(mistake: Any, path: str, location: Sequence[int | str], allowed: Sequence[str], below: Sequence[str]) -> str:
+    """What is wrong, of an error of pydantic.
+
+    Args:
+        mistake: the error.
+        path, location: the key, as a dotted path and in parts.
+        allowed: the keys allowed beside it.
+        below: the names of the parts allowed there.
+    """
+    kind, value = mistake["type"], mistake.get("input")
+    what = shown(value) if not isinstance(value, (dict, BaseModel)) else "a table"
+    if kind == "missing":
+        return f"{MISSING}: set it."
+    if kind == "extra_forbidden":
+        return f"no such key{_suggestion(location, allowed)}"
+    if kind == "value_error":
+        return str(mistake["ctx"]["error"])
+    if kind == "union_tag_not_found":
+        return f"{MISSING}. Choose one of: {', '.join(below)}."
+    if kind == "union_tag_invalid":
+        return f"found {shown(value['name'])}; expected one of: {', '.join(below)}"
+    if kind in NOT_A_LIST and what != "a table":
+        return f"found {what}; expected a list: write {path} = {_as_list(value)} (with {SET}, in quotes)"
+    if kind in NOT_A_TABLE:
+        named = isinstance(value, str) and (path in TABLES or below)
+        name = f", {path}.name = {json.dumps(shortened(value))} for instance" if named else ""
+        return f"found {shown(value)}; expected a table: set its keys{name}"
+    if kind == "finite_number":
+        return f"found {what}; expected a finite number"
+    if kind == "int_parsing_size":
+        return f"found {what}; expected a smaller number"
+    return f"found {what}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+
+
 def refuse(problems: Mapping[str, str], tables: Mapping[str, Any], path: str, texts: Mapping[str, str]) -> NoReturn:
-    """Raises a RecipeError that lists the problems, each with the file and line (or the option) that set the key."""
+    """Raises a RecipeError that says what is wrong, each with the file and line (or the option) that set the key.
+
+    Of more than ``LINES`` problems, the last are named only.
+    """
     lines = []
-    for dotted, message in problems.items():
+    for dotted, message in list(problems.items())[: LINES if len(problems) <= LINES else LINES - 1]:
         # A key that is not set has no place, though a file may have set it before another dropped it.
         file, line = _place_of(dotted, path, texts) if _at(tables, dotted) is not None else (path, None)
-        place = f"{file}:{line}" if line and not file.startswith(SET) else file
-        lines.append(f"{place}: {f'{dotted}: ' if dotted else ''}{message}")
+        place = f"{file}:{line}" if line and not file.startswith(SET) else shortened(file) if file.startswith(SET) else file
+        key = f"{shortened(dotted)}: " if dotted else ""
+        lines.append(sentences(f"{place}: {key}{message}"))
+    if others := list(problems)[len(lines) :]:
+        names = ", ".join(map(shortened, others[: LISTED - len(lines)]))
+        more = " and others" if len(problems) > LISTED else ""
+        lines.append(f"Also wrong or missing: {names}{more}. Correct them, and validate again.")
     raise RecipeError(*lines)
 
 
 def _as_list(value: Any) -> str:
     """The list that somebody meant who wrote a single value, or several with commas, in TOML."""
     if not isinstance(value, str):
-        return f"[{json.dumps(value)}]"
-    words = [word.strip() for word in value.strip().strip("[](){}").split(",")]
+        return f"[{shown(value)}]"
+    words = [word.strip() for word in shortened(value).strip().strip("[](){}").split(",")]
     return f"[{', '.join(_as_toml(word) for word in words if word)}]"
 
 
@@ -107,12 +143,14 @@ def _at(tables: Any, path: str) -> Any:
 def _spelled(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[int | str], list[str], list[str]]:
     """A pydantic error location as the recipe's keys, the keys allowed beside the last, and the names of parts allowed in it.
 
-    Inside a discriminated union, pydantic adds the name of the chosen part to the location; it is removed here.
+    Inside a union, pydantic adds the name of the chosen part, or of the type, to the location; it is removed here.
     """
     spelled: list[int | str] = []
     holding: list[type[BaseModel]] = []
     tables: list[type[BaseModel]] = [model]
     for key in location:
+        if spelled and not tables and isinstance(key, str) and _TYPE.fullmatch(key):
+            continue
         chosen = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
         annotations = [table.model_fields[str(key)].annotation for table in tables if key in table.model_fields]
         if chosen and not annotations:
@@ -132,7 +170,7 @@ def _tables_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
-    hint = did_you_mean(str(location[-1]), allowed)
+    hint = did_you_mean(shortened(str(location[-1])), allowed)
     return f"{hint} Allowed: {', '.join(allowed)}." if allowed else hint
 
 

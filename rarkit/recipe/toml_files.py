@@ -7,16 +7,16 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from rarkit.errors import RecipeError, closest
+from rarkit.errors import RecipeError, closest, sentences
 from rarkit.files.locations import filesystem_of, folder_of, reaching, unreachable
 from rarkit.files.protocols import check_protocols, is_remote
 from rarkit.files.recognition import HEAD, POINTERS_AND_PAGES, instead, recognised
 from rarkit.files.regular import open_on
 from rarkit.files.restraint import answer_of
 from rarkit.recipe.edits import drop, merged
-from rarkit.recipe.shown import shown
 from rarkit.recipe.toml_text import MOST_BYTES, parsed, too_large
-from rarkit.registry.component import Placed, relative_to_its_file
+from rarkit.registry.component import LONGEST_LOCATION, Placed, relative_to_its_file
+from rarkit.registry.shown import shown
 from rarkit.runtime.progress import Reporter
 
 Directive = Literal["extends", "unset"]
@@ -40,20 +40,20 @@ def read_tables(path: str, came_from: tuple[str, ...] = ()) -> tuple[dict[str, A
         tables = parsed(text, path)
     except tomllib.TOMLDecodeError as error:
         content = recognised(text.encode()[:HEAD])
-        what = f". {instead(content)}" if content in POINTERS_AND_PAGES else ""
-        raise RecipeError(f"{path} is not valid TOML: {error}{what}") from error
+        cure = instead(content) if content in POINTERS_AND_PAGES else "Correct it there."
+        raise RecipeError(sentences(f"{path} is not valid TOML: {error}", cure)) from error
     placed = _place(tables, folder_of(path))
     base, dropped = placed.pop("extends", None), placed.pop("unset", [])
     if not isinstance(dropped, list) or not all(isinstance(key, str) for key in dropped):
-        raise RecipeError(f'{_line(path, text, "unset")}: expected a list of keys, as in unset = ["train", "sample.top_k"]')
+        raise RecipeError(f'{_line(path, text, "unset")}: expected a list of keys, as in unset = ["train", "sample.top_k"].')
     if base is None:
         if dropped:
             raise RecipeError(
                 f"{_line(path, text, 'unset')}: there is nothing to unset, because this recipe extends no other. Remove unset."
             )
         return placed, {path: text}
-    if not isinstance(base, str) or not base:
-        raise RecipeError(f"{_line(path, text, 'extends')}: expected the path of a recipe, found {shown(base)}")
+    if not isinstance(base, str) or not 0 < len(base) <= LONGEST_LOCATION:
+        raise RecipeError(f"{_line(path, text, 'extends')}: expected the path of a recipe in quotes, found {shown(base)}.")
     base_path = str(relative_to_its_file(base))
     base_tables, base_texts = read_tables(base_path, (*came_from, path))
     for key in dropped:
@@ -92,7 +92,9 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
 
 
 def _read(path: str) -> bytes:
-    with open_on(*filesystem_of(path, raising=RecipeError), raising=RecipeError) as file:
+    # Held while it is read: an archive closes its files when it goes.
+    filesystem, plain = filesystem_of(path, raising=RecipeError)
+    with open_on(filesystem, plain, raising=RecipeError) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise too_large(path)

@@ -85,7 +85,15 @@ class IsLocation:
     """Marks a string that is a path or URL, so that plans can list what a run will read."""
 
 
-Location = Annotated[str, BeforeValidator(relative_to_its_file), PlainSerializer(_from_anywhere), IsLocation()]
+LONGEST_LOCATION = 4096
+"""Characters of a path, as on Linux, and of a URL."""
+Location = Annotated[
+    str,
+    Field(max_length=LONGEST_LOCATION),
+    BeforeValidator(relative_to_its_file),
+    PlainSerializer(_from_anywhere),
+    IsLocation(),
+]
 """A path or fsspec URL. A relative path in a recipe starts at the recipe's folder, any other at the working directory."""
 
 

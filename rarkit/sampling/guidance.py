@@ -8,6 +8,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
+from rarkit.registry.bounds import RateOrZero
 from rarkit.registry.component import Settings
 
 
@@ -30,7 +31,7 @@ class Constant(GuidanceSchedule):
 
     name: Literal["constant"] = "constant"
     """Selects this guidance schedule."""
-    scale: float = Field(default=1.0, ge=0)
+    scale: RateOrZero = 1.0
     """The scale s; above 1 it extrapolates from the unconditional past the conditional logits."""
 
     def scale_at(self, step: int, total: int) -> float:
@@ -43,9 +44,9 @@ class Linear(GuidanceSchedule):
 
     name: Literal["linear"] = "linear"
     """Selects this guidance schedule."""
-    scale: float = Field(ge=0)
+    scale: RateOrZero
     """The scale at the last step."""
-    start: float = Field(default=1.0, ge=0)
+    start: RateOrZero = 1.0
     """The scale at the first step."""
 
     def scale_at(self, step: int, total: int) -> float:
@@ -62,9 +63,9 @@ class PowerCosine(GuidanceSchedule):
 
     name: Literal["power_cosine"] = "power_cosine"
     """Selects this guidance schedule."""
-    scale: float = Field(ge=0)
+    scale: RateOrZero
     """The scale s that the last steps approach."""
-    power: float = Field(ge=0)
+    power: RateOrZero
     """The power p; the larger it is, the later guidance sets in."""
 
     def scale_at(self, step: int, total: int) -> float:
@@ -80,7 +81,7 @@ class Interval(GuidanceSchedule):
 
     name: Literal["interval"] = "interval"
     """Selects this guidance schedule."""
-    scale: float = Field(ge=0)
+    scale: RateOrZero
     """The scale inside the interval."""
     start: float = Field(default=0.0, ge=0, le=1)
     """Start of the interval, as a fraction of the steps."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC
 from typing import Annotated, Any, final
 
-from pydantic import BeforeValidator, Field, InstanceOf, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, InstanceOf, SerializeAsAny, ValidationError
 
 from rarkit.errors import UserError, did_you_mean
+from rarkit.registry.bounds import Batch, PerClass, Rate
 from rarkit.registry.component import NotInFingerprint, Seed, Settings
+from rarkit.registry.shown import shown
 from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule
 from rarkit.sampling.precision import CachePrecision, SamplingPrecision
 
@@ -18,9 +20,9 @@ class Choice(Settings, ABC):
 
     guidance: SerializeAsAny[GuidanceSchedule] = Constant()
     """Classifier-free guidance scale over the steps of the sequence."""
-    temperature: PositiveFloat = 1.0
+    temperature: Rate = 1.0
     """Divides the logits, after guidance. For the likeliest token at each step, set ``top_k = 1``."""
-    top_k: PositiveInt | None = None
+    top_k: Annotated[int, Field(gt=0, le=2**20)] | None = None
     """Draw from the k likeliest tokens only."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Draw from the smallest set of likeliest tokens whose probabilities sum to at least this."""
@@ -55,9 +57,12 @@ class TokenChoice(Choice):
             raise UserError("; ".join(mistakes)) from error
 
 
+LARGEST_LABEL = 2**31
+
+
 def _class_name(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"found {value!r}; a class is given by its label, a whole number, or by its name")
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and abs(value) > LARGEST_LABEL):
+        raise ValueError(f"found {shown(value)}; a class is given by its label, a whole number, or by its name")
     return value
 
 
@@ -73,7 +78,7 @@ class SampleSettings(Choice):
     """Classifier-free guidance scale over the steps of the sequence."""
     seed: Seed | None = None
     """Seed of the sampling noise. Defaults to the recipe's ``seed``."""
-    per_class: PositiveInt = 50
+    per_class: PerClass = 50
     """Images per class."""
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = None
     """Labels or names of the classes to sample, each once. Defaults to all classes."""
@@ -81,7 +86,7 @@ class SampleSettings(Choice):
     """Type of weights and cache; with ``"int8"`` (CPU only), the blocks' projections are int8 and the rest is bfloat16."""
     kv_cache: CachePrecision = "same"
     """Type of the KV cache: that of the weights, or float8 (e4m3), at half the memory of bfloat16."""
-    batch_size: Annotated[PositiveInt, NotInFingerprint()] = 64
+    batch_size: Annotated[Batch, NotInFingerprint()] = 64
     """Images sampled at a time. In float32 the samples do not depend on it."""
     npz: Annotated[bool, NotInFingerprint()] = False
     """Write ``samples.npz`` (``arr_0``, uint8 NHWC) for the ADM evaluator."""

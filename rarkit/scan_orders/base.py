@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.errors import GridError
+from rarkit.registry.bounds import MOST_TOKENS
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
 
@@ -56,6 +57,11 @@ class ScanOrder(Component):
         """Raises GridError, with the reason and the cure, if the order does not support this grid."""
         if height < 1 or width < 1:
             raise GridError(f"a grid must have at least one row and one column, but this one is {height}×{width}")
+        if height * width > MOST_TOKENS:
+            raise GridError(
+                f"a grid of {height:,}×{width:,} has more than {MOST_TOKENS:,} tokens. Choose smaller images, or a [tokenizer] "
+                "with a coarser grid."
+            )
         requirement = self.requirement(height, width)
         if requirement is not None:
             raise GridError(

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from rarkit.errors import GridError, WeightsError
 from rarkit.files.tensor_mismatches import check_tensors, numbered
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
+from rarkit.registry.bounds import Batch, Codes
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
 
@@ -37,20 +38,20 @@ class MaskGITVQGAN(Tokenizer):
     name: Literal["maskgit_vqgan"] = "maskgit_vqgan"
     weights: Annotated[Location | None, NotInFingerprint()]
     """The released ``maskgit-vqgan-imagenet-f16-256.bin`` or a safetensors file; null means random weights, for rehearsals."""
-    hidden_channels: Annotated[int, Field(gt=0, multiple_of=32)] = 128
+    hidden_channels: Annotated[int, Field(gt=0, le=2**13, multiple_of=32)] = 128
     """Channels at full resolution."""
-    channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
+    channel_mult: Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=14)] = (1, 1, 2, 2, 4)
     """Multiples of ``hidden_channels`` at each resolution; each resolution after the first halves height and width."""
-    num_res_blocks: PositiveInt = 2
+    num_res_blocks: Annotated[int, Field(gt=0, le=64)] = 2
     """Residual blocks per resolution."""
-    z_channels: PositiveInt = 256
+    z_channels: Annotated[int, Field(gt=0, le=2**13)] = 256
     """Z, the dimension of a code's vector."""
-    codes: Annotated[int, Field(ge=2)] = 1024
+    codes: Codes = 1024
     """V, the codebook size."""
     rounding: Literal["nearest", "down"] = "nearest"
     """How decoded pixels become whole numbers from 0 to 255. The published sampler of RAR cuts off what is behind the point:
     ``"down"``. That is darker by half a level on average."""
-    batch_size: Annotated[PositiveInt, NotInFingerprint()] = 16
+    batch_size: Annotated[Batch, NotInFingerprint()] = 16
     """Images processed at a time; bounds memory."""
 
     def content(self) -> str | None:

@@ -16,6 +16,7 @@ from pydantic import Field
 from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.images import ImageInfo, ImageReader
 from rarkit.randomness import derived_seed, drawn_rows, uniforms
+from rarkit.registry.bounds import Images, Rounds, Side
 from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
 
 if TYPE_CHECKING:
@@ -35,15 +36,15 @@ class PatchKMeans(Tokenizer):
     """
 
     name: Literal["patch_kmeans"] = "patch_kmeans"
-    patch: Annotated[int, Field(ge=1)] = 2
+    patch: Side = 2
     """Height and width of a patch, in pixels."""
     codes: Annotated[int, Field(ge=2, le=2**16)] = 128
     """V, the codebook size."""
-    iterations: Annotated[int, Field(ge=1)] = 100
+    iterations: Rounds = 100
     """Maximum number of Lloyd's iterations; they stop when no patch changes its code."""
-    max_images: Annotated[int, Field(ge=1)] = 10_000
+    max_images: Images = 10_000
     """Maximum number of training images to learn from; from larger datasets this many are drawn without replacement."""
-    max_patches: Annotated[int, Field(ge=1)] = 200_000
+    max_patches: Images = 200_000
     """About how many patches to learn from; if there are more, each image gives equally many, drawn without replacement."""
 
     learns: ClassVar[bool] = True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self, final
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
 
+from rarkit.registry.bounds import Batch, Rate, RateOrZero, Step, Steps
 from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -17,25 +18,25 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class TrainSettings(Settings):
     """``[train]``: next-token training with AdamW, linear warm-up and cosine decay, on randomly permuted token sequences."""
 
-    steps: PositiveInt
+    steps: Steps
     """Number of optimizer steps."""
-    batch_size: PositiveInt
+    batch_size: Batch
     """Images per step, over all processes together."""
     seed: Seed | None = None
     """Seed of the initial weights, and of batches, permutations and dropout. Defaults to the recipe's ``seed``."""
     tokens: Annotated[Location | None, NotInFingerprint()] = None
     """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
-    micro_batch_size: Annotated[PositiveInt | None, NotInFingerprint(tolerance=1e-3)] = None
+    micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch."""
-    learning_rate: PositiveFloat = 4e-4
+    learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
-    end_learning_rate: Annotated[float, Field(ge=0.0)] = 1e-5
+    end_learning_rate: RateOrZero = 1e-5
     """Learning rate at the last step."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Step = 0
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.96)
     """Decay rates of AdamW's moments."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.03
+    weight_decay: RateOrZero = 0.03
     """Weight decay of matrices; biases, norms, embeddings and positional tables are not decayed."""
     gradient_clip: Annotated[PositiveFloat, Field(allow_inf_nan=True)] | None = 1.0
     """Maximum norm of the gradient; larger gradients are scaled down to it. ``inf`` leaves them as they are."""
@@ -46,9 +47,9 @@ class TrainSettings(Settings):
     """Compile the model with ``torch.compile``."""
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
-    checkpoint_every: Annotated[PositiveInt, NotInFingerprint()] = 1000
+    checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
-    checkpoint_minutes: Annotated[PositiveFloat, NotInFingerprint()] = 5.0
+    checkpoint_minutes: Annotated[Rate, NotInFingerprint()] = 5.0
     """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
 
     @field_validator("gradient_clip")

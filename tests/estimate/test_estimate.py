@@ -6,10 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from rarkit import load_recipe, plan, run
@@ -17,13 +20,14 @@ from rarkit.cli import options
 from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
 from rarkit.errors import CapabilityError, DatasetError, WeightsError
-from rarkit.estimate.estimate import estimate
+from rarkit.estimate.estimate import _batches, estimate
 from rarkit.estimate.this_machine import CORE_RATE, LONGEST_STEP
 from rarkit.models.rar.sampling_costs import sampling_bytes
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.runtime.machine import GPUS
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.decoder import guided_steps
+from rarkit.stages.sample import sample_rows, stretches
 from rarkit.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +61,20 @@ def test_digits_are_counted_without_opening_them(fraction):
 )
 def test_guided_steps_are_those_of_the_decoder(guidance):
     assert guidance.guided_steps(16) == guided_steps([guidance.scale_at(step, 16) for step in range(16)])
+
+
+@given(
+    classes=st.integers(1, 40), per_class=st.integers(1, 40), batch_size=st.integers(1, 100), row=st.sampled_from([1, 10**5, 2**28])
+)
+def test_batches_are_counted_as_the_sample_stage_makes_them(classes, per_class, batch_size, row):
+    labels_M = np.repeat(np.arange(classes), per_class)
+    cuts = [
+        cut
+        for stretch in stretches(len(labels_M), sample_rows(len(labels_M), row, batch_size), batch_size)
+        for cut in stretch.batches(batch_size)
+    ]
+    made = Counter((stop - start, len(np.unique(labels_M[start:stop]))) for start, stop in cuts)
+    assert _batches(len(labels_M), per_class, row, batch_size) == made
 
 
 def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):

@@ -74,3 +74,18 @@ def a_recipe_at_an_address_that_does_not_answer(place: Place) -> None:
 @hostile(ENTRIES, "validate recipe.toml", code=2, words=("secret.txt",), reads=("secret.txt",))
 def a_secret_in_place_of_a_recipe(place: Place) -> None:
     place.write("recipe.toml", 'extends = "../outside/secret.txt"')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("zip://x does not say what it reads from",))
+def an_archive_of_nothing(place: Place) -> None:
+    place.write("recipe.toml", 'extends = "zip://x"')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=0, words=("{address}/digits.npz is on another machine and was not read", "is valid"))
+def data_of_another_machine_is_not_fetched_by_validate(place: Place) -> None:
+    place.recipe(f'[dataset]\nname = "npz"\npath = "{place.address}/digits.npz"\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("✗ train.tokens: ", *REFUSED))
+def a_template_as_tokens(place: Place) -> None:
+    place.recipe(f'[train]\ntokens = "{_template(place)}"\n')

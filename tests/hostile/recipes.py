@@ -60,3 +60,34 @@ def an_infinite_weight_decay(place: Place) -> None:
 @hostile(ENTRIES, "validate recipe.toml", code=2, words=("UTF-8",))
 def a_recipe_in_no_encoding(place: Place) -> None:
     place.write("recipe.toml", b'title = "\xff\xfe\x00"\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("scan_order.name: found {'name': 'raster'}; expected one of: ",))
+def a_table_where_a_name_belongs(place: Place) -> None:
+    place.recipe('[scan_order]\nname = { name = "raster" }\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("dataset.num_classes: found 1000000000000", "less than or equal to 1048576"))
+def a_trillion_classes(place: Place) -> None:
+    place.recipe('[dataset]\nname = "webdataset"\nurls = "a.tar"\nnum_classes = 1_000_000_000_000\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("✗ dataset: ", "stands for more than 1,048,576 shards"))
+def a_trillion_shards(place: Place) -> None:
+    place.recipe('[dataset]\nname = "webdataset"\nurls = "{0..999999999999}.tar"\nnum_classes = 10\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("sample.per_class: 4,000,000 images of each of", "Set per_class to"))
+def more_samples_than_memory_holds(place: Place) -> None:
+    place.recipe("[sample]\nper_class = 4_000_000\n")
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("a grid of 8,192×8,192 has more than 1,048,576 tokens",))
+def a_grid_of_67_million_tokens(place: Place) -> None:
+    dataset = '[dataset]\nname = "generated"\nheight = 8192\nwidth = 8192\nchannels = 1\n'
+    place.recipe(f'{dataset}[tokenizer]\nname = "pixel"\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("train.batch_size: found 1000000000000", "train.steps: found 92233720"))
+def a_trillion_images_at_a_time(place: Place) -> None:
+    place.recipe("[train]\nbatch_size = 1_000_000_000_000\nsteps = 9_223_372_036_854_775_807\n")

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import final
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from rarkit.models.config import ModelConfig
+from rarkit.registry.bounds import Depth, Hidden, Tokens, Width
 
 
 @final
 class LlamaARConfig(ModelConfig):
     """Everything that determines the model's tensors and positions, and its dropout in training."""
 
-    grid: tuple[PositiveInt, PositiveInt]
+    grid: tuple[Tokens, Tokens]
     """Height and width of the token grid; their product is ``seq_len``."""
-    depth: int = Field(gt=0)
+    depth: Depth
     """Number of transformer blocks."""
-    num_heads: int = Field(gt=0)
+    num_heads: Width
     """N, attention heads per block."""
-    mlp_hidden_size: int = Field(gt=0)
+    mlp_hidden_size: Hidden
     """H, the width of the hidden layer of each block's MLP."""
-    rope_theta: float = Field(default=10_000.0, gt=1)
+    rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
     """Base θ of the rotary frequencies: the slowest rotates by about 1/θ per cell."""
-    rms_norm_eps: float = Field(default=1e-5, gt=0)
+    rms_norm_eps: float = Field(default=1e-5, gt=0, le=1)
     """Added to the mean square in every norm, against division by zero."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Training only: dropout after the attention's output projection and after the MLP."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, refuse_permutations
 from rarkit.models.config import ModelConfig
@@ -13,6 +13,7 @@ from rarkit.models.llama_ar.config import LlamaARConfig, check_heads
 from rarkit.models.llama_ar.costs import LlamaARCosts
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.constant import Constant
+from rarkit.registry.bounds import Depth, Hidden, Width
 
 if TYPE_CHECKING:
     import torch
@@ -35,21 +36,21 @@ class LlamaARFamily(ModelFamily):
     """
 
     name: Literal["llama_ar"] = "llama_ar"
-    hidden_size: PositiveInt
+    hidden_size: Width
     """Width of the transformer; divisible by four times ``num_heads``."""
-    depth: PositiveInt
+    depth: Depth
     """Number of blocks."""
-    num_heads: PositiveInt
+    num_heads: Width
     """Attention heads per block."""
-    mlp_hidden_size: PositiveInt | None = None
+    mlp_hidden_size: Hidden | None = None
     """Width inside the MLP. Defaults to 8/3 of ``hidden_size``, rounded up to a multiple of 256 (16 for widths below 256)."""
     dropout: Fraction = 0.1
     """Dropout after attention and MLP during training."""
     attention_dropout: Fraction = 0.1
     """Dropout of attention weights during training."""
-    rope_theta: Annotated[float, Field(gt=1.0)] = 10_000.0
+    rope_theta: Annotated[float, Field(gt=1.0, le=1e12)] = 10_000.0
     """Base of the rotary frequencies."""
-    rms_norm_eps: PositiveFloat = 1e-5
+    rms_norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-5
     """Added to the mean square in every norm, against division by zero."""
 
     def config(self, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> LlamaARConfig:

@@ -7,6 +7,7 @@ from typing import Literal, final
 from pydantic import Field, model_validator
 
 from rarkit.models.config import ModelConfig
+from rarkit.registry.bounds import Depth, Hidden, Width
 
 SPARE_POSITIONS = 1024
 """Rows of the released positional tables beyond the tokens; 2 are used (cls and class), the rest are unused."""
@@ -18,13 +19,13 @@ SPARE_STEPS = 100
 class RARConfig(ModelConfig):
     """Everything that determines the tensors of a RAR model, and its dropout in training."""
 
-    depth: int = Field(gt=0)
+    depth: Depth
     """Number of transformer blocks."""
-    num_heads: int = Field(gt=0)
+    num_heads: Width
     """N, attention heads per block."""
-    mlp_hidden_size: int = Field(gt=0)
+    mlp_hidden_size: Hidden
     """Width of the hidden layer of each block's MLP."""
-    layer_norm_eps: float = Field(default=1e-6, gt=0)
+    layer_norm_eps: float = Field(default=1e-6, gt=0, le=1)
     """Added to the variance in every layer norm, against division by zero."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Training only: dropout after the attention's projection, after the MLP's activation and after the MLP."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
-from pydantic import PositiveInt, model_validator
+from pydantic import model_validator
 
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.models.rar import sampling_costs, training_costs
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sizes import PRESETS
+from rarkit.registry.bounds import Depth, Hidden, Width
 
 if TYPE_CHECKING:
     import torch
@@ -35,13 +36,13 @@ class RARFamily(ModelFamily):
     name: Literal["rar"] = "rar"
     preset: PresetName | None = None
     """One of the paper's sizes. Set either this or the sizes below."""
-    hidden_size: PositiveInt | None = None
+    hidden_size: Width | None = None
     """Width of the transformer; divisible by ``num_heads``."""
-    depth: PositiveInt | None = None
+    depth: Depth | None = None
     """Number of blocks."""
-    num_heads: PositiveInt | None = None
+    num_heads: Width | None = None
     """Attention heads per block."""
-    mlp_hidden_size: PositiveInt | None = None
+    mlp_hidden_size: Hidden | None = None
     """Width inside the MLP. Defaults to four times ``hidden_size``."""
     dropout: Fraction = 0.1
     """Dropout after attention and MLP during training."""

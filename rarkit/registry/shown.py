@@ -22,3 +22,8 @@ def shown(value: Any) -> str:
         return _SHORT.repr(value)
     except ValueError:  # a very large number inside
         return f"a {type(value).__name__} with very large numbers"
+
+
+def shortened(text: str) -> str:
+    """A text with ``...`` for what is beyond ``LONGEST`` characters."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
