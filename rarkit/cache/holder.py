@@ -146,14 +146,6 @@ class Holder:
         return _runs(self.pid, self.started)
 
     @property
-    def seconds_held(self) -> float:
-        """How long it held the lock, by the clock of its host, as far as the lock file tells: up to its last renewal.
-
-        None of the time of a clock that is ahead counts, which may be thousands of years.
-        """
-        return 0.0 if self.since is None or self.is_ahead else max(0.0, self.heartbeat - self.since)
-
-    @property
     def is_silent(self) -> bool:
         """Whether its last renewal is long ago by the clock of its host, which may be late."""
         return not self.is_newer and self.age > SILENT_SECONDS

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 from fsspec import AbstractFileSystem
@@ -53,8 +53,6 @@ class Lock(Hold):
         self._file = LockFile(filesystem, path, times.patience)
         self._holder = Holder.this_process(self.token, reads)
         self._what, self._times, self._reporter = what, times, reporter
-        self.took_over: Holder | None = None
-        """Who held it last and did not release it; known once it is acquired."""
         self._renewed = 0.0
         self._lost: str | None = None
         self._trouble: str | None = None
@@ -100,7 +98,7 @@ class Lock(Hold):
                 current = self._file.read()
                 looked = seconds()
                 if current is None:
-                    if self._file.create(self._fresh(since=time.time())) and self._took(began):
+                    if self._file.create(self._fresh()) and self._took(began):
                         return other
                     self._pause(while_waiting)
                     continue
@@ -109,9 +107,7 @@ class Lock(Hold):
                 holder = Holder.of(current)
                 if self._is_free(holder, began - since):
                     began = seconds()
-                    taken = self._fresh(since=time.time())
-                    if self._file.exchange(current, taken, self._times.free) and self._took(began):
-                        self.took_over = holder
+                    if self._file.exchange(current, self._fresh(), self._times.free) and self._took(began):
                         return other
                 elif self._gives_up(holder, wait, is_renewed=changes > 1):
                     raise LockedError(self._refusal(holder))
@@ -121,10 +117,7 @@ class Lock(Hold):
                     display.enter_context(self._reporter.waiting(f"{self._what}: waiting for {holder}, which is writing it"))
                 self._pause(while_waiting)
 
-    def _fresh(self, *, since: float | None = None) -> bytes:
-        if since is not None:
-            # It is taken now, and not when the wait for it began.
-            self._holder = replace(self._holder, since=since)
+    def _fresh(self) -> bytes:
         return self._holder.contents()
 
     def _took(self, began: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
@@ -35,7 +35,7 @@ class StageOutput(ReadableOutput):
 
     def __init__(self, filesystem: AbstractFileSystem, path: str, stage: str, fingerprint: str) -> None:
         super().__init__(filesystem, path, stage, fingerprint)
-        self._writing_since, self._seconds_before = time.monotonic(), 0.0
+        self._writing_since = time.monotonic()
 
     @contextmanager
     def writing(
@@ -72,7 +72,7 @@ class StageOutput(ReadableOutput):
         with self._lock.held(reporter, reads=names, wait=wait, while_waiting=while_waiting) as writing:
             while afresh and (other := made_from()) is not None:
                 self._wait_for_reader(other, wait, while_waiting, reporter)
-            if begins := afresh or not self.exists():
+            if afresh or not self.exists():
                 # Without a record, what is there was left by a removal that was cut off.
                 self._folder.empty()
             if (record := self.record()) is None:
@@ -80,31 +80,7 @@ class StageOutput(ReadableOutput):
             elif (reason := record.misnamed(self.fingerprint)) is not None:
                 raise self._damaged(reason)
             self._writing_since = time.monotonic()
-            self._seconds_before = 0.0 if begins else self._worked_before(writing)
-            try:
-                yield writing
-            except BaseException as error:
-                if not isinstance(error, StoreError):
-                    self._note_seconds()
-                raise
-
-    def _worked_before(self, writing: Writing) -> float:
-        """Seconds that earlier runs worked on what is there, noted for the next one if a run was killed before it noted them."""
-        record = self.begun()
-        worked = (record.seconds or 0.0) + writing.seconds_before
-        if writing.seconds_before > 0 and not record.complete:
-            self._folder.write_record(record.changed(seconds=round(worked, 3)))
-        return worked
-
-    def _note_seconds(self) -> None:
-        """For the run that goes on with what this one leaves."""
-        # What ends this run is told, and not that the time could not be noted.
-        with suppress(StoreError):
-            if not self.is_complete:
-                self._folder.write_record(self.begun().changed(seconds=self._seconds()))
-
-    def _seconds(self) -> float:
-        return round(self._seconds_before + time.monotonic() - self._writing_since, 3)
+            yield writing
 
     def _wait_for_reader(self, other: StageOutput, wait: bool, while_waiting: Callable[[], None], reporter: Reporter) -> None:
         """Waits until no other process reads this output for another. Raises LockedError if ``wait`` is false."""
@@ -199,7 +175,7 @@ class StageOutput(ReadableOutput):
     def finish(self, files: Sequence[str] = (), **facts: Any) -> None:
         """Counts every chunk, lists the files that belong to the output, and only then marks it complete.
 
-        The record gets ``facts``, and how many ``seconds`` this run and those that were interrupted worked on the output.
+        The record gets ``facts``, and how many ``seconds`` the run that finishes the output worked on it.
 
         Raises:
             IncompleteError: a chunk or file is missing.
@@ -217,7 +193,7 @@ class StageOutput(ReadableOutput):
         checksums = {name: noted.get(f"{FILES}/{name}") or self._folder.file_sha256(name) for name in files}
         if self._folder.hold is not None:
             self._folder.hold.confirm()
-        taken = {"finished": round(time.time(), 3), "seconds": self._seconds()}
+        taken = {"finished": round(time.time(), 3), "seconds": round(time.monotonic() - self._writing_since, 3)}
         done = {"arrays": arrays, "files": listed, "sha256": checksums, "complete": True, **taken}
         self._folder.write_record(record.changed(**facts, **done))
 

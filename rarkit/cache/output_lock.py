@@ -26,8 +26,6 @@ class Writing:
     """Names this lock, for the other ranks."""
     waited_for: Holder | None
     """The process that held it before and was waited for; None if there was none."""
-    seconds_before: float = 0.0
-    """How long the process held it that was killed, and left it to this one."""
 
 
 @final
@@ -111,7 +109,7 @@ class OutputLock:
             folder.refresh()
             folder.hold = hold
             try:
-                yield Writing(hold.token, other, hold.took_over.seconds_held if hold.took_over is not None else 0.0)
+                yield Writing(hold.token, other)
             finally:
                 folder.hold = None
                 # The lock file is among those listed, and goes now.

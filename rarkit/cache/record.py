@@ -92,10 +92,9 @@ class Record(BaseModel):
     started: Moment | None = None
     finished: Moment | None = None
     seconds: Moment | None = None
-    """How long runs worked on it, the interrupted ones too; None where an older rarkit finished it.
+    """How long the run that finished it worked on it; None where an older rarkit did.
 
-    Of a run that was killed, the time up to the last renewal of its lock counts. The time from ``started`` to ``finished`` is none:
-    an interrupted output may lie for days before a run resumes it."""
+    The time from ``started`` to ``finished`` is none: an interrupted output may lie for days before a run resumes it."""
     arrays: dict[Name, StoredArray] = {}
     files: dict[Name, Size] = {}
     """Bytes of each file that belongs to it."""

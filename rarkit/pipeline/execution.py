@@ -37,7 +37,7 @@ class StageResult:
     fingerprint: str
     action: Literal["ran", "cached"]
     seconds: float | None
-    """How long the output took to make, if another run made it or part of it too; None if an older rarkit did not record it."""
+    """How long the output took to make, if another run made it too; None if an older rarkit did, and did not record it."""
     reason: str
 
 
@@ -79,8 +79,7 @@ def execute(
             seconds = time.monotonic() - started
             if ran:
                 reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
-                seconds_in_all = planned.output.begun().seconds or seconds
-                results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds_in_all, planned.reason))
+                results.append(StageResult(planned.name, planned.output.fingerprint, "ran", seconds, planned.reason))
             else:
                 reporter.say(f"{planned.name}: {MEANWHILE}")
                 seconds_then = planned.output.begun().seconds

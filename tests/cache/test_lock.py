@@ -501,30 +501,3 @@ def test_processes_of_two_containers_do_not_judge_each_other(tmp_path):
     assert isinstance(output.writer(), Holder)
     with pytest.raises(StoreError):
         output.remove()
-
-
-def test_the_time_of_a_run_that_was_killed_counts_up_to_its_last_sign_of_life(store, quick):
-    """Of a second one, too, that is killed before it has finished anything."""
-    output = store.output("tokenize", "f00d")
-    with output.writing({}):
-        output.write_array("tokens", ROWS)
-    for worked in (400.0, 50.0):
-        now = time.time()
-        locked_by(output, me(pid=NO_SUCH_PROCESS, since=now - 3600, heartbeat=now - 3600 + worked))
-        with pytest.raises(StoreError, match="cut off"), store.output("tokenize", "f00d").writing({}):
-            raise StoreError("the store is cut off")
-    output.refresh()
-    assert output.record().seconds == pytest.approx(450, abs=0.01)
-    began = time.monotonic()
-    with output.writing({}):
-        output.finish()
-    assert 449.9 <= output.record().seconds <= 450.1 + time.monotonic() - began
-
-
-def test_who_waited_for_a_lock_has_it_since_it_took_it(store, quick):
-    output = store.output("tokenize", "f00d")
-    now = time.time()
-    locked_by(output, me(host="elsewhere", since=now, heartbeat=now))
-    with output.writing({}, wait=True):
-        holder = Holder.of(output.filesystem.cat_file(lock_path(output)))
-    assert holder.since >= now + OutputLock.times.free

@@ -29,9 +29,9 @@ def store(request, tmp_path):
 ROWS = np.arange(70, dtype=np.uint16).reshape(10, 7)
 
 
-def written(store, finish=True, **options):
+def written(store, finish=True):
     output = store.output("tokenize", "f00d")
-    with output.writing({"identity": {}}, **options):
+    with output.writing({"identity": {}}):
         output.create("tokens", ROWS.shape, ROWS.dtype, 3)
         for block in output.missing_blocks(["tokens"]):
             start, stop = output.block_rows("tokens", block)
@@ -59,22 +59,15 @@ def test_a_whole_output_reads_back(store):
     assert list(store.outputs("train")) == []
 
 
-def test_the_record_tells_how_long_the_runs_worked(tmp_path):
-    """However long an interrupted output lies before a run resumes it, and with all that was worked on it before."""
+def test_the_record_tells_how_long_the_run_that_finished_it_worked(tmp_path):
+    """However long an interrupted output lies before a run resumes it."""
     output = written(Store(str(tmp_path / "store")), finish=False)
     assert output.record().seconds is None
-    output._folder.write_record(output.record().changed(started=round(time.time() - 3e5, 3), seconds=1000.0))
+    output._folder.write_record(output.record().changed(started=round(time.time() - 3e5, 3)))
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), output.writing({}):
-        raise KeyboardInterrupt
-    noted = Store(str(tmp_path / "store")).output("tokenize", "f00d").record()
-    assert not noted.complete
-    assert noted.seconds >= 1000
     finished = written(Store(str(tmp_path / "store"))).record()
-    assert noted.seconds <= finished.seconds <= 1000 + time.monotonic() - began + 0.002
+    assert 0 <= finished.seconds <= time.monotonic() - began + 0.001
     assert finished.finished - finished.started > 2e5
-    again = written(Store(str(tmp_path / "store")), afresh=True).record()
-    assert again.seconds <= time.monotonic() - began + 0.002, "what is made anew has not been worked on before"
 
 
 def test_random_rows_are_the_rows(store):
