@@ -15,7 +15,9 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgut
 
 from rarkit.testing.array_reader import ArrayReader, random_images
 from rarkit.testing.attention_backend_suite import AttentionBackendSuite
+from rarkit.testing.check import check
 from rarkit.testing.dataset_suite import DatasetSuite
+from rarkit.testing.failure import CheckError
 from rarkit.testing.feature_extractor_suite import FeatureExtractorSuite
 from rarkit.testing.model_family_suite import ModelFamilySuite
 from rarkit.testing.permutation_schedule_suite import PermutationScheduleSuite
@@ -24,6 +26,7 @@ from rarkit.testing.strategies import grids, images, orders
 from rarkit.testing.tokenizer_suite import TokenizerSuite
 
 __all__ = [
+    "check",
     "ScanOrderSuite",
     "PermutationScheduleSuite",
     "TokenizerSuite",
@@ -31,6 +34,7 @@ __all__ = [
     "DatasetSuite",
     "FeatureExtractorSuite",
     "ModelFamilySuite",
+    "CheckError",
     "ArrayReader",
     "random_images",
     "grids",

@@ -13,6 +13,7 @@ from rarkit.attention.base import AttentionBackend
 from rarkit.attention.plain import Plain
 from rarkit.models.base import ModelFamily
 from rarkit.models.config import ModelConfig
+from rarkit.testing.failure import require, trying
 from rarkit.testing.part_suite import PartSuite
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
 class ShakenModels(PartSuite, ABC):
     """Models with noise added to their initial weights, because layers that are initialised to zero hide mistakes."""
 
-    parts: ClassVar[Sequence[ModelFamily]]
+    parts: ClassVar[Sequence[ModelFamily]] = ()
     device: ClassVar[str] = "cpu"
     codebook_size: ClassVar[int] = 11
     num_classes: ClassVar[int] = 4
@@ -51,7 +52,8 @@ class ShakenModels(PartSuite, ABC):
     def _model(self, part: ModelFamily, grid: tuple[int, int] = GRIDS[0], attention: AttentionBackend = PLAIN) -> ImageModel:
         import torch
 
-        model = part.create(self._config(part, grid), attention.build(), 0)
+        with trying(part, f"created for a grid of {grid[0]}×{grid[1]}"):
+            model = part.create(self._config(part, grid), attention.build(), 0)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for weight in model.parameters():
@@ -85,15 +87,17 @@ class ShakenModels(PartSuite, ABC):
             tokens_BL.scatter_(1, cells_B1, (tokens_BL.gather(1, cells_B1) + 1) % self.codebook_size)
         return batch._replace(tokens_BL=tokens_BL)
 
-    def _logits(self, model: ImageModel, batch: Batch, **options: Any) -> Tensor:
+    def _logits(self, part: ModelFamily, model: ImageModel, batch: Batch, given: str, **options: Any) -> Tensor:
         """The logits (B, L, V), without gradients."""
         import torch
 
-        with torch.no_grad():
+        with torch.no_grad(), trying(part, given, "The docstring of ImageModel.forward says what it must take"):
             logits_BLV: Tensor = model(*batch, **options)
         return logits_BLV
 
-    def _decoding_error(self, model: ImageModel, prepared: Decodable, batch: Batch, scales: Sequence[float]) -> float:
+    def _decoding_error(
+        self, part: ModelFamily, given: str, model: ImageModel, prepared: Decodable, batch: Batch, scales: Sequence[float]
+    ) -> float:
         """The distance of a model's own decoder from ``PlainDecoder``, along the order of the batch's first sample."""
         import torch
 
@@ -101,7 +105,7 @@ class ShakenModels(PartSuite, ABC):
 
         order_L = batch.orders_BL[0]
         previous = [None, *batch.tokens_BL[:, order_L].unbind(1)[:-1]]
-        with torch.inference_mode():
+        with torch.inference_mode(), trying(part, given, "The docstring of Decoder says what it must take"):
             fast, plain = (
                 torch.stack([decoder.logits(step, previous_B) for step, previous_B in enumerate(previous)], dim=1)
                 for decoder in (
@@ -109,7 +113,7 @@ class ShakenModels(PartSuite, ABC):
                     PlainDecoder(model, batch.labels_B, order_L, scales),
                 )
             )
-        assert fast.dtype == torch.float32, f"a decoder's logits must be float32, not {fast.dtype}"
+        require(fast.dtype == torch.float32, part, given, f"gives logits in {fast.dtype}", "A decoder's logits are float32")
         return distance(fast, plain)
 
 

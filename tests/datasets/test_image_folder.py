@@ -85,15 +85,9 @@ def test_rows_are_files_in_order(folder, crop, workers):
 
 
 class TestSuite(DatasetSuite):
-    rows = 12
-    parts = ()
-
-    @pytest.fixture(autouse=True)
-    def planted_parts(self, folder):
-        type(self).parts = (
-            ImageFolder(path=folder, size=SIZE, crop="ten", workers=0),
-            ImageFolder(path=folder, size=SIZE, test=""),
-        )
+    @pytest.fixture(params=[{"crop": "ten", "workers": 0}, {"test": "", "workers": 0}], ids=["ten", "no test"])
+    def part(self, folder, request):
+        return ImageFolder(path=folder, size=SIZE, **request.param)
 
 
 @pytest.fixture(scope="module")

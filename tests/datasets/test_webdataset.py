@@ -81,12 +81,9 @@ def test_rows_are_samples_in_order(folder, crop, workers):
 
 
 class TestSuite(DatasetSuite):
-    rows = 27
-    parts = ()
-
-    @pytest.fixture(autouse=True)
-    def planted_parts(self, folder):
-        type(self).parts = (dataset(folder), dataset(folder, sizes=f"{folder}/sizes.json"))
+    @pytest.fixture(params=["counted", "listed"])
+    def part(self, folder, request):
+        return dataset(folder) if request.param == "counted" else dataset(folder, sizes=f"{folder}/sizes.json")
 
 
 @given(st.lists(st.tuples(st.integers(0, 27), st.integers(0, 27), st.integers(1, 30)), min_size=1, max_size=6))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import re
 from typing import get_args
 
 import numpy as np
@@ -15,54 +15,49 @@ from rarkit.attention.flex import Flex
 from rarkit.attention.plain import Plain
 from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.digits import Digits
-from rarkit.errors import RarkitError
+from rarkit.errors import RarkitWarning
 from rarkit.features.classifier import Classifier
+from rarkit.models.rar.family import RARFamily
+from rarkit.permutation_schedules.linear import Linear
+from rarkit.scan_orders.raster import Raster
+from rarkit.scan_orders.spiral import Spiral
 from rarkit.testing import (
     AttentionBackendSuite,
+    CheckError,
     DatasetSuite,
     FeatureExtractorSuite,
     ModelFamilySuite,
     PermutationScheduleSuite,
     ScanOrderSuite,
     TokenizerSuite,
+    check,
     grids,
     images,
     orders,
 )
+from rarkit.testing.check import SUITES, check_names
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
-from tests.testing.heavy_part import Heavy
-from tests.testing.wrong_heavy_parts import GREY, Flat, Levels, Noise, Wrong
-from tests.testing.wrong_light_parts import (
-    Backwards,
-    Bare,
-    Careless,
-    Doubled,
-    Fickle,
-    Lenient,
-    Moody,
-    Mumbling,
-    Nameless,
-    Rising,
-    Shared,
-    TooMuch,
-)
+from tests.testing.mutants import FAULTY, MUTANTS, SETTINGS
+from tests.testing.wrong_attention import Wrong
+from tests.testing.wrong_datasets import Noise
+from tests.testing.wrong_feature_extractors import Flat
 from tests.testing.wrong_model_family import Bent
+from tests.testing.wrong_orders import WrongOrder
+from tests.testing.wrong_schedules import WrongSchedule
+from tests.testing.wrong_tokenizers import GREY, Levels
+
+pytest_plugins = "pytester"
 
 
 class TestAttention(AttentionBackendSuite):
-    parts = (Plain(), SDPA(), Wrong(fault="none"))
+    parts = (Plain(), SDPA(), Wrong())
 
 
 class TestForwardsOnly(AttentionBackendSuite):
     parts = (Flex(),)
     gradients = False
-
-
-class TestAttentionInBfloat16(AttentionBackendSuite):
-    parts = (Plain(), SDPA())
-    dtype = "bfloat16"
-    tolerance = 0.02
+    calls = 2
 
 
 class TestDatasets(DatasetSuite):
@@ -72,121 +67,105 @@ class TestDatasets(DatasetSuite):
 class TestTokenizers(TokenizerSuite):
     parts = (PatchKMeans(codes=16), Pixel(), Levels())
 
-    def info(self):
-        return GREY
-
 
 class TestFeatureExtractors(FeatureExtractorSuite):
     parts = (Classifier(steps=3, width=4), Flat())
-
-    def info(self):
-        return GREY
+    info = GREY
 
 
 class TestModelFamilies(ModelFamilySuite):
     parts = (Bent(), Bent(attention_dropout=0.3, class_dropout=0.0))
 
 
-WRONG = [
-    (ScanOrderSuite, "test_it_can_be_named_in_a_recipe", Nameless(name="another")),
-    (ScanOrderSuite, "test_settings_are_frozen_and_unknown_ones_refused", Lenient()),
-    (ScanOrderSuite, "test_it_is_documented", Bare()),
-    (ScanOrderSuite, "test_its_identity_is_json_and_stable", Fickle()),
-    (ScanOrderSuite, "test_it_says_where_it_cannot_work", Mumbling()),
-    (ScanOrderSuite, "test_it_is_light_to_import", Heavy()),
-    (ScanOrderSuite, "test_it_visits_every_cell_once", Doubled()),
-    (ScanOrderSuite, "test_it_visits_every_cell_once", Backwards()),
-    (ScanOrderSuite, "test_rank_is_the_inverse", Doubled()),
-    (ScanOrderSuite, "test_it_gives_the_same_order_every_time", Shared()),
-    (ScanOrderSuite, "test_grids_that_it_cannot_serve_are_refused", Careless()),
-    (PermutationScheduleSuite, "test_the_ratio_is_a_probability_at_every_step", TooMuch()),
-    (PermutationScheduleSuite, "test_it_is_a_pure_function", Moody()),
-    (PermutationScheduleSuite, "test_it_falls_if_it_says_so", Rising()),
-    (TokenizerSuite, "test_codes_are_a_grid_of_the_codebook", Levels(fault="range")),
-    (TokenizerSuite, "test_every_code_decodes_to_an_image", Levels(fault="decode")),
-    (TokenizerSuite, "test_an_image_does_not_depend_on_its_batch", Levels(fault="batch")),
-    (TokenizerSuite, "test_other_images_have_a_grid_or_are_refused", Levels(fault="grid")),
-    (TokenizerSuite, "test_what_it_learns_is_a_function_of_data_and_seed", Levels(fault="fit")),
-    (TokenizerSuite, "test_a_tokenizer_that_learns_nothing_says_so", Levels(fault="silent")),
-    (AttentionBackendSuite, "test_it_is_softmax_attention", Wrong(fault="scale")),
-    (AttentionBackendSuite, "test_its_gradients_are_those_of_softmax_attention", Wrong(fault="detached")),
-    (AttentionBackendSuite, "test_the_future_is_unseen", Wrong(fault="peeking")),
-    (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="undropped")),
-    (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="unscaled")),
-    (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="refusing")),
-    (AttentionBackendSuite, "test_dropout_zeroes_weights_or_is_refused", Wrong(fault="denying")),
-    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="unseeded")),
-    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="together")),
-    (AttentionBackendSuite, "test_seeded_masks_depend_on_seed_and_layer_alone", Wrong(fault="layerless")),
-    (DatasetSuite, "test_images_are_what_info_says", Noise(fault="labels")),
-    (DatasetSuite, "test_blocks_have_the_size_asked_for", Noise(fault="blocks")),
-    (DatasetSuite, "test_rows_stay_where_they_are", Noise(fault="order")),
-    (DatasetSuite, "test_rows_stay_where_they_are", Noise(fault="memory")),
-    (DatasetSuite, "test_chosen_rows_are_the_rows_of_those_numbers", Noise(fault="chosen")),
-    (DatasetSuite, "test_splits_are_what_it_says", Noise(fault="any_split")),
-    (DatasetSuite, "test_the_count_is_that_of_the_images", Noise(fault="count")),
-    (FeatureExtractorSuite, "test_it_takes_the_images", Flat(fault="refuses")),
-    (FeatureExtractorSuite, "test_features_are_finite_vectors", Flat(fault="nan")),
-    (FeatureExtractorSuite, "test_an_image_does_not_depend_on_its_batch", Flat(fault="batch")),
-    (FeatureExtractorSuite, "test_an_image_does_not_depend_on_its_batch", Flat(fault="logits")),
-    (FeatureExtractorSuite, "test_only_inception_is_called_fid", Flat(fault="fid")),
-    (FeatureExtractorSuite, "test_what_it_learns_is_a_function_of_data_and_seed", Flat(fault="fit")),
-    (ModelFamilySuite, "test_its_sizes_are_those_of_the_images", Bent(fault="count")),
-    (ModelFamilySuite, "test_a_new_model_is_a_function_of_its_seed", Bent(fault="seedless")),
-    (ModelFamilySuite, "test_a_new_model_is_a_function_of_its_seed", Bent(fault="global")),
-    (ModelFamilySuite, "test_it_says_what_it_expects_at_every_step", Bent(fault="shape")),
-    (ModelFamilySuite, "test_it_sees_the_tokens_before_a_step_and_no_others", Bent(fault="peeking")),
-    (ModelFamilySuite, "test_it_sees_the_tokens_before_a_step_and_no_others", Bent(fault="blind")),
-    (ModelFamilySuite, "test_a_sample_does_not_depend_on_its_batch", Bent(fault="batch")),
-    (ModelFamilySuite, "test_the_class_matters_unless_it_is_dropped", Bent(fault="classless")),
-    (ModelFamilySuite, "test_the_class_matters_unless_it_is_dropped", Bent(fault="undropped")),
-    (ModelFamilySuite, "test_checkpointing_gives_the_same_gradients", Bent(fault="detached")),
-    (ModelFamilySuite, "test_dropout_acts_in_training_alone", Bent(fault="always")),
-    (ModelFamilySuite, "test_dropout_acts_in_training_alone", Bent(fault="never")),
-    (ModelFamilySuite, "test_masks_of_attention_weights_come_from_the_samples_seeds", Bent(fault="unseeded")),
-    (ModelFamilySuite, "test_it_decodes_what_forward_computes", Bent(fault="stale")),
-    (ModelFamilySuite, "test_it_decodes_what_forward_computes", Bent(fault="unguided")),
-    (ModelFamilySuite, "test_restored_and_loaded_models_are_the_same", Bent(fault="restored")),
-    (ModelFamilySuite, "test_restored_and_loaded_models_are_the_same", Bent(fault="training")),
-    (ModelFamilySuite, "test_weights_that_do_not_fit_are_refused", Bent(fault="lenient")),
-    (ModelFamilySuite, "test_merging_positions_keeps_the_logits_or_is_refused", Bent(fault="merged")),
-    (ModelFamilySuite, "test_its_costs_grow_with_the_work", Bent(fault="flat")),
-    (ModelFamilySuite, "test_it_is_sampled_in_what_it_says", Bent(fault="silent")),
-    (ModelFamilySuite, "test_it_takes_its_own_schedule", Bent(fault="schedule")),
-    (ModelFamilySuite, "test_it_can_be_rehearsed", Bent(fault="rehearsed")),
-]
+class TestSmallSoundParts(ScanOrderSuite):
+    parts = (WrongOrder(),)
 
 
-@pytest.mark.parametrize(
-    ("suite", "test", "part"), WRONG, ids=lambda value: getattr(value, "name", getattr(value, "__name__", value))
-)
-def test_a_wrong_part_fails(suite, test, part):
-    made = type("Made", (suite,), {"parts": (part,), "falls": True, "info": lambda self: GREY})()
-    method = getattr(made, test)
-    arguments = (9, 9, True) if "queries" in inspect.signature(method).parameters else ()
-    with pytest.raises((AssertionError, pytest.fail.Exception, RarkitError)) as caught:
-        method(*arguments)
-    assert str(caught.value).strip(), "a failure must say what is wrong"
+class TestSmallSoundSchedules(PermutationScheduleSuite):
+    parts = (WrongSchedule(),)
+    falls = True
 
 
-def test_a_suite_without_parts_fails():
-    made = type("Made", (ScanOrderSuite,), {"parts": ()})()
-    with pytest.raises(AssertionError, match="set parts"):
-        made.test_it_is_documented()
+def test_there_are_enough_mutants_of_every_kind():
+    by_kind = {kind: sum(mutant.part.kind == kind for mutant in MUTANTS) for kind in SUITES}
+    assert sum(by_kind.values()) >= 60
+    assert min(by_kind.values()) >= 10, by_kind
 
 
-def test_every_test_of_every_suite_has_a_part_that_fails_it():
-    suites = [getattr(rarkit.testing, name) for name in rarkit.testing.__all__ if name.endswith("Suite")]
-    assert len(suites) == 7
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_caught_by_its_test(mutant):
+    kind = mutant.part.kind
+    suite = type("Made", (SUITES[kind],), {"parts": (mutant.part,), **SETTINGS.get(kind, {})})()
+    with pytest.raises(CheckError) as caught:
+        getattr(suite, f"test_{mutant.test}")(mutant.part)
+    failure = caught.value
+    assert failure.part is mutant.part or failure.part == mutant.part
+    assert str(failure).startswith(f"{mutant.part!r}, {failure.given}: {failure.fault}.\n{failure.cure}.")
+    assert re.search(mutant.words, str(failure), re.DOTALL), str(failure)
+    assert all((failure.given, failure.fault, failure.cure))
+
+
+def test_every_test_of_every_suite_has_a_mutant():
     # By function: what suites inherit counts once.
-    tests = {getattr(suite, name) for suite in suites for name in dir(suite) if name.startswith("test_")}
-    assert tests == {getattr(suite, test) for suite, test, _ in WRONG}
+    tests = {getattr(suite, name) for suite in SUITES.values() for name in check_names(suite)}
+    tried = {getattr(SUITES[mutant.part.kind], f"test_{mutant.test}") for mutant in MUTANTS}
+    names = {test.__qualname__ for test in tests - tried}
+    # Their faults are those of the tests beside them, of other sizes and inputs.
+    assert names == {
+        "ScanOrderSuite.test_rank_is_the_inverse",
+        "AttentionBackendSuite.test_it_is_softmax_attention_of_any_size",
+        "AttentionBackendSuite.test_models_train_and_sample_with_it",
+    }
 
 
-@pytest.mark.parametrize("part", [Levels, Wrong, Noise, Flat, Bent])
+@pytest.mark.parametrize("part", FAULTY, ids=lambda part: part.__name__)
 def test_every_fault_is_tried(part):
     faults = set(get_args(part.model_fields["fault"].annotation)) - {"none"}
-    assert faults == {wrong.fault for _, _, wrong in WRONG if isinstance(wrong, part)}
+    assert faults == {fault for faults in FAULTY[part].values() for fault in faults}
+
+
+def test_check_takes_an_instance_or_a_class():
+    check(Spiral(direction="outward"))
+    check(Raster, grids=[(3, 5)])
+    check(Linear, falls=True)
+
+
+def test_check_tells_the_first_failure_or_all():
+    with pytest.raises(AssertionError, match="on a grid of 1×2: "):
+        check(WrongOrder(fault="twice"))
+    with pytest.raises(AssertionError) as caught:
+        check(WrongOrder(fault="picky"), every=True, grids=[(2, 2), (4, 4)])
+    assert str(caught.value).count("is refused") == 1
+    with pytest.raises(AssertionError) as caught:
+        check(WrongSchedule(fault="rising_past_500"), every=True, falls=True)
+    assert "rises from" in str(caught.value)
+
+
+def test_check_says_what_it_cannot_take():
+    with pytest.raises(TypeError, match=r"RARFamily cannot be made without settings .*pass an instance"):
+        check(RARFamily)
+    with pytest.raises(TypeError, match="check takes a part"):
+        check("raster")
+    with pytest.raises(TypeError, match="no attribute 'fall'; did you mean 'falls'"):
+        check(Linear, fall=True)
+
+
+def test_a_part_of_a_notebook_is_checked_but_for_other_processes():
+    class Here(rarkit.ScanOrder):
+        """Raster."""
+
+        name: str = "here"
+
+        def order(self, height, width):
+            return np.arange(height * width)
+
+    with pytest.warns(RarkitWarning, match="defined in a function, which another process cannot import"):
+        check(Here)
+
+
+def test_a_suite_without_parts_fails(pytester):
+    pytester.makepyfile("import rarkit.testing\n\n\nclass TestNothing(rarkit.testing.ScanOrderSuite):\n    pass\n")
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").stdout.fnmatch_lines(["*TestNothing has nothing to test: set parts*"])
 
 
 @given(grids(5), orders(6), st.integers(1, 4), st.data())

@@ -28,20 +28,25 @@ class BentModel(ImageModel):
         self.tokens = nn.Parameter(torch.empty(codes + config.num_classes + 1, width))
         self.places = nn.Parameter(torch.empty(config.seq_len, width))
         self.out = nn.Parameter(torch.empty(codes + (config.fault == "shape"), width))
+        if config.fault == "unused":
+            self.spare = nn.Parameter(torch.empty(1, width))
         if config.fault == "global":
             torch.manual_seed(seed)
         generator = torch.default_generator if config.fault == "global" else torch.Generator()
-        generator.manual_seed(0 if config.fault == "seedless" else seed)
+        generator.manual_seed({"seedless": 0, "hashed": hash(f"bent {seed}")}.get(config.fault, seed))
         with torch.no_grad():
             for weight in self.parameters():
                 weight.copy_(torch.randn(weight.shape, generator=generator))
 
     def forward(self, tokens_BL, labels_B, orders_BL, *, dropped_B=None, mask_seeds_B=None, checkpointing=False):
         fault, orders_BL = self.config.fault, orders_BL.expand_as(tokens_BL)
+        self._misuse(tokens_BL)
+        if fault == "first_order":
+            orders_BL = orders_BL[:1].expand_as(tokens_BL)
         ids_BL = torch.cat([self.class_ids(labels_B, dropped_B)[:, None], tokens_BL.gather(1, orders_BL)[:, :-1]], dim=1)
         if fault == "blind":
             ids_BL[:, 1:] = 0
-        x_BLD = self.tokens[ids_BL] + self.places[orders_BL]
+        x_BLD = self.tokens[ids_BL] + self.places[torch.zeros_like(orders_BL) if fault == "orderless" else orders_BL]
         if fault == "batch":
             x_BLD = x_BLD + x_BLD.mean(0)
         dropout = self.weight_dropout(self.dropout, mask_seeds_B, 0)
@@ -53,8 +58,26 @@ class BentModel(ImageModel):
             return checkpoint(self._layer, x_BLD, dropout, use_reentrant=False)
         return self._layer(x_BLD, dropout)
 
+    def _misuse(self, tokens_BL):
+        match self.config.fault:
+            case "writes":
+                tokens_BL.clamp_(max=5)
+            case "views":
+                tokens_BL.view(-1)
+            case "one_size":
+                assert tokens_BL.shape[1] < 256
+            case "eval_draws":
+                torch.rand(1)
+
     def _layer(self, x_BLD, dropout):
+        if self.config.fault == "frozen":
+            x_BLD = x_BLD.detach()
+        if self.config.fault == "float32":
+            x_BLD = x_BLD @ torch.eye(x_BLD.shape[-1])
         x_BNLD = x_BLD[:, None]
+        if self.config.fault == "sees_256":
+            entries_BN = [self.attention(part, part, part, causal=True) for part in x_BNLD.split(256, dim=2)]
+            return self.head(x_BLD, torch.cat(entries_BN, dim=2)[:, 0])
         read_BNLD = self.attention(x_BNLD, x_BNLD, x_BNLD, causal=self.config.fault != "peeking", dropout=dropout)
         return self.head(x_BLD, read_BNLD[:, 0])
 

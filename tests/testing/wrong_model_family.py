@@ -34,6 +34,17 @@ Fault = Literal[
     "silent",
     "schedule",
     "rehearsed",
+    "hashed",
+    "writes",
+    "views",
+    "float32",
+    "unused",
+    "orderless",
+    "first_order",
+    "sees_256",
+    "frozen",
+    "one_size",
+    "eval_draws",
 ]
 WIDTH = 8
 
@@ -45,7 +56,7 @@ class BentConfig(ModelConfig):
     fault: Fault
 
     def parameter_count(self):
-        rows = self.codebook_size + self.num_classes + 1 + self.seq_len
+        rows = self.codebook_size + self.num_classes + 1 + self.seq_len + (self.fault == "unused")
         return (rows + self.codebook_size + (self.fault == "shape")) * WIDTH + (self.fault == "count")
 
 

@@ -38,9 +38,8 @@ def weights(parity, tmp_path_factory):
 
 class TestConformance(TokenizerSuite):
     parts = (MaskGITVQGAN(weights=None, **SMALL), MaskGITVQGAN(weights=None, **SMALL, batch_size=2, rounding="down"))
-
-    def info(self):
-        return ImageInfo(16, 32, 3, tuple("abc"))
+    info = ImageInfo(16, 32, 3, tuple("abc"))
+    reconstructs = False
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -16,7 +16,7 @@ from rarkit_hilbert import Hilbert
 
 class TestHilbert(ScanOrderSuite):
     parts = (Hilbert(),)
-    grids = ((1, 1), (2, 2), (4, 4), (16, 16), (32, 32))
+    grids = ((1, 1), (2, 2), (4, 4), (16, 16), (32, 32), (64, 64))
 
 
 def test_the_installed_plugin_is_found():
