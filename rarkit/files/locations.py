@@ -17,6 +17,7 @@ from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
+from rarkit.files.archives import check_archive, check_member
 from rarkit.files.atomic import rewriting
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
 from rarkit.files.regular import check_not_special
@@ -123,6 +124,8 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
             check_may_fetch(place, large=not _READ_WHOLE.isdisjoint(protocols_of(place)))
             _check_answers(place, raising)
         filesystem, path = fsspec.core.url_to_fs(place, **_patience(place), **options)
+        check_archive(filesystem, raising)
+        check_member(filesystem, str(path), raising=raising)
         return filesystem, str(path)
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, UserError
+from rarkit.files.archives import check_member
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -80,6 +81,7 @@ def open_on(filesystem: Any, path: str, *, raising: type[UserError] = DatasetErr
     """A file on an fsspec file system, opened for reading; a local one as ``open_regular`` does."""
     if isinstance(filesystem, LocalFileSystem):
         return open_regular(path, raising=raising)
+    check_member(filesystem, path, raising=raising)
     file: IO[bytes] = filesystem.open(path, "rb")
     return file
 
@@ -92,6 +94,7 @@ def read_on(filesystem: Any, path: str, most: int, *, raising: type[UserError] =
     """
     if isinstance(filesystem, LocalFileSystem):
         return read_regular(path, most, raising=raising)
+    check_member(filesystem, path, most, raising=raising)
     return _within(filesystem.cat_file(path), path, most, raising)
 
 

@@ -131,6 +131,14 @@ def a_gzip_that_is_cut_off(place: Place) -> None:
     place.write("tokens.jsonl.gz", gzip.compress(b'{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]}\n' * 1000)[:-20])
 
 
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("a.toml expands from",))
+def a_recipe_that_expands(place: Place) -> None:
+    with zipfile.ZipFile(place.write("all.zip", b""), "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.toml", "w") as file:
+        for _ in range(100):
+            file.write(bytes(2**20))
+    place.write("recipe.toml", 'extends = "zip://a.toml::all.zip"')
+
+
 @hostile(ENTRIES, "plan recipe.toml", code=2, words=("recipe.toml is a named pipe",))
 def a_pipe_as_a_recipe(place: Place) -> None:
     os.mkfifo(place.work / "recipe.toml")
