@@ -121,6 +121,11 @@ def recipes() -> list[Source]:
     return sources
 
 
+def is_small_and_near(text: str) -> bool:
+    """Whether a mutant names neither another machine nor the whole disk, so that a test may plan it."""
+    return re.search(r'"/"|\b(http|https|s3|gs|hf)://(?!127)\w', text) is None
+
+
 def kinds() -> list[str]:
     """The names of all mutations."""
     return [name for name, _, _ in (*_IN_TABLES, *_IN_TEXT)]
@@ -438,11 +443,12 @@ def faults_of(outcome: Outcome) -> list[str]:
     if outcome.memory > MOST_MEMORY:
         faults.append(f"took {outcome.memory / 2**20:,.0f} MiB")
     if outcome.code == 2:
-        faults += _faults_of_message(outcome.stderr)
+        faults += faults_of_message(outcome.stderr)
     return [f"{outcome.command} of {outcome.case}: {fault}" for fault in faults]
 
 
-def _faults_of_message(stderr: str) -> Iterator[str]:
+def faults_of_message(stderr: str) -> Iterator[str]:
+    """What should not be of a message, a sentence each."""
     told = [line for line in stderr.split("\n") if not line.startswith(("fetching ", "warning: "))]
     lines = "\n".join(told).rstrip("\n").split("\n")
     if not lines[0].startswith("error: ") or lines[0] == "error: ":

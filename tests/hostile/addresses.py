@@ -76,6 +76,14 @@ def a_secret_in_place_of_a_recipe(place: Place) -> None:
     place.write("recipe.toml", 'extends = "../outside/secret.txt"')
 
 
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("s3://bucket/a.toml", "NoCredentialsError", "AWS_ACCESS_KEY_ID"))
+def a_recipe_in_a_bucket_without_credentials(place: Place) -> None:
+    # Nobody at the address from which machines in the cloud get theirs.
+    nobody = "ec2_metadata_service_endpoint = http://127.0.0.1:9/"
+    place.write("home/.aws/config", f"[default]\nregion = us-east-1\nendpoint_url = {place.address}\n{nobody}\n")
+    place.write("recipe.toml", 'extends = "s3://bucket/a.toml"')
+
+
 @hostile(ENTRIES, "validate recipe.toml", code=2, words=("zip://x does not say what it reads from",))
 def an_archive_of_nothing(place: Place) -> None:
     place.write("recipe.toml", 'extends = "zip://x"')

@@ -67,6 +67,26 @@ def a_table_where_a_name_belongs(place: Place) -> None:
     place.recipe('[scan_order]\nname = { name = "raster" }\n')
 
 
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("tokenizer.name: found ['pixel', {'name': 'pixel'}]; expected one of: ",))
+def a_list_where_a_name_belongs(place: Place) -> None:
+    place.recipe('[tokenizer]\nname = ["pixel", { name = "pixel" }]\n')
+
+
+@hostile(ENTRIES, "validate recipe.toml", code=2, words=("scan_order: found [{'name': 'raster'}]; expected a table",))
+def a_list_where_a_table_belongs(place: Place) -> None:
+    place.recipe('[[scan_order]]\nname = "raster"\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("dataset.size: found 1000000000000", "less than or equal to 8192"))
+def images_of_a_trillion_pixels_a_side(place: Place) -> None:
+    place.recipe('unset = ["dataset"]\n[dataset]\nname = "image_folder"\npath = "x"\nsize = 1_000_000_000_000\n')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=2, words=("sample.per_class: found 1000000000000", "less than or equal to 4194304"))
+def a_trillion_samples_of_each_class(place: Place) -> None:
+    place.recipe("[sample]\nper_class = 1_000_000_000_000\n")
+
+
 @hostile(ENTRIES, "plan recipe.toml", code=2, words=("dataset.num_classes: found 1000000000000", "less than or equal to 1048576"))
 def a_trillion_classes(place: Place) -> None:
     place.recipe('[dataset]\nname = "webdataset"\nurls = "a.tar"\nnum_classes = 1_000_000_000_000\n')
