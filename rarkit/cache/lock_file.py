@@ -34,7 +34,7 @@ class LockFile:
     def check_no_link(self) -> None:
         """Raises StoreError if a link lies in its place: through one it is neither made nor renewed."""
         if self._is_link(self.path):
-            raise StoreError(f"{self.path} is a link, and rarkit locks no file through one. Remove it.")
+            raise StoreError(f"{self.path} is a link, and no lock is taken through one. Remove it.")
 
     def _is_link(self, path: str) -> bool:
         return isinstance(self.filesystem, OwnFolder) and self.filesystem.islink(path)

@@ -92,5 +92,5 @@ def first_mistake(error: ValidationError) -> str:
     """The first thing that is wrong, after its place in the data; nothing of what was found there."""
     wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Names of keys may be anything.
-    place = ".".join(part if part.isidentifier() else ascii(part) for part in map(str, wrong["loc"]))
+    place = ".".join(str(part) if isinstance(part, int) or part.isidentifier() else ascii(part) for part in wrong["loc"])
     return f"{place}: {wrong['msg']}"[:LONGEST_REASON] if place else wrong["msg"][:LONGEST_REASON]
