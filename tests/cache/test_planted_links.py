@@ -92,7 +92,7 @@ def test_a_link_in_the_place_of_a_lock_is_refused_at_once(tmp_path, victim, to_n
     link = tmp_path / "store/fit/f00d/lock.json"
     link.parent.mkdir(parents=True)
     link.symlink_to(victim / ("nothing" if to_nothing else "note.json"))
-    with pytest.raises(StoreError, match=r"lock\.json is a link, and rarkit locks no file through one\. Remove it\."):  # noqa: SIM117
+    with pytest.raises(StoreError, match=r"lock\.json is a link, and no lock is taken through one\. Remove it\."):  # noqa: SIM117
         with output.writing({"identity": {}}, wait=True):
             pass
     assert not (victim / "nothing").exists()
