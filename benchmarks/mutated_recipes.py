@@ -53,10 +53,8 @@ def main() -> None:
                 cases.append((f"case {number} ({', '.join(how)})", text))
             for outcome in outcomes(cases, Path(scratch)):
                 codes[f"{outcome.command} {outcome.code}"] += 1
-                slowest, largest = (
-                    max(slowest, outcome, key=lambda one: one.seconds),
-                    max(largest, outcome, key=lambda one: one.memory),
-                )
+                slowest = max(slowest, outcome, key=lambda one: one.seconds)
+                largest = max(largest, outcome, key=lambda one: one.memory)
                 faults += (told := faults_of(outcome))
                 for line in told:
                     print(line, flush=True)
@@ -65,7 +63,10 @@ def main() -> None:
             print(f"{numbers.stop:,} of {arguments.cases:,} recipes: {len(faults)} faults", flush=True)
     if arguments.messages:
         arguments.messages.write_text("\n\n".join(f"{count} × {message}" for message, count in sorted(messages.items())))
+    from machine import machine
+
     result = {
+        "machine": machine(),
         "recipes": arguments.cases,
         "seed": arguments.seed,
         "sources": len(sources),
@@ -74,7 +75,7 @@ def main() -> None:
         "distinct messages": len(messages),
         "slowest": {"seconds": round(slowest.seconds, 1), "case": f"{slowest.command} of {slowest.case}"},
         "largest": {"MiB": round(largest.memory / 2**20), "case": f"{largest.command} of {largest.case}"},
-        "faults": faults,
+        "wrong": faults,
     }
     print(json.dumps(result, indent=2))
     assert set(mutations) <= set(kinds())
