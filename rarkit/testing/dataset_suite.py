@@ -35,10 +35,11 @@ class DatasetSuite(PartSuite, ABC):
         require(names == info.num_classes, part, "its class names", "are not all different", "Give each class a name of its own")
         for split in part.splits():
             labels, levels = set(), set()
-            for rows_N in self._chosen(part, split):
+            reader = self._open(part, split)
+            for rows_N in self._chosen(len(reader)):
                 given = _rows(rows_N, split)
                 with trying(part, given):
-                    block = joined(list(self._open(part, split).chosen(rows_N, len(rows_N))))
+                    block = joined(list(reader.chosen(rows_N, len(rows_N))))
                 shape = info.height, info.width, info.channels
                 fault = f"has images of {block.images_NHWC.shape[1:]}"
                 require(block.images_NHWC.shape[1:] == shape, part, given, fault, f"By info they are {shape}")
@@ -49,7 +50,7 @@ class DatasetSuite(PartSuite, ABC):
             given = f"in split {split!r}"
             cure = "Pixels are bytes from 0 to 255, not fractions of 1"
             require(len(levels) < 2 or max(levels) > 1, part, given, f"has no level but {sorted(levels)}", cure)
-            count = len(self._open(part, split))
+            count = len(reader)
             varied = min(info.num_classes, count // 20) < 2 or len(labels) > 1
             require(varied, part, given, f"labels all images {sorted(labels)}", "A label is the number of its image's class")
             require(count < 2 or len(levels) > 1, part, given, f"has no level but {sorted(levels)}", "Read the images")
@@ -155,9 +156,8 @@ class DatasetSuite(PartSuite, ABC):
         with trying(part, f"opened, split {split!r}"):
             return part.open(split)
 
-    def _chosen(self, part: Dataset, split: Split) -> list[np.ndarray]:
+    def _chosen(self, count: int) -> list[np.ndarray]:
         """The numbers of the rows that are read, in blocks: all of them, or the ends and a sample of the others."""
-        count = len(self._open(part, split))
         if count <= self.rows:
             rows_N = np.arange(count)
         else:
@@ -168,7 +168,7 @@ class DatasetSuite(PartSuite, ABC):
     def _digests(self, part: Dataset, split: Split) -> set[str]:
         reader = self._open(part, split)
         with trying(part, f"read, split {split!r}"):
-            blocks = [block for rows_N in self._chosen(part, split) for block in reader.chosen(rows_N, AT_ONCE)]
+            blocks = [block for rows_N in self._chosen(len(reader)) for block in reader.chosen(rows_N, AT_ONCE)]
         return {digest(image_HWC) for block in blocks for image_HWC in block.images_NHWC}
 
 

@@ -57,7 +57,7 @@ class TestAttention(AttentionBackendSuite):
 class TestForwardsOnly(AttentionBackendSuite):
     parts = (Flex(),)
     gradients = False
-    calls = 2
+    calls = 1
 
 
 class TestDatasets(DatasetSuite):
