@@ -11,7 +11,7 @@ from rarkit.errors import RarkitWarning, did_you_mean
 from rarkit.registry.component import Component
 from rarkit.testing.attention_backend_suite import AttentionBackendSuite
 from rarkit.testing.dataset_suite import DatasetSuite
-from rarkit.testing.failure import CheckError
+from rarkit.testing.failure import CheckError, trying
 from rarkit.testing.feature_extractor_suite import FeatureExtractorSuite
 from rarkit.testing.model_family_suite import ModelFamilySuite
 from rarkit.testing.part_suite import PartSuite
@@ -50,7 +50,8 @@ def check(part: Component | type[Component], *, every: bool = False, **settings:
     failures: list[str] = []
     for name in check_names(type(suite)):
         try:
-            getattr(suite, name)(made)
+            with trying(made, f"checked for {name.removeprefix('test_')}"):
+                getattr(suite, name)(made)
         except CheckError as failure:
             if not every:
                 raise

@@ -18,6 +18,7 @@ from rarkit.testing.strategies import grids
 SMALL, LARGEST = 16, 72
 """Grids up to SMALL × SMALL are all tried, and some up to LARGEST × LARGEST."""
 LONGEST = 72
+ANSWERS = "requirement must answer for every grid of at least one row and column"
 COMMON = ((24, 24), (32, 32), (48, 48), (64, 64), (16, 32), (32, 16), (14, 28), (32, 24))
 TRIED = (
     *((height, width) for height in range(1, SMALL + 1) for width in range(1, SMALL + 1)),
@@ -77,7 +78,7 @@ class ScanOrderSuite(PartSuite, ABC):
         for height, width in (*((side, 0) for side in range(4)), *((0, side) for side in range(4)), *TRIED):
             given = _on(height, width)
             if height and width:
-                with trying(part, given, "requirement must answer for every grid of at least one row and column"):
+                with trying(part, given, ANSWERS):
                     reason = part.requirement(height, width)
                 clause = reason is None or (isinstance(reason, str) and bool(reason.strip()))
                 require(clause, part, given, f"requires {reason!r}", "requirement returns None, or a reason in words")
@@ -91,7 +92,12 @@ def _on(height: int, width: int) -> str:
 
 
 def _served(part: ScanOrder) -> list[tuple[int, int]]:
-    return [grid for grid in TRIED if part.requirement(*grid) is None]
+    served = []
+    for grid in TRIED:
+        with trying(part, _on(*grid), ANSWERS):
+            if part.requirement(*grid) is None:
+                served.append(grid)
+    return served
 
 
 def _check_if_served(part: ScanOrder, grid: tuple[int, int]) -> None:

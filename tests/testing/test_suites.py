@@ -177,3 +177,10 @@ def test_strategies_give_what_they_say(grid, order, size, data):
     assert drawn.dtype == np.uint8
     assert drawn.shape[1:] == (size, 2 * size, 3)
     assert 1 <= len(drawn) <= 2
+
+
+def test_check_turns_any_error_of_a_part_into_a_failure():
+    with pytest.raises(AssertionError) as caught:
+        check(WrongOrder(fault="crashing"), every=True, grids=[(11, 3)])
+    assert "on a grid of 11×1: raises ZeroDivisionError" in str(caught.value)
+    assert "checked for it_serves_the_grids_it_should: raises ZeroDivisionError" in str(caught.value)
