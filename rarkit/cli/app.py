@@ -38,6 +38,7 @@ from rarkit.cli.options import (
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
 from rarkit.errors import DatasetError, NotFetchedError
+from rarkit.runtime.output import report_errors_of_stdout
 from rarkit.runtime.signals import keeping_what_is_finished, stopping
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ app = typer.Typer(
 def run_commands() -> NoReturn:
     """Runs the command that ``sys.argv`` names, and exits as ``rarkit.cli.main`` says."""
     replace_what_cannot_be_printed()
+    report_errors_of_stdout()
     print_what_is_foreign_safely()
     with reported(), stopping():
         # The code of a command that exits early; one that comes to its end returns nothing.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TextIO
+from typing import Any, TextIO, final
+
+from rarkit.errors import StoreError
 
 _results: TextIO | None = None
 
@@ -14,6 +17,13 @@ _results: TextIO | None = None
 def results() -> TextIO:
     """Where results are printed: what was stdout before ``stdout_for_results``, or else stdout."""
     return _results or sys.stdout
+
+
+def report_errors_of_stdout() -> None:
+    """Makes errors of writing to stdout, such as a full disk, a ``StoreError``."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and _is_descriptor(sys.stdout, 1):
+        sys.stdout.flush()
+        sys.stdout = _stdout(1, sys.stdout)
 
 
 @contextmanager
@@ -41,8 +51,7 @@ def _descriptor_turned() -> Iterator[None]:
     others = sys.stdout
     others.flush()
     kept = os.dup(1)
-    # In lines, so that they come out in order and none is lost if the process dies.
-    own = open(os.dup(1), "w", buffering=1, encoding=others.encoding, errors=others.errors)  # noqa: SIM115
+    own = _stdout(os.dup(1), others)
     try:
         os.dup2(2, 1)
         _results = own
@@ -56,6 +65,28 @@ def _descriptor_turned() -> Iterator[None]:
             os.close(kept)
             # Raises if whoever read it has gone.
             own.close()
+
+
+def _stdout(descriptor: int, like: TextIO) -> io.TextIOWrapper:
+    raw = _Stdout(descriptor, "w", closefd=descriptor != 1)
+    # In lines, so that they come out in order and none is lost if the process dies.
+    return io.TextIOWrapper(io.BufferedWriter(raw), like.encoding, like.errors, line_buffering=True)
+
+
+@final
+class _Stdout(io.FileIO):
+    """A descriptor to write to, whose errors are messages."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What could not be written is given up, or closing the stream would fail again.
+            os.dup2(null := os.open(os.devnull, os.O_WRONLY), self.fileno())
+            os.close(null)
+            raise StoreError(f"cannot write the result to stdout: {error.strerror}. Write it to another place.") from error
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -31,3 +33,13 @@ def test_a_closed_stdout_stays_closed(monkeypatch):
     with stdout_for_results():
         assert sys.stdout is None
         assert results() is None
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["plugins list", "plugins list --json", "schema", "run --help", "--version"])
+def test_a_full_disk_behind_stdout_is_one_message(command):
+    with open("/dev/full", "w") as full:
+        run = [sys.executable, "-m", "rarkit", *command.split()]
+        ended = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    message = "error: cannot write the result to stdout: No space left on device. Write it to another place.\n"
+    assert (ended.returncode, ended.stderr) == (2, message)
