@@ -14,6 +14,7 @@ PRINTERS = {
     "rarkit.cli": "prints a line of its own before anything is imported",
     "rarkit.runtime.output": "says what stdout is",
     "rarkit.testing.part_suite": "code for another Python",
+    "rarkit.models.image_generation": "has a method of that name",
 }
 """The modules that print otherwise than by ``echo`` and ``PrintableConsole``, and why."""
 PRINTING = {"print", "input", "echo_via_pager", "secho", "prompt", "from_markup", "render_markup", "print_exc", "basicConfig"}

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from rarkit.cli.cache import cache
 from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_printed
+from rarkit.cli.export import export
 from rarkit.cli.failures import print_what_is_foreign_safely, reported
 from rarkit.cli.options import (
     DEFAULT_STORE,
@@ -26,7 +27,6 @@ from rarkit.cli.options import (
     Overrides,
     Quiet,
     RecipePath,
-    StoreNow,
     StoreUrl,
     Strict,
     Unset,
@@ -214,24 +214,7 @@ def schema() -> None:
     print_json(json_schema(parts()))
 
 
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run: runs/RECIPE.")],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write to this path or URL (.safetensors, .bin) instead of the run's folder."
-        ),
-    ] = None,
-    merged: Annotated[bool, flag("--merged", help="Fold both positional tables into one, for the run's scan order.")] = False,
-    store: StoreNow = None,
-) -> None:
-    """Write the model of a run to a single file, for load_rar (and the original code, if not merged)."""
-    from rarkit.inference.export import export_model
-
-    echo(export_model(run, output, merged=merged, store=store))
-
-
+app.command()(export)
 app.command()(sample)
 
 plugins = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect installed plugins.")

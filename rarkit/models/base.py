@@ -7,7 +7,7 @@ A family is light: sizes and costs are arithmetic, and torch is imported only to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
@@ -16,6 +16,7 @@ from pydantic import Field
 from rarkit.errors import CapabilityError, RecipeError
 from rarkit.files.weights import checksum
 from rarkit.models.config import ModelConfig
+from rarkit.models.exported import TransformersModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.registry.component import Component, Location, NotInFingerprint
@@ -170,6 +171,13 @@ class ModelFamily(Component):
         Raises:
             WeightsError: the file is missing, damaged, or does not fit the configuration.
         """
+
+    def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel | None:
+        """How Hugging Face transformers runs a model along one order; None if rarkit has no code for that.
+
+        The weights are those of the model, after ``merge_positions`` if the model has it.
+        """
+        return None
 
     @property
     @abstractmethod

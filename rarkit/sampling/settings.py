@@ -27,6 +27,12 @@ class Choice(Settings, ABC):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Draw from the smallest set of likeliest tokens whose probabilities sum to at least this."""
 
+    @final
+    def for_transformers(self) -> dict[str, Any]:
+        """The same choice for ``generate`` of Hugging Face transformers, without guidance."""
+        # None would stand for defaults, which are others there.
+        return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
+
 
 @final
 class TokenChoice(Choice):

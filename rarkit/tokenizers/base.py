@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
@@ -45,6 +46,21 @@ class TokenizerModel(ABC):
         """From codes (B, grid height, grid width), int64, to uint8 images (B, H, W, C)."""
 
 
+@final
+@dataclass(frozen=True)
+class ImageDecoder:
+    """From codes to images where rarkit is not installed: what an export has of a tokenizer."""
+
+    module: str
+    """The dotted name of the module with its code, which is copied into the export. It imports torch, safetensors, the standard
+    library and modules of its own package of which that holds too; its class ``ImageDecoder(settings, weights)`` has a method
+    ``decode``, as a ``TokenizerModel`` has."""
+    settings: Mapping[str, Any]
+    """JSON data for its ``settings``."""
+    tensors: Mapping[str, Tensor]
+    """Those of the safetensors file whose path is its ``weights``."""
+
+
 class Tokenizer(Component):
     """Turns images into grids of codes, and back. Only ``build`` imports torch.
 
@@ -84,6 +100,14 @@ class Tokenizer(Component):
             device: a torch device string.
         """
 
+    def image_decoder(self, state: LearnedState) -> ImageDecoder | None:
+        """The decoder for an export; None if rarkit has no code for that.
+
+        Args:
+            state: as for ``build``.
+        """
+        return None
+
     @final
     def check_decoding(self, model: TokenizerModel, grid: tuple[int, int], info: ImageInfo) -> None:
         """Decodes two grids of codes, from the first code to the last, so that a decoder that is wrong is found before training.
@@ -117,6 +141,16 @@ class Tokenizer(Component):
                 self,
                 f"decodes to images {tuple(decoded_BHWC.shape)}; the images that were encoded are {block.images_NHWC.shape}",
             )
+
+
+def table_of_patches(tokenizer: Tokenizer, state: LearnedState, patch: int) -> ImageDecoder:
+    """The decoder of a tokenizer whose codes are patches of pixels."""
+    import torch
+
+    # The image of each code, alone in a grid.
+    codes_V11 = torch.arange(tokenizer.codebook_size()).reshape(-1, 1, 1)
+    pixels_VD = tokenizer.build(state, "cpu").decode(codes_V11).flatten(1)
+    return ImageDecoder("rarkit.tokenizers._patch_decoder", {"patch": patch}, {"pixels": pixels_VD})
 
 
 def _checked_size(part: Tokenizer, codebook_size: Callable[[], Any]) -> int:

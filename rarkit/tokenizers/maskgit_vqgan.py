@@ -17,7 +17,7 @@ from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.registry.bounds import Batch, Codes
 from rarkit.registry.component import Location, NotInFingerprint
-from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,15 @@ class MaskGITVQGAN(Tokenizer):
                 "or another [tokenizer]."
             )
         return info.height // factor, info.width // factor
+
+    def image_decoder(self, state: LearnedState) -> ImageDecoder:
+        names = ("hidden_channels", "channel_mult", "num_res_blocks", "z_channels", "codes", "rounding")
+        weights = self.network().state_dict()
+        return ImageDecoder(
+            "rarkit.tokenizers._maskgit_decoder",
+            {name: getattr(self, name) for name in names},
+            {name: tensor for name, tensor in weights.items() if not name.startswith("encoder.")},
+        )
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         return MaskGITModel(self.network(), device, self.batch_size, rounds=self.rounding == "nearest")

@@ -17,7 +17,7 @@ from rarkit.errors import DatasetError, GridError, WeightsError
 from rarkit.images import ImageInfo, ImageReader
 from rarkit.randomness import derived_seed, drawn_rows, uniforms
 from rarkit.registry.bounds import Images, Rounds, Side
-from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel, table_of_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,6 +110,9 @@ class PatchKMeans(Tokenizer):
                 patches_NPD = np.take_along_axis(patches_NPD, chosen_NK[..., None], axis=1)
             done += count
             yield patches_NPD.reshape(-1, width)
+
+    def image_decoder(self, state: LearnedState) -> ImageDecoder:
+        return table_of_patches(self, state, self.patch)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         import torch

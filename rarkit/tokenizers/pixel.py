@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rarkit.errors import GridError
 from rarkit.images import ImageInfo
-from rarkit.tokenizers.base import LearnedState, Tokenizer, TokenizerModel
+from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel, table_of_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,9 @@ class Pixel(Tokenizer):
     def grid(self, info: ImageInfo) -> tuple[int, int]:
         _check_grey(info.channels)
         return info.height, info.width
+
+    def image_decoder(self, state: LearnedState) -> ImageDecoder:
+        return table_of_patches(self, state, 1)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         return _PixelModel(self.levels - 1, device)

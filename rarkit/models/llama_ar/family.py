@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, model_validator
 
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, refuse_permutations
 from rarkit.models.config import ModelConfig
+from rarkit.models.exported import TransformersModel
 from rarkit.models.llama_ar.config import LlamaARConfig, check_heads
 from rarkit.models.llama_ar.costs import LlamaARCosts
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -97,6 +98,32 @@ class LlamaARFamily(ModelFamily):
         from rarkit.models.llama_ar.checkpoints import load_llama_ar
 
         return load_llama_ar(path, _own(config), attention=attention, device=device, dtype=dtype)
+
+    def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel:
+        own = _own(config)
+        settings = {
+            "model_type": "rarkit_llama_ar",
+            "hidden_size": own.hidden_size,
+            "intermediate_size": own.mlp_hidden_size,
+            "num_hidden_layers": own.depth,
+            "num_attention_heads": own.num_heads,
+            "num_key_value_heads": own.num_heads,
+            "head_dim": own.head_size,
+            "hidden_act": "silu",
+            "rms_norm_eps": own.rms_norm_eps,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "attention_dropout": own.attention_dropout,
+            "max_position_embeddings": own.seq_len + 1,
+            "tie_word_embeddings": False,
+            "use_cache": True,
+            "rotary_base": own.rope_theta,
+            "scan_order": list(order),
+            "seq_len": own.seq_len,
+            "codebook_size": own.codebook_size,
+            "num_classes": own.num_classes,
+        }
+        return TransformersModel("rarkit.models.llama_ar.modeling_llama_ar", "LlamaAR", 1, own.vocabulary_size, settings)
 
     @property
     def dropped(self) -> dict[str, float]:

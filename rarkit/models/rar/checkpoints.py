@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
-from rarkit.files.stored_json import parsed
+from rarkit.files.regular import open_regular
+from rarkit.files.stored_json import JsonTable, parsed, read_json
 from rarkit.files.tensor_mismatches import numbered
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors, write_tensors
@@ -21,6 +23,9 @@ from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.rar import RAR
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.models.rar.transformer import OrderedTransformer
+
+EXPORTED, LARGEST = "config.json", 2**24
+"""The file with the configuration in an export for transformers, and how many bytes it may have: it lists the classes."""
 
 
 def load_rar(
@@ -38,8 +43,9 @@ def load_rar(
 
     Args:
         path: a released ``.bin``, a checkpoint of a training script or a ``.safetensors`` file; a path or fsspec URL (remote files
-            are fetched once). A folder, such as that of a run, means its ``model.safetensors``.
-        config: a preset's name or a configuration; optional for a ``.safetensors`` file that ``save_rar`` wrote.
+            are fetched once). A folder, such as that of a run or an export for transformers, means its ``model.safetensors``.
+        config: a preset's name or a configuration; optional for a ``.safetensors`` file that ``save_rar`` wrote, and where the
+            export's ``config.json`` is beside the file.
         attention: the kernel; None means fused attention.
         device: the device of the weights.
         dtype: the floating dtype of the weights; None keeps the stored one.
@@ -78,6 +84,9 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
             hint = did_you_mean(config, PRESETS)
             raise WeightsError(f"there is no preset {config!r}{hint} Presets are {', '.join(PRESETS)}.")
         return PRESETS[config]
+    beside = Path(path) / EXPORTED if Path(path).is_dir() else Path(path).with_name(EXPORTED)
+    if "config" not in metadata and beside.is_file():
+        return _exported_config(beside)
     if "config" not in metadata:
         cure = f"Pass a preset ({', '.join(PRESETS)}) or a RARConfig. {_advice(tensors)}".rstrip()
         raise WeightsError(f"{path} does not contain the model's configuration. {cure}")
@@ -85,6 +94,17 @@ def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str
         return parsed(RARConfig, metadata["config"].encode())
     except ValueError as error:
         raise WeightsError(f"the configuration in {path} is not that of a RAR ({error}). Pass a preset or a RARConfig.") from error
+
+
+def _exported_config(path: Path) -> RARConfig:
+    """The configuration in an export for transformers, which has more keys."""
+    with open_regular(path, LARGEST, raising=WeightsError) as file:
+        table = read_json(JsonTable, file.read(), str(path), "Export the model again.", most=LARGEST, raising=WeightsError).root
+    own = {name: table[name] for name in RARConfig.model_fields if name in table}
+    try:
+        return parsed(RARConfig, json.dumps(own).encode())
+    except ValueError as error:
+        raise WeightsError(f"{path} is not the configuration of a RAR ({error}). Pass a preset or a RARConfig.") from error
 
 
 def _empty(config: RARConfig, merged: bool, attention: AttentionFunction | None = None) -> OrderedTransformer:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 from pydantic import model_validator
 
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
+from rarkit.models.exported import TransformersModel
 from rarkit.models.rar import sampling_costs, training_costs
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sizes import PRESETS
@@ -93,6 +94,11 @@ class RARFamily(ModelFamily):
         from rarkit.models.rar.checkpoints import load_rar
 
         return load_rar(path, _own(config), attention=attention, device=device, dtype=dtype)
+
+    def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel:
+        own = _own(config)
+        settings = {"model_type": "rarkit_rar", **own.model_dump(), "use_cache": True, "tie_word_embeddings": False}
+        return TransformersModel("rarkit.models.rar.modeling_rar", "RAR", 2, own.vocabulary_size, settings)
 
     @property
     def dropped(self) -> dict[str, float]:

@@ -1,0 +1,56 @@
+"""``rarkit export``: the model of a run as a file, or as a folder for other people's machinery."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, final
+
+import typer
+
+from rarkit.cli.encoding import echo
+from rarkit.cli.options import StoreNow, flag
+from rarkit.cli.sample import Preset, TokenizerWeights
+from rarkit.errors import UserError
+
+
+@final
+class Form(StrEnum):
+    """What an export is for."""
+
+    transformers = "transformers"
+
+
+def export(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; with --to also path or URL of a checkpoint.")],
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="With --to, write to this folder.", show_default=False)
+    ] = None,
+    to: Annotated[Form | None, typer.Option(help="Write a folder that AutoModelForCausalLM loads without rarkit.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this path or URL (.safetensors, .bin) instead of the run's folder."
+        ),
+    ] = None,
+    merged: Annotated[bool, flag("--merged", help="Fold both positional tables into one, for the run's scan order.")] = False,
+    preset: Preset = None,
+    tokenizer: TokenizerWeights = None,
+    store: StoreNow = None,
+) -> None:
+    """Write the model of a run to a single file for load_rar (and the original code, if not merged), or to a folder for
+    Hugging Face transformers (--to transformers)."""
+    if to is None:
+        for name, value in (("FOLDER", folder), ("--preset", preset), ("--tokenizer", tokenizer)):
+            if value is not None:
+                raise UserError(f"{name} {value} goes with --to transformers only: leave it out, or name a file with --output.")
+        from rarkit.inference.export import export_model
+
+        echo(export_model(source, output, merged=merged, store=store))
+        return
+    if output is not None or merged:
+        raise UserError("--to transformers writes a folder, always for the scan order alone: leave out --output and --merged.")
+    if folder is None:
+        raise UserError(f"name the folder to write: rarkit export {source} --to {to.value} FOLDER")
+    from rarkit.inference.to_transformers.export import export_transformers
+
+    echo(export_transformers(source, folder, preset=preset, tokenizer=tokenizer, store=store))

@@ -1,0 +1,1 @@
+"""Export for Hugging Face transformers: a folder that ``AutoModelForCausalLM`` loads where rarkit is not installed."""
