@@ -23,6 +23,7 @@ from rarkit.pipeline.trial import unfit_weights
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
+from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.precision import MODEL_DTYPES
 from rarkit.stages.reference import opens_data
 from rarkit.stages.sample import sample_rows
@@ -88,6 +89,7 @@ class Estimate:
     """What is missing here, by name, with how to get it."""
 
 
+@random_state_kept()
 def estimate(plan: Plan, gpu: str = "h100", *, measure: bool = False) -> Estimate:
     """Estimates what a plan's recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
 

@@ -70,7 +70,10 @@ class ClassifierModel(FeatureModel):
             height, width, channels = (int(side) for side in state["shape"])
             self._mean_C, self._std_C = (np.asarray(state[name], np.float32) for name in ("mean", "std"))
             first, last = state[f"{WEIGHTS}body.0.weight"], state[f"{WEIGHTS}head.weight"]
-            network = Network((height, width, channels), len(first), last.shape[1], len(last))
+            # No initial weights are drawn, because those come from torch's shared generator.
+            with torch.device("meta"):
+                network = Network((height, width, channels), len(first), last.shape[1], len(last))
+            network.to_empty(device="cpu")
             weights = {
                 name.removeprefix(WEIGHTS): torch.tensor(np.asarray(values))
                 for name, values in state.items()

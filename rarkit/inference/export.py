@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rarkit.errors import WeightsError
 from rarkit.pipeline.receipt import open_run
+from rarkit.runtime.random_state import random_state_kept
 
 
+@random_state_kept()
 def export_model(folder: str | Path, path: str | Path | None = None, *, merged: bool = False, store: str | None = None) -> str:
     """Writes the model of a run to a single file, which ``load_rar`` reads, and the original code too unless it is merged.
 

@@ -20,6 +20,7 @@ from rarkit.recipe.classes import find_classes, spread
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
+from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.sample import prepared
 from rarkit.stages.tokenize import decoded
 
@@ -32,6 +33,7 @@ PER_CLASS = 8
 
 
 @exits_are_errors()
+@random_state_kept()
 def sample(
     source: str | os.PathLike[str],
     classes: Sequence[str | int] | None = None,

@@ -19,6 +19,7 @@ from rarkit.recipe.addresses import Address, addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
+from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import Stage, View
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
@@ -123,6 +124,7 @@ class Plan:
 
 
 @exits_are_errors()
+@random_state_kept()
 def plan(
     recipe: Recipe,
     store: str | Store = DEFAULT_STORE,

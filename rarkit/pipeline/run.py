@@ -29,6 +29,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
+from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.ranks import together
 from rarkit.stages.evaluate import measured
 
@@ -134,6 +135,7 @@ def plan_to_run(
 
 
 @exits_are_errors()
+@random_state_kept()
 def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False, wait: bool = True) -> Run:
     """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan.
 
@@ -194,6 +196,7 @@ def _writes_outputs(planned: Plan) -> bool:
     return any(stage.action == "run" for stage in planned.stages)
 
 
+@random_state_kept()
 def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
     """Runs a small version of a recipe on generated images in a temporary store; writes a report to ``runs/<recipe>-rehearsal/``.
 

@@ -18,9 +18,11 @@ from rarkit.recipe.toml_files import read_tables
 from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.kinds import Parts
 from rarkit.registry.loader import parts as installed_parts
+from rarkit.runtime.random_state import random_state_kept
 
 
 @exits_are_errors()
+@random_state_kept()
 def load_recipe(path: str, overrides: Sequence[str] = (), *, unset: Sequence[str] = (), strict_plugins: bool = False) -> Recipe:
     """Reads, merges and validates a recipe.
 

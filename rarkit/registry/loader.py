@@ -22,6 +22,7 @@ from rarkit.registry.contract import GROUP
 from rarkit.registry.exits import told
 from rarkit.registry.kinds import KINDS, Parts
 from rarkit.registry.registry import Registry, Source
+from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.signals import handlers_kept, raised_by_handlers
 
 ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
@@ -137,7 +138,7 @@ def _source(point: EntryPoint) -> Source:
 
 def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
     before = _working_folder()
-    with handlers_kept(), raised_by_handlers() as stops, _told_if_slow(source):
+    with handlers_kept(), random_state_kept(), raised_by_handlers() as stops, _told_if_slow(source):
         record = _outcome(point, source)
     if before is not None and _working_folder() != before:
         os.chdir(before)
