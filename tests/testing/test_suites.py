@@ -141,6 +141,12 @@ def test_check_tells_the_first_failure_or_all():
     assert "rises from" in str(caught.value)
 
 
+def test_who_seeds_a_global_generator_is_caught_the_second_time_too():
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="global generator of numpy"):
+            check(Levels(fault="seeded_globally"), info=GREY)
+
+
 def test_check_says_what_it_cannot_take():
     with pytest.raises(TypeError, match=r"RARFamily cannot be made without settings .*pass an instance"):
         check(RARFamily)
