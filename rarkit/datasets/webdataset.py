@@ -35,6 +35,8 @@ LARGEST_LABEL, LARGEST_SIZES = 2**20, 2**26
 """Bytes of the file of a label, and of ``sizes``."""
 MOST_SAMPLES = 2**40
 """Of a shard, as ``sizes`` tells."""
+AT_ONCE = 1000
+"""Shards whose sizes are asked for at a time."""
 Samples = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
 INSTALL = 'the WebDataset library is not installed: pip install "rarkit[webdataset]"'
 
@@ -213,13 +215,15 @@ def _looked_up(promised: dict[str, int], shard: str, place: str) -> int:
 
 
 def _key(shards: list[str]) -> str:
-    paths: dict[Any, dict[str, str]] = {}
-    for shard in shards:
-        filesystem, path = filesystem_of(shard)
-        paths.setdefault(filesystem, {})[shard] = path
     sizes: dict[str, int] = {}
-    for filesystem, path_of in paths.items():
-        some = list(path_of)
-        with reaching(some[0] if len(some) == 1 else f"one of {some[0]} … {some[-1]}"):
-            sizes |= zip(some, filesystem.sizes(list(path_of.values())), strict=True)
+    # By and by: of a million shards that are missing, the first thousand are enough to say so.
+    for start in range(0, len(shards), AT_ONCE):
+        paths: dict[Any, dict[str, str]] = {}
+        for shard in shards[start : start + AT_ONCE]:
+            filesystem, path = filesystem_of(shard)
+            paths.setdefault(filesystem, {})[shard] = path
+        for filesystem, path_of in paths.items():
+            some = list(path_of)
+            with reaching(some[0] if len(some) == 1 else f"one of {some[0]} … {some[-1]}"):
+                sizes |= zip(some, filesystem.sizes(list(path_of.values())), strict=True)
     return hashlib.sha256(json.dumps([[shard.rsplit("/", 1)[-1], sizes[shard]] for shard in shards]).encode()).hexdigest()

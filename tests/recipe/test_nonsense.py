@@ -6,13 +6,16 @@ import json
 import random
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rarkit import load_recipe, plan
 from rarkit.cli.app import app
+from rarkit.datasets import webdataset
 from rarkit.datasets.shards import MOST_SHARDS, expanded
+from rarkit.datasets.webdataset import AT_ONCE, WebDataset
 from rarkit.errors import DatasetError, GridError, RarkitError, RecipeError, sentences
 from rarkit.estimate.estimate import estimate
 from rarkit.recipe.experiment import resolve
@@ -125,3 +128,21 @@ def test_more_shards_than_anybody_has(pattern):
     with pytest.raises(DatasetError, match=rf"stands for more than {MOST_SHARDS:,} shards\. Check the numbers in the pattern\."):
         expanded(pattern)
     assert len(expanded("a-{000..999}{a,b}.tar")) == 2000
+
+
+def test_of_many_shards_that_are_missing_few_are_looked_for(tmp_path, monkeypatch):
+    looked_for = []
+    sizes = LocalFileSystem.sizes
+    monkeypatch.setattr(LocalFileSystem, "sizes", lambda self, paths: (looked_for.extend(paths), sizes(self, paths))[1])
+    with pytest.raises(DatasetError, match=rf"there is no {tmp_path}/0\.tar, which one of .*/0\.tar … .*/{AT_ONCE - 1}\.tar needs"):
+        WebDataset(urls=f"{tmp_path}/{{0..99999}}.tar", num_classes=2).content()
+    assert looked_for == [f"{tmp_path}/{number}.tar" for number in range(AT_ONCE)]
+
+
+def test_shards_are_the_same_however_many_are_looked_for_at_once(tmp_path, monkeypatch):
+    for number in range(7):
+        (tmp_path / f"{number}.tar").write_bytes(b"x" * number)
+    shards = WebDataset(urls=f"{tmp_path}/{{0..6}}.tar", num_classes=2)
+    together = shards.content()
+    monkeypatch.setattr(webdataset, "AT_ONCE", 3)
+    assert shards.content() == together
