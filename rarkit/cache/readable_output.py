@@ -256,3 +256,17 @@ class ReadableOutput(ABC):
         if expected not in (None, hashlib.sha256(data).hexdigest()):
             raise self._damaged(f"file {name!r} is not what was written")
         return data
+
+    def checked_file(self, name: str) -> str:
+        """The address of a file, which has its checksum, for readers that map it.
+
+        Raises:
+            IncompleteError: it is missing or damaged.
+        """
+        try:
+            checksum = self._folder.file_sha256(name)
+        except FileNotFoundError as error:
+            raise self._damaged(f"file {name!r} is missing") from error
+        if checksum != self.begun().sha256.get(name, checksum):
+            raise self._damaged(f"file {name!r} is not what was written")
+        return str(self.filesystem.unstrip_protocol(f"{self.path}/{FILES}/{name}"))

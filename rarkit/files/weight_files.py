@@ -28,6 +28,8 @@ FORMATS = (*PICKLED, ".safetensors")
 INDEX = ".index.json"
 IN_FOLDERS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 """The files of weights that a folder may stand for, the first that there is."""
+OF_RUN = "receipt.json"
+"""The file that the folder of a run has; its model is in the store."""
 LARGEST = 2**26
 """Bytes of an index. A thousand layers have less than one hundredth of them."""
 _SHARD = re.compile(r"[^/\\:\x00-\x1f]+\.(safetensors|bin|pt|pth)")
@@ -82,8 +84,8 @@ def local_copy(location: str | Path) -> Path:
     """The file itself if it is local; else a copy in the cache folder, fetched once for each version of the remote file.
 
     Args:
-        location: a path or any fsspec URL. A folder stands for the ``model.safetensors`` in it, or another of ``IN_FOLDERS``. An
-            index stands for its shards, which are beside the file that is returned.
+        location: a path or any fsspec URL. A folder stands for the ``model.safetensors`` in it, or another of ``IN_FOLDERS``, but
+            that of a run, whose model is in its store. An index stands for its shards, which are beside the file that is returned.
 
     Raises:
         WeightsError: there is no such file, or no way to it.
@@ -93,6 +95,11 @@ def local_copy(location: str | Path) -> Path:
     with reaching(str(location), raising=WeightsError):
         # Over http, asking whether a file is a folder begins to download it.
         if os.path.splitext(path)[1] not in FORMATS and not is_index(path) and filesystem.isdir(path):
+            if filesystem.exists(f"{path.rstrip('/')}/{OF_RUN}"):
+                raise WeightsError(
+                    f"{location} is the folder of a run, and a file of weights in it may be of an earlier training. Write one with "
+                    "rarkit export, and name that file."
+                )
             inside = [f"{path.rstrip('/')}/{name}" for name in IN_FOLDERS]
             path = next((file for file in inside if filesystem.exists(file)), inside[0])
         if isinstance(filesystem, LocalFileSystem):

@@ -8,12 +8,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rarkit.cache.run_folders import is_run, model_of_run
 from rarkit.errors import sentences
 from rarkit.files.tensor_mismatches import Sizes, check_tensors, no_sizes
+from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import portions
 
 CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
 """Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
+
+
+def weights_at(path: str | Path) -> Path:
+    """The local file of weights at a path or fsspec URL; of a run's folder, the model that the run trained, from its store.
+
+    Raises:
+        WeightsError: there is no such file, or the run trained no model.
+        StoreError: the run's model is no longer in the store, or damaged.
+    """
+    return local_copy(model_of_run(path) if is_run(path) else path)
 
 
 def check_fit(

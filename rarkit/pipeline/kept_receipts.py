@@ -16,12 +16,13 @@ from typing import Any
 from rarkit.cache.holder import Holder
 from rarkit.cache.receipt_content import FORMAT
 from rarkit.cache.receipts import StoredReceipt, readable_receipts, remove_receipt, write_receipt
+from rarkit.cache.run_folders import RECEIPT
 from rarkit.cache.store import Store
 from rarkit.errors import RarkitWarning, StoreError
 from rarkit.files.atomic import write_once, write_text
 from rarkit.files.regular import read_regular
 from rarkit.pipeline.plan import Plan
-from rarkit.pipeline.run_folder import RECEIPT, variant, writing_results
+from rarkit.pipeline.run_folder import variant, writing_results
 from rarkit.recipe.schema import Recipe
 
 NUMBER = ".rarkit-runs"

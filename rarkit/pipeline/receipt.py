@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
-from rarkit.cache.receipt_content import FORMAT, LARGEST, Receipt
+from rarkit.cache.receipt_content import FORMAT, Receipt
 from rarkit.cache.receipts import has_receipt
+from rarkit.cache.run_folders import RECEIPT, complete, places_now, read_receipt, store_of
 from rarkit.cache.store import Store
-from rarkit.errors import IncompleteError, RecipeError, StoreError, WeightsError
-from rarkit.files.regular import read_regular
-from rarkit.files.stored_json import read_json
+from rarkit.errors import RecipeError, WeightsError
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
 from rarkit.pipeline.kept_receipts import about_run, receipt_name
 from rarkit.pipeline.plan import Plan
-from rarkit.pipeline.run_folder import RECEIPT
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
@@ -113,38 +111,7 @@ class FinishedRun:
             raise WeightsError(
                 f"the run {self.folder} has no output of stage {stage!r}: it did not get that far. Run its recipe to the end."
             )
-        output = self.outputs[stage]
-        if not output.exists():
-            raise IncompleteError(
-                f"the output of stage {stage!r} of {self.folder} is not in the store {self.store.url}. If the store was moved, "
-                "name it with --store; if the output was deleted, run the recipe again."
-            )
-        output.require_complete()
-        return output
-
-
-def read_receipt(folder: Path) -> Receipt:
-    """A run's receipt, in the current format or an older one.
-
-    Raises:
-        RecipeError: the folder has no receipt, or it is damaged or was written by a newer rarkit.
-    """
-    path = folder / RECEIPT
-    try:
-        data = read_regular(path, LARGEST, raising=RecipeError)
-    except FileNotFoundError:
-        raise RecipeError(f"{folder} is not a run: it has no {RECEIPT}. rarkit run leaves one in runs/<recipe>/.") from None
-    except NotADirectoryError:
-        raise RecipeError(_no_folder(folder)) from None
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read ({error.strerror or error}). Check that you may read it.") from error
-    return read_json(Receipt, data, str(path), "Run the recipe again.", most=LARGEST, newest=FORMAT, raising=RecipeError)
-
-
-def _no_folder(file: Path) -> str:
-    if file.suffix == ".toml":
-        return f"{file} is a recipe, not a run. Run it with rarkit run {file}, and name the folder it leaves: runs/{file.stem}."
-    return f"{file} is a file, not the folder of a run. rarkit run leaves one in runs/<recipe>/."
+        return complete(self.outputs[stage], self.folder, self.store)
 
 
 def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
@@ -162,31 +129,15 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
     """
     folder = Path(folder)
     receipt = read_receipt(folder)
-    stages = {stage.name: stage.fingerprint for stage in receipt.stages}
     if receipt.recipe is None or receipt.store is None:
         raise RecipeError(f"{folder / RECEIPT} names no recipe and store of a finished run. Run the recipe again.")
-    places = [store] if store is not None else _moved(receipt.store, receipt, folder)
     tables = _tables(receipt.recipe, receipt, folder)
     recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt.recipe_name)
     images = None if receipt.images is None else ImageInfo(**receipt.images.model_dump())
     weights = {table: used.sha256 for table, used in receipt.weights.items()}
-    opened = [Store(place) for place in places]
-    if store is not None and not opened[0].exists():
-        raise StoreError(f"there is no store {store!r}. Name the store of {folder} with --store.")
-    holding = [place for place in opened if any(place.output(*stage).exists() for stage in stages.items())] if opened[1:] else []
-    chosen = [*holding, *opened][0]
-    outputs = {name: chosen.output(name, fingerprint) for name, fingerprint in stages.items()}
+    chosen = store_of(receipt, folder, store)
+    outputs = {stage.name: chosen.output(stage.name, stage.fingerprint) for stage in receipt.stages}
     return FinishedRun(folder, chosen, resolve(recipe, images, receipt.splits), outputs, weights)
-
-
-def _moved(place: str, receipt: Receipt, folder: Path) -> list[str]:
-    """A place in a receipt and, if the run's folder was moved and its counterpart relative to the folder exists, that."""
-    path = place.removeprefix("file://")
-    recorded, actual = receipt.folder, os.path.abspath(folder)
-    if recorded in (None, actual) or not os.path.isabs(path):
-        return [place]
-    counterpart = os.path.normpath(os.path.join(actual, os.path.relpath(path, recorded)))
-    return [place, counterpart] if os.path.exists(counterpart) else [place]
 
 
 def _tables(value: Any, receipt: Receipt, folder: Path) -> Any:
@@ -196,7 +147,7 @@ def _tables(value: Any, receipt: Receipt, folder: Path) -> Any:
     if isinstance(value, list):
         return [_tables(item, receipt, folder) for item in value]
     if isinstance(value, str) and os.path.isabs(value) and not os.path.exists(value):
-        return _moved(value, receipt, folder)[-1]
+        return places_now(value, receipt, folder)[-1]
     return value
 
 

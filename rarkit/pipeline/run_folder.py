@@ -16,6 +16,7 @@ from typing import Any, final
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from rarkit.cache.receipt_content import LARGEST, Variant
+from rarkit.cache.run_folders import RECEIPT
 from rarkit.errors import RarkitError, StoreError
 from rarkit.files.atomic import write_once
 from rarkit.files.regular import read_regular
@@ -25,7 +26,6 @@ from rarkit.recipe.origin import digest
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.loader import parts
 
-RECEIPT = "receipt.json"
 CLAIM = ".claim.json"
 
 

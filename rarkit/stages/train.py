@@ -14,6 +14,7 @@ from rarkit.cache.content_digest import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
+from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
     from rarkit.training.loop import StepRecord, Trainer
 
-MODEL_FILE = "model.safetensors"
 TOKENS, LABELS = "train_tokens", "train_labels"
 LOG = "log_"
 """Prefix of the arrays that hold the training log."""

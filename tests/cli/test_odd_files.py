@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rarkit.cache.holder import Holder
 from rarkit.cache.lock import Times
 from rarkit.cache.output_lock import OutputLock
+from rarkit.cache.run_folders import RECEIPT
 from rarkit.cache.store import Store
 from rarkit.pipeline.kept_receipts import NUMBER
-from rarkit.pipeline.run_folder import CLAIM, RECEIPT
+from rarkit.pipeline.run_folder import CLAIM
 from rarkit.stages.evaluate import METRICS_FILE
 from tests.mutations import mutated
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rarkit.cache.receipts import receipts
+from rarkit.cache.run_folders import read_receipt
 from rarkit.cache.store import Store
 from rarkit.cache.token_records import token_files
 from rarkit.errors import DatasetError, StoreError, UserError, WeightsError
@@ -17,7 +18,6 @@ from rarkit.files.npz import opened
 from rarkit.files.regular import open_on, open_regular, read_on, read_regular
 from rarkit.files.weights import checksum, read_tensors
 from rarkit.pipeline.kept_receipts import receipt_name
-from rarkit.pipeline.receipt import read_receipt
 from rarkit.recipe.load import load_recipe
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device")

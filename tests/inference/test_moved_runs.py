@@ -6,12 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load
 
 import rarkit
 from rarkit.cache.token_lines import export_tokens, import_tokens
 from rarkit.errors import IncompleteError, RecipeError, StoreError, UserError, WeightsError
+from rarkit.files.weights import checksum
 from rarkit.inference.export import export_model
+from rarkit.models import load_rar
+from rarkit.pipeline.receipt import open_run
 
 RECIPE = """
 title = "Moved"
@@ -147,3 +152,27 @@ def test_what_is_no_run_is_named(project):
             use("data/train/cat/0.png")
     with pytest.raises(UserError, match=r"is a checkpoint, which needs no store: leave out --store there"):
         sampled("rar_b.bin", store="there")
+
+
+def test_a_run_is_its_model_and_not_an_old_export(project):
+    """The recipe was trained anew, and the file in the folder is of the training before."""
+    run("moved")
+    old = load_rar(export_model("runs/moved"))
+    rarkit.run(rarkit.load_recipe("recipes/moved.toml", ["train.steps=3"]), "stores/store", device="cpu", quiet=True, name="again")
+    shutil.copy("runs/moved/model.safetensors", "runs/again/model.safetensors")
+    trained = load(open_run("runs/again").output("train").read_file("model.safetensors"))
+    for name, weight in load_rar(project / "runs/again").state_dict().items():
+        assert torch.equal(weight, trained[name]), name
+    new = load_rar("runs/again", dtype=torch.bfloat16)
+    assert any(not torch.equal(weight.bfloat16(), new.state_dict()[name]) for name, weight in old.state_dict().items())
+    # Where a path stands for a file, no folder of a run does.
+    with pytest.raises(WeightsError, match=r"runs/again is the folder of a run, .* Write one with rarkit export, and name that"):
+        checksum("runs/again")
+    model = next(project.glob("stores/store/train/*/files/model.safetensors"))
+    model.write_bytes(bytes(len(model.read_bytes())))
+    damaged = "moved" if open_run("runs/moved").outputs["train"].path == str(model.parents[1]) else "again"
+    with pytest.raises(IncompleteError, match=r"file 'model\.safetensors' is not what was written"):
+        load_rar(f"runs/{damaged}")
+    shutil.rmtree(project / "stores")
+    with pytest.raises(IncompleteError, match=r"the output of stage 'train' of runs/again is not in the store"):
+        load_rar("runs/again")

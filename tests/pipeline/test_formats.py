@@ -15,10 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 import rarkit
+from rarkit.cache.receipt_content import FORMAT
 from rarkit.cache.record import SEALED_IN_PART
+from rarkit.cache.run_folders import read_receipt
 from rarkit.cli.app import app
 from rarkit.errors import RecipeError, StoreError
-from rarkit.pipeline.receipt import FORMAT, open_run, read_receipt, shows
+from rarkit.pipeline.receipt import open_run, shows
 from tests.damages import without_seal
 
 OLD = Path(__file__).parents[1] / "data/format_1.tar.gz"

@@ -12,9 +12,8 @@ from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError
 from rarkit.files.stored_json import parsed
 from rarkit.files.tensor_mismatches import numbered
-from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors
-from rarkit.models.checkpoints import CLASSES, CODES, check_fit, fill
+from rarkit.models.checkpoints import CLASSES, CODES, check_fit, fill, weights_at
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.llama_ar import LlamaAR
 
@@ -33,7 +32,8 @@ def load_llama_ar(
     """A model with the weights of a file, in eval mode.
 
     Args:
-        path: a ``.safetensors`` or PyTorch file; a path or fsspec URL. A folder means its ``model.safetensors``.
+        path: a ``.safetensors`` or PyTorch file; a path or fsspec URL. A run's folder means the model that the run
+            trained; any other folder means its ``model.safetensors``.
         config: the model's configuration.
         attention: the kernel; None means fused attention.
         device: the device of the weights.
@@ -43,7 +43,7 @@ def load_llama_ar(
         WeightsError: the file is missing or damaged, would run code, or does not fit the model. If the file contains its
             configuration, this includes settings that do not affect shapes: the grid, the number of heads, the rotary base.
     """
-    place = local_copy(path)
+    place = weights_at(path)
     tensors, metadata = read_tensors(place)
     with torch.device("meta"):
         model = LlamaAR(config, attention, seed=None)

@@ -15,9 +15,8 @@ from rarkit.errors import WeightsError, did_you_mean
 from rarkit.files.regular import open_regular
 from rarkit.files.stored_json import JsonTable, parsed, read_json
 from rarkit.files.tensor_mismatches import numbered
-from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors, write_tensors
-from rarkit.models.checkpoints import CLASSES, CODES, TOKENS, check_fit, fill
+from rarkit.models.checkpoints import CLASSES, CODES, TOKENS, check_fit, fill, weights_at
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.rar import RAR
@@ -43,7 +42,8 @@ def load_rar(
 
     Args:
         path: a released ``.bin``, a checkpoint of a training script or a ``.safetensors`` file; a path or fsspec URL (remote files
-            are fetched once). A folder, such as that of a run or an export for transformers, means its ``model.safetensors``.
+            are fetched once). A run's folder means the model that the run trained, whatever was exported there; any other folder,
+            such as an export for transformers, means its ``model.safetensors``.
         config: a preset's name or a configuration; optional for a ``.safetensors`` file that ``save_rar`` wrote, and where the
             export's ``config.json`` is beside the file.
         attention: the kernel; None means fused attention.
@@ -51,9 +51,10 @@ def load_rar(
         dtype: the floating dtype of the weights; None keeps the stored one.
 
     Raises:
-        WeightsError: the file is missing or damaged, would run code, or does not fit the model.
+        WeightsError: the file is missing or damaged, would run code, or does not fit the model; or the run trained none.
+        StoreError: the run's model is no longer in the store, or damaged.
     """
-    place = local_copy(path)
+    place = weights_at(path)
     tensors, metadata = read_tensors(place)
     config = _config(path, config, metadata, tensors)
     model = _empty(config, "scan_pos_embed" in tensors, attention)
