@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rarkit.images import ImageInfo as ImageInfo
     from rarkit.images import ImageReader as ImageReader
     from rarkit.inference.drawing import Drawing as Drawing
+    from rarkit.inference.load import load as load
+    from rarkit.inference.pipeline import Pipeline as Pipeline
     from rarkit.inference.sample import sample as sample
     from rarkit.models.base import ModelFamily as ModelFamily
     from rarkit.models.config import ModelConfig as ModelConfig
@@ -53,6 +55,8 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.errors": ["RarkitError"],
         "rarkit.images": ["ImageBlock", "ImageInfo", "ImageReader"],
         "rarkit.inference.drawing": ["Drawing"],
+        "rarkit.inference.load": ["load"],
+        "rarkit.inference.pipeline": ["Pipeline"],
         "rarkit.inference.sample": ["sample"],
         "rarkit.pipeline.plan": ["Plan", "plan"],
         "rarkit.pipeline.run": ["Run", "run"],

@@ -25,6 +25,12 @@ def export(
     folder: Annotated[
         str | None, typer.Argument(metavar="FOLDER", help="With --to, write to this folder.", show_default=False)
     ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write model, tokenizer, scan order and class names to one .safetensors file, for rarkit.load."
+        ),
+    ] = None,
     to: Annotated[Form | None, typer.Option(help="Write a folder that AutoModelForCausalLM loads without rarkit.")] = None,
     output: Annotated[
         str | None,
@@ -37,14 +43,19 @@ def export(
     tokenizer: TokenizerWeights = None,
     store: StoreNow = None,
 ) -> None:
-    """Write the model of a run to a single file for load_rar (and the original code, if not merged), or to a folder for
-    Hugging Face transformers (--to transformers)."""
+    """Write the model of a run to a single file for load_rar (and the original code, if not merged), with all that belongs to it to
+    a bundle for rarkit.load (--bundle), or to a folder for Hugging Face transformers (--to transformers)."""
+    if bundle is not None and (to is not None or output is not None or merged):
+        raise UserError(f"--bundle {bundle} is one file with everything: leave out --to, --output and --merged.")
     if to is None:
         for name, value in (("FOLDER", folder), ("--preset", preset), ("--tokenizer", tokenizer)):
             if value is not None:
                 raise UserError(f"{name} {value} goes with --to transformers only: leave it out, or name a file with --output.")
-        from rarkit.inference.export import export_model
+        from rarkit.inference.export import export_bundle, export_model
 
+        if bundle is not None:
+            echo(export_bundle(source, bundle, store=store))
+            return
         echo(export_model(source, output, merged=merged, store=store))
         return
     if output is not None or merged:

@@ -1,4 +1,4 @@
-"""``rarkit sample``: images from a run or a checkpoint."""
+"""``rarkit sample``: images from a run, a bundle or a checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Gif = Annotated[
 
 
 def sample(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run, or path or URL of a checkpoint.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run, or path or URL of a bundle or a checkpoint.")],
     preset: Preset = None,
     tokenizer: TokenizerWeights = None,
     classes: Classes = None,
@@ -71,7 +71,7 @@ def sample(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sample images of given classes from a run or a released checkpoint."""
+    """Sample images of given classes from a run, a bundle or a released checkpoint."""
     from rarkit.files.writable import check_writable
     from rarkit.inference.sample import sample as draw
 

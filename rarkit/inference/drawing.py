@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,14 @@ from rarkit.rendering.pictures import captioned
 from rarkit.rendering.png import write_png, write_pngs
 from rarkit.sampling.settings import SampleSettings
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 @final
 @dataclass(frozen=True)
 class Drawing:
-    """The result of ``rarkit.sample``: ``per_class`` images of each class, class by class, and the settings used."""
+    """The result of ``rarkit.sample`` and ``Pipeline.sample``: images of each class, class by class, and the settings used."""
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
@@ -41,7 +44,15 @@ class Drawing:
     """The raster index visited at each step."""
     seed: int
     scan_order: dict[str, Any]
+    """The settings of the scan order; empty if the order was given as an array."""
     settings: SampleSettings
+
+    @property
+    def images(self) -> list[Image]:
+        """The images for Pillow, in the same order."""
+        from PIL import Image
+
+        return [Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC) for image_HWC in self.images_NHWC]
 
     def save(self, path: str | os.PathLike[str]) -> list[str]:
         """Writes the images. Existing files are replaced atomically.

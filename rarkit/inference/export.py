@@ -1,12 +1,15 @@
-"""Exports the model of a run."""
+"""Exports the model of a run: by itself, or in a bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rarkit.errors import WeightsError
+from rarkit.inference.bundle import write_bundle
+from rarkit.inference.source import Source
 from rarkit.pipeline.receipt import open_run
 from rarkit.runtime.random_state import random_state_kept
+from rarkit.sampling.settings import SampleSettings
 
 
 @random_state_kept()
@@ -45,3 +48,30 @@ def export_model(folder: str | Path, path: str | Path | None = None, *, merged: 
         model = model.merge_positions(torch.from_numpy(experiment.order_L))
     write_tensors(model.state_dict(), target, model.metadata())
     return str(target)
+
+
+@random_state_kept()
+def export_bundle(folder: str | Path, path: str | Path, *, store: str | None = None) -> str:
+    """Writes a run's model, tokenizer, scan order and class names to a single file, which ``rarkit.load`` reads.
+
+    Args:
+        folder: the run's folder, ``runs/<recipe>``.
+        path: path or fsspec URL of the bundle, ``.safetensors``.
+        store: where the run's store is now; None for where it was.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        RecipeError: the folder is not a run.
+        WeightsError: the file cannot be written, or has another suffix; or weights that the run used are missing or have changed.
+        CapabilityError: a part reads files that cannot be in a bundle.
+        IncompleteError: the model is missing from the store, or damaged.
+        StoreError: there is no store where ``store`` says.
+    """
+    run = open_run(folder, store)
+    settings = run.recipe.sample or SampleSettings()
+    # The weights as they are, in whatever type they are sampled from.
+    source = Source(run.experiment, settings.model_copy(update={"precision": "float32"}), run)
+    source.check_weights()
+    return write_bundle(run.experiment, settings, source.model("cpu"), source.tokenizer_state(), path)

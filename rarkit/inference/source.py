@@ -1,19 +1,23 @@
-"""The source of samples, a run or a released checkpoint: an experiment, and the outputs of its stages."""
+"""A trained model before it is loaded, of a run, a bundle or a released checkpoint: an experiment, and where its weights are."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
 from rarkit.files.weight_files import FORMATS, INDEX, local_copy
 from rarkit.files.weights import checksum
+from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
+from rarkit.pipeline.run import Run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
@@ -22,8 +26,10 @@ from rarkit.registry.loader import parts
 from rarkit.sampling.guidance import PowerCosine
 from rarkit.sampling.precision import MODEL_DTYPES
 from rarkit.sampling.settings import SampleSettings
+from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import read_state
 from rarkit.stages.sample import ModelSource, sampling_model
+from rarkit.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
@@ -36,12 +42,14 @@ BATCH_SIZE = 32
 @final
 @dataclass(frozen=True)
 class Source:
-    """An experiment with sampling settings, of a run or of a checkpoint."""
+    """An experiment with sampling settings, of a run, a bundle or a checkpoint."""
 
     experiment: Experiment
     settings: SampleSettings
     run: FinishedRun | None = None
-    """The run that it is; None for a checkpoint."""
+    """The run that it is; None for a checkpoint and a bundle."""
+    bundle: Bundle | None = None
+    """The bundle that it is; None for a run and a checkpoint."""
 
     def check_ready(self, device: str) -> None:
         """Checks the parts that sampling needs, before anything is loaded.
@@ -50,14 +58,19 @@ class Source:
             CapabilityError: a part cannot be used on the device.
             WeightsError: a file of weights is missing, or is another one than the run used.
         """
+        self.check_weights()
         recipe = self.experiment.recipe
-        for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
-            if weights is not None:
-                self._check_weights(table, weights)
         recipe.model.check_sampling(self.settings.precision, self.settings.kv_cache)
         for table, part in (("attention", recipe.attention), ("tokenizer", recipe.tokenizer)):
             if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
                 raise CapabilityError(f"[{table}] {part.name!r} cannot be used here: {reason}")
+
+    def check_weights(self) -> None:
+        """Raises WeightsError if a file of weights is missing, or is another one than the run used."""
+        recipe = self.experiment.recipe
+        for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
+            if weights is not None:
+                self._check_weights(table, weights)
 
     def _check_weights(self, table: str, weights: str) -> None:
         used = None if self.run is None else self.run.weights.get(table)
@@ -75,6 +88,8 @@ class Source:
     def model(self, device: str) -> ImageModel:
         """The model in eval mode, in the dtype of the settings' precision."""
         recipe = self.experiment.recipe
+        if self.bundle is not None:
+            return self.bundle.model(device, MODEL_DTYPES[self.settings.precision])
         source = ModelSource(
             model=recipe.model,
             config=self.experiment.config,
@@ -85,8 +100,13 @@ class Source:
 
     def tokenizer(self, device: str) -> TokenizerModel:
         """The tokenizer with its learned state."""
-        tokenizer = self.experiment.recipe.tokenizer
-        return tokenizer.build(read_state(self._output("fit")) if tokenizer.learns else {}, device)
+        return self.experiment.recipe.tokenizer.build(self.tokenizer_state(), device)
+
+    def tokenizer_state(self) -> Mapping[str, NDArray[np.generic]]:
+        """What the tokenizer learned, or what a bundle has in place of its files."""
+        if self.bundle is not None:
+            return self.bundle.state
+        return read_state(self._output("fit")) if self.experiment.recipe.tokenizer.learns else {}
 
     def _output(self, stage: str) -> StageOutput:
         assert self.run is not None, "released recipes have neither [train] nor a tokenizer that learns"
@@ -94,31 +114,72 @@ class Source:
 
 
 def open_source(
-    place: str | os.PathLike[str], preset: str | None = None, tokenizer: str | None = None, store: str | None = None
+    place: Run | str | os.PathLike[str],
+    preset: str | None = None,
+    tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
+    store: str | None = None,
 ) -> Source:
-    """Opens a run's folder, or a checkpoint with the preset of its size and the weights of its tokenizer.
+    """Opens a run, a bundle, or a checkpoint with the preset of its size and its tokenizer.
 
     Args:
-        place: the folder, or path or fsspec URL of the checkpoint.
+        place: a run, or its folder; path or fsspec URL of a bundle or a checkpoint.
         preset, tokenizer: of a checkpoint.
         store: where a run's store is now; None for where it was.
 
     Raises:
-        UserError: the place is neither, or preset and tokenizer are missing for a checkpoint or given for a run.
+        UserError: the place is none of them, or preset and tokenizer are missing for a checkpoint or given for anything else.
         StoreError: there is no store where ``store`` says.
+        WeightsError: a bundle is damaged, or the weights that a run used have changed since.
     """
+    if isinstance(place, Run):
+        _refuse(f"the run {place.folder}", "is a run, which", preset, tokenizer, store)
+        return _of_run(place)
     name = os.fspath(place)
     if not name.lower().endswith((*FORMATS, INDEX)):
-        for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
-            if value is not None:
-                raise UserError(
-                    f"{name} is read as a run, which has its own model and tokenizer: leave out {option} {value}. "
-                    f"Checkpoints end in {', '.join((*FORMATS, INDEX))}."
-                )
+        _refuse(name, "is read as a run, which", preset, tokenizer, None)
         run = open_run(name, store)
         return Source(run.experiment, run.recipe.sample or SampleSettings(), run)
+    if preset is None and is_bundle_name(name) and (bundle := read_bundle(name)) is not None:
+        _refuse(name, "is a bundle, which", preset, tokenizer, store)
+        return Source(bundle.experiment, bundle.settings, bundle=bundle)
     if store is not None:
         raise UserError(f"{name} is a checkpoint, which needs no store: leave out --store {store}.")
+    return _checkpoint(name, preset, tokenizer)
+
+
+def _refuse(name: str, what: str, preset: str | None, tokenizer: object, store: str | None) -> None:
+    """Refuses what only a checkpoint, or a folder, takes."""
+    for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
+        if value is not None:
+            raise UserError(
+                f"{name} {what} has its own model and tokenizer: leave out {option} {value}. "
+                f"Checkpoints end in {', '.join((*FORMATS, INDEX))}."
+            )
+    if store is not None:
+        raise UserError(f"{name} {what} needs no store: leave out --store {store}.")
+
+
+def _of_run(run: Run) -> Source:
+    """A run that this process made: its own outputs, whatever its folder shows by now."""
+    experiment = run.plan.experiment
+    if experiment is None:
+        # Without its data, what the run knows of it is in the receipt.
+        opened = open_run(run.folder)
+        return Source(opened.experiment, opened.recipe.sample or SampleSettings(), opened)
+    stages = {stage.name: stage for stage in run.plan.stages if stage.fingerprint is not None and stage.action != "left out"}
+    for table, part in (("model", experiment.recipe.model), ("tokenizer", experiment.recipe.tokenizer)):
+        planned = next((stage.identity[table] for stage in stages.values() if table in stage.identity), None)
+        if planned is not None and planned != part.identity():
+            raise WeightsError(
+                f"the weights of [{table}] are not those that the run {run.folder} used: the file has changed since. Put the file "
+                "back, or run the recipe again."
+            )
+    outputs = {name: stage.output for name, stage in stages.items()}
+    finished = FinishedRun(run.folder, run.plan.store, experiment, outputs, {})
+    return Source(experiment, experiment.recipe.sample or SampleSettings(), finished)
+
+
+def _checkpoint(name: str, preset: str | None, tokenizer: str | os.PathLike[str] | Tokenizer | None) -> Source:
     if preset is None:
         raise UserError(f"{name} is a checkpoint without sampling settings: give --preset, one of {', '.join(RELEASED)}.")
     if preset not in RELEASED:
@@ -129,7 +190,12 @@ def open_source(
             f"{name} has no tokenizer to decode its tokens: give --tokenizer, the path or fsspec URL of the released "
             "maskgit-vqgan-imagenet-f16-256.bin."
         )
-    recipe = released_recipe(preset, name, tokenizer)
+    if isinstance(tokenizer, Tokenizer):
+        if tokenizer.learns:
+            raise UserError(f"tokenizer {tokenizer.name!r} learns from images, and {name} has not what it learned. Use a bundle.")
+        recipe = released_recipe(preset, name, "").model_copy(update={"tokenizer": tokenizer})
+    else:
+        recipe = released_recipe(preset, name, os.fspath(tokenizer))
     assert recipe.sample is not None
     # float32, because in bfloat16 a sample may depend on its batch.
     return Source(resolve(recipe), recipe.sample.model_copy(update={"precision": "float32", "batch_size": BATCH_SIZE}))
@@ -137,7 +203,7 @@ def open_source(
 
 def changed(
     source: Source,
-    scan_order: str | None,
+    scan_order: str | ScanOrder | None,
     guidance: Mapping[str, float | None],
     changes: Mapping[str, Any],
     unset: Sequence[str] = (),
@@ -146,7 +212,7 @@ def changed(
 
     Args:
         source: a source from ``open_source``.
-        scan_order: name of a scan order, used with its default settings.
+        scan_order: a scan order, or the name of one, used with its default settings.
         guidance: ``scale`` of the guidance schedule, and ``power``, which selects the power-cosine schedule.
         changes: fields of ``SampleSettings``; those of ``guidance`` may be given one by one.
         unset: settings that go back to their default before the others change.
@@ -166,12 +232,12 @@ def changed(
     try:
         valid = SampleSettings.model_validate(settings)
         if scan_order is not None:
-            chosen = parts().scan_orders[scan_order].model_validate({})
+            chosen = scan_order if isinstance(scan_order, ScanOrder) else parts().scan_orders[scan_order].model_validate({})
             experiment = experiment.with_recipe(experiment.recipe.model_copy(update={"scan_order": chosen}))
     except ValidationError as error:
         problems = problems_of(error, SampleSettings, parts(), ())
         raise UserError("; ".join(f"{path}: {message}" for path, message in problems.items())) from error
-    return Source(experiment, valid, source.run)
+    return replace(source, experiment=experiment, settings=valid)
 
 
 def _guided(table: Any, changes: dict[str, float]) -> Any:

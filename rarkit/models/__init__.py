@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rarkit.models.rar.merged import MergedRAR as MergedRAR
     from rarkit.models.rar.rar import RAR as RAR
     from rarkit.models.rar.sizes import PRESETS as PRESETS
+    from rarkit.models.rar.sizes import list_models as list_models
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -36,6 +37,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.models.rar.config": ["RARConfig"],
         "rarkit.models.rar.merged": ["MergedRAR"],
         "rarkit.models.rar.rar": ["RAR"],
-        "rarkit.models.rar.sizes": ["PRESETS"],
+        "rarkit.models.rar.sizes": ["PRESETS", "list_models"],
     },
 )

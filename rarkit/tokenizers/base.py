@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class Tokenizer(Component):
         """Creates the tokenizer on a device.
 
         Args:
-            state: what ``fit`` returned; empty if ``learns`` is false.
+            state: what ``fit`` returned, or in a bundle ``without_files``; empty if ``learns`` is false.
             device: a torch device string.
         """
 
@@ -107,6 +107,16 @@ class Tokenizer(Component):
             state: as for ``build``.
         """
         return None
+
+    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
+        """The same tokenizer for a bundle, where there are no files: a part that reads none, and all arrays that it is built from.
+
+        Tokenizers that read files override this, and build from those arrays if they are given.
+
+        Args:
+            state: what ``fit`` returned; empty if ``learns`` is false.
+        """
+        return self, state
 
     @final
     def check_decoding(self, model: TokenizerModel, grid: tuple[int, int], info: ImageInfo) -> None:

@@ -84,10 +84,17 @@ class MaskGITVQGAN(Tokenizer):
         )
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
-        return MaskGITModel(self.network(), device, self.batch_size, rounds=self.rounding == "nearest")
+        return MaskGITModel(self.network(state), device, self.batch_size, rounds=self.rounding == "nearest")
 
-    def network(self) -> MaskGITNetwork:
+    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
+        arrays = {name: tensor.numpy() for name, tensor in self.network(state).state_dict().items()}
+        return self.model_copy(update={"weights": None}), arrays
+
+    def network(self, state: LearnedState | None = None) -> MaskGITNetwork:
         """The network with its weights, on the CPU.
+
+        Args:
+            state: the weights by name; those of the file if there are none.
 
         Raises:
             WeightsError: the file is missing, damaged, or does not fit the network.
@@ -99,7 +106,11 @@ class MaskGITVQGAN(Tokenizer):
         with torch.device("meta"):
             sizes = (self.hidden_channels, self.channel_mult, self.num_res_blocks, self.z_channels, self.codes)
             network = MaskGITNetwork(3, *sizes)
-        if self.weights is None:
+        if state:
+            arrays = {name: torch.from_numpy(array) for name, array in state.items()}
+            check_tensors("the bundle", "tokenizer", network.state_dict(), arrays, lambda _: CURE, _sizes)
+            network.load_state_dict({name: tensor.float() for name, tensor in arrays.items()}, assign=True)
+        elif self.weights is None:
             network.to_empty(device="cpu").initialise(0)
         else:
             tensors, _ = read_tensors(local_copy(self.weights))

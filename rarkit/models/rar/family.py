@@ -76,9 +76,11 @@ class RARFamily(ModelFamily):
         return RAR(_own(config), attention, seed=seed)
 
     def restore(self, config: ModelConfig, attention: AttentionFunction, tensors: Mapping[str, Tensor]) -> ImageModel:
+        from rarkit.models.rar.merged import MergedRAR
         from rarkit.models.rar.rar import RAR
 
-        model = RAR(_own(config), attention, seed=None)
+        merged = "scan_pos_embed" in tensors
+        model = MergedRAR(_own(config), attention) if merged else RAR(_own(config), attention, seed=None)
         model.load_state_dict(tensors)
         return model
 

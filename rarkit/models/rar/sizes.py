@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 from rarkit.models.rar.config import RARConfig
 
 
@@ -24,3 +26,8 @@ PRESETS: dict[str, RARConfig] = {
     "rar_xxl": _released(1408, 40, 6144),
 }
 """The released configurations by the names of their checkpoints."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the released sizes that match a pattern, such as ``"rar_x*"``: the presets of recipes and ``rarkit.load``."""
+    return fnmatch.filter(PRESETS, pattern)
