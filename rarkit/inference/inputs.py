@@ -5,11 +5,11 @@ Shape letters: N images, H, W, C height, width, channels of an image, L tokens o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rarkit.errors import GridError, UserError
 from rarkit.images import ImageInfo
@@ -19,6 +19,12 @@ from rarkit.scan_orders.base import ScanOrder
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
+Images = Any
+"""An array or tensor (N, H, W, C) uint8, a Pillow image, or a sequence of Pillow images."""
+Labels = ArrayLike | Sequence[str | int] | str
+"""One class for each image, by label or name; a single one is that of all images."""
+Order = ArrayLike | ScanOrder | str | None
+"""A scan order, the name of one, or the raster index visited at each step, (L,); None for the model's own."""
 
 
 def images_of(images: Any, info: ImageInfo) -> NDArray[np.uint8]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from rarkit.errors import UserError
 from rarkit.inference.bundle import write_bundle
 from rarkit.inference.drawing import Drawing
-from rarkit.inference.inputs import images_of, labels_of, order_of, tokens_of
+from rarkit.inference.inputs import Images, Labels, Order, images_of, labels_of, order_of, tokens_of
 from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, constant, labels_to_sample, sampled_tokens, sampling_seed
 from rarkit.inference.source import Source, changed
 from rarkit.pipeline.cpu_threads import sensible_threads
@@ -42,12 +41,13 @@ if TYPE_CHECKING:
 PER_CLASS = 8
 AT_LOADING = ("precision", "kv_cache")
 """Settings of ``[sample]`` that are decided when the model is loaded."""
-Images = Any
-"""An array or tensor (N, H, W, C) uint8, a Pillow image, or a sequence of Pillow images."""
-Labels = ArrayLike | Sequence[str | int] | str
-"""One class for each image, by label or name; a single one is that of all images."""
-Order = ArrayLike | ScanOrder | str | None
-"""A scan order, the name of one, or the raster index visited at each step, (L,); None for the model's own."""
+
+
+@contextmanager
+def _in_public() -> Iterator[None]:
+    """Around what users call, in which parts run."""
+    with exits_are_errors(), random_state_kept():
+        yield
 
 
 @final
@@ -63,9 +63,11 @@ class Pipeline:
     def __init__(self, source: Source, device: str) -> None:
         """Loads a source; use ``rarkit.load``."""
         self._source, self._device = source, device
+        # The model laid out for decoding, once for all calls.
+        self._prepared: dict[str, Decodable] = {}
         self.settings = source.settings
         source.check_ready(device)
-        with self._at_work():
+        with self._threads():
             self.model = source.model(device)
             self.tokenizer = source.tokenizer(device)
 
@@ -107,6 +109,7 @@ class Pipeline:
         """The name of each class, by label."""
         return self._source.experiment.images.class_names
 
+    @_in_public()
     def sample(
         self,
         classes: Sequence[str | int] | str | int | None = None,
@@ -148,7 +151,7 @@ class Pipeline:
         wanted = [classes] if isinstance(classes, (str, int)) else classes
         return self.draw(wanted, per_class, chosen, order=order, seed=seed, reporter=Reporter(quiet=quiet))
 
-    @exits_are_errors()
+    @_in_public()
     def draw(
         self,
         classes: Sequence[str | int] | None,
@@ -165,7 +168,7 @@ class Pipeline:
         seed = sampling_seed(self._source, settings) if seed is None else seed
         labels_N = np.repeat(np.array(labels, dtype=np.int64), per_class)
         indices_N = labels_N * INDICES_PER_CLASS + np.tile(np.arange(per_class), len(labels))
-        with self._at_work():
+        with self._threads():
             tokens_NL = sampled_tokens(self._decoder(settings), settings, order_L, labels_N, indices_N, seed, reporter)
             with reporter.task("decode", len(labels_N), "images") as advance:
                 parts = []
@@ -186,6 +189,7 @@ class Pipeline:
             settings=settings,
         )
 
+    @_in_public()
     def log_likelihood(self, images: Images, labels: Labels, order: Order = None) -> NDArray[np.float64]:
         """log p(tokens | class) of each image, in nats: (N,) float64.
 
@@ -208,10 +212,11 @@ class Pipeline:
         order_L, _ = order_of(order, self.scan_order, self.grid)
         if not len(tokens_NL):
             return np.zeros(0)
-        with self._at_work():
+        with self._threads():
             nats_N = nats_per_image(self.model, tokens_NL, labels_N, order_L, batch_size=LIKELIHOOD_BATCH, device=self._device)
         return -nats_N * len(order_L)
 
+    @_in_public()
     def logits(self, tokens: ArrayLike | Tensor, labels: Labels, order: Order = None) -> NDArray[np.float32]:
         """The predictions at every step, given the true tokens of the steps before: (N, L, V) float32.
 
@@ -231,7 +236,7 @@ class Pipeline:
         labels_N = labels_of(labels, len(tokens_NL), self.class_names)
         order_L = torch.from_numpy(order_of(order, self.scan_order, self.grid)[0]).to(self._device)
         logits_NLV = np.empty((*tokens_NL.shape, self._source.experiment.codebook_size), np.float32)
-        with self._at_work(), torch.inference_mode():
+        with self._threads(), torch.inference_mode():
             for start in range(0, len(tokens_NL), LIKELIHOOD_BATCH):
                 batch = slice(start, start + LIKELIHOOD_BATCH)
                 tokens_BL = torch.from_numpy(tokens_NL[batch]).to(self._device)
@@ -239,6 +244,7 @@ class Pipeline:
                 logits_NLV[batch] = self.model(tokens_BL, labels_B, order_L).float().cpu().numpy()
         return logits_NLV
 
+    @_in_public()
     def encode(self, images: Images) -> NDArray[np.int64]:
         """The codes of images: grids (N, height, width) int64 in [0, V).
 
@@ -252,13 +258,14 @@ class Pipeline:
 
         images_NHWC = images_of(images, self._source.experiment.images)
         codes_NHW = np.empty((len(images_NHWC), *self.grid), np.int64)
-        with self._at_work(), torch.inference_mode():
+        with self._threads(), torch.inference_mode():
             for start in range(0, len(images_NHWC), BATCH_ROWS):
                 batch = slice(start, start + BATCH_ROWS)
                 images_BHWC = torch.from_numpy(np.ascontiguousarray(images_NHWC[batch]))
                 codes_NHW[batch] = self.tokenizer.encode(images_BHWC).cpu().numpy()
         return codes_NHW
 
+    @_in_public()
     def decode(self, tokens: ArrayLike | Tensor) -> NDArray[np.uint8]:
         """The images of codes: (N, H, W, C) uint8.
 
@@ -269,10 +276,11 @@ class Pipeline:
             UserError: they have another shape, or one is not a code.
         """
         tokens_NL = tokens_of(tokens, self.grid, self._source.experiment.codebook_size)
-        with self._at_work():
+        with self._threads():
             images = list(decoded(self.tokenizer, tokens_NL, self.grid))
         return np.concatenate(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
+    @_in_public()
     def save(self, path: str | os.PathLike[str]) -> str:
         """Writes a bundle, which ``rarkit.load`` reads: one safetensors file with the weights as they are loaded here.
 
@@ -282,17 +290,10 @@ class Pipeline:
         source = self._source
         return write_bundle(source.experiment, self.settings, self.model, source.tokenizer_state(), path)
 
-    @cached_property
-    def _prepared(self) -> dict[str, Decodable]:
-        """The model laid out for decoding, once for all calls."""
-        return {}
-
     def _decoder(self, settings: SampleSettings) -> Decodable:
         if settings.kv_cache not in self._prepared:
             self._prepared[settings.kv_cache] = prepared(self.model, settings)
         return self._prepared[settings.kv_cache]
 
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        with exits_are_errors(), random_state_kept(), sensible_threads(self._source.experiment, self._device):
-            yield
+    def _threads(self) -> AbstractContextManager[None]:
+        return sensible_threads(self._source.experiment, self._device)

@@ -11,7 +11,7 @@ import torch
 
 import rarkit
 from rarkit.estimate.estimate import estimate
-from rarkit.inference.export import export_model
+from rarkit.inference.export import export_bundle, export_model
 from rarkit.pipeline.execution import execute
 from rarkit.pipeline.plan import STAGE_NAMES
 from rarkit.pipeline.run import rehearse
@@ -67,6 +67,7 @@ class Draws(rarkit.ScanOrder):
 def test_no_public_call_moves_it_whatever_parts_do(small_recipe, small_finished, tmp_path):
     recipe = rarkit.load_recipe(small_recipe).model_copy(update={"scan_order": Draws()})
     source = str(small_finished.folder)
+    loaded = rarkit.load(source, device="cpu")
     calls = {
         "plan": lambda: rarkit.plan(recipe, str(tmp_path / "store")),
         "run": lambda: rarkit.run(recipe, str(tmp_path / "store"), until="train", runs=tmp_path / "runs", device="cpu", quiet=True),
@@ -74,6 +75,11 @@ def test_no_public_call_moves_it_whatever_parts_do(small_recipe, small_finished,
         "load_recipe": lambda: rarkit.load_recipe(small_recipe),
         "sample": lambda: rarkit.sample(source, [0], 1, device="cpu", quiet=True),
         "export": lambda: export_model(source, tmp_path / "model.safetensors"),
+        "export --bundle": lambda: export_bundle(source, tmp_path / "bundle.safetensors"),
+        "load": lambda: rarkit.load(tmp_path / "bundle.safetensors", device="cpu"),
+        "Pipeline.sample": lambda: loaded.sample(0, 1, order=Draws()),
+        "Pipeline.log_likelihood": lambda: loaded.log_likelihood(np.zeros((1, 4, 4, 1), np.uint8), 0, Draws()),
+        "Pipeline.logits": lambda: loaded.logits(np.zeros((1, 4), int), 0, Draws()),
         "estimate": lambda: estimate(small_finished.plan, measure=True),
     }
     before = state()
