@@ -141,7 +141,7 @@ def order_of(order: Any, own: ScanOrder, grid: tuple[int, int]) -> tuple[NDArray
             f"the order {order_L.dtype} {order_L.shape} does not visit each of the {length} cells exactly once. Pass a scan order, "
             "the name of one, or what its order(height, width) returns."
         )
-    return np.ascontiguousarray(order_L, dtype=np.int64), {}
+    return order_L.astype(np.int64, order="C"), {}
 
 
 def _array(values: Any) -> NDArray[Any]:

@@ -261,7 +261,7 @@ class Pipeline:
         with self._threads(), torch.inference_mode():
             for start in range(0, len(images_NHWC), BATCH_ROWS):
                 batch = slice(start, start + BATCH_ROWS)
-                images_BHWC = torch.from_numpy(np.ascontiguousarray(images_NHWC[batch]))
+                images_BHWC = torch.from_numpy(images_NHWC[batch].copy())
                 codes_NHW[batch] = self.tokenizer.encode(images_BHWC).cpu().numpy()
         return codes_NHW
 

@@ -107,6 +107,10 @@ def test_images_tokens_and_labels_come_in_many_forms(pipeline, held_out):
     np.testing.assert_array_equal(pipeline.encode(pictures), codes_NHW)
     np.testing.assert_array_equal(pipeline.encode(torch.from_numpy(images_NHWC)), codes_NHW)
     np.testing.assert_array_equal(pipeline.encode(pictures[2]), codes_NHW[2:3])
+    # torch takes no view of negative strides, of a single image either.
+    np.testing.assert_array_equal(
+        pipeline.encode(images_NHWC[:, ::-1, ::-1][::-1][:1]), pipeline.encode(images_NHWC[3:, ::-1, ::-1].copy())
+    )
     decoded = pipeline.decode(codes_NHW)
     assert (decoded.shape, decoded.dtype) == (images_NHWC.shape, np.uint8)
     for tokens in (codes_NHW.reshape(4, -1), torch.from_numpy(codes_NHW).int(), codes_NHW.tolist()):
