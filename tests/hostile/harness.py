@@ -197,6 +197,8 @@ def environment(place: Place) -> dict[str, str]:
         "PYTHONPATH": f"{place.work / 'site'}:{ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "250",
+        # Whether a machine in a cloud has credentials to give is asked over its network, for as long as that takes.
+        "AWS_EC2_METADATA_DISABLED": "true",
         "TERM": "xterm",
     }
 

@@ -141,7 +141,7 @@ def test_the_first_rank_is_killed_then_another_fails_then_one_process_goes_on(al
     assert done.returncode > 0
     assert len(errors(done)) == 1, done.stderr
     assert errors(done)[0].startswith("error: rank 1 on ")
-    assert errors(done)[0].endswith(": the disk is full")
+    assert errors(done)[0].endswith(": the disk is full.")
     assert "rarkit/stages" not in done.stderr, "a traceback"
     assert not list(trained.rglob("lock.json"))
     assert resumed_alone(small_recipe, trained) == alone

@@ -36,7 +36,7 @@ codes = model.grids(ids)   # (images, {height}, {width}), raster order
 ```
 
 - **Ids.** 0 … {last_code} are the codes.{cls} The classes are {first_class} … {last_class}: `model.prompt(labels)` makes prompts
-  of class numbers 0 … {last_label}, whose names are in `model.config.id2label`. {no_class} is "no class". Logits are over the
+  of class numbers 0 … {last_label}, whose names are in `config.id2label`. {no_class} is "no class". Logits are over the
   {codes} codes only.
 - **Length.** A sequence has {sequence} ids: {prefix}, and then the codes. There is no end token and no padding; generation stops
   by length.
