@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, settings
 # No deadlines: a busy machine is no failure.
 settings.register_profile("rarkit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rarkit")
+# Shells start what runs in the background with SIGINT ignored, and tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
