@@ -166,7 +166,8 @@ def test_transformers_computes_the_same(exports) -> None:
     """In a process of its own; ``nox -s transformers`` does it without rarkit, with the oldest and the newest transformers."""
     folder, opened = exports
     environment = {**os.environ, "RARKIT_EXPORTS": str(folder), "RARKIT_IS_HERE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", str(CHECKS), "-k", "[rar] or rar- or llama"]
+    chosen = ("-k", "[rar] or rar- or llama")
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", str(CHECKS), *chosen]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     back = load_rar(folder.with_name("again") / "rar").state_dict()
