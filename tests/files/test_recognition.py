@@ -157,7 +157,7 @@ def test_a_copy_in_the_cache_is_said_to_be_removed(tmp_path, monkeypatch):
 OLD = torch_file(_use_new_zipfile_serialization=False)
 
 
-@pytest.mark.parametrize("data", [b"\x00\x01junk" * 40, torch_file()[:-300], OLD[:-300]])
+@pytest.mark.parametrize("data", [b"\x00\x01junk" * 40, torch_file()[:-300], OLD[:-300]], ids=["junk", "cut", "old, cut"])
 def test_no_message_passes_on_torchs_advice(tmp_path, data):
     (tmp_path / "model.bin").write_bytes(data)
     with pytest.raises(WeightsError, match=r"is damaged or not a PyTorch weight file: .*Fetch it again\.") as caught:
