@@ -1,4 +1,4 @@
-"""The checks: ``nox`` runs lint, types, tests, plugins and lowest.
+"""The checks: ``nox`` runs lint, types, tests and plugins.
 
 Torch is large, so all sessions but lint and lowest share one environment (``environment``) with rarkit and its extras. Each
 plugin gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "plugins", "lowest"]
+nox.options.sessions = ["lint", "types", "tests", "plugins"]
 
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
@@ -56,12 +56,12 @@ def tests(session: nox.Session) -> None:
     run_tests(session, str(shared_environment(session) / "bin" / "python"))
 
 
-@nox.session(reuse_venv=True)
+@nox.session(reuse_venv=True, default=False)
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows.
 
-    The whole suite, and in CI: versions that nobody has tried may be installed, and the worst hole that rarkit had was in the
-    oldest fsspec that it allowed. It takes as long as ``tests``, and an installation more.
+    The whole suite: versions that nobody has tried may be installed, and the worst hole that rarkit had was in the oldest fsspec
+    that it allowed. It takes as long as ``tests``, and an installation more, so run it when a dependency or a floor changes.
     """
     session.install("-e", f".[{EXTRAS}]", *LOWEST)
     run_tests(session, "python")
