@@ -163,6 +163,9 @@ def _child(place: Place, entry: Entry, printed: Sequence[Path], terminal: tuple[
         sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
         os.chdir(place.work)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            # Of other tests, which have a server of their own.
+            del os.environ[name]
         os.environ.update(environment(place))
         resource.setrlimit(resource.RLIMIT_CPU, (2 * PROCESSOR_SECONDS, 2 * PROCESSOR_SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
