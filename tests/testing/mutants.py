@@ -57,8 +57,8 @@ FAULTY: dict[type[Any], dict[str, dict[str, str]]] = {
             "global": "global generator of numpy",
         },
         "it_gives_the_same_order_in_another_process": {
-            "memoised": "on a grid of 1×5: differs in another process",
-            "hashed": "on a grid of 1×5: differs in another process",
+            "memoised": "on a grid of .*: differs in another process",
+            "hashed": "on a grid of .*: differs in another process",
         },
         "it_serves_the_grids_it_should": {"picky": "on a grid of 2×2: is refused: it needs an odd number of rows"},
         "grids_that_it_cannot_serve_are_refused": {
