@@ -1,6 +1,6 @@
 """Damages to finished stores: bytes flipped, files cut, deleted, zeroed, edited and swapped, metadata included.
 
-    python benchmarks/damages.py [--cases 300] [--seed 0] [--save]
+    python benchmarks/damages.py [--cases 300] [--seed 0] [--jobs 2] [--save]
 
 Runs tests/data/small.toml (all six stages) twice, with two seeds. Then, on a fresh copy of the first store, does one damage (drawn
 at random; the kinds of `tests/damages.py` in turn) and looks at what the commands make of it:
@@ -24,6 +24,9 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -137,25 +140,33 @@ def finished(folder: Path, *arguments: object) -> Case:
     return case
 
 
+def one(scratch: Path, seed: int, expected: dict[str, str], drawn: str, number: int) -> dict[str, Any]:
+    """Does a damage to a copy of the whole store, and judges what becomes of it."""
+    case = Case(scratch / f"case-{number}")
+    shutil.copytree(scratch / "whole", case.folder)
+    damage = damaged(case.store, scratch / "other/store", *CASES[number % len(CASES)], random.Random(f"{seed} {number}"))
+    row = judged(case, damage, expected, drawn)
+    shutil.rmtree(case.folder)
+    if row["wrong"]:
+        print(f"{number}. {damage}", *row["wrong"], sep="\n", flush=True)
+    return row
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--cases", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--jobs", type=int, default=1, help="so many damaged stores at once")
     arguments.add_argument("--save", action="store_true", help="write benchmarks/results/damages.json")
     options = arguments.parse_args()
-    chance, rows = random.Random(options.seed), []
     with tempfile.TemporaryDirectory(prefix="rarkit-damages-") as scratch:
-        whole, other = finished(Path(scratch, "whole")), finished(Path(scratch, "other"), "--set", "seed=7")
+        whole = finished(Path(scratch, "whole"))
+        finished(Path(scratch, "other"), "--set", "seed=7")
         expected, drawn = bits(whole.folder), whole.sample()[1]
         assert drawn is not None
-        for number in range(options.cases):
-            case = Case(Path(scratch, "case"))
-            shutil.rmtree(case.folder, ignore_errors=True)
-            shutil.copytree(whole.folder, case.folder)
-            damage = damaged(case.store, other.store, *CASES[number % len(CASES)], chance)
-            rows.append(judged(case, damage, expected, drawn))
-            if rows[-1]["wrong"]:
-                print(f"{number}. {damage}", *rows[-1]["wrong"], sep="\n", flush=True)
+        # Each job has processes of its own to fork from.
+        with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+            rows = list(pool.map(partial(one, Path(scratch), options.seed, expected, drawn), range(options.cases)))
     wrong = [row for row in rows if row["wrong"]]
     metadata = sum(row["kind"] in (RECORD, METADATA) for row in rows)
     swaps = sum(row["act"] in SWAPS for row in rows)
