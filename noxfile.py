@@ -44,8 +44,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def types(session: nox.Session) -> None:
-    """Check types with mypy --strict."""
-    session.run(shared_environment(session) / "bin" / "python", "-m", "mypy", "--strict", external=True)
+    """Check types with mypy --strict, and with mypy and pyright those of the Python that the documentation shows."""
+    binaries = shared_environment(session) / "bin"
+    session.run(binaries / "python", "-m", "mypy", "--strict", external=True)
+    published = Path(session.create_tmp()) / "published"
+    session.run(binaries / "python", "tests/published_python.py", published, external=True)
+    files = [str(path) for path in sorted(published.glob("*.py"))]
+    session.run(binaries / "python", "-m", "mypy", "--config-file", "pyproject.toml", "--strict", *files, external=True)
+    pyright = (binaries / "basedpyright", "--pythonpath", binaries / "python", "--level", "error")
+    session.run(*pyright, "--project", published, external=True)
 
 
 @nox.session(venv_backend="none", requires=["environment"])

@@ -87,9 +87,11 @@ class Recipe(Settings, ABC):
     def named(self, name: str, command: str = "", *, rehearsal: bool = False, origin: Origin | None = None) -> Self:
         """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now."""
         copy = self.model_copy()
-        copy._recipe_name, copy._command, copy._is_rehearsal = name, command, rehearsal
+        private: dict[str, Any] = {"_recipe_name": name, "_command": command, "_is_rehearsal": rehearsal}
         if origin is not None or rehearsal:
-            copy._origin = dataclasses.replace(origin or self._origin, content=self.content_digest)
+            private["_origin"] = dataclasses.replace(origin or self._origin, content=self.content_digest)
+        for attribute, value in private.items():
+            setattr(copy, attribute, value)  # type checkers take all attributes of settings to be read-only
         return copy
 
     @model_validator(mode="after")
