@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rarkit.datasets.npz import Npz
-from rarkit.registry.component import ABSOLUTE, Placed
+from rarkit.registry.component import ABSOLUTE, Component, Placed
 
 
 @pytest.mark.parametrize(
