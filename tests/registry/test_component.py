@@ -52,6 +52,6 @@ def test_a_detour_through_a_link_stays(tmp_path):
 def test_type_checkers_are_told_that_fields_are_read_only_and_that_a_name_is_not_needed():
     # What dataclass_transform says is what mypy and pyright go by; nox -s types runs them.
     told = type(Component).__dataclass_transform__
-    assert told["frozen_default"]
+    assert (told | told["kwargs"])["frozen_default"]  # Python 3.11 keeps it among the keywords that it does not know
     assert told["kw_only_default"]
     assert not Component.model_fields["name"].is_required()
