@@ -13,6 +13,7 @@ from rarkit.errors import GridError
 from rarkit.registry.bounds import MOST_TOKENS
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
+from rarkit.registry.inputs import is_whole
 
 
 class ScanOrder(Component):
@@ -55,6 +56,8 @@ class ScanOrder(Component):
     @final
     def check_grid(self, height: int, width: int) -> None:
         """Raises GridError, with the reason and the cure, if the order does not support this grid."""
+        if not (is_whole(height) and is_whole(width)):
+            raise GridError(f"a grid has whole numbers of rows and columns, but this one is {height!r}×{width!r}")
         if height < 1 or width < 1:
             raise GridError(f"a grid must have at least one row and one column, but this one is {height}×{width}")
         if height * width > MOST_TOKENS:
