@@ -52,7 +52,11 @@ class Run:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The metric records of the evaluation; empty if the run has none."""
+        """The metric records of the run's evaluation; empty if it has none, or stopped before it (``until``).
+
+        Raises:
+            IncompleteError: they are read for the first time, and are no longer in the store.
+        """
         return [record.to_json() for record in self._measured[0]]
 
     @property
@@ -62,9 +66,13 @@ class Run:
 
     @cached_property
     def _measured(self) -> tuple[list[MetricRecord], list[str]]:
-        # Read once, for the receipt: the store of a rehearsal is gone afterwards.
-        output = self.plan.outputs().get("evaluate")
-        return ([], []) if output is None else measured(output)
+        # By fingerprint, so that what ran since under the same name does not count; not of stages that were left out, whose
+        # outputs are of an earlier run.
+        if not any(result.name == "evaluate" for result in self.results):
+            return [], []
+        output = self.plan["evaluate"].output
+        output.require_complete()
+        return measured(output)
 
 
 def run(
@@ -260,7 +268,10 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(experiment, outputs, run.folder)
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
-        metrics = {metric["name"]: metric["value"] for metric in run.metrics}
+        # The receipt is of all that the folder shows, also of stages that this run left out. Its own numbers are read now, because
+        # the store of a rehearsal is gone afterwards.
+        shown = run.metrics or [record.to_json() for record in (measured(outputs["evaluate"])[0] if "evaluate" in outputs else [])]
+        metrics = {metric["name"]: metric["value"] for metric in shown}
         receipt = make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics)
         keep(receipt, store, run.folder, begun=begun, wrote=not run.did_nothing)
 

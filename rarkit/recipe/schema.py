@@ -54,15 +54,18 @@ class Recipe(Settings, ABC):
     evaluate: EvaluateSettings | None = None
     """Evaluation of the samples; skipped without this table."""
 
-    _recipe_name: str = PrivateAttr(default="recipe")
+    _recipe_name: str = PrivateAttr(default="")
     _command: str = PrivateAttr(default="")
     _is_rehearsal: bool = PrivateAttr(default=False)
     _origin: Origin = PrivateAttr(default=Origin())
 
     @property
     def recipe_name(self) -> str:
-        """The file name without its extension; results are in ``runs/<recipe_name>/``, or beside it if another recipe has that."""
-        return self._recipe_name
+        """The file name without its extension; of a recipe made in Python the names of its dataset and model, ``digits-rar``.
+
+        Results are in ``runs/<recipe_name>/``, or beside it if another recipe has that.
+        """
+        return self._recipe_name or f"{self.dataset.name}-{self.model.name}"
 
     @property
     def command(self) -> str:
