@@ -95,7 +95,7 @@ class ImageGeneration:
     @property
     def no_class_id(self) -> int:
         """The id of "no class", the last one."""
-        return int(self.config.vocab_size) - 1
+        return int(self.config.embedding_rows) - 1
 
     def prompt(self, labels: Sequence[int] | Tensor) -> Tensor:
         """The ids to start from, (B, prompt length) int64, for classes 0 … C − 1.
@@ -107,7 +107,7 @@ class ImageGeneration:
         classes = self.config.num_classes
         if ((labels_B < 0) | (labels_B >= classes)).any():
             raise ValueError(f"labels are {labels_B.tolist()}; the model's classes are 0 … {classes - 1}")
-        return self._prompt(labels_B + (self.config.vocab_size - 1 - classes))
+        return self._prompt(labels_B + (self.no_class_id - classes))
 
     def _prompt(self, class_ids_B: Tensor) -> Tensor:
         """cls, if the model has it, and the class."""

@@ -59,7 +59,7 @@ class RotaryInTwoDimensions(nn.Module):
 
 @final
 class LlamaARForCausalLM(ImageGeneration, LlamaForCausalLM):
-    """transformers' Llama but for the rotation and the head, which has the codes only."""
+    """transformers' Llama but for the rotation and the embeddings, which have the classes too."""
 
     config_class = LlamaARConfig
     _tied_weights_keys = None
@@ -67,7 +67,7 @@ class LlamaARForCausalLM(ImageGeneration, LlamaForCausalLM):
     def __init__(self, config: LlamaARConfig) -> None:
         super().__init__(config)
         self.model.rotary_emb = RotaryInTwoDimensions(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.codebook_size, bias=False)
+        self.model.embed_tokens = nn.Embedding(config.embedding_rows, config.hidden_size)
         self.post_init()
 
     @property

@@ -155,7 +155,7 @@ class RARForCausalLM(ImageGeneration, PreTrainedModel, GenerationMixin):
         if config.conditioning == "adaln":
             self.timesteps_embeddings = nn.Parameter(torch.zeros(1, config.seq_len + SPARE_STEPS, width))
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
-        self.embeddings = nn.Embedding(config.vocab_size, width)
+        self.embeddings = nn.Embedding(config.embedding_rows, width)
         self.adaln_before_head = FinalNorm(config)
         self.lm_head = nn.Linear(width, config.codebook_size)
         self.register_buffer("scan_order", torch.zeros(config.seq_len, dtype=torch.int64))
