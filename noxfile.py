@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
 LOWEST = ("-c", str(ROOT / "constraints-lowest.txt"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+PINS = {"oldest": "constraints-lowest.txt", "newest": "constraints.txt"}
+RAR_B = "rar_b and (test_logits or same_distribution or images or saved_again or (test_greedy_decoding and power_cosine))"
 EXTRAS = "s3,hub,webdataset,dev"
 # Pytest runs two workers; with more than one thread each, torch would oversubscribe the cores.
 # Modules are compiled once, not by every process, whatever the environment says.
@@ -76,6 +78,29 @@ def run_tests(session: nox.Session, python: str) -> None:
     """The tests, with the rarkit of an interpreter's environment."""
     workers = ("-n", "2", "--dist", "worksteal", "--durations", "10")
     session.run(python, "-m", "pytest", *workers, *session.posargs, env=TEST_ENVIRONMENT, external=True)
+
+
+@nox.session(reuse_venv=True, default=False, requires=["environment"])
+@nox.parametrize("version", ["oldest", "newest"])
+def transformers(session: nox.Session, version: str) -> None:
+    """Run exported models with Hugging Face transformers where rarkit is not installed, and read back what it saved."""
+    python = str(shared_environment(session) / "bin" / "python")
+    place = Path(session.create_tmp()) / "exported"
+    if not place.exists():
+        session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
+    [pinned] = [line for line in (ROOT / PINS[version]).read_text().splitlines() if line.startswith("transformers==")]
+    # torch as elsewhere; what transformers needs besides depends on its version.
+    torch = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")]
+    session.install(pinned, *torch, "pytest", "accelerate")
+    # Without the tests' own configuration, which imports rarkit.
+    alone = ("--noconftest", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(place))
+    checks = str(ROOT / "tests" / "exported" / "checks_of_exports.py")
+    environment = {**TEST_ENVIRONMENT, "RARKIT_EXPORTS": str(place / "exports"), "HF_HUB_OFFLINE": "1"}
+    with session.chdir(place):
+        # RAR-B takes a minute for a batch of images, so it has the checks that differ with its size.
+        session.run("python", "-m", "pytest", *alone, checks, "-k", "not rar_b", *session.posargs, env=environment)
+        session.run("python", "-m", "pytest", *alone, checks, "-k", RAR_B, *session.posargs, env=environment)
+    session.run(python, "-m", "tests.exported.way_back", str(place), external=True)
 
 
 @nox.session(reuse_venv=False, requires=["environment"])

@@ -76,6 +76,8 @@ class ImageGeneration:
 
     config: Any
     device: torch.device
+    accepts_loss_kwargs = False
+    """For transformers' Trainer: the loss is the mean over a batch."""
 
     @property
     @abstractmethod

@@ -223,6 +223,21 @@ def test_bfloat16(export: Export) -> None:
     assert (logits_BLV - export.expected["logits"]).abs().max() < 0.05 * export.expected["logits"].abs().max()
 
 
+def test_trained_by_their_trainer(export: Export, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    model = AutoModelForCausalLM.from_pretrained(export.folder, trust_remote_code=True)
+    data = [{"input_ids": ids_S, "labels": ids_S} for ids_S in export.ids_BS]
+    settings = {"per_device_train_batch_size": len(data), "learning_rate": 1e-2, "logging_steps": 1, "max_steps": 10}
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, **settings)
+    trainer = Trainer(model, arguments, train_dataset=data)
+    with torch.enable_grad():
+        trainer.train()
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert float(losses[-1]) < 0.9 * float(losses[0])
+
+
 def test_what_is_refused(export: Export) -> None:
     model, ids_BS = export.model, export.ids_BS
     with pytest.raises(ValueError, match="the model's classes are"):
@@ -235,3 +250,15 @@ def test_what_is_refused(export: Export) -> None:
         model.guidance(power=1.0)
     with pytest.raises(ValueError, match="nothing to start from"):
         model.generate()
+    if model.prompt_length == 2:
+        with pytest.raises(ValueError, match="RAR takes no output_attentions"):
+            model(ids_BS, output_attentions=True)
+        with pytest.raises(ValueError, match="leave out attn_implementation"):
+            AutoModelForCausalLM.from_pretrained(export.folder, trust_remote_code=True, attn_implementation="eager")
+        with pytest.raises(ValueError, match=r"begin with model\.prompt"):
+            model(ids_BS[:, :1])
+        cache = model(ids_BS[:, :4], use_cache=True)[CACHE]
+        with pytest.raises(ValueError, match="pass class_ids"):
+            model(ids_BS[:1, 4:5], **{CACHE: cache})
+        with pytest.raises(ValueError, match="the sequence would have"):
+            model(torch.cat([ids_BS, ids_BS[:, -1:]], dim=1))

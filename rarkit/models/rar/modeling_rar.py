@@ -149,6 +149,9 @@ class RARForCausalLM(ImageGeneration, PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: RARConfig) -> None:
         super().__init__(config)
+        asked = config._attn_implementation
+        if asked not in (None, "sdpa"):
+            raise ValueError(f"RAR has PyTorch's attention (sdpa), not {asked}: leave out attn_implementation")
         width = config.hidden_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.scan_pos_embed = nn.Parameter(torch.zeros(1, config.seq_len + 1, width))
