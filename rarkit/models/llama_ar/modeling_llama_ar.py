@@ -79,7 +79,5 @@ class LlamaARForCausalLM(ImageGeneration, LlamaForCausalLM):
     ) -> CausalLMOutputWithPast:
         """As in transformers; ``labels`` may be ``input_ids`` themselves, because ids that are not codes do not count."""
         refuse_padding(attention_mask)
-        output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        if labels is not None:
-            output.loss = self.next_code_loss(output.logits, labels)
-        return output
+        output: Any = super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        return CausalLMOutputWithPast(**{**output, "loss": self.next_code_loss(output.logits, labels)})
