@@ -52,9 +52,13 @@ def sample_indices(indices: ArrayLike) -> NDArray[np.int64]:
     index_B = np.asarray(indices)
     # An empty list is float64 to NumPy.
     if index_B.ndim != 1 or (index_B.size and not np.issubdtype(index_B.dtype, np.integer)):
-        raise UserError(f"sample indices are {index_B.dtype} {index_B.shape}; pass one whole number per sample, (B,) int64")
+        raise UserError(
+            f"sample indices are {index_B.dtype} {index_B.shape}; they must be integers from 0, one per sample: (B,) int64"
+        )
     if index_B.size and not 0 <= int(index_B.min()) <= int(index_B.max()) < MOST_INDICES:
-        raise UserError(f"sample indices go from {index_B.min()} to {index_B.max()}; they must be from 0 to {MOST_INDICES - 1:,}")
+        raise UserError(
+            f"sample indices go from {index_B.min()} to {index_B.max()}; they must be integers from 0 to {MOST_INDICES - 1:,}"
+        )
     return index_B.astype(np.int64)
 
 
