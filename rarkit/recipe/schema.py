@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from functools import reduce
+from collections.abc import Mapping
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PrivateAttr, SerializeAsAny, create_model, model_validator
+from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationError, create_model, model_validator
 
 from rarkit.attention.base import AttentionBackend
 from rarkit.attention.sdpa import SDPA
@@ -17,9 +18,14 @@ from rarkit.errors import RecipeError
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
+from rarkit.recipe.edits import replaced
+from rarkit.recipe.mistakes import problems_of, refuse, unknown_parts
 from rarkit.recipe.origin import Origin, digest
+from rarkit.recipe.values import as_tables
 from rarkit.registry.component import Component, Seed, Settings
+from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.kinds import KINDS, TABLES, Parts
+from rarkit.registry.loader import parts as installed_parts
 from rarkit.registry.registry import Registry
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
@@ -97,6 +103,38 @@ class Recipe(Settings, ABC):
             setattr(copy, attribute, value)  # type checkers take all attributes of settings to be read-only
         return copy
 
+    @exits_are_errors()
+    def replace(self, changes: Mapping[str, Any]) -> Recipe:
+        """A copy with other values, validated as a whole; the name stays.
+
+        Args:
+            changes: values by dotted path: ``{"sample.temperature": 0.9, "scan_order": "spiral", "evaluate": None}``. A value is
+                what ``make_recipe`` takes in its place; None is the default, or no table. What replaces a table replaces all of it,
+                and so does another part's ``name``.
+
+        Raises:
+            RecipeError: a path does not exist, or the result is not a valid recipe; the message names up to a dozen mistakes.
+        """
+        tables = self.model_dump(mode="json")
+        replaced(tables, {path: as_tables(value, str(path)) for path, value in changes.items()})
+        for key, field in Recipe.model_fields.items():
+            # Tables with a default are not optional: None stands for the default.
+            if tables.get(key) is None and not field.is_required():
+                tables.pop(key, None)
+        changed = parse_recipe(tables, installed_parts(), self.recipe_name)
+        return changed._known_as(self._recipe_name, "", self._is_rehearsal, self._origin)
+
+    def _known_as(self, name: str, command: str, is_rehearsal: bool, origin: Origin) -> Self:
+        """The same settings, told apart from others like this."""
+        copy = self.model_copy()
+        copy._recipe_name, copy._command, copy._is_rehearsal, copy._origin = name, command, is_rehearsal, origin
+        return copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is made anew in each process, of the parts that are installed there.
+        about = self._recipe_name, self._command, self._is_rehearsal, self._origin
+        return _unpickled, (self.model_dump(mode="json"), *about)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.train is None and self.model.weights is None:
@@ -135,20 +173,64 @@ def with_default_names(tables: Any) -> Any:
     return named
 
 
+def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:
+    """Validates a recipe given as nested dictionaries; ``path`` and ``texts`` (file contents by path) are used in messages only.
+
+    Raises:
+        RecipeError: the tables are not a valid recipe; the message names up to a dozen mistakes.
+    """
+    tables = with_default_names(dict(tables))
+    model = _model(parts)
+    problems = unknown_parts(tables, parts)
+    try:
+        recipe = model.model_validate(tables)
+    except ValidationError as error:
+        problems = {**problems_of(error, model, parts, list(problems)), **problems}
+    if problems:
+        refuse(problems, tables, path, texts or {})
+    return recipe
+
+
+def _unpickled(tables: dict[str, Any], name: str, command: str, is_rehearsal: bool, origin: Origin) -> Recipe:
+    recipe = parse_recipe(tables, installed_parts(), f"the recipe {name!r} of another process")
+    return recipe._known_as(name, command, is_rehearsal, origin)
+
+
+class _PickledByContent(EvaluateSettings, ABC):
+    """``[evaluate]`` of a recipe; its class is made anew in each process, too."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled_evaluate, (self.model_dump(mode="json"),)
+
+
+def _unpickled_evaluate(table: dict[str, Any]) -> EvaluateSettings:
+    return _evaluate_model(installed_parts()).model_validate(table)
+
+
 def recipe_model(parts: Parts) -> type[Recipe]:
     """The recipe model in which each part's table is the union of the installed parts, discriminated by ``name``."""
-    evaluate = create_model(
-        "EvaluateSettings",
-        __base__=EvaluateSettings,
-        __doc__=EvaluateSettings.__doc__,
-        features=_field(EvaluateSettings, "features", parts.feature_extractors),
-    )
+    evaluate = _evaluate_model(parts)
     tables: dict[str, Any] = {
         kind.table: _field(Recipe, kind.table, parts.of_kind(kind.name)) for kind in KINDS.values() if "." not in kind.table
     }
     evaluate_field = Recipe.model_fields["evaluate"]
     tables["evaluate"] = (evaluate | None, Field(default=None, description=evaluate_field.description))
     return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **tables)
+
+
+@lru_cache(maxsize=4)
+def _model(parts: Parts) -> type[Recipe]:
+    return recipe_model(parts)
+
+
+@lru_cache(maxsize=4)
+def _evaluate_model(parts: Parts) -> type[EvaluateSettings]:
+    return create_model(
+        "EvaluateSettings",
+        __base__=_PickledByContent,
+        __doc__=EvaluateSettings.__doc__,
+        features=_field(EvaluateSettings, "features", parts.feature_extractors),
+    )
 
 
 def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[Any, Any]:

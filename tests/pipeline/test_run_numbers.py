@@ -28,7 +28,7 @@ def test_runs_of_a_sweep_keep_their_own_numbers_and_folders(again):
     sweep = [again(None, f"sample.temperature={value}") for value in (0.5, 3.0)]
     before = [json.loads((done.folder / "metrics.json").read_text())["metrics"] for done in sweep]
     again(None, "sample.temperature=9.0")
-    assert [done.metrics for done in sweep] == before
+    assert [[metric.to_json() for metric in done.metrics] for done in sweep] == before
     assert before[0] != before[1]
     assert len({done.folder for done in sweep}) == 2
 
