@@ -33,6 +33,11 @@ class ImageInfo:
     channels: int
     class_names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        names = ", ".join(map(repr, self.class_names[:3])) + (", …" if len(self.class_names) > 3 else "")
+        size = f"height={self.height}, width={self.width}, channels={self.channels}"
+        return f"ImageInfo({size}, {self.num_classes} classes: {names})"
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
@@ -49,6 +54,9 @@ class ImageBlock:
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"ImageBlock(images {self.images_NHWC.shape} uint8, labels {self.labels_N.shape})"
 
     def __post_init__(self) -> None:
         images_NHWC, labels_N = self.images_NHWC, self.labels_N

@@ -6,7 +6,7 @@ import os
 
 from rarkit.inference.pipeline import Pipeline
 from rarkit.inference.source import changed, open_source
-from rarkit.pipeline.run import Run
+from rarkit.pipeline.results import Run
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.random_state import random_state_kept

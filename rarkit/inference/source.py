@@ -17,7 +17,7 @@ from rarkit.files.weight_files import FORMATS, INDEX, local_copy
 from rarkit.files.weights import checksum
 from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
-from rarkit.pipeline.run import Run
+from rarkit.pipeline.results import Run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of

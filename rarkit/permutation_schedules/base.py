@@ -7,10 +7,14 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
 from rarkit.registry.inputs import whole
 
+SHOWN_STEPS = 1000
+"""Of the training that notebooks show a schedule of."""
 CHECKED_STEPS = 10_000
 """The most intervals between steps at which a schedule is checked: all steps of short trainings, evenly spaced ones of others."""
 
@@ -39,6 +43,17 @@ class PermutationSchedule(Component):
             UserError: the step is not a whole number from 0 to ``total``, or the total not one from 1.
             PluginError: the subclass returned anything else.
         """
+
+    @final
+    def _repr_html_(self) -> str:
+        """The ratio over a training, for notebooks."""
+        from rarkit.rendering.figures import Curve, Series
+        from rarkit.rendering.notebook import chart
+
+        step_S, total = np.arange(SHOWN_STEPS + 1), SHOWN_STEPS
+        ratio_S = np.array([self.random_ratio(int(step), total) for step in step_S])
+        line = Series(self.name, step_S / total, ratio_S)
+        return str(chart(Curve(f"Permutation schedule {self.name}", "share of training", "random ratio", (line,))))
 
     @final
     def check(self, total: int) -> None:

@@ -21,6 +21,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
+from rarkit.rendering.notebook import heading, table
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import Stage, View
 from rarkit.stages.evaluate import Evaluate
@@ -58,6 +59,9 @@ class PlannedStage:
     obstacle: RarkitError | None = None
     """Why a blocked or unknown stage cannot be planned: data or weights that are missing, or that were not fetched."""
 
+    def __repr__(self) -> str:
+        return f"PlannedStage({self.name!r}, {self.action!r}, {self.reason!r})"
+
     @property
     def name(self) -> str:
         return self.stage.name
@@ -78,6 +82,15 @@ class Plan:
     """The resolved recipe; None if size and classes of its images cannot be determined without the data."""
     store: Store
     stages: tuple[PlannedStage, ...]
+
+    def __repr__(self) -> str:
+        stages = ", ".join(f"{stage.name}: {stage.action}" for stage in self.stages)
+        return f"Plan({self.recipe.recipe_name!r}, {stages})"
+
+    def _repr_html_(self) -> str:
+        """Stages, and what will happen to each, for notebooks."""
+        rows = [(stage.name, stage.action, stage.reason) for stage in self.stages]
+        return str(heading(self.recipe.recipe_name, self.recipe.title) + table(("stage", "action", "reason"), rows))
 
     @property
     def nothing_to_do(self) -> bool:

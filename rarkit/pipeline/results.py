@@ -13,15 +13,23 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
-from rarkit.errors import UserError
+from rarkit.cache.row_reader import read_rows
+from rarkit.errors import StoreError, UserError
 from rarkit.evaluation.record import MetricRecord
 from rarkit.pipeline.execution import StageResult
 from rarkit.pipeline.plan import Plan
+from rarkit.rendering.notebook import heading, picture, shown, table
+from rarkit.rendering.numbers import number, words
+from rarkit.rendering.pictures import grid_image
 from rarkit.stages.evaluate import measured
 from rarkit.stages.train import training_log
+
+SHOWN_SAMPLES = 40
+"""Of a run, what notebooks show."""
 
 
 @final
@@ -34,6 +42,30 @@ class Run:
     """The folder with report, images and numbers."""
     results: tuple[StageResult, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return f"Run({self.plan.recipe.recipe_name!r}, folder={str(self.folder)!r}, {len(self.metrics)} metrics)"
+
+    def _repr_html_(self) -> str:
+        """Numbers and some samples, for notebooks."""
+        rows = [
+            (words(one.name), number(one.value), f"{number(one.low)} – {number(one.high)}" if one.low is not None else "", one.unit)
+            for one in self.metrics
+        ]
+        numbers = table(("metric", "value", "5 % – 95 %", "unit"), rows) if rows else Markup("")
+        return str(heading(self.plan.recipe.recipe_name, f"{self.plan.recipe.title} · {self.folder}") + numbers + self._pictures())
+
+    def _pictures(self) -> Markup:
+        if "sample" not in self._outputs:
+            return Markup("")
+        try:
+            # Spread over all, because samples lie class by class.
+            count = self._outputs["sample"].layout("images").shape[0]
+            row_N = np.unique(np.linspace(0, count - 1, min(count, SHOWN_SAMPLES)).astype(np.int64))
+            images_NHWC = self.samples[row_N] if "samples" in vars(self) else read_rows(self._outputs["sample"], "images", row_N)
+        except StoreError as error:
+            return shown(error)
+        return picture(grid_image(images_NHWC), f"{len(row_N)} of {count} samples")
 
     @property
     def did_nothing(self) -> bool:

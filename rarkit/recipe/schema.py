@@ -65,6 +65,10 @@ class Recipe(Settings, ABC):
     _is_rehearsal: bool = PrivateAttr(default=False)
     _origin: Origin = PrivateAttr(default=Origin())
 
+    def __repr__(self) -> str:
+        chosen = (self.dataset, self.tokenizer, self.scan_order, self.model)
+        return f"Recipe({self._recipe_name!r}: {', '.join(part.name for part in chosen)})"
+
     @property
     def recipe_name(self) -> str:
         """The file name without its extension; of a recipe made in Python the names of its dataset and model, ``digits-rar``.

@@ -15,6 +15,9 @@ from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
 from rarkit.registry.inputs import is_whole
 
+SHOWN_GRIDS = ((8, 8), (7, 7), (9, 9), (6, 8), (1, 16), (1, 1))
+"""Of the grids that notebooks show an order on: the first that it supports."""
+
 
 class ScanOrder(Component):
     """A bijection from step to raster index, for every grid that the order supports.
@@ -52,6 +55,19 @@ class ScanOrder(Component):
         rank_L = np.empty_like(order_L)
         rank_L[order_L] = np.arange(order_L.size)
         return rank_L
+
+    @final
+    def _repr_html_(self) -> str:
+        """The path on a small grid, for notebooks."""
+        from rarkit.rendering.notebook import picture, shown
+        from rarkit.rendering.pictures import scan_order_image
+
+        grid = next((grid for grid in SHOWN_GRIDS if self.requirement(*grid) is None), None)
+        if grid is None:
+            return str(shown(repr(self)))
+        return str(
+            picture(scan_order_image(self.order(*grid), *grid), f"scan order {self.name} on a grid of {grid[0]} × {grid[1]}")
+        )
 
     @final
     def check_grid(self, height: int, width: int) -> None:
