@@ -32,7 +32,7 @@ class Tags(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.names, self.text, self.pictures, self._open = [], "", [], []
-        self.feed(html)
+        self.feed(str(html))
         self.close()
         assert self._open == []
 
