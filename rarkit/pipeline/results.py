@@ -22,7 +22,7 @@ from rarkit.errors import StoreError, UserError
 from rarkit.evaluation.record import MetricRecord
 from rarkit.pipeline.execution import StageResult
 from rarkit.pipeline.plan import Plan
-from rarkit.rendering.notebook import heading, picture, shown, table
+from rarkit.rendering.notebook import heading, picture, table
 from rarkit.rendering.numbers import number, words
 from rarkit.rendering.pictures import grid_image
 from rarkit.stages.evaluate import measured
@@ -44,27 +44,34 @@ class Run:
     seconds: float
 
     def __repr__(self) -> str:
-        return f"Run({self.plan.recipe.recipe_name!r}, folder={str(self.folder)!r}, {len(self.metrics)} metrics)"
+        return f"Run({self.plan.recipe.recipe_name!r}, folder={str(self.folder)!r}, {len(self.results)} stages)"
 
     def _repr_html_(self) -> str:
-        """Numbers and some samples, for notebooks."""
+        """Numbers and some samples, for notebooks; what is gone from the store is told in its place."""
+        html = heading(self.plan.recipe.recipe_name, f"{self.plan.recipe.title} · {self.folder}")
+        for piece in (self._numbers, self._pictures):
+            try:
+                html += piece()
+            except StoreError as error:
+                html += heading("not shown", error)
+        return str(html)
+
+    def _numbers(self) -> Markup:
         rows = [
             (words(one.name), number(one.value), f"{number(one.low)} – {number(one.high)}" if one.low is not None else "", one.unit)
             for one in self.metrics
         ]
-        numbers = table(("metric", "value", "5 % – 95 %", "unit"), rows) if rows else Markup("")
-        return str(heading(self.plan.recipe.recipe_name, f"{self.plan.recipe.title} · {self.folder}") + numbers + self._pictures())
+        return table(("metric", "value", "5 % – 95 %", "unit"), rows) if rows else Markup("")
 
     def _pictures(self) -> Markup:
         if "sample" not in self._outputs:
             return Markup("")
-        try:
-            # Spread over all, because samples lie class by class.
-            count = self._outputs["sample"].layout("images").shape[0]
-            row_N = np.unique(np.linspace(0, count - 1, min(count, SHOWN_SAMPLES)).astype(np.int64))
-            images_NHWC = self.samples[row_N] if "samples" in vars(self) else read_rows(self._outputs["sample"], "images", row_N)
-        except StoreError as error:
-            return shown(error)
+        read = self.samples if "samples" in vars(self) else None
+        output = self._outputs["sample"]
+        count = output.layout("images").shape[0] if read is None else len(read)
+        # Spread over all, because samples lie class by class.
+        row_N = np.unique(np.linspace(0, count - 1, min(count, SHOWN_SAMPLES)).astype(np.int64))
+        images_NHWC = read_rows(output, "images", row_N) if read is None else read[row_N]
         return picture(grid_image(images_NHWC), f"{len(row_N)} of {count} samples")
 
     @property

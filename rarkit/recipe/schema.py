@@ -99,10 +99,14 @@ class Recipe(Settings, ABC):
 
     def named(self, name: str, command: str = "", *, rehearsal: bool = False, origin: Origin | None = None) -> Self:
         """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now."""
-        copy = self.model_copy()
-        private: dict[str, Any] = {"_recipe_name": name, "_command": command, "_is_rehearsal": rehearsal}
+        told = self._origin
         if origin is not None or rehearsal:
-            private["_origin"] = dataclasses.replace(origin or self._origin, content=self.content_digest)
+            told = dataclasses.replace(origin or told, content=self.content_digest)
+        return self._known_as(name, command, rehearsal, told)
+
+    def _known_as(self, name: str, command: str, is_rehearsal: bool, origin: Origin) -> Self:
+        copy = self.model_copy()
+        private = {"_recipe_name": name, "_command": command, "_is_rehearsal": is_rehearsal, "_origin": origin}
         for attribute, value in private.items():
             setattr(copy, attribute, value)  # type checkers take all attributes of settings to be read-only
         return copy
@@ -127,12 +131,6 @@ class Recipe(Settings, ABC):
                 tables.pop(key, None)
         changed = parse_recipe(tables, installed_parts(), self.recipe_name)
         return changed._known_as(self._recipe_name, "", self._is_rehearsal, self._origin)
-
-    def _known_as(self, name: str, command: str, is_rehearsal: bool, origin: Origin) -> Self:
-        """The same settings, told apart from others like this."""
-        copy = self.model_copy()
-        copy._recipe_name, copy._command, copy._is_rehearsal, copy._origin = name, command, is_rehearsal, origin
-        return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its class is made anew in each process, of the parts that are installed there.
