@@ -6,6 +6,7 @@ plugin gets an environment of its own on top of it, with the plugin's wheel and 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -86,8 +87,8 @@ def transformers(session: nox.Session, version: str) -> None:
     """Run exported models with Hugging Face transformers where rarkit is not installed, and read back what it saved."""
     python = str(shared_environment(session) / "bin" / "python")
     place = Path(session.create_tmp()) / "exported"
-    if not place.exists():
-        session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
+    shutil.rmtree(place, ignore_errors=True)
+    session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
     [pinned] = [line for line in (ROOT / PINS[version]).read_text().splitlines() if line.startswith("transformers==")]
     # torch as elsewhere; what transformers needs besides depends on its version.
     torch = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")]

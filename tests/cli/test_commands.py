@@ -425,6 +425,17 @@ def test_an_exported_model_is_the_trained_one(rarkit, finished, tmp_path, merged
     assert (exported(tokens, labels, order) - trained(tokens, labels, order)).abs().max() <= 1e-5
 
 
+def test_export_to_transformers(rarkit, small_finished, tmp_path):
+    code, out, _ = rarkit("export", small_finished.folder, "--to", "transformers", "model")
+    assert (code, out.strip()) == (0, "model")
+    assert (tmp_path / "model" / "config.json").exists()
+    assert "name the folder to write" in rarkit("export", small_finished.folder, "--to", "transformers")[2]
+    assert "leave out --output and --merged" in rarkit("export", small_finished.folder, "x", "--to", "transformers", "--merged")[2]
+    code, _, err = rarkit("export", small_finished.folder, "--preset", "rar_b")
+    assert code != 0
+    assert "--preset rar_b goes with --to transformers only" in err
+
+
 def test_what_is_no_run_is_not_exported(rarkit, tmp_path):
     code, _, err = rarkit("export", tmp_path)
     assert (code, "is not a run: it has no receipt.json" in err) == (2, True)
