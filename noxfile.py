@@ -1,4 +1,4 @@
-"""The checks: ``nox`` runs lint, types, tests, plugins and lowest.
+"""The checks: ``nox`` runs lint, types, tests, notebook, plugins and lowest.
 
 Torch is large, so all sessions but lint and lowest share one environment (``environment``) with rarkit and its extras. Each
 plugin gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "plugins", "lowest"]
+nox.options.sessions = ["lint", "types", "tests", "notebook", "plugins", "lowest"]
 
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
@@ -104,14 +104,27 @@ def transformers(session: nox.Session, version: str) -> None:
     session.run(python, "-m", "tests.exported.way_back", str(place), external=True)
 
 
-@nox.session(reuse_venv=False, requires=["environment"])
-@nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
-def plugins(session: nox.Session, plugin: str) -> None:
-    """Build a plugin's wheel, install it, and run the plugin's tests."""
+@nox.session(reuse_venv=True, requires=["environment"])
+def notebook(session: nox.Session) -> None:
+    """Run the tour, docs/tour.ipynb; ``nox -s notebook -- --write`` keeps its new pictures."""
+    share_environment(session)
+    session.install("ipykernel", "nbclient", *BOUNDS)
+    session.run("python", "docs/run_tour.py", *session.posargs, env=TEST_ENVIRONMENT)
+
+
+def share_environment(session: nox.Session) -> None:
+    """Let the session's Python also import what is in the shared environment."""
     [site_packages] = shared_environment(session).glob("lib/python3*/site-packages")
     [own_packages] = Path(session.virtualenv.location).glob("lib/python3*/site-packages")
     # addsitedir instead of a plain path, because the editable rarkit is a .pth file in site_packages.
     (own_packages / "shared_environment.pth").write_text(f"import site; site.addsitedir({str(site_packages)!r})\n")
+
+
+@nox.session(reuse_venv=False, requires=["environment"])
+@nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
+def plugins(session: nox.Session, plugin: str) -> None:
+    """Build a plugin's wheel, install it, and run the plugin's tests."""
+    share_environment(session)
     wheels = Path(session.create_tmp()) / "wheels"
     source = ROOT / "plugins" / plugin
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(source))
