@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rarkit.registry.hookspecs import hookimpl as hookimpl
     from rarkit.registry.kinds import Parts as Parts
     from rarkit.registry.loader import parts as parts
+    from rarkit.registry.register import register as register
     from rarkit.registry.registry import Registry as Registry
     from rarkit.sampling.settings import SampleSettings as SampleSettings
     from rarkit.scan_orders.base import ScanOrder as ScanOrder
@@ -75,6 +76,7 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.registry.hookspecs": ["hookimpl"],
         "rarkit.registry.kinds": ["Parts"],
         "rarkit.registry.loader": ["parts"],
+        "rarkit.registry.register": ["register"],
         "rarkit.registry.registry": ["Registry"],
         "rarkit.sampling.settings": ["SampleSettings"],
         "rarkit.training.settings": ["TrainSettings"],

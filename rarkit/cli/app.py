@@ -225,9 +225,9 @@ app.add_typer(plugins, name="plugins")
 def plugins_list(as_json: AsJson = False) -> None:
     """List plugins with distribution, version, status and parts, or the cause if a plugin is broken."""
     from rarkit.cli import show
-    from rarkit.registry.loader import installed
+    from rarkit.registry.loader import present
 
-    loaded = installed()
+    loaded = present()
     print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Mapping
-from functools import lru_cache, reduce
+from collections.abc import Callable, Mapping
+from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationError, create_model, model_validator
 
@@ -21,6 +22,7 @@ from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.edits import replaced
 from rarkit.recipe.mistakes import problems_of, refuse, unknown_parts
 from rarkit.recipe.origin import Origin, digest
+from rarkit.recipe.sources import PartSource, check_names_known, check_same, sources
 from rarkit.recipe.values import as_tables
 from rarkit.registry.component import Component, Seed, Settings
 from rarkit.registry.exits import exits_are_errors
@@ -32,6 +34,8 @@ from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
 from rarkit.training.settings import TrainSettings
+
+Made = TypeVar("Made", bound=Settings)
 
 
 class Recipe(Settings, ABC):
@@ -94,8 +98,10 @@ class Recipe(Settings, ABC):
 
     @property
     def content_digest(self) -> str:
-        """The SHA-256 of all settings as they are now, in hexadecimal."""
-        return digest(self.model_dump(mode="json"))
+        """The SHA-256 of all settings as they are now, and of the source of registered parts, in hexadecimal."""
+        settings = self.model_dump(mode="json")
+        registered = {table: source.sha256 for table, source in sources(self).items()}
+        return digest({**settings, "sources": registered} if registered else settings)
 
     def named(self, name: str, command: str = "", *, rehearsal: bool = False, origin: Origin | None = None) -> Self:
         """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now."""
@@ -123,7 +129,7 @@ class Recipe(Settings, ABC):
         Raises:
             RecipeError: a path does not exist, or the result is not a valid recipe; the message names up to a dozen mistakes.
         """
-        tables = self.model_dump(mode="json")
+        tables = as_tables(self)
         replaced(tables, {path: as_tables(value, str(path)) for path, value in changes.items()})
         for key, field in Recipe.model_fields.items():
             # Tables with a default are not optional: None stands for the default.
@@ -135,7 +141,7 @@ class Recipe(Settings, ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # Its class is made anew in each process, of the parts that are installed there.
         about = self._recipe_name, self._command, self._is_rehearsal, self._origin
-        return _unpickled, (self.model_dump(mode="json"), *about)
+        return _unpickled, (as_tables(self), sources(self), *about)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -193,8 +199,13 @@ def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", 
     return recipe
 
 
-def _unpickled(tables: dict[str, Any], name: str, command: str, is_rehearsal: bool, origin: Origin) -> Recipe:
-    recipe = parse_recipe(tables, installed_parts(), f"the recipe {name!r} of another process")
+def _unpickled(
+    tables: dict[str, Any], then: dict[str, PartSource], name: str, command: str, is_rehearsal: bool, origin: Origin
+) -> Recipe:
+    place = f"the recipe {name!r} of another process"
+    check_names_known(then, place)
+    recipe = parse_recipe(tables, installed_parts(), place)
+    check_same(recipe, then, place)
     return recipe._known_as(name, command, is_rehearsal, origin)
 
 
@@ -209,6 +220,18 @@ def _unpickled_evaluate(table: dict[str, Any]) -> EvaluateSettings:
     return _evaluate_model(installed_parts()).model_validate(table)
 
 
+def _once(make: Callable[[Parts], type[Made]]) -> Callable[[Parts], type[Made]]:
+    """Makes a model once for the same parts, and keeps it as long as they are kept: other parts may be registered."""
+    made: WeakKeyDictionary[Parts, type[Made]] = WeakKeyDictionary()
+
+    def model(parts: Parts) -> type[Made]:
+        if parts not in made:
+            made[parts] = make(parts)
+        return made[parts]
+
+    return model
+
+
 def recipe_model(parts: Parts) -> type[Recipe]:
     """The recipe model in which each part's table is the union of the installed parts, discriminated by ``name``."""
     evaluate = _evaluate_model(parts)
@@ -220,12 +243,12 @@ def recipe_model(parts: Parts) -> type[Recipe]:
     return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **tables)
 
 
-@lru_cache(maxsize=4)
+@_once
 def _model(parts: Parts) -> type[Recipe]:
     return recipe_model(parts)
 
 
-@lru_cache(maxsize=4)
+@_once
 def _evaluate_model(parts: Parts) -> type[EvaluateSettings]:
     return create_model(
         "EvaluateSettings",

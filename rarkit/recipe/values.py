@@ -12,6 +12,7 @@ from rarkit.errors import RecipeError
 from rarkit.registry.component import Component, Settings
 from rarkit.registry.kinds import TABLES
 from rarkit.registry.loader import parts
+from rarkit.registry.registered import source_of
 
 
 def as_tables(value: Any, path: str = "") -> Any:
@@ -28,8 +29,9 @@ def as_tables(value: Any, path: str = "") -> Any:
     if isinstance(value, Settings):
         if isinstance(value, Component):
             _check_known(type(value), path)
+        start = f"{path}." if path else ""
         inner = {name: getattr(value, name) for name in type(value).model_fields}
-        below = {name: as_tables(one, f"{path}.{name}") for name, one in inner.items() if isinstance(one, Settings)}
+        below = {name: as_tables(one, f"{start}{name}") for name, one in inner.items() if isinstance(one, Settings)}
         return {**value.model_dump(mode="json"), **below}
     if isinstance(value, Mapping):
         return {str(key): as_tables(one, f"{path}.{key}" if path else str(key)) for key, one in value.items()}
@@ -42,7 +44,9 @@ def as_tables(value: Any, path: str = "") -> Any:
 
 def _check_known(cls: type[Component], path: str) -> None:
     """A recipe names its parts, so that another class of the same name would take the place of this one."""
-    if parts().of_kind(cls.kind).get(cls.part_name()) is not cls:
+    known = parts().of_kind(cls.kind).get(cls.part_name())
+    # A notebook's cell that is run again makes another class of the same source.
+    if known is None or (known is not cls and (source_of(cls) is None or source_of(known) != source_of(cls))):
         raise RecipeError(
             f"{path}: the class {cls.__module__}.{cls.__qualname__} is neither installed nor registered as {cls.part_name()!r}. "
             f"Call rarkit.register({cls.__name__}) before the recipe is made."

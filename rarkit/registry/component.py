@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, datac
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, SerializationInfo
 from pydantic.fields import FieldInfo
 
+from rarkit.registry.registered import source_of
+
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
@@ -139,11 +141,14 @@ class Settings(BaseModel, ABC, metaclass=FrozenModel):
         """Everything that determines the result, as plain JSON data.
 
         Fields marked ``NotInFingerprint`` and fields at their default are left out, so that a new setting at its default does not
-        change existing fingerprints. Parts are always included, with name and version.
+        change existing fingerprints. Parts are always included, with name and version, and their source if they were defined in
+        Python and not installed.
         """
         identity: dict[str, Any] = {}
         if isinstance(self, Component):
             identity["version"] = type(self).version
+            if (source := source_of(type(self))) is not None:
+                identity["source"] = source
         for name, field in type(self).model_fields.items():
             if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
                 continue
