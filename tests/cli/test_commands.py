@@ -440,4 +440,4 @@ def test_what_is_no_run_is_not_exported(rarkit, tmp_path):
     code, _, err = rarkit("export", tmp_path)
     assert (code, "is not a run: it has no receipt.json" in err) == (2, True)
     (tmp_path / "receipt.json").write_text("{}")
-    assert "cannot be read (KeyError" in rarkit("export", tmp_path)[2]
+    assert "is damaged (recipe_name: Field required)" in rarkit("export", tmp_path)[2]
