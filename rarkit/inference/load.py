@@ -24,7 +24,7 @@ def load(
     scan_order: str | ScanOrder | None = None,
     preset: str | None = None,
     tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
-    store: str | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Pipeline:
     """A trained model with its tokenizer, scan order and class names, loaded once.
 

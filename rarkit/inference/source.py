@@ -117,7 +117,7 @@ def open_source(
     place: Run | str | os.PathLike[str],
     preset: str | None = None,
     tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
-    store: str | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Opens a run, a bundle, or a checkpoint with the preset of its size and its tokenizer.
 
@@ -147,7 +147,7 @@ def open_source(
     return _checkpoint(name, preset, tokenizer)
 
 
-def _refuse(name: str, what: str, preset: str | None, tokenizer: object, store: str | None) -> None:
+def _refuse(name: str, what: str, preset: str | None, tokenizer: object, store: str | os.PathLike[str] | None) -> None:
     """Refuses what only a checkpoint, or a folder, takes."""
     for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
         if value is not None:

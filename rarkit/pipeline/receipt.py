@@ -116,7 +116,7 @@ class FinishedRun:
         return complete(self.outputs[stage], self.folder, self.store)
 
 
-def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
+def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> FinishedRun:
     """Reads a run back from its folder. Neither the data nor the working directory of the run are needed.
 
     Args:

@@ -46,7 +46,9 @@ class Placed(str):
 
 
 def relative_to_its_file(location: Any) -> Any:
-    """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself."""
+    """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself, a path object as text."""
+    if isinstance(location, os.PathLike):
+        return os.fspath(location)
     return _each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
 
 
