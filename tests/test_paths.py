@@ -31,7 +31,7 @@ def places():
                             yield pytest.param(parameter, id=f"{where}-{parameter.name}")
 
 
-@pytest.mark.parametrize("parameter", places())
+@pytest.mark.parametrize("parameter", list(places()))
 def test_places_in_signatures_may_be_path_objects(parameter):
     assert "os.PathLike[str]" in parameter.annotation or "AnyRecipe" in parameter.annotation
     assert "PathLike" in str(AnyRecipe)

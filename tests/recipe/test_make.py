@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import rarkit
 from rarkit.datasets.digits import Digits
 from rarkit.errors import RecipeError
+from rarkit.estimate.estimate import estimate
 from rarkit.features.classifier import Classifier
 from rarkit.recipe.make import as_recipe
 from rarkit.sampling.guidance import Linear
@@ -65,6 +66,7 @@ def test_a_file_and_its_tables_are_the_same_recipe(tmp_path):
     assert [stage.fingerprint for stage in rarkit.plan(file, tmp_path / "store").stages] == [
         stage.fingerprint for stage in rarkit.plan(made, str(tmp_path / "store")).stages
     ]
+    assert estimate(made).model == estimate(rarkit.plan(file, tmp_path / "store")).model
     with pytest.raises(RecipeError, match="found 7 where a recipe is needed"):
         rarkit.plan(7)
 
