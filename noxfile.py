@@ -1,4 +1,4 @@
-"""The checks: ``nox`` runs lint, types, tests and plugins.
+"""The checks: ``nox`` runs lint, types, tests, notebook and plugins.
 
 Torch is large, so all sessions but lint and lowest share one environment (``environment``) with rarkit and its extras. Each
 plugin gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
@@ -6,19 +6,20 @@ plugin gets an environment of its own on top of it, with the plugin's wheel and 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "plugins"]
+nox.options.sessions = ["lint", "types", "tests", "notebook", "plugins"]
 
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))
 LOWEST = ("-c", str(ROOT / "constraints-lowest.txt"))
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 PINS = {"oldest": "constraints-lowest.txt", "newest": "constraints.txt"}
-RAR_B = "rar_b and (test_logits or same_distribution or images or saved_again or (test_greedy_decoding and power_cosine))"
+RAR_B = "rar_b and (test_logits or images or saved_again or (power_cosine and (same_distribution or test_greedy_decoding)))"
 EXTRAS = "s3,hub,webdataset,dev"
 # Pytest runs two workers; with more than one thread each, torch would oversubscribe the cores.
 # Modules are compiled once, not by every process, whatever the environment says.
@@ -46,8 +47,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def types(session: nox.Session) -> None:
-    """Check types with mypy --strict."""
-    session.run(shared_environment(session) / "bin" / "python", "-m", "mypy", "--strict", external=True)
+    """Check types with mypy --strict, and with mypy and pyright those of the Python that the documentation shows."""
+    binaries = shared_environment(session) / "bin"
+    session.run(binaries / "python", "-m", "mypy", "--strict", external=True)
+    published = Path(session.create_tmp()) / "published"
+    session.run(binaries / "python", "tests/published_python.py", published, external=True)
+    files = [str(path) for path in sorted(published.glob("*.py"))]
+    session.run(binaries / "python", "-m", "mypy", "--config-file", "pyproject.toml", "--strict", *files, external=True)
+    pyright = (binaries / "basedpyright", "--pythonpath", binaries / "python", "--level", "error")
+    session.run(*pyright, "--project", published, external=True)
 
 
 @nox.session(venv_backend="none", requires=["environment"])
@@ -79,8 +87,8 @@ def transformers(session: nox.Session, version: str) -> None:
     """Run exported models with Hugging Face transformers where rarkit is not installed, and read back what it saved."""
     python = str(shared_environment(session) / "bin" / "python")
     place = Path(session.create_tmp()) / "exported"
-    if not place.exists():
-        session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
+    shutil.rmtree(place, ignore_errors=True)
+    session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
     [pinned] = [line for line in (ROOT / PINS[version]).read_text().splitlines() if line.startswith("transformers==")]
     # torch as elsewhere; what transformers needs besides depends on its version.
     torch = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")]
@@ -96,14 +104,27 @@ def transformers(session: nox.Session, version: str) -> None:
     session.run(python, "-m", "tests.exported.way_back", str(place), external=True)
 
 
-@nox.session(reuse_venv=False, requires=["environment"])
-@nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
-def plugins(session: nox.Session, plugin: str) -> None:
-    """Build a plugin's wheel, install it, and run the plugin's tests."""
+@nox.session(reuse_venv=True, requires=["environment"])
+def notebook(session: nox.Session) -> None:
+    """Run the tour, docs/tour.ipynb; ``nox -s notebook -- --write`` keeps its new pictures."""
+    share_environment(session)
+    session.install("ipykernel", "nbclient", *BOUNDS)
+    session.run("python", "docs/run_tour.py", *session.posargs, env=TEST_ENVIRONMENT)
+
+
+def share_environment(session: nox.Session) -> None:
+    """Let the session's Python also import what is in the shared environment."""
     [site_packages] = shared_environment(session).glob("lib/python3*/site-packages")
     [own_packages] = Path(session.virtualenv.location).glob("lib/python3*/site-packages")
     # addsitedir instead of a plain path, because the editable rarkit is a .pth file in site_packages.
     (own_packages / "shared_environment.pth").write_text(f"import site; site.addsitedir({str(site_packages)!r})\n")
+
+
+@nox.session(reuse_venv=False, requires=["environment"])
+@nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
+def plugins(session: nox.Session, plugin: str) -> None:
+    """Build a plugin's wheel, install it, and run the plugin's tests."""
+    share_environment(session)
     wheels = Path(session.create_tmp()) / "wheels"
     source = ROOT / "plugins" / plugin
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(source))

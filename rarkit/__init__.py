@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rarkit.attention.base import Dropout as Dropout
     from rarkit.datasets.base import Dataset as Dataset
     from rarkit.errors import RarkitError as RarkitError
+    from rarkit.evaluation.record import MetricRecord as MetricRecord
+    from rarkit.evaluation.settings import EvaluateSettings as EvaluateSettings
     from rarkit.features.base import FeatureExtractor as FeatureExtractor
     from rarkit.features.base import FeatureModel as FeatureModel
     from rarkit.features.base import Features as Features
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from rarkit.permutation_schedules.base import PermutationSchedule as PermutationSchedule
     from rarkit.pipeline.plan import Plan as Plan
     from rarkit.pipeline.plan import plan as plan
-    from rarkit.pipeline.run import Run as Run
+    from rarkit.pipeline.results import Run as Run
     from rarkit.pipeline.run import run as run
     from rarkit.recipe.load import load_recipe as load_recipe
+    from rarkit.recipe.make import make_recipe as make_recipe
     from rarkit.recipe.schema import Recipe as Recipe
     from rarkit.registry.component import Component as Component
     from rarkit.registry.component import Location as Location
@@ -42,10 +45,13 @@ if TYPE_CHECKING:
     from rarkit.registry.hookspecs import hookimpl as hookimpl
     from rarkit.registry.kinds import Parts as Parts
     from rarkit.registry.loader import parts as parts
+    from rarkit.registry.register import register as register
     from rarkit.registry.registry import Registry as Registry
+    from rarkit.sampling.settings import SampleSettings as SampleSettings
     from rarkit.scan_orders.base import ScanOrder as ScanOrder
     from rarkit.tokenizers.base import Tokenizer as Tokenizer
     from rarkit.tokenizers.base import TokenizerModel as TokenizerModel
+    from rarkit.training.settings import TrainSettings as TrainSettings
 
 __version__ = "0.1.0"
 
@@ -53,20 +59,27 @@ __getattr__, __dir__, _names = lazy_names(
     __name__,
     {
         "rarkit.errors": ["RarkitError"],
+        "rarkit.evaluation.record": ["MetricRecord"],
+        "rarkit.evaluation.settings": ["EvaluateSettings"],
         "rarkit.images": ["ImageBlock", "ImageInfo", "ImageReader"],
         "rarkit.inference.drawing": ["Drawing"],
         "rarkit.inference.load": ["load"],
         "rarkit.inference.pipeline": ["Pipeline"],
         "rarkit.inference.sample": ["sample"],
         "rarkit.pipeline.plan": ["Plan", "plan"],
-        "rarkit.pipeline.run": ["Run", "run"],
+        "rarkit.pipeline.results": ["Run"],
+        "rarkit.pipeline.run": ["run"],
         "rarkit.recipe.load": ["load_recipe"],
+        "rarkit.recipe.make": ["make_recipe"],
         "rarkit.recipe.schema": ["Recipe"],
         "rarkit.registry.component": ["Component", "Location", "NotInFingerprint", "Settings"],
         "rarkit.registry.hookspecs": ["hookimpl"],
         "rarkit.registry.kinds": ["Parts"],
         "rarkit.registry.loader": ["parts"],
+        "rarkit.registry.register": ["register"],
         "rarkit.registry.registry": ["Registry"],
+        "rarkit.sampling.settings": ["SampleSettings"],
+        "rarkit.training.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
 )

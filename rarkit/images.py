@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Literal, final
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from rarkit.errors import DatasetError
 
 Split = Literal["train", "test"]
+ROWS_AT_A_TIME = 64
+"""Images that are read together by a loop over a reader."""
 MOST_CLASSES = 2**20
 """Classes that a dataset may have: fifty times as many as ImageNet-21k. Each is a name in memory and a row of the model."""
 
@@ -29,6 +32,11 @@ class ImageInfo:
     width: int
     channels: int
     class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(repr, self.class_names[:3])) + (", …" if len(self.class_names) > 3 else "")
+        size = f"height={self.height}, width={self.width}, channels={self.channels}"
+        return f"ImageInfo({size}, {self.num_classes} classes: {names})"
 
     @property
     def num_classes(self) -> int:
@@ -46,6 +54,9 @@ class ImageBlock:
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"ImageBlock(images {self.images_NHWC.shape} uint8, labels {self.labels_N.shape})"
 
     def __post_init__(self) -> None:
         images_NHWC, labels_N = self.images_NHWC, self.labels_N
@@ -92,6 +103,35 @@ class ImageReader(ABC):
         stop = len(self) if stop is None else stop
         assert start < stop <= len(self), (start, stop, len(self))
         return joined(list(self.blocks(start, stop, max(1, stop - start))))
+
+    @final
+    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
+        """One image, (H, W, C) uint8, and its label; negative rows count from the end. A torch ``DataLoader`` takes a reader.
+
+        Raises:
+            IndexError: there is no such row.
+            DatasetError: the image cannot be read.
+        """
+        [item] = self.__getitems__([row])
+        return item
+
+    @final
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
+        """Several rows in any order, read together; this is what a ``DataLoader`` calls for a batch. As ``__getitem__``."""
+        wanted_B = np.array([index(row) for row in rows], dtype=np.int64)
+        if wanted_B.size and not (wanted_B.min() >= -len(self) and wanted_B.max() < len(self)):
+            raise IndexError(f"rows {wanted_B.min()} to {wanted_B.max()} asked of {len(self)} images")
+        rows_N, where_B = np.unique(wanted_B % max(1, len(self)), return_inverse=True)
+        blocks = list(self.chosen(rows_N, max(1, len(rows_N))))
+        # Copies: a reader may hand out views of what must not be written to.
+        return [(blocks[0].images_NHWC[at].copy(), int(blocks[0].labels_N[at])) for at in where_B]
+
+    @final
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        """All images in order, each with its label."""
+        for block in self.blocks(0, len(self), ROWS_AT_A_TIME):
+            for image_HWC, label in zip(block.images_NHWC, block.labels_N.tolist(), strict=True):
+                yield image_HWC.copy(), label
 
 
 def joined(blocks: Sequence[ImageBlock]) -> ImageBlock:

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache": BASE,
     "sampling": GROUND,
     **dict.fromkeys(FAMILIES, GROUND),
+    **dict.fromkeys(("scan_orders", "permutation_schedules"), GROUND | {"rendering"}),
     "models": GROUND | {"cache", "sampling", "attention", "permutation_schedules"},
     "builtin": GROUND | PARTS,
     "evaluation": GROUND | {"features"},
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": GROUND | PARTS | SETTINGS,
     "stages": BELOW_STAGES,
     "report": BELOW_STAGES | {"rendering", "stages"},
-    "pipeline": BELOW_STAGES | {"stages", "report"},
+    "pipeline": BELOW_STAGES | {"rendering", "stages", "report"},
     "estimate": BELOW_STAGES | {"stages", "pipeline"},
     "inference": BELOW_STAGES | {"rendering", "stages", "pipeline"},
     "testing": GROUND | PARTS | {"sampling"},
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Which rooms a room may import besides itself, from the ground up: each names rooms above it only. ``rarkit`` is the package's own
 ``__init__``."""
-PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing"}
+PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing", "rarkit.training"}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
 SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers"}
 QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli.app", "rarkit.recipe.load", "rarkit.recipe.schema")

@@ -37,6 +37,10 @@ class StageOutput(ReadableOutput):
         super().__init__(filesystem, path, stage, fingerprint)
         self._writing_since = time.monotonic()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process asks the store itself; locks are not handed on.
+        return _unpickled, (self.filesystem, self.path, self.stage, self.fingerprint, self.cure)
+
     @contextmanager
     def writing(
         self,
@@ -217,3 +221,9 @@ class StageOutput(ReadableOutput):
                 raise LockedError(f"it is being read by {reader}, in stage {other.stage!r}")
             self._folder.empty()
         self._folder.remove_empty_folders()
+
+
+def _unpickled(filesystem: AbstractFileSystem, path: str, stage: str, fingerprint: str, cure: str) -> StageOutput:
+    output = StageOutput(filesystem, path, stage, fingerprint)
+    output.cure = cure
+    return output

@@ -70,6 +70,18 @@ class UsedWeights(BaseModel):
 
 
 @final
+class UsedSource(BaseModel):
+    """A part that was registered in Python: its name, the class that it is ``of``, where that was, and the digest of its source."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: Text
+    of: Text
+    file: Text | None = None
+    sha256: Sha256
+
+
+@final
 class Receipt(BaseModel):
     """The receipt of a finished run, or of one that has begun. An older rarkit did not write all of it."""
 
@@ -92,5 +104,7 @@ class Receipt(BaseModel):
     splits: tuple[Split, ...] | None = None
     weights: dict[str, UsedWeights] = {}
     """By table."""
+    sources: dict[str, UsedSource] = {}
+    """By table; of parts that were registered in Python."""
     files: tuple[Name, ...] = ()
     """In the folder of the run."""

@@ -41,7 +41,7 @@ def _no_folder(file: Path) -> str:
     return f"{file} is a file, not the folder of a run. rarkit run leaves one in runs/<recipe>/."
 
 
-def store_of(receipt: Receipt, folder: Path, store: str | None = None) -> Store:
+def store_of(receipt: Receipt, folder: Path, store: str | os.PathLike[str] | None = None) -> Store:
     """The store that has the outputs of a finished run.
 
     Args:
@@ -59,7 +59,7 @@ def store_of(receipt: Receipt, folder: Path, store: str | None = None) -> Store:
     if store is not None:
         given = Store(store)
         if not given.exists():
-            raise StoreError(f"there is no store {store!r}. Name the store of {folder} with --store.")
+            raise StoreError(f"there is no store {os.fspath(store)!r}. Name the store of {folder} with --store.")
         return given
     opened = [Store(place) for place in places_now(receipt.store, receipt, folder)]
     stages = [(stage.name, stage.fingerprint) for stage in receipt.stages]
@@ -88,12 +88,12 @@ def complete(output: StageOutput, folder: Path, store: Store) -> StageOutput:
     return output
 
 
-def is_run(folder: str | Path) -> bool:
+def is_run(folder: str | os.PathLike[str]) -> bool:
     """Whether a path is the local folder of a run."""
     return os.path.exists(os.path.join(folder, RECEIPT))
 
 
-def model_of_run(folder: str | Path) -> str:
+def model_of_run(folder: str | os.PathLike[str]) -> str:
     """The address of the model that a run trained: a file in its store, which is what was written.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ from rarkit.files.own_folder import OwnFolder
 class Store:
     """A folder of stage outputs: ``<url>/<stage>/<fingerprint>/``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | os.PathLike[str]) -> None:
         """Opens a store; nothing is created until something is written.
 
         Args:
@@ -32,6 +33,7 @@ class Store:
         Raises:
             StoreError: the protocol is unknown, what it needs is not installed, or a local file is in the place.
         """
+        url = os.fspath(url)
         filesystem, root = filesystem_of(url, raising=StoreError, use_listings_cache=False)
         if isinstance(filesystem, LocalFileSystem) and filesystem.isfile(root):
             raise StoreError(f"{url} is a file, where the folder of a store is needed. Check the path.")

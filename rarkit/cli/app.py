@@ -118,7 +118,7 @@ def run(
     with together() as ranks:
         loaded = _load(recipe, overrides, unset, strict_plugins)
         if rehearse:
-            from rarkit.pipeline.run import as_json as rehearsal_as_json
+            from rarkit.pipeline.results import as_json as rehearsal_as_json
             from rarkit.pipeline.run import rehearse as run_rehearsal
 
             rehearsed = run_rehearsal(loaded, device=device, runs=runs, quiet=quiet)
@@ -132,7 +132,7 @@ def run(
             if ranks.first:
                 print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
             return
-        from rarkit.pipeline.run import as_json as run_as_json
+        from rarkit.pipeline.results import as_json as run_as_json
         from rarkit.pipeline.run import carry_out, plan_to_run
 
         planned = plan_to_run(loaded, store, **asked, quiet=quiet)
@@ -225,9 +225,9 @@ app.add_typer(plugins, name="plugins")
 def plugins_list(as_json: AsJson = False) -> None:
     """List plugins with distribution, version, status and parts, or the cause if a plugin is broken."""
     from rarkit.cli import show
-    from rarkit.registry.loader import installed
+    from rarkit.registry.loader import present
 
-    loaded = installed()
+    loaded = present()
     print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
 
 

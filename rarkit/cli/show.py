@@ -17,7 +17,7 @@ from rarkit.scan_orders.base import ScanOrder
 if TYPE_CHECKING:
     from rarkit.estimate.estimate import Estimate
     from rarkit.pipeline.plan import Plan
-    from rarkit.pipeline.run import Run
+    from rarkit.pipeline.results import Run
 
 MARKS = {"cached": "✓", "run": "→", "not needed": "·", "damaged": "✗", "left out": "·", "blocked": "?", "unknown": "?"}
 
@@ -65,7 +65,6 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
 
 def print_run(run: Run) -> None:
     """Prints the metrics of a run, and the path of its report."""
-    from rarkit.evaluation.record import MetricRecord
     from rarkit.report.terminal import metrics_table
 
     console = PrintableConsole()
@@ -73,7 +72,7 @@ def print_run(run: Run) -> None:
         console.print("This was a rehearsal: every stage runs, but the numbers mean nothing.", style="yellow")
     if run.did_nothing:
         console.print("Nothing to do: everything is in the store already.")
-    metrics = [MetricRecord.from_json(record) for record in run.metrics]
+    metrics = run.metrics
     if metrics:
         console.print(metrics_table(metrics))
     for sentence in run.lacking:

@@ -17,10 +17,12 @@ from rarkit.files.restraint import fetching
 from rarkit.models.base import SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.plan import plan as make_plan
 from rarkit.pipeline.preflight import missing_content, part_obstacles
 from rarkit.pipeline.published import with_published
 from rarkit.pipeline.trial import unfit_weights
 from rarkit.recipe.experiment import Experiment
+from rarkit.recipe.make import AnyRecipe
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
 from rarkit.runtime.random_state import random_state_kept
@@ -90,16 +92,17 @@ class Estimate:
 
 
 @random_state_kept()
-def estimate(plan: Plan, gpu: str = "h100", *, measure: bool = False) -> Estimate:
-    """Estimates what a plan's recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
+def estimate(plan: Plan | AnyRecipe, gpu: str = "h100", *, measure: bool = False) -> Estimate:
+    """Estimates what a recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
 
+    Takes a plan, or what ``rarkit.plan`` takes, which is then planned against the default store.
     Nothing large is fetched from other machines. ``measure``: time a few steps here instead of assuming a rate.
 
     Raises:
         CapabilityError: ``measure`` is set, and the recipe cannot run on this machine.
     """
     with fetching("little"):
-        return _estimate(plan, GPUS[gpu], measure)
+        return _estimate(plan if isinstance(plan, Plan) else make_plan(plan), GPUS[gpu], measure)
 
 
 def _estimate(plan: Plan, kind: Gpu, measure: bool) -> Estimate:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rarkit.images import ImageInfo, ImageReader
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, check_fit, checked
+from rarkit.registry.inputs import check_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ class Features:
 
 
 class FeatureModel(ABC):
-    """An extractor ready to work on one device. What it returns is checked, if a part built it."""
+    """An extractor ready to work on one device. What it is given and returns is checked, if a part built it."""
 
     _part: FeatureExtractor | None = None
     """The part that built it."""
@@ -49,7 +50,11 @@ class FeatureModel(ABC):
 
     @abstractmethod
     def __call__(self, images_BHWC: Tensor) -> Features:
-        """Features of uint8 images (B, H, W, C). A row depends on its image alone, not on the batch."""
+        """Features of uint8 images (B, H, W, C). A row depends on its image alone, not on the batch.
+
+        Raises:
+            UserError: the images are not uint8, or not of such a shape.
+        """
 
 
 class FeatureExtractor(Component):
@@ -105,9 +110,13 @@ def _checked_build(part: FeatureExtractor, build: Callable[..., Any], state: Lea
 def _checked_call(model: FeatureModel, call: Callable[[Tensor], Any], images_BHWC: Tensor) -> Features:
     import torch
 
-    features, part = call(images_BHWC), model._part
+    part = model._part
     if part is None:
-        return features  # type: ignore[no-any-return]
+        return call(images_BHWC)  # type: ignore[no-any-return]
+    check_tensor(
+        f"feature extractor {part.name!r}", "images", images_BHWC, "uint8", "BHWC", "levels from 0 to 255, the channels last"
+    )
+    features = call(images_BHWC)
     if not isinstance(features, Features):
         raise broken(part, f"returns {type(features).__name__}; it must return Features")
     tensors = {"features": features.features_BF, "class scores": features.logits_BC, "spatial features": features.spatial_BS}

@@ -163,18 +163,19 @@ def portions(path: Path) -> Iterator[dict[str, Tensor]]:
         yield portion
 
 
-def write_tensors(tensors: Mapping[str, Tensor], location: str | Path, metadata: Mapping[str, str]) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], location: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
     """Writes a file whole or not at all, in the format that its suffix names; ``metadata`` goes into safetensors files only.
 
     Raises:
         WeightsError: the suffix names no format, or the place cannot be written.
     """
-    suffix = os.path.splitext(str(location))[1]
+    location = os.fspath(location)
+    suffix = os.path.splitext(location)[1]
     if suffix not in FORMATS:
         raise WeightsError(f"{location}: weights are written to {', '.join(FORMATS)} files; give the file one of these suffixes.")
     plain = {name: _compact(tensor) for name, tensor in tensors.items()}
-    filesystem, path = filesystem_of(str(location), raising=WeightsError)
-    with reaching(str(location), "Check that its folder or bucket exists, and that you may write there.", raising=WeightsError):
+    filesystem, path = filesystem_of(location, raising=WeightsError)
+    with reaching(location, "Check that its folder or bucket exists, and that you may write there.", raising=WeightsError):
         if isinstance(filesystem, LocalFileSystem):
             _write(plain, Path(path), suffix, metadata)
             return

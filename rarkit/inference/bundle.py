@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rarkit.cache.receipt_content import Images
+from rarkit.cache.receipt_content import Images, UsedSource
 from rarkit.errors import CapabilityError, WeightsError
 from rarkit.files.stored_json import Format, Text, read_json
 from rarkit.files.system_errors import system_error
@@ -27,6 +27,7 @@ from rarkit.images import ImageInfo
 from rarkit.recipe.addresses import addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
+from rarkit.recipe.sources import check_names_known, check_same, sources
 from rarkit.registry.contract import origin
 from rarkit.registry.loader import parts
 from rarkit.sampling.settings import SampleSettings
@@ -60,6 +61,8 @@ class Content(BaseModel):
     attention: Table
     model: Table
     sample: Table
+    sources: dict[str, UsedSource] = {}
+    """By table; of parts that were registered in Python."""
 
 
 @final
@@ -120,6 +123,7 @@ def write_bundle(
                 f"[{table}] {part.name!r} ({origin(type(part))}) reads {address.place}, which cannot be in a bundle. Choose "
                 f"another [{table}], or leave out {address.setting}."
             )
+    used = sources(recipe)
     content = Content(
         format=FORMAT,
         name=recipe.recipe_name,
@@ -127,6 +131,7 @@ def write_bundle(
         seed=recipe.seed,
         images=Images(height=images.height, width=images.width, channels=_channels(images), class_names=images.class_names),
         sample=settings.model_dump(mode="json"),
+        sources={table: UsedSource(**source._replace(file=None)._asdict()) for table, source in used.items() if table in tables},
         **{table: part.model_dump(mode="json") for table, part in tables.items()},
     )
     tensors = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
@@ -141,6 +146,7 @@ def read_bundle(place: str) -> Bundle | None:
     Raises:
         WeightsError: the file is missing, damaged, or of a newer rarkit, or the model does not fit what the file says of it.
         RecipeError: a part that it names is not installed, or a setting has an invalid value.
+        PluginError: a part that it had from Python is not registered here, or has another source.
         GridError: its parts do not fit its images.
     """
     tensors, metadata = read_tensors(local_copy(place))
@@ -155,7 +161,9 @@ def read_bundle(place: str) -> Bundle | None:
         "dataset": {"name": "generated"},
     }
     tables["model"] = {**tables["model"], "weights": place}
+    check_names_known(content.sources, f"the bundle {place}")
     recipe = parse_recipe(tables, parts(), f"{place} (bundle)").named(content.name)
+    check_same(recipe, content.sources, f"the bundle {place}")
     for address in addresses(recipe):
         if address.setting != "model.weights":
             raise WeightsError(f"{place} is a bundle and wants to read {address.place} ({address.setting}): refused. {cure}")

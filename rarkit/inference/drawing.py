@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.npz import write_npz
 from rarkit.files.writable import check_writable, is_folder, writing
+from rarkit.printable import printable
 from rarkit.rendering.animation import write_gif
+from rarkit.rendering.notebook import picture, shown
 from rarkit.rendering.pictures import captioned
 from rarkit.rendering.png import write_png, write_pngs
 from rarkit.sampling.settings import SampleSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SHOWN_CLASSES, SHOWN_EACH = 16, 8
+"""Of a drawing, what notebooks show."""
 
 
 @final
@@ -53,6 +58,19 @@ class Drawing:
         from PIL import Image
 
         return [Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC) for image_HWC in self.images_NHWC]
+
+    def __repr__(self) -> str:
+        about = f"{len(self.images_NHWC)} images of {len(self.classes)} classes"
+        return f"Drawing({about}, seed={self.seed}, scan_order={self.scan_order.get('name')!r})"
+
+    def _repr_html_(self) -> str:
+        """The first images of the first classes, for notebooks."""
+        classes, each = min(len(self.classes), SHOWN_CLASSES), min(self.per_class, SHOWN_EACH)
+        row_N = (np.arange(classes)[:, None] * self.per_class + np.arange(each)).ravel()
+        names = [f"{name} ({label})" for label, name in zip(self.classes, self.class_names, strict=True)]
+        below = "" if len(row_N) == len(self.images_NHWC) else f"{len(row_N)} of {len(self.images_NHWC)} images"
+        drawn = picture(captioned(self.images_NHWC[row_N], list(map(printable, names[:classes]))), f"images of {', '.join(names)}")
+        return str(drawn + shown(below))
 
     def save(self, path: str | os.PathLike[str]) -> list[str]:
         """Writes the images. Existing files are replaced atomically.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rarkit.errors import WeightsError
@@ -13,7 +14,13 @@ from rarkit.sampling.settings import SampleSettings
 
 
 @random_state_kept()
-def export_model(folder: str | Path, path: str | Path | None = None, *, merged: bool = False, store: str | None = None) -> str:
+def export_model(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    merged: bool = False,
+    store: str | os.PathLike[str] | None = None,
+) -> str:
     """Writes the model of a run to a single file, which ``load_rar`` reads, and the original code too unless it is merged.
 
     Args:
@@ -43,15 +50,18 @@ def export_model(folder: str | Path, path: str | Path | None = None, *, merged: 
     if recipe.train is None:
         raise WeightsError(f"{folder} trained no model: its recipe samples from {recipe.model.weights}. Copy that file instead.")
     model = trained_model(run.output("train"), recipe.model, experiment.config, recipe.attention, "cpu")
-    target = path or Path(folder) / ("model-merged.safetensors" if merged else "model.safetensors")
+    name = "model-merged.safetensors" if merged else "model.safetensors"
+    target = os.fspath(path or Path(folder) / name)
     if merged:
         model = model.merge_positions(torch.from_numpy(experiment.order_L))
     write_tensors(model.state_dict(), target, model.metadata())
-    return str(target)
+    return target
 
 
 @random_state_kept()
-def export_bundle(folder: str | Path, path: str | Path, *, store: str | None = None) -> str:
+def export_bundle(
+    folder: str | os.PathLike[str], path: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None
+) -> str:
     """Writes a run's model, tokenizer, scan order and class names to a single file, which ``rarkit.load`` reads.
 
     Args:

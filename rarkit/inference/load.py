@@ -6,7 +6,7 @@ import os
 
 from rarkit.inference.pipeline import Pipeline
 from rarkit.inference.source import changed, open_source
-from rarkit.pipeline.run import Run
+from rarkit.pipeline.results import Run
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.random_state import random_state_kept
@@ -24,7 +24,7 @@ def load(
     scan_order: str | ScanOrder | None = None,
     preset: str | None = None,
     tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
-    store: str | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Pipeline:
     """A trained model with its tokenizer, scan order and class names, loaded once.
 

@@ -10,7 +10,7 @@ from rarkit.inference.drawing import Drawing
 from rarkit.inference.pipeline import PER_CLASS, Pipeline
 from rarkit.inference.sampled_tokens import labels_to_sample
 from rarkit.inference.source import changed, open_source
-from rarkit.pipeline.run import Run
+from rarkit.pipeline.results import Run
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
@@ -26,8 +26,8 @@ def sample(
     *,
     seed: int | None = None,
     preset: str | None = None,
-    tokenizer: str | None = None,
-    store: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | None = None,
     guidance_scale: float | None = None,
     guidance_power: float | None = None,
     scan_order: str | None = None,

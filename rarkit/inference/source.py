@@ -17,7 +17,7 @@ from rarkit.files.weight_files import FORMATS, INDEX, local_copy
 from rarkit.files.weights import checksum
 from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
-from rarkit.pipeline.run import Run
+from rarkit.pipeline.results import Run
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
@@ -117,7 +117,7 @@ def open_source(
     place: Run | str | os.PathLike[str],
     preset: str | None = None,
     tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
-    store: str | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Opens a run, a bundle, or a checkpoint with the preset of its size and its tokenizer.
 
@@ -147,7 +147,7 @@ def open_source(
     return _checkpoint(name, preset, tokenizer)
 
 
-def _refuse(name: str, what: str, preset: str | None, tokenizer: object, store: str | None) -> None:
+def _refuse(name: str, what: str, preset: str | None, tokenizer: object, store: str | os.PathLike[str] | None) -> None:
     """Refuses what only a checkpoint, or a folder, takes."""
     for option, value in (("--preset", preset), ("--tokenizer", tokenizer)):
         if value is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rarkit.models.rar.rar import RAR as RAR
     from rarkit.models.rar.sizes import PRESETS as PRESETS
     from rarkit.models.rar.sizes import list_models as list_models
+    from rarkit.models.target_aware import TargetAwarePositions as TargetAwarePositions
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -38,5 +39,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.models.rar.merged": ["MergedRAR"],
         "rarkit.models.rar.rar": ["RAR"],
         "rarkit.models.rar.sizes": ["PRESETS", "list_models"],
+        "rarkit.models.target_aware": ["TargetAwarePositions"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,18 +19,22 @@ CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
 """Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
 
 
-def weights_at(path: str | Path) -> Path:
+def weights_at(path: str | os.PathLike[str]) -> Path:
     """The local file of weights at a path or fsspec URL; of a run's folder, the model that the run trained, from its store.
 
     Raises:
         WeightsError: there is no such file, or the run trained no model.
         StoreError: the run's model is no longer in the store, or damaged.
     """
-    return local_copy(model_of_run(path) if is_run(path) else path)
+    return local_copy(model_of_run(path) if is_run(path) else os.fspath(path))
 
 
 def check_fit(
-    path: str | Path, model: nn.Module, tensors: Mapping[str, Tensor], advice: Callable[[], str], sizes: Sizes = no_sizes
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    advice: Callable[[], str],
+    sizes: Sizes = no_sizes,
 ) -> None:
     """Raises WeightsError if a file's tensors do not fit the model: with the sizes that differ, or else with every mismatch.
 
@@ -49,7 +54,7 @@ def check_fit(
             advices.append("Use the tokenizer and image size that it was trained with.")
         return sentences(*filter(None, advices))
 
-    check_tensors(path, "model", model.state_dict(), tensors, cure, sizes)
+    check_tensors(os.fspath(path), "model", model.state_dict(), tensors, cure, sizes)
 
 
 def fill(

@@ -6,8 +6,8 @@ Shape letters: B batch, L tokens of an image, V codebook size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,23 @@ from torch import Tensor, nn
 from rarkit.attention.base import AttentionFunction, Dropout, observed
 from rarkit.errors import UserError
 from rarkit.models.config import ModelConfig
+from rarkit.models.inputs import check_inputs
+from rarkit.registry.contract import checked
 from rarkit.sampling.decoder import Decodable, Decoder
 
 
 class ImageModel(nn.Module, Decodable, ABC):
-    """A class-conditional autoregressive model over image tokens in visiting order."""
+    """A class-conditional autoregressive model over image tokens in visiting order.
+
+    The base class checks what ``forward`` is given.
+    """
 
     config: ModelConfig
     attention: AttentionFunction
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, forward=_checked_forward)
 
     @abstractmethod
     def forward(
@@ -48,6 +57,11 @@ class ImageModel(nn.Module, Decodable, ABC):
 
         Returns:
             logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
+
+        Raises:
+            UserError: an argument has another shape or dtype, or a token or label is out of range.
+            GridError: an order does not visit each cell once. Values are not read in training mode on a GPU, where that would
+                make each step wait, nor while the model is compiled.
         """
 
     @abstractmethod
@@ -125,3 +139,19 @@ class ImageModel(nn.Module, Decodable, ABC):
     @final
     def decoder(self, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> Decoder:
         return self.prepare().decoder(labels_B, order_L, scales)
+
+
+def _checked_forward(
+    model: ImageModel,
+    forward: Callable[..., Tensor],
+    tokens_BL: Tensor,
+    labels_B: Tensor,
+    orders_BL: Tensor,
+    *,
+    dropped_B: Tensor | None = None,
+    mask_seeds_B: Tensor | None = None,
+    checkpointing: bool = False,
+) -> Tensor:
+    arguments = tokens_BL, labels_B, orders_BL
+    check_inputs(model.config, *arguments, dropped_B, mask_seeds_B, training=model.training)
+    return forward(*arguments, dropped_B=dropped_B, mask_seeds_B=mask_seeds_B, checkpointing=checkpointing)

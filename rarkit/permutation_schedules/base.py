@@ -7,9 +7,14 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
+from rarkit.registry.inputs import whole
 
+SHOWN_STEPS = 1000
+"""Of the training that notebooks show a schedule of."""
 CHECKED_STEPS = 10_000
 """The most intervals between steps at which a schedule is checked: all steps of short trainings, evenly spaced ones of others."""
 
@@ -17,7 +22,7 @@ CHECKED_STEPS = 10_000
 class PermutationSchedule(Component):
     """The random ratio r as a pure function of training progress (RAR, section 3.2: "randomness annealing").
 
-    The base class checks every ratio that ``random_ratio`` returns.
+    The base class checks what ``random_ratio`` is given, and every ratio that it returns.
     """
 
     kind: ClassVar[str] = "permutation_schedules"
@@ -35,8 +40,20 @@ class PermutationSchedule(Component):
             total: number of training steps, at least 1.
 
         Raises:
+            UserError: the step is not a whole number from 0 to ``total``, or the total not one from 1.
             PluginError: the subclass returned anything else.
         """
+
+    @final
+    def _repr_html_(self) -> str:
+        """The ratio over a training, for notebooks."""
+        from rarkit.rendering.figures import Curve, Series
+        from rarkit.rendering.notebook import chart
+
+        step_S, total = np.arange(SHOWN_STEPS + 1), SHOWN_STEPS
+        ratio_S = np.array([self.random_ratio(int(step), total) for step in step_S])
+        line = Series(self.name, step_S / total, ratio_S)
+        return str(chart(Curve(f"Permutation schedule {self.name}", "share of training", "random ratio", (line,))))
 
     @final
     def check(self, total: int) -> None:
@@ -47,7 +64,8 @@ class PermutationSchedule(Component):
 
 
 def _checked_ratio(part: PermutationSchedule, random_ratio: Callable[[int, int], Any], step: int, total: int) -> float:
-    ratio = random_ratio(step, total)
+    whole("total", total, 1)
+    ratio = random_ratio(whole("the step", step, 0, total), total)
     # A comparison with NaN is false.
     if not isinstance(ratio, Real) or not 0.0 <= float(ratio) <= 1.0:
         raise broken(part, f"returns {ratio!r} at step {step:,} of {total:,}; a random ratio is a number from 0 to 1")

@@ -5,17 +5,37 @@ Shape letters: B samples, L tokens of an image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.randomness import random_bits, uniforms
+from rarkit.registry.inputs import probability, sample_indices, scan_order, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def draw_orders(scan_order_L: NDArray[np.int64], ratio: float, *, seed: int, step: int, indices: ArrayLike) -> NDArray[np.int64]:
-    """The order in which the tokens of each sample are visited.
+@overload
+def draw_orders(
+    scan_order_L: NDArray[np.integer] | Sequence[int], ratio: float, *, seed: int, step: int, indices: ArrayLike
+) -> NDArray[np.int64]: ...
+
+
+@overload
+def draw_orders(scan_order_L: Tensor, ratio: float, *, seed: int, step: int, indices: ArrayLike) -> Tensor: ...
+
+
+def draw_orders(
+    scan_order_L: NDArray[np.integer] | Sequence[int] | Tensor, ratio: float, *, seed: int, step: int, indices: ArrayLike
+) -> NDArray[np.int64] | Tensor:
+    """The order in which the tokens of each sample are visited in a training step.
 
     Args:
-        scan_order_L: (L,) int64, the raster index visited at each step.
+        scan_order_L: (L,) integers, the raster index visited at each step; an array, or a tensor on any device. Reading a tensor on
+            a GPU waits for it: in a loop, pass an array, or a tensor on the CPU.
         ratio: the random ratio in [0, 1].
         seed: the run's seed.
         step: the training step.
@@ -23,9 +43,23 @@ def draw_orders(scan_order_L: NDArray[np.int64], ratio: float, *, seed: int, ste
 
     Returns:
         (B, L) int64: with probability ``ratio`` a uniformly random permutation, else the scan order. Row b depends only on (seed,
-        step, indices[b]), not on how the global batch is split.
+        step, indices[b]), not on how the global batch is split. An array, or a tensor on the scan order's device; the numbers are
+        the same.
+
+    Raises:
+        GridError: the scan order does not visit each cell once.
+        UserError: the ratio is not from 0 to 1, or the step or an index is not a whole number from 0.
     """
-    index_B = np.asarray(indices, dtype=np.int64)
+    if isinstance(scan_order_L, np.ndarray | Sequence):
+        return _drawn(scan_order(scan_order_L), ratio, seed, step, indices)
+    import torch
+
+    orders_BL = _drawn(scan_order(scan_order_L.cpu().numpy()), ratio, seed, step, indices)
+    return torch.from_numpy(orders_BL).to(scan_order_L.device)
+
+
+def _drawn(scan_order_L: NDArray[np.int64], ratio: float, seed: int, step: int, indices: ArrayLike) -> NDArray[np.int64]:
+    ratio, step, index_B = probability("the random ratio", ratio), whole("the step", step), sample_indices(indices)
     random_B = uniforms(seed, "random or not", step, index_B, 1)[:, 0] < ratio
     orders_BL = np.tile(scan_order_L, (index_B.size, 1))
     # Sorting independent uniform keys gives a uniform permutation; 64-bit keys practically never collide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -17,8 +18,10 @@ from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
 from rarkit.recipe.addresses import Address, addresses
 from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
+from rarkit.rendering.notebook import heading, table
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import Stage, View
 from rarkit.stages.evaluate import Evaluate
@@ -56,6 +59,9 @@ class PlannedStage:
     obstacle: RarkitError | None = None
     """Why a blocked or unknown stage cannot be planned: data or weights that are missing, or that were not fetched."""
 
+    def __repr__(self) -> str:
+        return f"PlannedStage({self.name!r}, {self.action!r}, {self.reason!r})"
+
     @property
     def name(self) -> str:
         return self.stage.name
@@ -76,6 +82,15 @@ class Plan:
     """The resolved recipe; None if size and classes of its images cannot be determined without the data."""
     store: Store
     stages: tuple[PlannedStage, ...]
+
+    def __repr__(self) -> str:
+        stages = ", ".join(f"{stage.name}: {stage.action}" for stage in self.stages)
+        return f"Plan({self.recipe.recipe_name!r}, {stages})"
+
+    def _repr_html_(self) -> str:
+        """Stages, and what will happen to each, for notebooks."""
+        rows = [(stage.name, stage.action, stage.reason) for stage in self.stages]
+        return str(heading(self.recipe.recipe_name, self.recipe.title) + table(("stage", "action", "reason"), rows))
 
     @property
     def nothing_to_do(self) -> bool:
@@ -126,8 +141,8 @@ class Plan:
 @exits_are_errors()
 @random_state_kept()
 def plan(
-    recipe: Recipe,
-    store: str | Store = DEFAULT_STORE,
+    recipe: AnyRecipe,
+    store: str | os.PathLike[str] | Store = DEFAULT_STORE,
     *,
     start: str | None = None,
     until: str | None = None,
@@ -141,7 +156,7 @@ def plan(
     were not fetched before leave the stages that depend on them "unknown".
 
     Args:
-        recipe: the recipe.
+        recipe: a recipe, the path or URL of its file, or its tables as ``rarkit.make_recipe`` takes them.
         store: path or fsspec URL of the store.
         start: rerun this stage and all after it; those before it must be in the store.
         until: leave out the stages after this one.
@@ -154,8 +169,9 @@ def plan(
         GridError: the tokenizer does not support the images, or the scan order the grid.
         StoreError: the store cannot be read.
     """
+    recipe, opened = as_recipe(recipe), store if isinstance(store, Store) else Store(store)
     with fetching("all" if fetch else "little"):
-        return _plan(recipe, Store(store) if isinstance(store, str) else store, start, until, force)
+        return _plan(recipe, opened, start, until, force)
 
 
 def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, force: tuple[str, ...]) -> Plan:

@@ -24,6 +24,7 @@ from rarkit.pipeline.plan import Plan
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
+from rarkit.recipe.sources import check_names_known, check_same, sources
 from rarkit.registry.component import ABSOLUTE, Settings
 from rarkit.registry.loader import parts
 from rarkit.runtime.machine import machine_description
@@ -71,6 +72,7 @@ def make_receipt(
         **about_run(recipe, folder),
         # Whoever reads it back may be in another working directory.
         "recipe": recipe.model_dump(mode="json", context={ABSOLUTE: True}),
+        **({"sources": {table: source._asdict() for table, source in used.items()}} if (used := sources(recipe)) else {}),
         "images": dataclasses.asdict(experiment.images),
         "splits": list(experiment.splits),
         "machine": machine_description(),
@@ -114,7 +116,7 @@ class FinishedRun:
         return complete(self.outputs[stage], self.folder, self.store)
 
 
-def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
+def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> FinishedRun:
     """Reads a run back from its folder. Neither the data nor the working directory of the run are needed.
 
     Args:
@@ -125,6 +127,7 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
     Raises:
         RecipeError: the folder has no receipt, or one that this version cannot read.
         DatasetError: an older rarkit wrote the receipt, and the data that defines its classes is missing.
+        PluginError: a part that the run had from Python is not registered here, or has another source.
         StoreError: there is no store where ``store`` says.
     """
     folder = Path(folder)
@@ -132,7 +135,9 @@ def open_run(folder: str | Path, store: str | None = None) -> FinishedRun:
     if receipt.recipe is None or receipt.store is None:
         raise RecipeError(f"{folder / RECEIPT} names no recipe and store of a finished run. Run the recipe again.")
     tables = _tables(receipt.recipe, receipt, folder)
+    check_names_known(receipt.sources, f"the run {folder}")
     recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt.recipe_name)
+    check_same(recipe, receipt.sources, f"the run {folder}")
     images = None if receipt.images is None else ImageInfo(**receipt.images.model_dump())
     weights = {table: used.sha256 for table, used in receipt.weights.items()}
     chosen = store_of(receipt, folder, store)

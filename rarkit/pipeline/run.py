@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from rarkit.errors import RecipeError
-from rarkit.evaluation.record import MetricRecord
 from rarkit.files.atomic import started
-from rarkit.pipeline.execution import StageResult, execute
+from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
 from rarkit.pipeline.receipt import make_receipt, shows, weights_used
+from rarkit.pipeline.results import Run
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
 from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
@@ -34,49 +33,16 @@ from rarkit.runtime.ranks import together
 from rarkit.stages.evaluate import measured
 
 
-@final
-@dataclass(frozen=True)
-class Run:
-    """A run of a recipe and its results."""
-
-    plan: Plan
-    folder: Path
-    """The folder with report, images and numbers."""
-    results: tuple[StageResult, ...]
-    seconds: float
-
-    @property
-    def did_nothing(self) -> bool:
-        """Whether every stage was cached."""
-        return all(result.action == "cached" for result in self.results)
-
-    @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The metric records of the evaluation; empty if the run has none."""
-        return [record.to_json() for record in self._measured[0]]
-
-    @property
-    def lacking(self) -> list[str]:
-        """What the evaluation could not measure, and why: a sentence each."""
-        return self._measured[1]
-
-    @cached_property
-    def _measured(self) -> tuple[list[MetricRecord], list[str]]:
-        # Read once, for the receipt: the store of a rehearsal is gone afterwards.
-        output = self.plan.outputs().get("evaluate")
-        return ([], []) if output is None else measured(output)
-
-
 def run(
-    recipe: Recipe,
-    store: str = DEFAULT_STORE,
+    recipe: AnyRecipe,
+    store: str | os.PathLike[str] = DEFAULT_STORE,
     *,
     device: str = "auto",
     start: str | None = None,
     until: str | None = None,
     force: tuple[str, ...] = (),
     name: str | None = None,
-    runs: str | Path = "runs",
+    runs: str | os.PathLike[str] = "runs",
     quiet: bool = False,
     wait: bool = True,
 ) -> Run:
@@ -86,7 +52,7 @@ def run(
     ``runs/<name>-<six of a hash>/``. Running a recipe again replaces its own results.
 
     Args:
-        recipe: a recipe from ``rarkit.load_recipe``.
+        recipe: a recipe, the path or URL of its file, or its tables as ``rarkit.make_recipe`` takes them.
         store: path or fsspec URL of the store that caches stage outputs.
         device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
         start: rerun this stage and all after it.
@@ -101,6 +67,7 @@ def run(
         LockedError: another run is making what this one needs, and ``wait`` is false.
         RarkitError: the recipe cannot be run, or a stage failed; the message says what to do.
     """
+    recipe = as_recipe(recipe)
     if name is not None:
         if name in ("", "..") or name != Path(name).name:
             raise RecipeError(f"name {name!r} cannot name a folder in {runs}. Choose one without slashes.")
@@ -111,8 +78,8 @@ def run(
 
 
 def plan_to_run(
-    recipe: Recipe,
-    store: str = DEFAULT_STORE,
+    recipe: AnyRecipe,
+    store: str | os.PathLike[str] = DEFAULT_STORE,
     *,
     start: str | None = None,
     until: str | None = None,
@@ -136,7 +103,9 @@ def plan_to_run(
 
 @exits_are_errors()
 @random_state_kept()
-def carry_out(planned: Plan, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False, wait: bool = True) -> Run:
+def carry_out(
+    planned: Plan, *, device: str = "auto", runs: str | os.PathLike[str] = "runs", quiet: bool = False, wait: bool = True
+) -> Run:
     """Executes a plan and publishes the results. Under ``torchrun``, every rank calls this with the same plan.
 
     Arguments and errors are those of ``run``.
@@ -197,7 +166,7 @@ def _writes_outputs(planned: Plan) -> bool:
 
 
 @random_state_kept()
-def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs", quiet: bool = False) -> Run:
+def rehearse(recipe: AnyRecipe, *, device: str = "auto", runs: str | os.PathLike[str] = "runs", quiet: bool = False) -> Run:
     """Runs a small version of a recipe on generated images in a temporary store; writes a report to ``runs/<recipe>-rehearsal/``.
 
     Arguments and errors are those of ``run``. A rehearsal runs in a single process.
@@ -207,7 +176,10 @@ def rehearse(recipe: Recipe, *, device: str = "auto", runs: str | Path = "runs",
             raise RecipeError("a rehearsal runs in one process. Start it without torchrun.")
     device = resolve_device(device)
     with tempfile.TemporaryDirectory(prefix="rarkit-rehearsal-") as scratch:
-        return run(small_version(recipe, device, scratch), f"{scratch}/store", device=device, runs=runs, quiet=quiet)
+        small = small_version(as_recipe(recipe), device, scratch)
+        rehearsed = run(small, f"{scratch}/store", device=device, runs=runs, quiet=quiet)
+        rehearsed.read_all()
+        return rehearsed
 
 
 def small_version(recipe: Recipe, device: str, folder: str) -> Recipe:
@@ -260,18 +232,9 @@ def _publish(run: Run, experiment: Experiment, device: str, weights: Mapping[str
         run.folder.mkdir(parents=True, exist_ok=True)
         files = publish(experiment, outputs, run.folder)
         about = {"seconds": round(run.seconds, 3), "device": device, "weights": weights, "files": files}
-        metrics = {metric["name"]: metric["value"] for metric in run.metrics}
+        # The receipt is of all that the folder shows, also of stages that this run left out. Its own numbers are read now, because
+        # the store of a rehearsal is gone afterwards.
+        shown = run.metrics or (measured(outputs["evaluate"])[0] if "evaluate" in outputs else [])
+        metrics = {metric.name: metric.value for metric in shown}
         receipt = make_receipt(experiment, run.folder, store, outputs, run.results, **about, metrics=metrics)
         keep(receipt, store, run.folder, begun=begun, wrote=not run.did_nothing)
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    """A run as plain JSON data, for ``rarkit run --json``."""
-    return {
-        "recipe": run.plan.recipe.recipe_name,
-        "folder": str(run.folder),
-        "seconds": round(run.seconds, 3),
-        "stages": [dataclasses.asdict(result) for result in run.results],
-        "metrics": run.metrics,
-        "lacking": run.lacking,
-    }

@@ -40,11 +40,31 @@ def override(tables: dict[str, Any], assignment: str) -> None:
         value = parsed(f"value = {text}", f"{SET} {path.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    _assign(tables, keys, value, f"{SET} {assignment!r}")
+
+
+def replaced(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Sets values in nested tables by dotted path, in place and in order.
+
+    Raises:
+        RecipeError: a path has not this form, or leads through a value that is not a table.
+    """
+    for path, value in changes.items():
+        keys = _keys(str(path))
+        if not keys:
+            raise RecipeError(f"replace: expected the dotted path of a setting, as in 'train.steps', but got {shown(path)}")
+        _assign(tables, keys, value, f"replace: {path}")
+
+
+def _assign(tables: dict[str, Any], keys: list[str], value: Any, place: str) -> None:
+    """Sets the value at a path; ``place`` is for messages."""
     table = tables
     for key in keys[:-1]:
-        below = table.setdefault(key, {})
+        if table.get(key) is None:
+            table[key] = {}
+        below = table[key]
         if not isinstance(below, dict):
-            raise RecipeError(f"{SET} {assignment!r}: {key!r} is {shown(below)}, not a table. Name a key of a table.")
+            raise RecipeError(f"{place}: {key!r} is {shown(below)}, not a table. Name a key of a table.")
         table = below
     # Another part has other settings, and would refuse those of the part it replaces.
     if keys[-1] == "name" and ".".join(keys[:-1]) in TABLES and table.get("name") != value:

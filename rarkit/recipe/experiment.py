@@ -19,6 +19,7 @@ from rarkit.models.config import ModelConfig
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.classes import find_classes
 from rarkit.recipe.schema import Recipe
+from rarkit.recipe.sources import check_known
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.sampling.settings import SampleSettings
 from rarkit.training.settings import TrainSettings
@@ -122,8 +123,9 @@ def resolve(recipe: Recipe, images: ImageInfo | None = None, splits: tuple[Split
         DatasetError: size and classes of the images cannot be determined without the data.
         GridError: the tokenizer or the feature extractor does not support the images, or the scan order the grid.
         RecipeError: ``sample.classes`` names a class that the dataset does not have, or a number with two meanings.
-        PluginError: a part breaks the contract of its kind.
+        PluginError: a part breaks the contract of its kind, or is neither installed nor registered.
     """
+    check_known(recipe)
     images = recipe.dataset.info() if images is None else images
     if recipe.evaluate is not None:
         recipe.evaluate.features.check_images(images)

@@ -9,10 +9,17 @@ from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self, final, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform, final, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SerializationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, SerializationInfo
 from pydantic.fields import FieldInfo
+
+from rarkit.registry.registered import source_of
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 
 @final
@@ -39,7 +46,9 @@ class Placed(str):
 
 
 def relative_to_its_file(location: Any) -> Any:
-    """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself."""
+    """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself, a path object as text."""
+    if isinstance(location, os.PathLike):
+        return os.fspath(location)
     return _each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
 
 
@@ -100,7 +109,16 @@ Location = Annotated[
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Settings(BaseModel, ABC):
+@final
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field, PrivateAttr))
+class FrozenModel(ModelMetaclass):
+    """Tells type checkers that the fields of settings are read-only, which pydantic's own metaclass does not.
+
+    A read-only field may be narrowed in a subclass, as every part does with ``name: Literal["…"] = "…"``.
+    """
+
+
+class Settings(BaseModel, ABC, metaclass=FrozenModel):
     """A frozen set of settings. Unknown keys and numbers that are infinite or NaN are refused, the latter unless a field has
     ``Field(allow_inf_nan=True)``. Each field's docstring becomes its entry in the schema and the docs."""
 
@@ -125,11 +143,14 @@ class Settings(BaseModel, ABC):
         """Everything that determines the result, as plain JSON data.
 
         Fields marked ``NotInFingerprint`` and fields at their default are left out, so that a new setting at its default does not
-        change existing fingerprints. Parts are always included, with name and version.
+        change existing fingerprints. Parts are always included, with name and version, and their source if they were defined in
+        Python and not installed.
         """
         identity: dict[str, Any] = {}
         if isinstance(self, Component):
             identity["version"] = type(self).version
+            if (source := source_of(type(self))) is not None:
+                identity["source"] = source
         for name, field in type(self).model_fields.items():
             if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
                 continue
@@ -180,7 +201,7 @@ class Component(Settings, ABC):
     kind: ClassVar[str]
     """The kind of part, which names its registry; set by the kind's base class."""
     version: ClassVar[int] = 1
-    name: str
+    name: str = ""  # for type checkers, which would otherwise want name in a call of ``type[ScanOrder]``; each part has its own
     """The name that selects this part in a recipe."""
 
     def capability(self, device: str, dtype: str) -> str | None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from typing import Any, Literal, final, get_args
@@ -21,6 +21,7 @@ from rarkit.registry.component import Component
 from rarkit.registry.contract import GROUP
 from rarkit.registry.exits import told
 from rarkit.registry.kinds import KINDS, Parts
+from rarkit.registry.registered import current
 from rarkit.registry.registry import Registry, Source
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.signals import handlers_kept, raised_by_handlers
@@ -85,14 +86,41 @@ def installed() -> Loaded:
     return load(entry_points(group=GROUP), os.environ.get(ONLY), os.environ.get(BLOCK))
 
 
-@cache
+def present() -> Loaded:
+    """The installed plugins, and after them what was registered in this process so far: a record for each module of classes."""
+    return _with_registered(current())
+
+
 def parts(*, strict: bool = False) -> Parts:
-    """The installed parts, in one typed registry per kind.
+    """The parts that are installed and registered at the moment, in one typed registry per kind.
 
     Raises:
         PluginError: two parts claim one name, or (``strict``) a plugin failed to load.
     """
+    registered = current()
+    return _parts(strict, registered) if registered else _installed_parts(strict)
+
+
+@cache
+def _installed_parts(strict: bool) -> Parts:
     return installed().parts(strict)
+
+
+# With the parts that are registered as arguments, because these change. A recipe's model is made once for each of the results.
+@lru_cache(maxsize=4)
+def _parts(strict: bool, registered: tuple[type[Component], ...]) -> Parts:
+    return _with_registered(registered).parts(strict)
+
+
+def _with_registered(registered: tuple[type[Component], ...]) -> Loaded:
+    modules = dict.fromkeys(part.__module__ for part in registered)
+    records = [
+        PluginRecord(
+            Source.of_this_process(module), "loaded", tuple((part.kind, part) for part in registered if part.__module__ == module)
+        )
+        for module in modules
+    ]
+    return Loaded((*installed().records, *records), installed().conflicts)
 
 
 def load(points: Iterable[EntryPoint], only: str | None = None, block: str | None = None) -> Loaded:
@@ -204,6 +232,16 @@ def _checked(part: object, kind: str) -> type[Component]:
     if getattr(part, "kind", None) != kind:
         actual = getattr(part, "kind", None)
         raise PluginError(f"{hook} returned {part.__qualname__}, whose kind is {actual!r}; it must be {kind!r}")
+    check_class(part)
+    return part
+
+
+def check_class(part: type[Component]) -> None:
+    """Checks what every part must have.
+
+    Raises:
+        PluginError: it has abstract methods, no name or no docstring.
+    """
     if isabstract(part):
         raise PluginError(f"{part.__qualname__} leaves methods undefined: {', '.join(sorted(part.__abstractmethods__))}")
     # With annotations that name nothing, no recipe could be read, whichever parts it has. Raises if there are any.
@@ -213,7 +251,6 @@ def _checked(part: object, kind: str) -> type[Component]:
         raise PluginError(f'{part.__qualname__} has no name; write name: Literal["…"] = "…" in the class')
     if not part.__doc__:
         raise PluginError(f"{part.__qualname__} has no docstring; write one: it is the part's documentation")
-    return part
 
 
 def _conflicts(records: Iterable[PluginRecord]) -> Iterable[str]:

@@ -24,8 +24,17 @@ class Source:
     plugin: str
     distribution: str
     distribution_version: str
+    module: str | None = None
+    """Of a part that was registered in Python, the module of its class; None if a plugin brought it."""
+
+    @classmethod
+    def of_this_process(cls, module: str) -> Source:
+        """Of parts that were registered in this process."""
+        return cls("-", "this process", "", module)
 
     def __str__(self) -> str:
+        if self.module is not None:
+            return f"{self.distribution} ({self.module})"
         return f"{self.distribution} {self.distribution_version} (plugin {self.plugin!r})"
 
 

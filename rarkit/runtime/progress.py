@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr: bars on a terminal, an occasional plain line elsewhere."""
+"""Progress of long work, on stderr: bars on a terminal and in notebooks, an occasional plain line elsewhere."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from rarkit.printable import printable
 from rarkit.runtime.console import PrintableConsole
+from rarkit.runtime.notebook_bars import bar, notebook
 
 Advance = Callable[..., None]
 """``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) replaces the previous one."""
@@ -51,6 +52,11 @@ class Reporter:
     @contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         """Shows the progress of work of ``total`` units, ``done`` of which are already finished."""
+        publish = None if self._quiet else notebook()
+        if publish is not None:
+            with bar(publish, description, total, unit, done) as advance:
+                yield advance
+            return
         context = self._bar if self._console.is_terminal and not self._quiet else self._lines
         with context(printable(description), total, unit, done) as advance:
             yield advance

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rarkit.errors import GridError, PluginError, UserError
+from rarkit.errors import PluginError, UserError
 from rarkit.registry.contract import origin
 from rarkit.sampling.choice import distribution, draw
 from rarkit.sampling.decoder import Decodable, DecoderFactory
-from rarkit.sampling.sample_noise import noise
+from rarkit.sampling.inputs import device_of, forced_of, labels_of, order_of, uniforms_of
 from rarkit.sampling.settings import Choice, TokenChoice
 
 OnStep = Callable[[int, Tensor], None]
@@ -70,8 +69,8 @@ def generate(
         UserError: a label or a setting is out of range.
         WeightsError: a merged model is sampled along an order other than its own.
     """
-    order_L = _order(model, order)
-    raster_BL = torch.full((len(_labels(model, labels)), len(order_L)), -1, device=order_L.device)
+    order_L = order_of(order, model.sizes.seq_len, device_of(model))
+    raster_BL = torch.full((len(labels_of(model, labels)), len(order_L)), -1, device=order_L.device)
     cells = order_L.tolist()
     steps = decode(model, labels, order=order, choice=choice, seed=seed, indices=indices, decoder=decoder, **settings)
     for step in steps:
@@ -103,10 +102,10 @@ def decode(
     if choice is not None and settings:
         raise UserError(f"both choice and its fields by name ({', '.join(settings)}) are given. Give one or the other.")
     choice = TokenChoice.of(settings) if choice is None else choice
-    order_L, labels_B = _order(model, order), _labels(model, labels)
+    order_L, labels_B = order_of(order, model.sizes.seq_len, device_of(model)), labels_of(model, labels)
     scales = [choice.guidance.scale_at(step, len(order_L)) for step in range(len(order_L))]
-    uniforms_BL = _uniforms(model, len(labels_B), seed, indices)
-    forced_BL = None if forced_tokens is None else forced_tokens.to(order_L.device)[:, order_L]
+    uniforms_BL = uniforms_of(model, len(labels_B), seed, indices)
+    forced_BL = None if forced_tokens is None else forced_of(model, len(labels_B), forced_tokens, order_L)
     network = model.network
     training = network.training
     network.eval()
@@ -127,45 +126,3 @@ def decode(
             yield Step(step, probabilities_BV, tokens_B)
     finally:
         network.train(training)
-
-
-def _device(model: Decodable) -> torch.device:
-    return next(model.network.parameters()).device
-
-
-def _order(model: Decodable, order: ArrayLike | Tensor) -> Tensor:
-    length = model.sizes.seq_len
-    order_L = torch.as_tensor(order, device=_device(model))
-    if order_L.shape != (length,) or order_L.is_floating_point():
-        raise GridError(
-            f"the model has {length} tokens per image, but the order has shape {tuple(order_L.shape)} and dtype {order_L.dtype}. "
-            f"Pass the raster index visited at each step, ({length},) int64, as returned by a scan order's order(height, width)."
-        )
-    order_L = order_L.long()
-    if not torch.equal(order_L.sort().values, torch.arange(length, device=order_L.device)):
-        raise GridError(
-            f"the order does not visit each of the {length} cells exactly once. Pass what a scan order's order(height, width) "
-            "returns."
-        )
-    return order_L
-
-
-def _labels(model: Decodable, labels: ArrayLike | Tensor) -> Tensor:
-    labels_B = torch.as_tensor(labels, device=_device(model))
-    if labels_B.ndim != 1 or labels_B.is_floating_point():
-        raise UserError(
-            f"labels have shape {tuple(labels_B.shape)} and dtype {labels_B.dtype}; pass one class id per sample, (B,) int64"
-        )
-    wrong = [label for label in labels_B.tolist() if not 0 <= label < model.sizes.num_classes]
-    if wrong:
-        raise UserError(f"label {wrong[0]} is not one of the model's classes, 0 … {model.sizes.num_classes - 1}")
-    return labels_B.long()
-
-
-def _uniforms(model: Decodable, batch: int, seed: int, indices: ArrayLike | None) -> Tensor:
-    indices_B = np.arange(batch) if indices is None else np.asarray(indices)
-    if indices_B.shape != (batch,):
-        raise UserError(f"there are {batch} labels, but the sample indices have shape {indices_B.shape}; pass one index per label")
-    if not np.issubdtype(indices_B.dtype, np.integer) or indices_B.min(initial=0) < 0:
-        raise UserError(f"sample indices are {indices_B.tolist()}; they select the samples' noise and must be integers from 0")
-    return torch.from_numpy(noise(seed, indices_B, model.sizes.seq_len)).to(_device(model))

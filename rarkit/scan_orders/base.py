@@ -13,6 +13,10 @@ from rarkit.errors import GridError
 from rarkit.registry.bounds import MOST_TOKENS
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
+from rarkit.registry.inputs import is_whole
+
+SHOWN_GRIDS = ((8, 8), (7, 7), (9, 9), (6, 8), (1, 16), (1, 1))
+"""Of the grids that notebooks show an order on: the first that it supports."""
 
 
 class ScanOrder(Component):
@@ -53,8 +57,23 @@ class ScanOrder(Component):
         return rank_L
 
     @final
+    def _repr_html_(self) -> str:
+        """The path on a small grid, for notebooks."""
+        from rarkit.rendering.notebook import picture, shown
+        from rarkit.rendering.pictures import scan_order_image
+
+        grid = next((grid for grid in SHOWN_GRIDS if self.requirement(*grid) is None), None)
+        if grid is None:
+            return str(shown(repr(self)))
+        return str(
+            picture(scan_order_image(self.order(*grid), *grid), f"scan order {self.name} on a grid of {grid[0]} × {grid[1]}")
+        )
+
+    @final
     def check_grid(self, height: int, width: int) -> None:
         """Raises GridError, with the reason and the cure, if the order does not support this grid."""
+        if not (is_whole(height) and is_whole(width)):
+            raise GridError(f"a grid has whole numbers of rows and columns, but this one is {height!r}×{width!r}")
         if height < 1 or width < 1:
             raise GridError(f"a grid must have at least one row and one column, but this one is {height}×{width}")
         if height * width > MOST_TOKENS:

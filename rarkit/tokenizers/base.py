@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import GridError
+from rarkit.errors import GridError, UserError
 from rarkit.images import ImageBlock, ImageInfo, ImageReader
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, check_fit, checked
+from rarkit.registry.inputs import check_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,8 @@ LearnedState = Mapping[str, NDArray[np.generic]]
 class TokenizerModel(ABC):
     """A tokenizer on one device. Accepts any batch size; the caller bounds it.
 
-    What a model returns that a part built is checked for its shape, its dtype and the range of its codes.
+    What a model is given is checked for its shape, its dtype and the range of its codes, and so is what it returns; both only if a
+    part built it.
     """
 
     _part: Tokenizer | None = None
@@ -39,11 +41,20 @@ class TokenizerModel(ABC):
 
     @abstractmethod
     def encode(self, images_BHWC: Tensor) -> Tensor:
-        """From uint8 images (B, H, W, C) to codes (B, grid height, grid width), int64 in [0, codebook_size)."""
+        """From uint8 images (B, H, W, C) to codes (B, grid height, grid width), int64 in [0, codebook_size).
+
+        Raises:
+            UserError: the images are not uint8, or not of such a shape.
+            GridError: the tokenizer does not support their size or channels.
+        """
 
     @abstractmethod
     def decode(self, codes_BHW: Tensor) -> Tensor:
-        """From codes (B, grid height, grid width), int64, to uint8 images (B, H, W, C)."""
+        """From codes (B, grid height, grid width), int64 in [0, codebook_size), to uint8 images (B, H, W, C).
+
+        Raises:
+            UserError: the codes are not int64, not grids, or outside the codebook.
+        """
 
 
 @final
@@ -190,22 +201,38 @@ def _checked_build(part: Tokenizer, build: Callable[..., Any], state: LearnedSta
 
 
 def _checked_encode(model: TokenizerModel, encode: Callable[[Tensor], Any], images_BHWC: Tensor) -> Tensor:
-    codes_BHW, part = encode(images_BHWC), model._part
+    part = model._part
     if part is None:
-        return codes_BHW  # type: ignore[no-any-return]
+        return encode(images_BHWC)  # type: ignore[no-any-return]
+    check_tensor(f"tokenizer {part.name!r}", "images", images_BHWC, "uint8", "BHWC", "levels from 0 to 255, the channels last")
     count, height, width, channels = images_BHWC.shape
-    _check_tensor(part, "encodes to", codes_BHW, "int64", (count, *part.grid(ImageInfo(height, width, channels, ("",)))))
+    grid = part.grid(ImageInfo(height, width, channels, ("",)))
+    codes_BHW = encode(images_BHWC)
+    _check_tensor(part, "encodes to", codes_BHW, "int64", (count, *grid))
     codes = part.codebook_size()
-    lowest, highest = (int(bound) for bound in codes_BHW.aminmax()) if codes_BHW.numel() else (0, 0)
+    lowest, highest = _range(codes_BHW)
     if lowest < 0 or highest >= codes:
         raise broken(part, f"encodes to codes from {lowest} to {highest}; with {codes} codes they must be from 0 to {codes - 1}")
     return codes_BHW  # type: ignore[no-any-return]
 
 
 def _checked_decode(model: TokenizerModel, decode: Callable[[Tensor], Any], codes_BHW: Tensor) -> Tensor:
-    images_BHWC, part = decode(codes_BHW), model._part
+    part = model._part
     if part is None:
-        return images_BHWC  # type: ignore[no-any-return]
+        return decode(codes_BHW)  # type: ignore[no-any-return]
+    check_tensor(
+        f"tokenizer {part.name!r}",
+        "codes",
+        codes_BHW,
+        "int64",
+        "BHW",
+        "grids of codes; .long() and .reshape(-1, height, width) make them",
+    )
+    lowest, highest, codes = *_range(codes_BHW), part.codebook_size()
+    if lowest < 0 or highest >= codes:
+        wrong = lowest if lowest < 0 else highest
+        raise UserError(f"tokenizer {part.name!r} was given code {wrong}; its codes are 0 … {codes - 1}")
+    images_BHWC = decode(codes_BHW)
     shape = tuple(getattr(images_BHWC, "shape", ()))
     _check_tensor(part, "decodes to", images_BHWC, "uint8", (len(codes_BHW), *shape[1:4]) if len(shape) == 4 else None)
     height, width, channels = shape[1:]
@@ -218,6 +245,16 @@ def _checked_decode(model: TokenizerModel, decode: Callable[[Tensor], Any], code
             part, f"decodes codes of a grid of {tuple(codes_BHW.shape[1:])} to images of {shape[1:]}, whose grid is {grid}"
         )
     return images_BHWC  # type: ignore[no-any-return]
+
+
+def _range(codes_BHW: Tensor) -> tuple[int, int]:
+    """The lowest and the highest code, read together, because on a GPU each reading waits."""
+    import torch
+
+    if not codes_BHW.numel():
+        return 0, 0
+    lowest, highest = torch.stack(codes_BHW.aminmax()).tolist()
+    return lowest, highest
 
 
 def _check_tensor(part: Tokenizer, does: str, tensor: Any, dtype: str, shape: tuple[int, ...] | None) -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from rarkit.registry.inputs import whole
 from rarkit.training.settings import TrainSettings
 
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
@@ -14,7 +15,12 @@ NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The learning rate of a step, counted from 0: linear from 0 to ``learning_rate``, then half a cosine to the end rate."""
+    """The learning rate of a step, counted from 0: linear from 0 to ``learning_rate``, then half a cosine to the end rate.
+
+    Raises:
+        UserError: the step is not a whole number from 0.
+    """
+    whole("the step", step)
     base, end, warmup = settings.learning_rate, settings.end_learning_rate, settings.warmup_steps
     if step < warmup:
         return base * step / warmup
@@ -28,7 +34,11 @@ def takes_decay(name: str, weight: torch.Tensor) -> bool:
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over the model's weights; the caller sets the learning rate at each step."""
+    """AdamW over the weights of any module; the caller sets the learning rate of its groups at each step.
+
+    Matrices have the settings' weight decay, unless ``NO_DECAY`` excludes them by name, which it does for embeddings, positions,
+    norms and biases.
+    """
     named = list(model.named_parameters())
     groups = [
         {"params": [weight for name, weight in named if takes_decay(name, weight)], "weight_decay": settings.weight_decay},

@@ -302,7 +302,7 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     planned = plan(recipe, str(tmp_path / "store"))
     assert {stage.name: stage.action for stage in planned.stages} == dict.fromkeys(["sample", "reference", "evaluate"], "run")
     done = run(recipe, store=str(tmp_path / "store"), device="cpu", runs=str(tmp_path / "runs"), quiet=True)
-    values = {metric["name"]: metric["value"] for metric in done.metrics}
+    values = {metric.name: metric.value for metric in done.metrics}
     assert set(values) == {"fid", "sfid", "inception_score", "precision", "recall"}
     samples = done.plan.outputs()["sample"].read_array("images")
     with torch.inference_mode():
@@ -327,7 +327,7 @@ def test_an_evaluation_by_the_published_protocol_needs_no_data(network, released
     assert {stage.name: stage.action for stage in planned.stages} == {"sample": "cached", "reference": "run", "evaluate": "run"}
     assert [sentence.split(":")[0] for sentence in planned.lacking] == LEFT_OUT
     less = run(recipe, store=str(tmp_path / "store"), device="cpu", runs=str(tmp_path / "runs"), quiet=True)
-    assert {metric["name"]: metric["value"] for metric in less.metrics} == {
+    assert {metric.name: metric.value for metric in less.metrics} == {
         "fid": pytest.approx(values["fid"]),
         "inception_score": values["inception_score"],
     }

@@ -86,7 +86,7 @@ def test_the_model_is_laid_out_once(pipeline, monkeypatch):
 
 
 def test_likelihood_is_that_of_the_evaluation(pipeline, finished, held_out):
-    measured = next(metric["value"] for metric in finished.metrics if metric["name"] == "bits_per_token")
+    measured = next(metric.value for metric in finished.metrics if metric.name == "bits_per_token")
     nats_N = pipeline.log_likelihood(*held_out)
     assert -nats_N.mean() / len(pipeline.order) / math.log(2) == pytest.approx(measured, rel=1e-12)
     # The sum, over the steps, of the log-probability of the token that comes next.

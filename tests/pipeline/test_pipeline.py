@@ -115,8 +115,8 @@ def test_a_run_leaves_what_people_look_at(finished):
     assert {"frechet_distance", "class_agreement", "diversity", "bits_per_token", "precision", "recall"} <= names
     assert not any("fid" in name for name in names)
     for metric in finished.metrics:
-        if metric["name"] in ("frechet_distance", "class_agreement", "diversity"):
-            assert metric["yardsticks"].keys() == {"real test images", "reconstructions", "uniform tokens"}
+        if metric.name in ("frechet_distance", "class_agreement", "diversity"):
+            assert metric.yardsticks.keys() == {"real test images", "reconstructions", "uniform tokens"}
     page = (finished.folder / "report.html").read_text()
     for word in ("Samples", "Reconstructions", "Loss", "Random ratio", "Guidance", "Scan order", "How to make it again"):
         assert word in page

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rarkit.datasets.npz import Npz
-from rarkit.registry.component import ABSOLUTE, Placed
+from rarkit.registry.component import ABSOLUTE, Component, Placed
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,11 @@ def test_a_detour_through_a_link_stays(tmp_path):
     os.symlink(tmp_path / "shared/recipes", tmp_path / "recipes")
     found = Npz(path=Placed("../x.npz", f"{tmp_path}/recipes")).path
     assert os.path.samefile(found, tmp_path / "shared/x.npz")
+
+
+def test_type_checkers_are_told_that_fields_are_read_only_and_that_a_name_is_not_needed():
+    # What dataclass_transform says is what mypy and pyright go by; nox -s types runs them.
+    told = type(Component).__dataclass_transform__
+    assert (told | told["kwargs"])["frozen_default"]  # Python 3.11 keeps it among the keywords that it does not know
+    assert told["kw_only_default"]
+    assert not Component.model_fields["name"].is_required()

@@ -17,6 +17,7 @@ from rarkit.pipeline.plan import STAGE_NAMES
 from rarkit.pipeline.run import rehearse
 from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import resolve
+from rarkit.registry import registered
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 
@@ -64,8 +65,10 @@ class Draws(rarkit.ScanOrder):
         return np.arange(height * width)
 
 
-def test_no_public_call_moves_it_whatever_parts_do(small_recipe, small_finished, tmp_path):
-    recipe = rarkit.load_recipe(small_recipe).model_copy(update={"scan_order": Draws()})
+def test_no_public_call_moves_it_whatever_parts_do(small_recipe, small_finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(registered, "_registered", {})
+    rarkit.register(Draws)
+    recipe = rarkit.load_recipe(small_recipe, ["scan_order.name=draws"])
     source = str(small_finished.folder)
     loaded = rarkit.load(source, device="cpu")
     calls = {

@@ -41,7 +41,7 @@ def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_reci
         if name != "real":
             np.testing.assert_array_equal(images["labels"], labels[rows])
             assert len(images["features"]) == FEW
-    values = {metric["name"]: metric["value"] for metric in done.metrics}
+    values = {metric.name: metric.value for metric in done.metrics}
     assert values["codebook_use"] == len(np.unique(codes[rows])) / 16
     shown = drawn_rows(recipe.seed, len(labels), reference.SHOWN_IMAGES)
     originals = Digits().open("test").read()

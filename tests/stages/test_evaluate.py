@@ -44,10 +44,10 @@ def test_a_metric_in_the_list_is_measured_and_shown(finished, tmp_path, monkeypa
     done = run(finished.plan.recipe, store=store, device="cpu", runs=tmp_path / "runs", quiet=True)
     *others, added = done.metrics
     assert others == finished.metrics
-    assert added["name"] == "mean_feature"
-    assert added["low"] <= added["high"]
-    assert list(added["yardsticks"]) == ["real test images", "reconstructions", "uniform tokens"]
-    assert json.loads((done.folder / "metrics.json").read_text())["metrics"] == done.metrics
+    assert added.name == "mean_feature"
+    assert added.low <= added.high
+    assert list(added.yardsticks) == ["real test images", "reconstructions", "uniform tokens"]
+    assert json.loads((done.folder / "metrics.json").read_text())["metrics"] == [metric.to_json() for metric in done.metrics]
     assert "mean feature" in (done.folder / "report.html").read_text()
 
 

@@ -29,8 +29,8 @@ def export_transformers(
     folder: str | os.PathLike[str],
     *,
     preset: str | None = None,
-    tokenizer: str | None = None,
-    store: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> str:
     """Writes a folder that Hugging Face transformers loads where rarkit is not installed, for the model's own scan order.
 

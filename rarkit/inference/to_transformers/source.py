@@ -38,7 +38,12 @@ class Exported:
     metrics: Sequence[MetricRecord]
 
 
-def open_exported(place: str | os.PathLike[str], preset: str | None, tokenizer: str | None, store: str | None) -> Exported:
+def open_exported(
+    place: str | os.PathLike[str],
+    preset: str | None,
+    tokenizer: str | os.PathLike[str] | None,
+    store: str | os.PathLike[str] | None,
+) -> Exported:
     """Opens a run's folder, or a checkpoint of a released size.
 
     Raises:
@@ -56,11 +61,11 @@ def open_exported(place: str | os.PathLike[str], preset: str | None, tokenizer: 
     return _run(Path(name), store)
 
 
-def _checkpoint(name: str, preset: str | None, tokenizer: str | None) -> Exported:
+def _checkpoint(name: str, preset: str | None, tokenizer: str | os.PathLike[str] | None) -> Exported:
     if preset not in RELEASED:
         hint = "" if preset is None else did_you_mean(preset, RELEASED)
         raise UserError(f"{name} is a checkpoint: give its size with --preset, one of {', '.join(RELEASED)}.{hint}")
-    recipe = released_recipe(preset, name, tokenizer or RELEASED_TOKENIZER)
+    recipe = released_recipe(preset, name, os.fspath(tokenizer or RELEASED_TOKENIZER))
     experiment = resolve(recipe)
     assert recipe.sample is not None
     decoder = None if tokenizer is None else recipe.tokenizer.image_decoder({})
@@ -68,7 +73,7 @@ def _checkpoint(name: str, preset: str | None, tokenizer: str | None) -> Exporte
     return Exported(experiment, model, decoder, recipe.sample, ())
 
 
-def _run(folder: Path, store: str | None) -> Exported:
+def _run(folder: Path, store: str | os.PathLike[str] | None) -> Exported:
     run = open_run(folder, store)
     recipe, experiment = run.recipe, run.experiment
     if recipe.train is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ IN_TRAINING = {"dropout", "attention_dropout", "class_dropout"}
 
 
 def load_llama_ar(
-    path: str | Path,
+    path: str | os.PathLike[str],
     config: LlamaARConfig,
     *,
     attention: AttentionFunction | None = None,
@@ -54,7 +54,7 @@ def load_llama_ar(
     return model.eval()
 
 
-def _check_config(path: str | Path, config: LlamaARConfig, written: str) -> None:
+def _check_config(path: str | os.PathLike[str], config: LlamaARConfig, written: str) -> None:
     try:
         stored = parsed(LlamaARConfig, written.encode())
     except ValueError as error:

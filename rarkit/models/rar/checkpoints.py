@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +29,7 @@ EXPORTED, LARGEST = "config.json", 2**24
 
 
 def load_rar(
-    path: str | Path,
+    path: str | os.PathLike[str],
     config: str | RARConfig | None = None,
     *,
     attention: AttentionFunction | None = None,
@@ -63,7 +64,7 @@ def load_rar(
     return model.eval()
 
 
-def save_rar(model: OrderedTransformer, path: str | Path) -> None:
+def save_rar(model: OrderedTransformer, path: str | os.PathLike[str]) -> None:
     """Writes the weights atomically; ``load_rar`` reads them back bit for bit.
 
     Args:
@@ -77,7 +78,9 @@ def save_rar(model: OrderedTransformer, path: str | Path) -> None:
     write_tensors(model.state_dict(), path, model.metadata())
 
 
-def _config(path: str | Path, config: str | RARConfig | None, metadata: dict[str, str], tensors: dict[str, Tensor]) -> RARConfig:
+def _config(
+    path: str | os.PathLike[str], config: str | RARConfig | None, metadata: dict[str, str], tensors: dict[str, Tensor]
+) -> RARConfig:
     if isinstance(config, RARConfig):
         return config
     if config is not None:

@@ -1,6 +1,6 @@
 """RAR (arXiv 2411.00776).
 
-Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, D width.
+Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks, R rows of a positional table, D width.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rarkit.attention.base import AttentionFunction
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
 from rarkit.models.rar.layers import PREFIX
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.transformer import OrderedTransformer
+from rarkit.models.target_aware import target_aware_positions
+from rarkit.sampling.inputs import order_of
 
 TABLES = ("pos_embed", "target_aware_pos_embed")
 """The weights that merging replaces."""
@@ -47,14 +48,8 @@ class RAR(OrderedTransformer):
 
     def positions(self, orders_BL: Tensor) -> Tensor:
         """The entry's position plus, if target-aware, the next position to predict (RAR, section 3.3); cls predicts nothing."""
-        prefix_shape = (*orders_BL.shape[:-1], PREFIX)
-        prefix_B2 = torch.arange(PREFIX, device=orders_BL.device).expand(prefix_shape)
-        places_BS = torch.cat([prefix_B2, orders_BL[..., :-1] + PREFIX], dim=-1)
-        own_BSD = functional.embedding(places_BS, self.pos_embed[0])
-        if not self.config.target_aware:
-            return own_BSD
-        target_BLD = functional.embedding(orders_BL + PREFIX, self.target_aware_pos_embed[0])
-        return own_BSD + functional.pad(target_BLD, (0, 0, 1, 0))
+        target_RD = self.target_aware_pos_embed[0] if self.config.target_aware else None
+        return target_aware_positions(orders_BL, self.pos_embed[0], target_RD, PREFIX)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -84,9 +79,12 @@ class RAR(OrderedTransformer):
 
         Returns:
             A model with the same logits along ``order_L``. It shares all weights with this one, except the tables.
+
+        Raises:
+            GridError: the order does not visit each cell once.
         """
         state = {name: tensor for name, tensor in self.state_dict().items() if name not in TABLES}
-        order_L = order_L.to(self.pos_embed.device)
+        order_L = order_of(order_L, self.config.seq_len, self.pos_embed.device)
         state |= {"scan_pos_embed": self.positions(order_L)[None], "scan_order": order_L.clone()}
         with torch.device("meta"):
             merged = MergedRAR(self.config, self.attention)

@@ -52,7 +52,7 @@ def done(digits_recipe, short_overrides, tmp_path_factory):
 
 
 def test_a_run_gives_images_and_numbers(done):
-    numbers = {record["name"]: record["value"] for record in done.metrics}
+    numbers = {record.name: record.value for record in done.metrics}
     assert np.isfinite(numbers["bits_per_token"])
     assert numbers["frechet_distance"] > 0
     assert {"report.html", "samples.png", "metrics.json"} <= {path.name for path in done.folder.iterdir()}

@@ -231,7 +231,7 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
         ({"labels": [0.5]}, UserError, "labels have shape \\(1,\\) and dtype torch.float32; pass one class id per sample"),
         ({"indices": [1, 2, 3]}, UserError, "2 labels, but the sample indices have shape \\(3,\\)"),
         ({"indices": [0.5, 1.5]}, UserError, "must be integers from 0"),
-        ({"indices": [0, -1]}, UserError, r"sample indices are \[0, -1\]; .* must be integers from 0"),
+        ({"indices": [0, -1]}, UserError, "sample indices go from -1 to 0; they must be integers from 0"),
         ({"temperature": 0.0}, UserError, "temperature is 0.0"),
         ({"top_k": 0}, UserError, "top_k is 0"),
         ({"top_p": 0.0}, UserError, "top_p is 0.0"),

@@ -1,0 +1,111 @@
+"""Checks of what callers hand to functions and parts; ``contract`` has those of what parts return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rarkit.errors import GridError, UserError
+
+MOST_INDICES = 2**32
+"""Steps and samples' indices are words of 32 bits to the random numbers."""
+
+
+def whole(name: str, value: Any, lowest: int = 0, highest: int = MOST_INDICES - 1) -> int:
+    """A whole number within bounds, both included.
+
+    Raises:
+        UserError: it is something else, or outside.
+    """
+    if not is_whole(value) or not lowest <= int(value) <= highest:
+        raise UserError(f"{name} is {value!r}; it must be a whole number from {lowest:,} to {highest:,}")
+    return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or of NumPy; 4.0 and True are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def probability(name: str, value: Any) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        UserError: it is something else.
+    """
+    # A comparison with NaN is false.
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+        raise UserError(f"{name} is {value!r}; it must be a number from 0 to 1")
+    return float(value)
+
+
+def sample_indices(indices: ArrayLike) -> NDArray[np.int64]:
+    """Samples' indices as (B,) int64.
+
+    Raises:
+        UserError: they are not whole numbers from 0, or not one-dimensional.
+    """
+    index_B = np.asarray(indices)
+    # An empty list is float64 to NumPy.
+    if index_B.ndim != 1 or (index_B.size and not np.issubdtype(index_B.dtype, np.integer)):
+        raise UserError(
+            f"sample indices are {index_B.dtype} {index_B.shape}; they must be integers from 0, one per sample: (B,) int64"
+        )
+    if index_B.size and not 0 <= int(index_B.min()) <= int(index_B.max()) < MOST_INDICES:
+        raise UserError(
+            f"sample indices go from {index_B.min()} to {index_B.max()}; they must be integers from 0 to {MOST_INDICES - 1:,}"
+        )
+    return index_B.astype(np.int64)
+
+
+def scan_order(order: ArrayLike) -> NDArray[np.int64]:
+    """An order of any integer dtype as (L,) int64.
+
+    Raises:
+        GridError: it is not a permutation of 0 … L − 1.
+    """
+    order_L = np.asarray(order)
+    if order_L.ndim != 1 or not order_L.size or not np.issubdtype(order_L.dtype, np.integer):
+        raise GridError(
+            f"the order is {order_L.dtype} {order_L.shape}; pass the raster index visited at each step, (L,) int64, as a scan "
+            "order's order(height, width) returns it"
+        )
+    if not np.array_equal(np.sort(order_L), np.arange(order_L.size)):
+        raise GridError(
+            f"the order does not visit each of its {order_L.size} cells exactly once. Pass what a scan order's "
+            "order(height, width) returns."
+        )
+    return order_L.astype(np.int64)
+
+
+def check_tensor(taker: str, what: str, value: Any, dtype: str, shape: Sequence[int | str], cure: str = "") -> None:
+    """Checks that a value is a tensor of a dtype and shape; reads none of its numbers.
+
+    Args:
+        taker: who takes it, as the message begins: ``"tokenizer 'pixel'"``.
+        what: the tensor's name in the signature.
+        value: the value.
+        dtype: as in ``torch.<dtype>``.
+        shape: the length of each axis; a letter stands for any.
+        cure: what to do, as the end of a sentence.
+
+    Raises:
+        UserError: it is something else.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        fits = len(shape) == value.ndim and all(
+            isinstance(wanted, str) or wanted == side for wanted, side in zip(shape, value.shape, strict=True)
+        )
+        if fits and value.dtype == getattr(torch, dtype):
+            return
+        given = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    else:
+        given = type(value).__name__
+    sides = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    raise UserError(f"{taker} was given {what} of {given}; it must be a tensor of {dtype} ({sides}){cure and f': {cure}'}")
