@@ -1,6 +1,17 @@
 """rarkit: autoregressive image generation in which the order of the tokens is a first-class thing.
 
-These are the names for users and plugin authors. Importing them loads neither torch nor zarr.
+Quick start:
+
+    import rarkit
+
+    run = rarkit.run(rarkit.load_recipe("recipes/digits.toml"))    # tokenize, train, sample, evaluate; cached
+    print(run.metrics, run.folder)
+    rarkit.sample(run.folder, classes=[3], seed=1).save("three.png")    # new images of class 3
+    spiral = rarkit.parts().scan_orders["spiral"]()                # a part; parts() has all that are installed
+    print(spiral.order(3, 3))
+
+These are the names for users and plugin authors. Importing them loads neither torch nor zarr. The model alone is in
+``rarkit.models``, sampling from it in ``rarkit.sampling``, suites for own parts in ``rarkit.testing``.
 """
 
 from __future__ import annotations
@@ -11,6 +22,10 @@ from rarkit.lazy import lazy_names
 from rarkit.registry.kinds import KINDS
 
 if TYPE_CHECKING:
+    from rarkit import errors as errors
+    from rarkit import models as models
+    from rarkit import sampling as sampling
+    from rarkit import testing as testing
     from rarkit.attention.base import AttentionBackend as AttentionBackend
     from rarkit.attention.base import AttentionFunction as AttentionFunction
     from rarkit.attention.base import Dropout as Dropout
@@ -82,5 +97,6 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.training.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
+    modules=("errors", "models", "sampling", "testing"),
 )
 __all__ = [*_names, "__version__"]

@@ -65,6 +65,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def __repr__(self) -> str:
         return f"Registry({self.kind.name!r}, {', '.join(self._parts)})"
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """What IPython and Jupyter offer after ``scan_orders["``."""
+        return list(self._parts)
+
     def source(self, name: str) -> Source:
         """The plugin that the part comes from."""
         self[name]
