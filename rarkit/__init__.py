@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rarkit import models as models
     from rarkit import sampling as sampling
     from rarkit import testing as testing
+    from rarkit import training as training
     from rarkit.attention.base import AttentionBackend as AttentionBackend
     from rarkit.attention.base import AttentionFunction as AttentionFunction
     from rarkit.attention.base import Dropout as Dropout
@@ -97,6 +98,6 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.training.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
-    modules=("errors", "models", "sampling", "testing"),
+    modules=("errors", "models", "sampling", "testing", "training"),
 )
 __all__ = [*_names, "__version__"]
