@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, final
 
 from rarkit.errors import PluginError
 from rarkit.registry.component import Component
@@ -128,6 +128,11 @@ class AttentionBackend(Component):
     """Selects the attention kernel. The kernel named in the recipe is the one that runs; there is no silent fallback."""
 
     kind: ClassVar[str] = "attention_backends"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
+
     has_dropout: ClassVar[bool] = True
     """Whether the kernel can drop attention weights in training; if not, planning refuses ``attention_dropout``."""
     has_seeded_dropout: ClassVar[bool] = False

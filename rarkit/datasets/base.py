@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, final, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ class Dataset(Component):
     """A source of labelled images. The base class checks what subclasses and their readers return."""
 
     kind: ClassVar[str] = "datasets"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -61,6 +61,11 @@ class FeatureExtractor(Component):
     """Turns images into vectors in which distributions are compared. Light until ``build``, which imports torch."""
 
     kind: ClassVar[str] = "feature_extractors"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
+
     learns: ClassVar[bool] = False
     """Whether ``fit`` has to be called, on real training images, before ``build``."""
     knows_classes: ClassVar[bool] = True

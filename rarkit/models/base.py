@@ -122,6 +122,11 @@ class ModelFamily(Component):
     """The part behind ``[model]``: sizes, weights, and how to create a model."""
 
     kind: ClassVar[str] = "models"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
+
     class_dropout: Fraction = 0.1
     """Probability that a training sample's class is replaced by "no class", which guidance requires."""
     weights: Annotated[Location | None, NotInFingerprint()] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
@@ -26,6 +26,10 @@ class PermutationSchedule(Component):
     """
 
     kind: ClassVar[str] = "permutation_schedules"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ class ScanOrder(Component):
     """
 
     kind: ClassVar[str] = "scan_orders"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

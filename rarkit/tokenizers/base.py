@@ -79,6 +79,11 @@ class Tokenizer(Component):
     """
 
     kind: ClassVar[str] = "tokenizers"
+
+    if TYPE_CHECKING:
+        # The class of a part that is looked up by name has settings that type checkers cannot know.
+        def __init__(self, **settings: Any) -> None: ...
+
     learns: ClassVar[bool] = False
     """Whether ``fit`` must be called before ``build``; if so, the pipeline has a ``fit`` stage."""
 
