@@ -70,7 +70,9 @@ StoreNow = Annotated[
 FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Rerun this stage and all after it.")]
 UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Rerun this stage. Repeatable.")]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available.")]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available (to sample, MPS too).")
+]
 NoWait = Annotated[bool, flag("--no-wait", help="Fail at once if another run is making what is needed, instead of waiting.")]
 Quiet = Annotated[bool, flag("--quiet", "-q", help="Show no progress on stderr.")]
 AsJson = Annotated[bool, flag("--json", help="Print JSON on stdout.")]

@@ -31,7 +31,7 @@ def load(
     Args:
         source: a ``Run``, which stands for its own outputs; a run's folder, ``runs/<name>``, for those in its receipt; path or
             fsspec URL of a bundle (``rarkit export RUN --bundle FILE``) or of a checkpoint (``.bin``, ``.safetensors``, …).
-        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
+        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA or MPS if available.
         precision: ``"float32"``, ``"bfloat16"`` or ``"int8"``; None for that of the recipe's ``[sample]`` (float32 for a
             checkpoint), in which the evaluation measures likelihoods too.
         scan_order: a scan order other than the model's own, or the name of one; the model should have been trained with random
@@ -48,4 +48,4 @@ def load(
     """
     changes = {} if precision is None else {"precision": precision}
     opened = changed(open_source(source, preset, tokenizer, store), scan_order, {}, changes)
-    return Pipeline(opened, resolve_device(device))
+    return Pipeline(opened, resolve_device(device, draws=True))

@@ -56,7 +56,7 @@ def sample(
         guidance_power: use power-cosine guidance with this power.
         scan_order: name of a scan order other than the model's own; the model should have been trained with random permutations.
         unset: settings of the recipe's ``[sample]`` table that go back to their default, such as ``"top_k"``.
-        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA if available.
+        device: ``"cpu"``, ``"cuda"``, …; ``"auto"`` uses CUDA or MPS if available.
         quiet: show no progress on stderr.
         **settings: any other setting of a recipe's ``[sample]`` table, by name: ``temperature``, ``top_k``, ``top_p``,
             ``precision`` (float32 for a checkpoint unless given), ``batch_size``, …
@@ -70,5 +70,5 @@ def sample(
     opened = changed(open_source(source, preset, tokenizer, store), scan_order, changes, settings, unset)
     # Before anything is loaded.
     labels_to_sample(opened, classes, per_class)
-    pipeline = Pipeline(opened, resolve_device(device))
+    pipeline = Pipeline(opened, resolve_device(device, draws=True))
     return pipeline.draw(classes, per_class, opened.settings, seed=seed, reporter=Reporter(quiet=quiet))

@@ -1,12 +1,24 @@
-"""Torch devices by name."""
+"""Torch devices by name, and what they can hold."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rarkit.errors import CapabilityError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def resolve_device(device: str) -> str:
-    """The device to use: for ``"auto"``, ``"cuda"`` if there is a CUDA device and ``"cpu"`` otherwise; other names as given.
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices that know no float64."""
+
+
+def resolve_device(device: str, *, draws: bool = False) -> str:
+    """The device to use: for ``"auto"``, CUDA if there is such a device, else the CPU; other names as given.
+
+    Args:
+        device: as in ``torch.device``, or ``"auto"``.
+        draws: nothing is trained; ``"auto"`` then takes Apple's GPU (``"mps"``) before the CPU.
 
     Raises:
         CapabilityError: torch cannot use the device on this machine.
@@ -14,10 +26,17 @@ def resolve_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if draws and torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CapabilityError(f"device {device!r} cannot be used here ({reason}). Use cpu, cuda or auto.") from error
     return device
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """A tensor in float64: on its device, or on the CPU if the device has no float64."""
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rarkit.runtime.devices import in_float64
 from rarkit.sampling.settings import Choice, TokenChoice
 
 PLAIN = TokenChoice()
 
 
 def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
-    """The probabilities from which tokens are drawn: (B, V) float64, each row sums to 1.
+    """The probabilities from which tokens are drawn: (B, V) float64, each row sums to 1; on the CPU if the device has no float64.
 
     Logits are divided by the temperature. ``top_k`` then keeps the k likeliest tokens (on ties, the lower ids). ``top_p`` keeps
     the fewest likeliest tokens whose renormalised probabilities sum to at least ``top_p``; always at least one.
@@ -24,7 +25,7 @@ def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
         choice: temperature, ``top_k`` and ``top_p``.
     """
     temperature, top_k, top_p = choice.temperature, choice.top_k, choice.top_p
-    scaled_BV = logits_BV.double() / temperature
+    scaled_BV = in_float64(logits_BV) / temperature
     if top_k is None and top_p is None:
         return scaled_BV.softmax(-1)
     ranked_BV, ids_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)

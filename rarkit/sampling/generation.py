@@ -122,7 +122,8 @@ def decode(
                     f"{step}; they must be float32 {expected}. Choose another [model], or correct this one."
                 )
             probabilities_BV = distribution(logits_BV, choice)
-            tokens_B = draw(probabilities_BV, uniforms_BL[:, step]) if forced_BL is None else forced_BL[:, step]
+            drawn_B = draw(probabilities_BV, uniforms_BL[:, step].to(probabilities_BV.device))
+            tokens_B = drawn_B.to(order_L.device) if forced_BL is None else forced_BL[:, step]
             yield Step(step, probabilities_BV, tokens_B)
     finally:
         network.train(training)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rarkit.errors import GridError, UserError
 from rarkit.registry.inputs import check_tensor, sample_indices
+from rarkit.runtime.devices import WITHOUT_FLOAT64
 from rarkit.sampling.decoder import Decodable
 from rarkit.sampling.sample_noise import noise
 
@@ -67,7 +68,8 @@ def uniforms_of(model: Decodable, batch: int, seed: int, indices: ArrayLike | No
     indices_B = sample_indices(np.arange(batch) if indices is None else indices)
     if indices_B.shape != (batch,):
         raise UserError(f"there are {batch} labels, but the sample indices have shape {indices_B.shape}; pass one index per label")
-    return torch.from_numpy(noise(seed, indices_B, model.sizes.seq_len)).to(device_of(model))
+    uniforms_BL, device = torch.from_numpy(noise(seed, indices_B, model.sizes.seq_len)), device_of(model)
+    return uniforms_BL if device.type in WITHOUT_FLOAT64 else uniforms_BL.to(device)
 
 
 def forced_of(model: Decodable, batch: int, tokens: ArrayLike | Tensor, order_L: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from rarkit.errors import UserError
 from rarkit.registry.inputs import scan_order, whole
+from rarkit.runtime.devices import in_float64
 
 
 @torch.inference_mode()
@@ -69,7 +70,7 @@ def nats_per_image(
                 raise UserError(f"the model returns logits {tuple(logits_BLV.shape)}; they must be {(*tokens_BL.shape, 'V')}")
             targets_BL = tokens_BL.gather(1, orders_BL)
             nats_BL = functional.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none")
-            nats.append(nats_BL.double().mean(1).cpu().numpy())
+            nats.append(in_float64(nats_BL).mean(1).cpu().numpy())
     return np.concatenate([np.empty(0), *nats])
 
 
