@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rarkit.errors import UserError
+from rarkit.registry.inputs import check_tensor
 from rarkit.runtime.devices import in_float64
 from rarkit.sampling.settings import Choice, TokenChoice
 
@@ -23,7 +25,13 @@ def distribution(logits_BV: Tensor, choice: Choice = PLAIN) -> Tensor:
     Args:
         logits_BV: (B, V), any floating dtype, after guidance.
         choice: temperature, ``top_k`` and ``top_p``.
+
+    Raises:
+        UserError: the logits are something else.
     """
+    if not isinstance(logits_BV, Tensor) or logits_BV.ndim != 2 or not logits_BV.is_floating_point():
+        given = f"{logits_BV.dtype} {tuple(logits_BV.shape)}" if isinstance(logits_BV, Tensor) else type(logits_BV).__name__
+        raise UserError(f"distribution was given logits of {given}; they must be a tensor (B, V) of a floating dtype")
     temperature, top_k, top_p = choice.temperature, choice.top_k, choice.top_p
     scaled_BV = in_float64(logits_BV) / temperature
     if top_k is None and top_p is None:
@@ -50,7 +58,12 @@ def draw(probabilities_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
     Returns:
         (B,) int64. A token of probability 0 is never drawn, even if the sums are rounded.
+
+    Raises:
+        UserError: one of them is something else.
     """
+    check_tensor("draw", "probabilities_BV", probabilities_BV, "float64", ("B", "V"), "as distribution returns it")
+    check_tensor("draw", "uniform_B", uniform_B, "float64", (len(probabilities_BV),), "a number for each row, as of noise")
     cumulated_BV = probabilities_BV.cumsum(-1)
     possible_BV = probabilities_BV > 0
     ids_V = torch.arange(probabilities_BV.shape[-1], device=probabilities_BV.device)

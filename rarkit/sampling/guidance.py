@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, final
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, final
 
 from pydantic import Field, model_validator
 
 from rarkit.registry.bounds import RateOrZero
 from rarkit.registry.component import Settings
+from rarkit.registry.contract import checked
+from rarkit.registry.inputs import whole
 
 
 class GuidanceSchedule(Settings, ABC):
     """The guidance scale as a pure function of the step. A scale of 1 leaves the model's conditional distribution unchanged."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, scale_at=_checked_scale)
+
     @abstractmethod
     def scale_at(self, step: int, total: int) -> float:
-        """s_k at step k of ``total``, 0 ≤ k < total."""
+        """s_k at step k of ``total``, 0 ≤ k < total.
+
+        Raises:
+            UserError: the step is not a whole number from 0 to ``total`` − 1.
+        """
 
     @final
     def guided_steps(self, total: int) -> int:
         """The number of steps that run the unconditional branch: up to the last with a scale ≠ 1."""
         return max((step + 1 for step in range(total) if self.scale_at(step, total) != 1.0), default=0)
+
+
+def _checked_scale(schedule: GuidanceSchedule, scale_at: Callable[[int, int], float], step: int, total: int) -> float:
+    whole("total", total, 1)
+    return scale_at(whole("the step", step, 0, total - 1), total)
 
 
 @final

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rarkit.errors import UserError
 from rarkit.sampling import TokenChoice, distribution, draw, pick
 
 LOGITS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(-20, 20, width=32))
@@ -112,3 +113,19 @@ def test_even_uniforms_hit_tokens_in_proportion(count):
     uniform = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
     shares = torch.bincount(draw(p.expand(steps, -1), uniform), minlength=count) / steps
     torch.testing.assert_close(shares.double(), p[0], atol=1.01 / steps, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: distribution(torch.zeros(4)), r"logits of torch.float32 \(4,\); they must be a tensor \(B, V\)"),
+        (lambda: distribution(torch.zeros(2, 4, dtype=torch.int64)), r"logits of torch.int64 \(2, 4\)"),
+        (lambda: distribution(np.zeros((2, 4))), r"logits of ndarray"),
+        (lambda: draw(torch.full((2, 4), 0.25), torch.zeros(2)), r"probabilities_BV of float32 \(2, 4\)"),
+        (lambda: draw(torch.full((2, 4), 0.25).double(), torch.zeros(3).double()), r"uniform_B of float64 \(3,\)"),
+        (lambda: pick(torch.zeros(2, 4), torch.zeros(2)), r"uniform_B of float32 \(2,\)"),
+    ],
+)
+def test_what_they_cannot_take_is_refused(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from rarkit.errors import UserError
 from rarkit.sampling import Constant, Guidance, Interval, Linear, PowerCosine, noise
 from tests.models.rar.small import PARITY
 
@@ -81,3 +82,12 @@ def test_noise_belongs_to_the_index(seed, indices, length):
 def test_settings_load_no_torch():
     code = "import sys; from rarkit.sampling import PowerCosine, noise; noise(0, [1], 4); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Constant(scale=2.0), Linear(scale=2.0), PowerCosine(scale=2.0, power=1.0), Interval(scale=2.0)]
+)
+@pytest.mark.parametrize(("step", "total"), [(-1, 4), (4, 4), (0, 0), (1.0, 4), (True, 4), ("1", 4)])
+def test_steps_outside_are_refused(schedule, step, total):
+    with pytest.raises(UserError, match="must be a whole number from"):
+        schedule.scale_at(step, total)
