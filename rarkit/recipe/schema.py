@@ -73,6 +73,9 @@ class Recipe(Settings, ABC):
         chosen = (self.dataset, self.tokenizer, self.scan_order, self.model)
         return f"Recipe({self._recipe_name!r}: {', '.join(part.name for part in chosen)})"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def recipe_name(self) -> str:
         """The file name without its extension; of a recipe made in Python the names of its dataset and model, ``digits-rar``.
