@@ -117,8 +117,9 @@ def share_environment(session: nox.Session) -> None:
     """Let the session's Python also import what is in the shared environment."""
     [site_packages] = shared_environment(session).glob("lib/python3*/site-packages")
     [own_packages] = Path(session.virtualenv.location).glob("lib/python3*/site-packages")
-    # addsitedir instead of a plain path, because the editable rarkit is a .pth file in site_packages.
-    (own_packages / "shared_environment.pth").write_text(f"import site; site.addsitedir({str(site_packages)!r})\n")
+    # addsitedir instead of a plain path, because the editable rarkit is a .pth file in site_packages. Kernels of notebooks start in
+    # another folder.
+    (own_packages / "shared_environment.pth").write_text(f"import site; site.addsitedir({str(site_packages.resolve())!r})\n")
 
 
 @nox.session(reuse_venv=False, requires=["environment"])
