@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator
+from difflib import unified_diff
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -205,6 +207,33 @@ def test_generated_pages_are_up_to_date() -> None:
     recipes = (DOCS / "recipes.md").read_text()
     assert recipes == pages.recipes_page(recipes), "run python docs/generate.py"
     assert [match[1] for match in pages.TABLE.finditer(recipes)] == list(pages.TABLES)
+
+
+def test_the_stable_api_changes_on_purpose_alone() -> None:
+    """docs/api.md is the committed list of public names and signatures."""
+    kept, now = (DOCS / "api.md").read_text().splitlines(), generator().api_page().splitlines()
+    changes = [line for line in unified_diff(kept, now, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
+    cure = "public names changed. If that is meant: python docs/generate.py, and an entry in CHANGELOG.md that says how to adapt"
+    none(changes, cure)
+
+
+def test_every_public_name_is_in_the_stable_api() -> None:
+    """Independent of the generator, which might forget some."""
+    sections = (DOCS / "api.md").read_text().split("\n## ")
+    listed = {section.partition("\n")[0]: section for section in sections}
+    wanted = {"rarkit": [name for name in rarkit.__all__ if f"rarkit.{name}" not in PUBLIC_MODULES and name[0] != "_"]}
+    for module in sorted(PUBLIC_MODULES):
+        wanted[module] = getattr(import_module(module), "__all__", [])
+    lacking = [
+        f"{module}.{name}"
+        for module, names in wanted.items()
+        for name in names
+        if not re.search(rf"^(?:class |def |from rarkit import )?{name}\b", listed[module], re.MULTILINE)
+    ]
+    lacking += [
+        path for path, command in tree(COMMAND).items() if not hasattr(command, "commands") and path not in listed["Commands"]
+    ]
+    none([*lacking, *(kind.hook for kind in KINDS.values() if kind.hook not in listed["Hooks"])], "is not in docs/api.md")
 
 
 def test_every_part_and_setting_is_documented() -> None:
