@@ -52,7 +52,7 @@ def types(session: nox.Session) -> None:
     session.run(binaries / "python", "-m", "mypy", "--strict", external=True)
     published = Path(session.create_tmp()) / "published"
     session.run(binaries / "python", "tests/published_python.py", published, external=True)
-    files = [str(path) for path in sorted(published.glob("*.py"))]
+    files = [str(path) for pattern in ("*.py", "*/*.py") for path in sorted(published.glob(pattern))]
     strict = ("--config-file", "pyproject.toml", "--strict", "--untyped-calls-exclude=torch")
     session.run(binaries / "python", "-m", "mypy", *strict, *files, external=True)
     pyright = (binaries / "basedpyright", "--pythonpath", binaries / "python", "--level", "error")
@@ -87,7 +87,7 @@ def run_tests(session: nox.Session, python: str) -> None:
 def transformers(session: nox.Session, version: str) -> None:
     """Run exported models with Hugging Face transformers where rarkit is not installed, and read back what it saved."""
     python = str(shared_environment(session) / "bin" / "python")
-    place = Path(session.create_tmp()) / "exported"
+    place = Path(session.create_tmp()).resolve() / "exported"
     shutil.rmtree(place, ignore_errors=True)
     session.run(python, "-m", "tests.exported.full", str(place), external=True, env=TEST_ENVIRONMENT)
     [pinned] = [line for line in (ROOT / PINS[version]).read_text().splitlines() if line.startswith("transformers==")]
@@ -133,3 +133,26 @@ def plugins(session: nox.Session, plugin: str) -> None:
     session.install(*map(str, wheels.glob("*.whl")), *BOUNDS)
     session.run("python", "-c", "import rarkit; rarkit.parts(strict=True)")
     session.run("python", "-m", "pytest", str(source / "tests"), *session.posargs, env=TEST_ENVIRONMENT)
+
+
+@nox.session(reuse_venv=False, requires=["environment"])
+def new_plugins(session: nox.Session) -> None:
+    """Begin a plugin of each kind, install wheels of them beside rarkit's, check the parts, and run a recipe of them."""
+    share_environment(session)
+    place = Path(session.create_tmp()).resolve() / "new"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place / "wheels"), str(ROOT))
+    session.install("--no-deps", *map(str, place.glob("wheels/*.whl")), *BOUNDS)
+    session.run("python", str(ROOT / "tests/new_plugins.py"), str(place))
+    sources = [str(path.parent) for path in sorted(place.glob("*/pyproject.toml"))]
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place / "plugins"), *sources)
+    session.install("--no-deps", *map(str, place.glob("plugins/*.whl")), *BOUNDS)
+    with session.chdir(place):
+        session.run("python", "-c", "import rarkit, sys; assert sys.prefix in rarkit.__file__, rarkit.__file__")
+        session.run("rarkit", "plugins", "check", env=TEST_ENVIRONMENT)
+        session.run("rarkit", "run", "recipe.toml", "--device", "cpu", "--strict-plugins", env=TEST_ENVIRONMENT)
+        # Those of the tutorial, as a reader types them.
+        shutil.copytree(ROOT / "recipes", place / "recipes")
+        tutorial = (ROOT / "docs/plugins.md").read_text().partition("```bash\n")[2].partition("```")[0]
+        session.run("bash", "-euxc", tutorial, external=True, env=TEST_ENVIRONMENT)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-STEADY = ("plugins list", "orders show", "--version")
+STEADY = ("plugins list", "orders show", "schedules show", "--version")
 """Commands whose printed output depends on nothing but rarkit: where a page shows it, it has to be true."""
 
 

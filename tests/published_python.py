@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import new_plugins
 from pages import script
 
 ROOT = Path(__file__).parents[1]
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.py"):
+    for old in [*folder.glob("*.py"), *folder.glob("*/*.py")]:
         old.unlink()
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         python = script(page)
@@ -24,6 +25,12 @@ def main(folder: Path) -> None:
             (folder / f"{page.stem.lower()}_page.py").write_text(python)
     for module in sorted(ROOT.glob("plugins/*/rarkit_*/__init__.py")):
         (folder / f"{module.parent.name}_plugin.py").write_text(module.read_text())
+    # As rarkit plugins new writes them.
+    for plugin in new_plugins.plugins():
+        for name, text in plugin.texts().items():
+            if name.endswith(".py") and "tests" not in name:
+                (folder / plugin.module).mkdir(exist_ok=True)
+                (folder / name).write_text(text)
     # As the editors of most people check: standard, not the stricter rules of basedpyright.
     settings = {"typeCheckingMode": "standard", "pythonVersion": "3.11", "include": ["."], "extraPaths": [str(ROOT)]}
     settings["reportMissingImports"] = "warning"  # xformers is in no environment of the checks; mypy sees misspelt ones of rarkit

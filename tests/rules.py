@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimate": BELOW_STAGES | {"stages", "pipeline"},
     "inference": BELOW_STAGES | {"rendering", "stages", "pipeline"},
     "testing": GROUND | PARTS | {"sampling"},
-    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "inference"},
+    "scaffold": {"errors", "files", "registry"},
+    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "inference", "testing", "scaffold"},
     "rarkit": {"lazy", "registry"},
     "__main__": {"cli"},
 }

@@ -35,6 +35,8 @@ from rarkit.cli.options import (
     on_their_own,
     print_json,
 )
+from rarkit.cli.parts import list_parts, orders, schedules
+from rarkit.cli.plugins import plugins
 from rarkit.cli.sample import sample
 from rarkit.cli.tokens import tokens
 from rarkit.errors import DatasetError, NotFetchedError
@@ -217,46 +219,9 @@ def schema() -> None:
 app.command()(export)
 app.command()(sample)
 
-plugins = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect installed plugins.")
 app.add_typer(plugins, name="plugins")
-
-
-@plugins.command("list")
-def plugins_list(as_json: AsJson = False) -> None:
-    """List plugins with distribution, version, status and parts, or the cause if a plugin is broken."""
-    from rarkit.cli import show
-    from rarkit.registry.loader import present
-
-    loaded = present()
-    print_json(show.plugins_as_json(loaded)) if as_json else show.print_plugins(loaded)
-
-
-orders = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect scan orders.")
+app.command("parts")(list_parts)
 app.add_typer(orders, name="orders")
-
-
-@orders.command("show")
-def orders_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a scan order.")],
-    grid: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Set the size of the grid.")] = "8x8",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the order; the value is TOML. Repeatable."),
-    ] = None,
-    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an image of the path instead.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a scan order as a grid of the steps at which its cells are visited."""
-    from rarkit.cli import show
-
-    order, height, width = show.scan_order(name, grid, settings or [])
-    if as_json:
-        print_json({"order": order.order(height, width).tolist(), "rank": order.rank(height, width).tolist()})
-    elif png is not None:
-        show.write_order_picture(order, height, width, png)
-    else:
-        show.print_order(order, height, width)
-
-
+app.add_typer(schedules, name="schedules")
 app.add_typer(tokens, name="tokens")
 app.add_typer(cache, name="cache")

@@ -10,6 +10,7 @@ from rarkit.cli.estimate import estimate_as_json, print_estimate
 from rarkit.cli.tables import table_of
 from rarkit.datasets.links import sentence as links_sentence
 from rarkit.errors import RecipeError
+from rarkit.registry.kinds import KINDS
 from rarkit.registry.loader import Loaded, parts
 from rarkit.runtime.console import PrintableConsole, in_lines, styled
 from rarkit.scan_orders.base import ScanOrder
@@ -105,6 +106,7 @@ def plugins_as_json(loaded: Loaded) -> dict[str, Any]:
             "version": record.source.distribution_version,
             "status": record.status,
             "cause": record.cause,
+            "requires_rarkit": record.requires_rarkit,
             "parts": [{"kind": kind, "name": part.part_name(), "version": part.version} for kind, part in record.parts],
         }
         for record in loaded.records
@@ -120,23 +122,34 @@ def scan_order(name: str, grid: str, settings: list[str]) -> tuple[ScanOrder, in
         UnknownPartError: there is no such order.
         GridError: the order does not support the grid.
     """
+    height, width = grid_size(grid)
+    order: ScanOrder = part_named("scan_orders", name, settings)
+    order.check_grid(height, width)
+    return order, height, width
+
+
+def part_named(kind: str, name: str, settings: list[str]) -> Any:
+    """A part by kind and name, with settings as ``--set`` has them.
+
+    Raises:
+        RecipeError: a setting is invalid.
+        UnknownPartError: there is no such part.
+    """
     from pydantic import ValidationError
 
     from rarkit.recipe.edits import override
     from rarkit.recipe.mistakes import problems_of
 
-    height, width = grid_size(grid)
     tables: dict[str, Any] = {}
     for setting in settings:
         override(tables, setting)
+    part: type[Any] = parts().of_kind(kind)[name]
     try:
-        order = parts().scan_orders[name](**tables)
+        return part(**tables)
     except ValidationError as error:
-        problems = problems_of(error, parts().scan_orders[name], parts(), ())
-        mistakes = "; ".join(f"{path}: {message}" for path, message in problems.items())
-        raise RecipeError(f"scan order {name!r}: {mistakes}") from error
-    order.check_grid(height, width)
-    return order, height, width
+        problems = problems_of(error, part, parts(), ())
+        mistakes = "; ".join(f"{path}: {message}" if path else message for path, message in problems.items())
+        raise RecipeError(f"{KINDS[kind].singular} {name!r}: {mistakes}") from error
 
 
 def grid_size(grid: str) -> tuple[int, int]:

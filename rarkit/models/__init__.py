@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rarkit.files.weights import checksum as checksum
     from rarkit.models.base import ModelCosts as ModelCosts
     from rarkit.models.base import ModelFamily as ModelFamily
+    from rarkit.models.base import SamplingBytes as SamplingBytes
+    from rarkit.models.base import TrainingBytes as TrainingBytes
     from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.models.image_model import ImageModel as ImageModel
     from rarkit.models.llama_ar.checkpoints import load_llama_ar as load_llama_ar
@@ -28,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rarkit.files.weights": ["checksum"],
-        "rarkit.models.base": ["ModelCosts", "ModelFamily"],
+        "rarkit.models.base": ["ModelCosts", "ModelFamily", "SamplingBytes", "TrainingBytes"],
         "rarkit.models.config": ["ModelConfig"],
         "rarkit.models.image_model": ["ImageModel"],
         "rarkit.models.llama_ar.checkpoints": ["load_llama_ar"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, final
 
 from pydantic import Field
 
@@ -153,15 +153,16 @@ class ModelFamily(Component):
     def create(self, config: ModelConfig, attention: AttentionFunction, seed: int) -> ImageModel:
         """A new model on torch's default device. The weights are drawn from the seed and are the same on every device."""
 
-    @abstractmethod
     def restore(self, config: ModelConfig, attention: AttentionFunction, tensors: Mapping[str, Tensor]) -> ImageModel:
         """A model with a copy of these weights, on torch's default device.
 
         Raises:
             RuntimeError: names or shapes do not match.
         """
+        model = self.create(config, attention, 0)
+        model.load_state_dict(tensors)
+        return model
 
-    @abstractmethod
     def load(
         self,
         path: str,
@@ -176,6 +177,9 @@ class ModelFamily(Component):
         Raises:
             WeightsError: the file is missing, damaged, or does not fit the configuration.
         """
+        from rarkit.models.checkpoints import load_into
+
+        return load_into(lambda: self.create(config, attention, 0), path, device=device, dtype=dtype)
 
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel | None:
         """How Hugging Face transformers runs a model along one order; None if rarkit has no code for that.
@@ -198,6 +202,9 @@ class ModelFamily(Component):
 
     def content(self) -> Any:
         return None if self.weights is None else checksum(self.weights)
+
+    def rehearsed(self) -> Self:
+        return self.model_copy(update={"weights": None})
 
     @final
     def check_sampling(self, precision: str, kv_cache: str) -> None:

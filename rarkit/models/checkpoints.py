@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from rarkit.cache.run_folders import is_run, model_of_run
 from rarkit.errors import sentences
 from rarkit.files.tensor_mismatches import Sizes, check_tensors, no_sizes
 from rarkit.files.weight_files import local_copy
-from rarkit.files.weights import portions
+from rarkit.files.weights import portions, read_tensors
 
+M = TypeVar("M", bound=nn.Module)
 CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
 """Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
 
@@ -83,6 +85,27 @@ def fill(
             # Copy even if nothing changes: a single uncopied tensor keeps the whole file in memory.
             moved[name] = tensor.to(device=device, dtype=_target_dtype(tensor, dtype), copy=True)
     model.load_state_dict(moved, assign=True)
+
+
+def load_into(create: Callable[[], M], path: str | os.PathLike[str], *, device: str | torch.device, dtype: torch.dtype | None) -> M:
+    """A model with the weights of a file whose tensors have the model's own names, in eval mode.
+
+    Args:
+        create: makes the model; called where the default device is "meta".
+        path: a path or fsspec URL, or the folder of a run.
+        device: the device of the weights.
+        dtype: the floating dtype of the weights; None keeps the stored one.
+
+    Raises:
+        WeightsError: the file is missing or damaged, would run code, or does not fit.
+    """
+    place = weights_at(path)
+    tensors, _ = read_tensors(place)
+    with torch.device("meta"):
+        model = create()
+    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.")
+    fill(model, place, tensors, device=device, dtype=dtype)
+    return model.eval()
 
 
 def _target_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:

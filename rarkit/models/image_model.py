@@ -18,6 +18,7 @@ from rarkit.models.config import ModelConfig
 from rarkit.models.inputs import check_inputs
 from rarkit.registry.contract import checked
 from rarkit.sampling.decoder import Decodable, Decoder
+from rarkit.sampling.plain import PlainDecoder
 
 
 class ImageModel(nn.Module, Decodable, ABC):
@@ -64,13 +65,17 @@ class ImageModel(nn.Module, Decodable, ABC):
                 make each step wait, nor while the model is compiled.
         """
 
-    @abstractmethod
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Decodable:
         """Prepares the weights for decoding, once for any number of batches.
+
+        Unless a family has a decoder of its own, ``forward`` computes all entries anew at every step: slow, and always right.
 
         Raises:
             UserError, CapabilityError: the model, or this machine, does not support the options.
         """
+        if int8 or float8_cache:
+            raise UserError("this model has neither int8 weights nor a float8 cache: sample it in float32 or bfloat16")
+        return _Prepared(self)
 
     def merge_positions(self, order_L: Tensor) -> ImageModel:
         """A smaller model with the same logits along one order, (L,) int64, if the family supports it.
@@ -139,6 +144,25 @@ class ImageModel(nn.Module, Decodable, ABC):
     @final
     def decoder(self, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> Decoder:
         return self.prepare().decoder(labels_B, order_L, scales)
+
+
+@final
+class _Prepared(Decodable):
+    """A model that is decoded by its ``forward``."""
+
+    def __init__(self, model: ImageModel) -> None:
+        self._model = model
+
+    @property
+    def network(self) -> nn.Module:
+        return self._model
+
+    @property
+    def sizes(self) -> ModelConfig:
+        return self._model.config
+
+    def decoder(self, labels_B: Tensor, order_L: Tensor, scales: Sequence[float]) -> Decoder:
+        return PlainDecoder(self._model, labels_B, order_L, scales)
 
 
 def _checked_forward(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, final
 
+from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.kind import Kind
 
 if TYPE_CHECKING:
@@ -95,3 +96,16 @@ KINDS: dict[str, Kind] = {registry.name: Kind(registry.name, **registry.metadata
 """The kinds by name, in the order of the documentation."""
 TABLES: dict[str, Kind] = {kind.table: kind for kind in KINDS.values()}
 """The kinds by the recipe table that selects a part."""
+
+
+def kind_named(name: str) -> Kind:
+    """A kind of part by its name, in the singular or the plural: ``scan_order``, ``scan-orders``.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    known = {kind.name.removesuffix("s"): kind for kind in KINDS.values()}
+    written = name.lower().replace("-", "_").replace(" ", "_").removesuffix("s")
+    if written not in known:
+        raise UserError(f"there is no kind of part {name!r}{did_you_mean(written, known)} There are: {', '.join(known)}.")
+    return known[written]

@@ -7,10 +7,11 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
+from time import perf_counter
 from typing import Any, Literal, final, get_args
 
 import pluggy
@@ -23,6 +24,7 @@ from rarkit.registry.exits import told
 from rarkit.registry.kinds import KINDS, Parts
 from rarkit.registry.registered import current
 from rarkit.registry.registry import Registry, Source
+from rarkit.registry.requirement import check_version, of_distribution, of_module
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.signals import handlers_kept, raised_by_handlers
 
@@ -43,6 +45,10 @@ class PluginRecord:
     """(kind, class) of each part it adds."""
     cause: str = ""
     """Why the plugin is broken or blocked."""
+    requires_rarkit: str = ""
+    """The versions of rarkit that it was written for, as ``">=0.1,<0.2"``; "" if it does not say, or is not loaded."""
+    seconds: float = 0.0
+    """How long it took to load."""
 
 
 @final
@@ -165,7 +171,7 @@ def _source(point: EntryPoint) -> Source:
 
 
 def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
-    before = _working_folder()
+    before, start = _working_folder(), perf_counter()
     with handlers_kept(), random_state_kept(), raised_by_handlers() as stops, _told_if_slow(source):
         record = _outcome(point, source)
     if before is not None and _working_folder() != before:
@@ -173,7 +179,7 @@ def _load_one(point: EntryPoint, source: Source) -> PluginRecord:
     if stops:
         # The plugin may have swallowed it, or turned it into another exception.
         raise stops[0]
-    return record
+    return replace(record, seconds=perf_counter() - start)
 
 
 def _working_folder() -> str | None:
@@ -186,10 +192,9 @@ def _working_folder() -> str | None:
 @contextmanager
 def _told_if_slow(source: Source) -> Iterator[None]:
     """Names a plugin that takes long to load, since it may never return."""
-    message = (
-        f"plugin {source.plugin!r} of {source.distribution} is still being loaded after {SLOW_SECONDS:g} seconds. "
-        f"{BLOCK}={source.plugin} leaves it out."
-    )
+    own = source.plugin == BUILTIN
+    cure = "They are rarkit's own parts: is the disk slow?" if own else f"{BLOCK}={source.plugin} leaves it out."
+    message = f"plugin {source.plugin!r} of {source.distribution} is still being loaded after {SLOW_SECONDS:g} seconds. {cure}"
     timer = threading.Timer(SLOW_SECONDS, warnings.warn, (message, RarkitWarning))
     timer.daemon = True
     timer.start()
@@ -204,8 +209,13 @@ def _outcome(point: EntryPoint, source: Source) -> PluginRecord:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     # A plugin's code may raise anything, sys.exit() and its own KeyboardInterrupt too; it is recorded as the cause.
+    versions = ""
     try:
-        manager.register(point.load(), source.plugin)
+        # Before it is imported, because what it lacks in another rarkit may be told as anything.
+        check_version(versions := of_distribution(point))
+        plugin = point.load()
+        check_version(versions := of_module(plugin) or versions)
+        manager.register(plugin, source.plugin)
         manager.check_pending()
         parts = [
             (kind, _checked(part, kind))
@@ -214,8 +224,8 @@ def _outcome(point: EntryPoint, source: Source) -> PluginRecord:
             for part in _listed(returned, kind)
         ]
     except BaseException as error:
-        return PluginRecord(source, "broken", cause=told(error))
-    return PluginRecord(source, "loaded", tuple(parts))
+        return PluginRecord(source, "broken", cause=told(error), requires_rarkit=versions)
+    return PluginRecord(source, "loaded", tuple(parts), requires_rarkit=versions)
 
 
 def _listed(returned: object, kind: str) -> Sequence[object]:

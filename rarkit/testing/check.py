@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
 
 import pytest
 from pydantic import ValidationError
@@ -45,24 +48,46 @@ def check(part: Component | type[Component], *, every: bool = False, **settings:
         TypeError: ``part`` is no part, cannot be made without settings, or the suite has no such attribute.
     """
     __tracebackhide__ = True
-    made = _made(part)
-    suite = _suite(made, settings)
+    made = made_of(part)
+    suite = suite_of(made, settings)
     failures: list[str] = []
-    for name in check_names(type(suite)):
-        try:
-            with trying(made, f"checked for {name.removeprefix('test_')}"):
-                getattr(suite, name)(made)
-        except CheckError as failure:
+    for outcome in outcomes(suite, made):
+        if outcome.failure is not None:
             if not every:
-                raise
-            failures.append(str(failure))
-        except pytest.skip.Exception as skipped:
-            import warnings
-
-            warnings.warn(f"not checked: {name.removeprefix('test_')}. {skipped}", RarkitWarning, stacklevel=2)
+                raise outcome.failure
+            failures.append(str(outcome.failure))
+        elif outcome.skipped:
+            warnings.warn(f"not checked: {outcome.check}. {outcome.skipped}", RarkitWarning, stacklevel=2)
     told = "\n\n".join(dict.fromkeys(failures))
     if told:
         raise AssertionError(told)
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What one check of a suite said of a part."""
+
+    check: str
+    """Its name, without ``test_``."""
+    failure: CheckError | None = None
+    skipped: str = ""
+    """Why it was left out; "" if it was not."""
+
+
+def outcomes(suite: PartSuite, part: Component) -> Iterator[Outcome]:
+    """Runs the checks of a suite, one after another."""
+    for name in check_names(type(suite)):
+        check = name.removeprefix("test_")
+        try:
+            with trying(part, f"checked for {check}"):
+                getattr(suite, name)(part)
+        except CheckError as failure:
+            yield Outcome(check, failure)
+        except pytest.skip.Exception as skipped:
+            yield Outcome(check, skipped=str(skipped))
+        else:
+            yield Outcome(check)
 
 
 def check_names(suite: type[PartSuite]) -> list[str]:
@@ -70,7 +95,7 @@ def check_names(suite: type[PartSuite]) -> list[str]:
     return [name for name in dir(suite) if name.startswith("test_")]
 
 
-def _made(part: Any) -> Component:
+def made_of(part: Any) -> Component:
     if isinstance(part, Component):
         return part
     if not (isinstance(part, type) and issubclass(part, Component)):
@@ -83,7 +108,7 @@ def _made(part: Any) -> Component:
         raise TypeError(f"{part.__name__} cannot be made without settings ({missing}): pass an instance to check") from error
 
 
-def _suite(part: Component, settings: dict[str, Any]) -> PartSuite:
+def suite_of(part: Component, settings: dict[str, Any]) -> PartSuite:
     base = SUITES[part.kind]
     known = {name for cls in base.__mro__ for name in getattr(cls, "__annotations__", {})} - {"parts"}
     for name in settings:

@@ -9,12 +9,13 @@ import sys
 import threading
 import types
 import warnings
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PathDistribution
 from typing import Literal
 
 import numpy as np
 import pytest
 
+import rarkit
 from rarkit import ScanOrder, hookimpl
 from rarkit.errors import PluginError, RarkitWarning, UnknownPartError
 from rarkit.registry import loader
@@ -228,3 +229,70 @@ def test_a_plugin_that_takes_long_is_named(monkeypatch):
     assert isinstance(said[0], RarkitWarning)
     assert "plugin 'slow' of fake_slow is still being loaded" in str(said[0])
     assert "RARKIT_BLOCK_PLUGINS=slow leaves it out" in str(said[0])
+
+
+def with_versions(name, versions):
+    point = module(name, rarkit_scan_orders=[Reversed])
+    sys.modules[name].requires_rarkit = versions
+    return point
+
+
+@pytest.mark.parametrize("versions", [f"=={rarkit.__version__}", f">={rarkit.__version__}", ">=0.0.1,<1000", ""])
+def test_a_plugin_for_this_rarkit_loads(versions):
+    record = only_record(loader.load([with_versions("fake_fits", versions)]), "fits")
+    assert (record.status, record.requires_rarkit) == ("loaded", versions)
+    assert record.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("versions", "cause"),
+    [
+        (">=1000", f"it was written for rarkit >=1000, and this is rarkit {rarkit.__version__}. Install another"),
+        ("<0.0.1", "it was written for rarkit <0.0.1"),
+        ("0.1", "requires_rarkit = '0.1' names no versions; write them as in"),
+        ("of today", "names no versions"),
+        (0.1, "requires_rarkit is 0.1; write the versions as text"),
+    ],
+)
+def test_a_plugin_for_another_rarkit_is_broken_with_both_versions(versions, cause):
+    record = only_record(loader.load([with_versions("fake_misfit", versions)]), "misfit")
+    assert record.status == "broken"
+    assert cause in record.cause
+
+
+def test_what_the_distribution_requires_counts_before_it_is_imported(tmp_path, monkeypatch):
+    """A plugin for another rarkit may import what this one lacks; the versions say more than that error."""
+    (tmp_path / "for_later.py").write_text("from rarkit import WhatComesLater")
+    info = tmp_path / "for_later-1.0.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", "Name: for-later", "Version: 1.0", "Requires-Dist: numpy", "Requires-Dist: rarkit-more"]
+    lines += ["Requires-Dist: rarkit==0.0; extra == 'old'", "Requires-Dist: rarkit<2000,>=1000"]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    (info / "entry_points.txt").write_text("[rarkit]\nfor_later = for_later\n")
+    [point] = PathDistribution(info).entry_points
+    record = only_record(loader.load([point]), "for_later")
+    assert record.status == "broken"
+    assert record.cause.startswith("PluginError: it was written for rarkit <2000,>=1000")
+    assert record.requires_rarkit == "<2000,>=1000"
+
+
+def test_rarkits_own_parts_are_not_to_be_left_out(monkeypatch):
+    said = []
+    monkeypatch.setattr(loader, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(loader.threading, "Timer", lambda seconds, function, arguments: Now(said, arguments))
+    loader.load([BUILTIN])
+    assert "They are rarkit's own parts" in said[0]
+    assert "RARKIT_BLOCK_PLUGINS" not in said[0]
+
+
+class Now:
+    """A timer that keeps what it would have said."""
+
+    def __init__(self, said, arguments):
+        said.append(arguments[0])
+
+    def start(self): ...
+
+    def cancel(self): ...
+
+    def join(self): ...

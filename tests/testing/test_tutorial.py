@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
+from tests import new_plugins
 from tests.pages import blocks
 from tests.rules import ROOT
 
@@ -18,7 +21,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_the_tutorials_plugin_passes_its_suite(tmp_path):
-    first = {language: next(block for block in blocks(PAGE) if block.language == language) for language in ("python", "toml")}
+    columns = [block for block in blocks(PAGE) if "class Columns(rarkit.ScanOrder):" in block.lines or "[project]" in block.lines]
+    first = {block.language: block for block in reversed(columns)}
     [suite] = re.findall(r"from `test_columns\.py`:\n\n((?:    .*\n|\n)+)", PAGE.read_text())
     (tmp_path / "rarkit_columns.py").write_text("\n".join(first["python"].lines))
     (tmp_path / "pyproject.toml").write_text("\n".join(first["toml"].lines))
@@ -27,6 +31,29 @@ def test_the_tutorials_plugin_passes_its_suite(tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert re.search(r"^12 passed", ended.stdout, re.MULTILINE), ended.stdout
+
+
+def test_the_tutorials_commands_do_what_it_says(tmp_path):
+    """But those of pip, which builds with what it downloads; ``nox -s new_plugins`` runs all of them."""
+    commands = next(block for block in blocks(PAGE) if block.language == "bash").lines
+    assert [line.split()[0] for line in commands] == ["rarkit", "pip", "rarkit", "pytest", "rarkit", "rarkit", "pip"]
+    (tmp_path / "site").mkdir()
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}"}
+    printed = {}
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        if program == "pip":
+            continue
+        command = [sys.executable, "-m", program, *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        printed[line] = ended.stdout
+        if "new" in arguments:
+            new_plugins.lay_out(tmp_path / "rarkit-columns", tmp_path / "site")
+    assert re.search(r"^✓ scan_orders columns: \d+ checks passed$", printed["rarkit plugins check columns"], re.MULTILINE)
+    assert printed["rarkit orders show columns --grid 4x4"].split()[:4] == ["0", "4", "8", "12"]
+    assert (tmp_path / "runs/digits-rehearsal/report.html").is_file()
 
 
 @pytest.mark.parametrize("missing", [("pytest",), ("hypothesis",), ("pytest", "hypothesis")])

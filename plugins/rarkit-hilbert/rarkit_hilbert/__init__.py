@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from rarkit import ScanOrder, hookimpl
 
+requires_rarkit = ">=0.1,<0.2"
+
 
 @final
 class Hilbert(ScanOrder):

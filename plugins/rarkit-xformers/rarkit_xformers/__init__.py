@@ -13,6 +13,8 @@ from rarkit import AttentionBackend, AttentionFunction, Dropout, hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
+requires_rarkit = ">=0.1,<0.2"
+
 
 @final
 class XFormers(AttentionBackend):

@@ -1,0 +1,152 @@
+"""New plugins work as they are written: each kind, in one recipe; ``nox -s new_plugins`` does it with wheels."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rarkit.errors import RarkitError, UserError
+from rarkit.registry.kinds import KINDS
+from rarkit.scaffold.new_plugin import SUITES, compatible_versions, kind_named, named, write
+from rarkit.testing.check import SUITES as CHECKS
+from tests import new_plugins
+from tests.processes import call, rarkit_with
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder of distributions as pip would lay them out, with a new plugin of each kind."""
+    folder, site = tmp_path_factory.mktemp("new"), tmp_path_factory.mktemp("site")
+    new_plugins.main(folder)
+    for plugin in new_plugins.plugins():
+        new_plugins.lay_out(folder / plugin.distribution, site)
+    return folder, site
+
+
+@pytest.fixture
+def command(installed, tmp_path):
+    _, site = installed
+
+    def command(*arguments):
+        for name in ("stdout", "stderr"):
+            (tmp_path / name).unlink(missing_ok=True)
+        return call(tmp_path, rarkit_with, str(site), {"COLUMNS": "200"}, *arguments)
+
+    return command
+
+
+def test_there_is_a_template_for_every_kind():
+    assert set(SUITES) == set(KINDS) == set(CHECKS)
+    assert {kind: CHECKS[kind].__name__ for kind in KINDS} == SUITES
+    assert {plugin.kind.name for plugin in new_plugins.plugins()} == set(KINDS)
+
+
+def test_a_recipe_of_new_plugins_runs(installed, command, tmp_path):
+    folder, _ = installed
+    places = ("--store", tmp_path / "store", "--runs", tmp_path / "runs")
+    ended = command("run", folder / "recipe.toml", *places, "--device", "cpu", "--quiet", "--json", "--strict-plugins")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["metrics"]
+
+
+def test_a_new_plugin_is_shown_and_passes_its_check(command):
+    ended = command("plugins", "check", "new_scan_order", "--json", "--quiet")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [plugin] = json.loads(ended.stdout)
+    [part] = plugin["parts"]
+    assert (part["kind"], part["name"], part["failures"]) == ("scan_orders", "new_scan_order", [])
+    assert len(part["passed"]) > 10
+
+    shown = json.loads(command("plugins", "show", "new_tokenizer", "--json").stdout)
+    assert shown["requires_rarkit"] == compatible_versions()
+    assert shown["file"].endswith("rarkit_new_tokenizer/__init__.py")
+    [part] = shown["parts"]
+    assert part["settings"] == {"block": "2", "levels": "16"}
+
+    text = command("plugins", "show", "rarkit-new-tokenizer").stdout
+    assert "loaded in" in text
+    assert "block = 2, levels = 16" in text
+
+
+def test_its_files_name_what_they_should():
+    for plugin in new_plugins.plugins():
+        texts = plugin.texts()
+        assert f"tests/test_{plugin.part}.py" in texts
+        assert re.search(rf"^\[{re.escape(plugin.kind.table)}\]\nname = \"{plugin.part}\"$", texts["README.md"], re.MULTILINE)
+        assert not [path for path, text in texts.items() if "$" in text]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "kind", "part", "message"),
+    [
+        ("a b", "scan_order", None, "cannot be the name of a distribution"),
+        ("rarkit-\n", "scan_order", None, "cannot be the name of a distribution"),
+        ("../up", "scan_order", None, "cannot be the name of a distribution"),
+        ("numpy", "scan_order", None, "is installed already"),
+        ("rarkit", "scan_order", "columns", "is installed already"),
+        ("json", "scan_order", "columns", "its module 'json' is"),
+        ("rarkit-raster", "scan_order", None, "there is a scan order 'raster' already, of rarkit"),
+        ("rarkit-3d", "scan_order", None, "'3d' cannot be the name of a part. Give the part another one with --name"),
+        ("rarkit-x", "scan_order", "X-y", "'X-y' cannot be the name of a part. Use lower-case letters"),
+        ("3d", "scan_order", "columns", "is no name in Python"),
+        ("rarkit-x", "scan_ordr", None, "there is no kind of part 'scan_ordr'; did you mean 'scan_order'?"),
+    ],
+)
+def test_names_that_will_not_do_are_refused(distribution, kind, part, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        named(distribution, kind, part)
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_taken_or_refused(name):
+    try:
+        plugin = named(name, "scan_order", "columns_of_mine")
+    except RarkitError:
+        return
+    assert plugin.module.isidentifier()
+    assert tomllib.loads(plugin.texts()["pyproject.toml"])["project"]["name"] == name
+
+
+@pytest.mark.parametrize("name", ["scan_order", "scan_orders", "Scan-Order", "scan order"])
+def test_kinds_are_singular_or_plural(name):
+    assert kind_named(name) is KINDS["scan_orders"]
+
+
+def test_nothing_that_is_there_is_overwritten(tmp_path):
+    plugin = named("rarkit-columns", "scan_order")
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="is there already, and is left as it is"):
+        write(plugin, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be made \(Not a directory\)"):
+        write(plugin, tmp_path / "file" / "below")
+
+
+def test_checks_tell_what_fails(installed, command):
+    _, site = installed
+    wrong = site / "rarkit_new_permutation_schedule" / "__init__.py"
+    text = wrong.read_text()
+    wrong.write_text(text.replace("(1 - step / total) ** self.power", "2.0"))
+    try:
+        ended = command("plugins", "check", "new_permutation_schedule", "--quiet")
+        assert ended.returncode == 1
+        assert "✗ permutation_schedules new_permutation_schedule: " in ended.stdout
+        assert "a random ratio is a number from 0 to 1" in ended.stdout
+        wrong.write_text("raise RuntimeError('boom')")
+        ended = command("plugins", "check", "new_permutation_schedule")
+        assert ended.returncode == 1
+        assert "broken: RuntimeError: boom" in ended.stdout
+    finally:
+        wrong.write_text(text)
+
+
+def test_a_plugin_that_is_not_there(command):
+    ended = command("plugins", "show", "new_scan_ordr")
+    assert ended.returncode == 2
+    assert "did you mean 'new_scan_order'?" in ended.stderr
