@@ -17,6 +17,7 @@ from typer.main import get_command
 import rarkit
 from rarkit.cli.app import app
 from rarkit.evaluation.settings import EvaluateSettings
+from rarkit.recipe.contradictions import contradictions
 from rarkit.registry.kind import Kind
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.settings import SampleSettings
@@ -34,6 +35,14 @@ The parts that come with rarkit, by the recipe table that selects them. `docs/ge
 """
 
 PUBLIC = ("rarkit", "rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.training", "rarkit.testing")
+SMALL = {"hidden_size": 8, "depth": 1, "num_heads": 1}
+STILL = {"name": "constant", "ratio": 0.0}
+GRIDS = ((4, 4), (16, 16), (7, 7), (6, 8), (1, 32))
+"""The grids that the table of scan orders shows."""
+MATRIX = """\
+Every tokenizer goes with every scan order that supports its grid, and both with every schedule, attention backend and model, but for
+what these tables say. `tests/test_matrix.py` plans all combinations of the five, and trains and samples each that works.
+"""
 PRIVATE = {"rarkit.inference.pipeline", "rarkit.registry.registry"}
 """Modules of classes that only rarkit makes."""
 STABLE = """\
@@ -57,7 +66,8 @@ Shape letters in names are those of the docstrings, which say what each function
 
 def parts_page(parts: rarkit.Parts) -> str:
     """docs/parts.md."""
-    return "\n".join([INTRODUCTION, *(line for kind in KINDS.values() for line in family(kind, parts.of_kind(kind.name)))])
+    families = [line for kind in KINDS.values() for line in family(kind, parts.of_kind(kind.name))]
+    return "\n".join([INTRODUCTION, *families, *matrix(parts)])
 
 
 def recipes_page(page: str) -> str:
@@ -80,6 +90,51 @@ def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
             yield f"### {name}\n"
             yield f"`{part.__name__}`. {text(part)}\n"
             yield from settings(part)
+
+
+def matrix(parts: rarkit.Parts) -> Iterator[str]:
+    """The section on what goes with what."""
+    yield "## What goes with what\n"
+    yield MATRIX
+    models = list(built_in(parts, "models"))
+    yield from ("| | " + " | ".join(f"`{name}`" for name in models) + " |", "|---" * (len(models) + 1) + "|")
+    for kind, table in (("permutation_schedules", "permutation_schedule"), ("attention_backends", "attention")):
+        for name in built_in(parts, kind):
+            yield f"| `{name}` | {' | '.join(goes(**{table: name, 'model': model}) for model in models)} |"
+    yield "\nScan orders, by height × width of the token grid:\n"
+    yield from ("| | " + " | ".join(f"{height} × {width}" for height, width in GRIDS) + " |", "|---" * (len(GRIDS) + 1) + "|")
+    for name, order in built_in(parts, "scan_orders").items():
+        fits = ("✓" if order().requirement(*grid) is None else "–" for grid in GRIDS)
+        yield f"| `{name}` | {' | '.join(fits)} |"
+    yield ""
+
+
+def built_in(parts: rarkit.Parts, kind: str) -> dict[str, Any]:
+    registry = parts.of_kind(kind)
+    return {name: part for name, part in registry.items() if registry.source(name).plugin == "builtin"}
+
+
+def goes(model: str, **tables: Any) -> str:
+    """Whether a part goes with a model: ✓, or ✓ with the setting that it takes."""
+    if why_not(model={"name": model, **SMALL}, **tables) is None:
+        return "✓"
+    if why_not(model={"name": model, **SMALL, "attention_dropout": 0.0}, **tables) is None:
+        return "✓ with `attention_dropout = 0`"
+    [(table, name)] = tables.items()
+    if table == "permutation_schedule" and name == "constant" and why_not(model={"name": model, **SMALL}, **{table: STILL}) is None:
+        return "✓ with `ratio = 0`"
+    return "–"
+
+
+def why_not(**tables: Any) -> str | None:
+    """What planning says against a recipe of these parts, or None."""
+    data = {"name": "generated", "height": 4, "width": 4, "channels": 1}
+    try:
+        recipe = rarkit.make_recipe(**({"dataset": data, "tokenizer": "pixel", "train": {"steps": 4, "batch_size": 2}} | tables))
+        plan = rarkit.plan(recipe, "memory://matrix")
+    except rarkit.RarkitError as error:
+        return str(error)
+    return str(plan.obstacle) if plan.obstacle is not None else "; ".join(contradictions(recipe).values()) or None
 
 
 def settings(part: type[rarkit.Settings]) -> Iterator[str]:
