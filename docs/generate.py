@@ -40,8 +40,8 @@ STILL = {"name": "constant", "ratio": 0.0}
 GRIDS = ((4, 4), (16, 16), (7, 7), (6, 8), (1, 32))
 """The grids that the table of scan orders shows."""
 MATRIX = """\
-Every tokenizer goes with every scan order that supports its grid, and both with every schedule, attention backend and model, but for
-what these tables say. `tests/test_matrix.py` plans all combinations of the five, and trains and samples each that works.
+Every tokenizer goes with every scan order that supports its grid, and both with every schedule, attention backend and model, but
+for what these tables say. `tests/test_matrix.py` plans all combinations of the five, and trains and samples each that works.
 """
 PRIVATE = {"rarkit.inference.pipeline", "rarkit.registry.registry"}
 """Modules of classes that only rarkit makes."""
