@@ -84,14 +84,12 @@ def plugins_new(
     place = folder or Path(plugin.distribution)
     for path in write(plugin, place):
         echo(f"wrote {path}")
+    echo("")
     echo(
-        f"\nThe {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in "
-        f"{place / plugin.module}:\n\n"
-        f"  pip install -e '{place}[dev]'\n"
-        f"  rarkit plugins check {plugin.part}\n"
-        f"  pytest {place}",
-        lines=True,
+        f"The {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in {place / plugin.module}:"
     )
+    for command in (f"pip install -e '{place}[dev]'", f"rarkit plugins check {plugin.part}", f"pytest {place}"):
+        echo(f"  {command}")
 
 
 def _record(name: str) -> PluginRecord:

@@ -51,14 +51,14 @@ def check_version(versions: str) -> None:
         return
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    import rarkit
+    from rarkit import __version__
 
     try:
         wanted = SpecifierSet(versions)
     except InvalidSpecifier as error:
         raise PluginError(f'{NAME} = {versions!r} names no versions; write them as in {NAME} = ">=0.1,<0.2"') from error
-    if not wanted.contains(rarkit.__version__, prereleases=True):
+    if not wanted.contains(__version__, prereleases=True):
         raise PluginError(
-            f"it was written for rarkit {versions}, and this is rarkit {rarkit.__version__}. "
+            f"it was written for rarkit {versions}, and this is rarkit {__version__}. "
             "Install another version of the plugin, or such a rarkit"
         )

@@ -124,9 +124,9 @@ def write(plugin: NewPlugin, folder: Path) -> list[Path]:
 
 def compatible_versions() -> str:
     """The versions of rarkit whose stable API is that of the one installed: ``">=0.1,<0.2"``."""
-    import rarkit
+    from rarkit import __version__
 
-    major, minor = map(int, rarkit.__version__.split(".")[:2])
+    major, minor = map(int, __version__.split(".")[:2])
     return f">={major}.{minor},<{f'{major}.{minor + 1}' if major == 0 else major + 1}"
 
 

@@ -54,7 +54,7 @@ def test_a_long_training_is_looked_at_in_a_thousand_places(rarkit):
         (["linnear"], "did you mean 'linear'?"),
         (["linear", "--set", "start=3"], "error: permutation schedule 'linear': start = 3 and end = 0.75"),
         (["linear", "--set", "x=3"], "x: no such key"),
-        (["linear", "--steps", "0"], "0"),
+        (["linear", "--steps", "0"], "--steps"),
     ],
 )
 def test_mistakes(rarkit, arguments, words):
