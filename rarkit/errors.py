@@ -13,6 +13,9 @@ from typing import ClassVar
 
 from rarkit.printable import printable
 
+LONGEST, ENDING = 4000, 500
+"""Characters of a line of a message, and of its end, where the cure stands: what it quotes may be of any length."""
+
 
 class RarkitWarning(UserWarning):
     """Something that a user should know but that did no harm. Each argument is a line."""
@@ -31,7 +34,11 @@ class RarkitError(Exception):
 
 
 def _lines(arguments: Iterable[object]) -> str:
-    return "\n".join(printable(str(line)) for line in arguments)
+    return "\n".join(_shortened(printable(str(line))) for line in arguments)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - ENDING - 3]} … {line[-ENDING:]}"
 
 
 class UserError(RarkitError):

@@ -19,6 +19,11 @@ LARGEST = 2**20
 
 
 @final
+class NoLockError(StoreError):
+    """What lies in the place of a lock is none that a process can hold."""
+
+
+@final
 class LockFile:
     """Each request ends within ``patience`` seconds where the file system allows it (those of object stores do).
 
@@ -40,17 +45,23 @@ class LockFile:
         return isinstance(self.filesystem, OwnFolder) and self.filesystem.islink(path)
 
     def read(self) -> bytes | None:
-        """What is in it; None if there is none."""
+        """What is in it; None if there is none. Raises NoLockError if it is no file of a lock."""
         return self._read(self.path)
 
     def _read(self, path: str) -> bytes | None:
         try:
             if isinstance(self.filesystem, OwnFolder):
-                return read_regular(path, LARGEST, raising=StoreError)
+                return self._read_regular(path)
             # Given a start, s3fs sends one request; without, it first asks for the size.
             return bytes(self.filesystem.cat_file(path, start=0, **self._patience))
         except FileNotFoundError:
             return None
+
+    def _read_regular(self, path: str) -> bytes:
+        try:
+            return read_regular(path, LARGEST, raising=NoLockError)
+        except (NoLockError, IsADirectoryError) as error:
+            raise NoLockError(f"{path} is a folder, a pipe, a device or far too large, and no lock. Remove it.") from error
 
     def create(self, contents: bytes) -> bool:
         """Makes it, unless there is one."""

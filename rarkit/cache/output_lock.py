@@ -11,7 +11,7 @@ from typing import ClassVar, final
 from rarkit.cache.hold import SharedHold
 from rarkit.cache.holder import Holder
 from rarkit.cache.lock import Times, lock
-from rarkit.cache.lock_file import LockFile
+from rarkit.cache.lock_file import LockFile, NoLockError
 from rarkit.cache.output_folder import LOCK, OutputFolder
 from rarkit.runtime.clock import seconds
 from rarkit.runtime.progress import Reporter
@@ -73,8 +73,11 @@ class OutputLock:
 
     def holder(self) -> Holder | None:
         """The other process that holds the lock and is not known to be gone; None if there is none."""
-        with self._folder.reading():
-            contents = LockFile(self._folder.filesystem, self._path, self.times.patience).read()
+        try:
+            with self._folder.reading():
+                contents = LockFile(self._folder.filesystem, self._path, self.times.patience).read()
+        except NoLockError:
+            return None
         holder = None if contents is None else Holder.of(contents)
         own = None if self._folder.hold is None else self._folder.hold.token
         return None if holder is None or holder.token == own or holder.is_gone() else holder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,7 +21,6 @@ from rarkit.files.regular import read_regular
 from rarkit.files.stored_json import read_json
 
 FOLDER = "receipts"
-_CURE = "Delete it, and run its recipe again."
 
 
 @final
@@ -36,6 +37,15 @@ class StoredReceipt:
     """Stage and fingerprint of each output that the run needs."""
 
 
+@final
+@dataclass(frozen=True)
+class UnreadableReceipt:
+    """What lies in the place of a receipt in the store, and is damaged, of a newer rarkit, or cannot be read."""
+
+    name: str
+    reason: StoreError
+
+
 def write_receipt(store: Store, name: str, content: Mapping[str, Any]) -> None:
     """Writes a receipt, whole or not at all. Raises StoreError if the store cannot be written."""
     path, data = _path(store, name), json.dumps(content, indent=2) + "\n"
@@ -46,9 +56,10 @@ def write_receipt(store: Store, name: str, content: Mapping[str, Any]) -> None:
 
 def remove_receipt(store: Store, name: str) -> None:
     """Removes a receipt, if it is there. Raises StoreError if the store cannot be written."""
-    with _reaching(store):
-        if store.filesystem.exists(_path(store, name)):
-            store.filesystem.rm_file(_path(store, name))
+    # Not asked for before: a link that leads to nothing is there, too.
+    path = _path(store, name)
+    with reaching(path, "Remove it by hand.", raising=StoreError), suppress(FileNotFoundError):
+        store.filesystem.rm_file(path)
 
 
 def has_receipt(store: Store, name: str) -> bool:
@@ -64,9 +75,9 @@ def receipts(store: Store) -> list[StoredReceipt]:
         StoreError: the store cannot be reached, or a receipt is damaged or of a newer rarkit, so that it is unknown what it needs.
     """
     read = []
-    for receipt in _read(store):
-        if isinstance(receipt, StoreError):
-            raise receipt
+    for receipt in all_receipts(store):
+        if isinstance(receipt, UnreadableReceipt):
+            raise receipt.reason
         read.append(receipt)
     return read
 
@@ -76,10 +87,11 @@ def readable_receipts(store: Store, beginning: str = "") -> list[StoredReceipt]:
 
     Raises StoreError if the store cannot be reached.
     """
-    return [receipt for receipt in _read(store, beginning) if isinstance(receipt, StoredReceipt)]
+    return [receipt for receipt in all_receipts(store, beginning) if isinstance(receipt, StoredReceipt)]
 
 
-def _read(store: Store, beginning: str = "") -> list[StoredReceipt | StoreError]:
+def all_receipts(store: Store, beginning: str = "") -> list[StoredReceipt | UnreadableReceipt]:
+    """The receipts in the store whose name begins so, and what lies in the place of one. Raises StoreError as ``receipts``."""
     with _reaching(store):
         while True:
             try:
@@ -103,8 +115,12 @@ def _texts(store: Store, paths: list[str]) -> dict[str, bytes | Exception]:
     for path in paths:
         try:
             texts[path] = read_regular(path, LARGEST, raising=StoreError)
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             texts[path] = error
+        except OSError as error:
+            # Gone since it was listed; a link that leads to nothing stays.
+            is_gone = isinstance(error, FileNotFoundError) and not os.path.lexists(path)
+            texts[path] = error if is_gone else StoreError(f"{path} cannot be read ({error.strerror}).")
     return texts
 
 
@@ -138,20 +154,21 @@ def _leaves_receipts(output: StageOutput) -> bool:
     return record is not None and record.overrides is not None
 
 
-def _parsed(path: str, text: bytes | Exception) -> StoredReceipt | StoreError:
+def _parsed(path: str, text: bytes | Exception) -> StoredReceipt | UnreadableReceipt:
     """The receipt, or what is wrong with it. Raises what is wrong with the store."""
+    name = path.rsplit("/", 1)[-1].removesuffix(".json")
+    cure = f"rarkit cache rm {FOLDER}/{name} removes it, and lets go of what only its run needs."
     if isinstance(text, StoreError):
-        return text
+        return UnreadableReceipt(name, StoreError(f"the receipt {text} {cure}"))
     if isinstance(text, Exception):
         raise text
     try:
-        content = read_json(Receipt, text, f"the receipt {path}", _CURE, most=LARGEST, newest=FORMAT)
+        content = read_json(Receipt, text, f"the receipt {path}", cure, most=LARGEST, newest=FORMAT)
     except StoreError as error:
-        return error
+        return UnreadableReceipt(name, error)
     if content.folder is None or content.host is None:
-        return StoreError(f"the receipt {path} is damaged (it names no folder and host). {_CURE}")
+        return UnreadableReceipt(name, StoreError(f"the receipt {path} is damaged (it names no folder and host). {cure}"))
     outputs = frozenset((stage.name, stage.fingerprint) for stage in content.stages)
-    name = path.rsplit("/", 1)[-1].removesuffix(".json")
     return StoredReceipt(name, content, Path(content.folder), content.host, outputs)
 
 

@@ -27,6 +27,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE = 2**20
 LONGEST = 2**24
 """Bytes of a line, or characters of an array, that are searched for the end of a record, before it is taken for a broken one."""
+MOST_AT_ONCE = 2**28
+"""Bytes of the records that make a chunk of the store: three times what they have that hold nothing but tokens."""
 _SPACE = re.compile(r"\s*")
 
 Number = Annotated[int, Field(ge=0, lt=2**31)]
@@ -52,6 +54,8 @@ class Record:
     """Of its line, or of the record in an array; from 1."""
     data: Any
     """Of a line, the bytes, which skipping need not parse; of an array, what they say."""
+    size: int
+    """Bytes of the line, or characters in the array."""
 
     @property
     def place(self) -> str:
@@ -112,7 +116,7 @@ class TokenFile:
             if len(line) > LONGEST or blank > LONGEST:
                 raise DatasetError(f"{self.name}:{number}: there is no record within {LONGEST:,} bytes. Write the file again.")
             if not is_blank:
-                yield Record(self, number, text)
+                yield Record(self, number, text, len(text))
 
     def _of_array(self, file: TextIO) -> Iterator[Record]:
         decoder, number = JSONDecoder(), 0
@@ -138,7 +142,8 @@ class TokenFile:
             number += 1
             while True:
                 try:
-                    value, position = decoder.raw_decode(text, position)
+                    start = position
+                    value, position = decoder.raw_decode(text, start)
                     break
                 except RecursionError as error:
                     raise self._broken(number, "is nested too deep") from error
@@ -147,7 +152,7 @@ class TokenFile:
                     if not more:
                         raise self._broken(number, "is not JSON, or ends too early") from error
                     text, position = text[position:] + more, 0
-            yield Record(self, number, value)
+            yield Record(self, number, _of_use(value), position - start)
             position = skipped(position)
             if text[position : position + 1] == ",":
                 position = skipped(position + 1)
@@ -204,7 +209,22 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def in_blocks(files: Sequence[TokenFile], sizes: Sequence[int]) -> Iterator[list[Record]]:
-    """The records of all files, as many at a time as ``sizes`` says."""
+    """The records of all files, as many at a time as ``sizes`` says. Raises DatasetError if these are far too large."""
     records = (record for file in files for record in file.records())
     for size in sizes:
-        yield list(islice(records, size))
+        block: list[Record] = []
+        total = 0
+        for record in islice(records, size):
+            total += record.size
+            if total > MOST_AT_ONCE:
+                raise DatasetError(
+                    f"{record.place}: this and the {len(block):,} records before it have more than {MOST_AT_ONCE:,} bytes. Write "
+                    "the file again, with nothing but class_id and tokens in a record."
+                )
+            block.append(record)
+        yield block
+
+
+def _of_use(value: Any) -> Any:
+    """What is read of a record: what else it has would be kept as long as its chunk."""
+    return {key: value[key] for key in ("class_id", "tokens") if key in value} if isinstance(value, dict) else value

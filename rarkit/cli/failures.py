@@ -45,6 +45,11 @@ def reported() -> Iterator[None]:
     except WrongArguments as error:
         _print_wrong_arguments(error)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        advice = "Free some, or check the files that are read: a damaged one may claim any amount."
+        echo(f"error: there is not enough memory here{reason}. {advice}", fg="red", err=True)
+        sys.exit(1)
     except typer.Abort:
         echo("Aborted.", fg="red", err=True)
         sys.exit(1)

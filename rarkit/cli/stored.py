@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from rarkit.cache.fingerprint import SHORT, shown
 from rarkit.cache.output import StageOutput
-from rarkit.cache.receipts import FOLDER, StoredReceipt, needed_by, readable_receipts
+from rarkit.cache.receipts import FOLDER, StoredReceipt, UnreadableReceipt, all_receipts, needed_by, readable_receipts
 from rarkit.cache.record import NO_RECORD, SEALED_IN_PART, UNFINISHED, Record
 from rarkit.cache.store import Store
 from rarkit.cache.variants import telling_apart
@@ -55,9 +55,9 @@ def outputs(store: str, names: list[str] | None) -> list[StageOutput]:
     return chosen
 
 
-def receipt_named(store: Store, name: str) -> StoredReceipt:
+def receipt_named(store: Store, name: str) -> StoredReceipt | UnreadableReceipt:
     """The receipt of this name, or whose name begins so. Raises StoreError if there is none, or several."""
-    matching = [receipt for receipt in readable_receipts(store) if receipt.name.startswith(name)]
+    matching = all_receipts(store, name)
     # The receipt of a run that has begun is named after the one of the same folder, with more behind it.
     matching = [receipt for receipt in matching if receipt.name == name] or matching
     if len(matching) != 1:
@@ -94,8 +94,10 @@ def outputs_as_json(store: str, outputs: list[StageOutput]) -> list[dict[str, An
     return rows
 
 
-def run_name(receipt: StoredReceipt) -> str:
+def run_name(receipt: StoredReceipt | UnreadableReceipt) -> str:
     """The folder of a run, relative to the working directory if it is in it, after its host if that is another machine."""
+    if isinstance(receipt, UnreadableReceipt):
+        return f"an unknown run ({FOLDER}/{receipt.name}, which cannot be read)"
     if receipt.host != platform.node():
         return f"{receipt.host}:{receipt.folder}"
     here = Path.cwd()

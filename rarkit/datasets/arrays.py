@@ -18,6 +18,8 @@ from rarkit.images import MOST_CLASSES, ImageBlock, ImageReader
 
 CHANNELS = (1, 3, 4)
 """Grey, colour, and colour with opacity."""
+LARGEST_LABELS = 2**28
+"""Bytes of all labels, as numbers of 64 bits or as text, which has four for each character: 33 million numbers."""
 
 
 @final
@@ -113,6 +115,12 @@ def label_values(values: NDArray[Any], what: str) -> NDArray[Any]:
 def check_labels(shape: tuple[int, ...], dtype: np.dtype[Any], count: int, what: str) -> None:
     """Raises DatasetError unless an array has one whole number or one name for each of ``count`` images: (N,) or (N, 1)."""
     if dtype.kind in "iubUS" and shape in ((count,), (count, 1)):
+        size = count * {"U": dtype.itemsize, "S": 4 * dtype.itemsize}.get(dtype.kind, 8)
+        if size > LARGEST_LABELS:
+            raise DatasetError(
+                f"{what} is {dtype} {times(shape)}, which takes {size:,} bytes of memory; labels may take {LARGEST_LABELS:,}. Save "
+                "whole numbers in place of names, or fewer images in a file."
+            )
         return
     one_hot = len(shape) == 2 and shape[0] == count and dtype.kind in "iubf"
     cure = " If they are one-hot, save labels.argmax(axis=1)." if one_hot else ""

@@ -20,7 +20,7 @@ from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.bounds import Side, Workers
 from rarkit.registry.component import NotInFingerprint
 
-DECODING = 2
+DECODING = 3
 """Raised whenever images can be decoded that could not be before, or the reverse."""
 _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
 """The decodable files of each source, cached for the process because finding them means decoding every file."""

@@ -6,8 +6,9 @@ side is resized to 256.
 
 from __future__ import annotations
 
+import io
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from rarkit.errors import ImageError
 
@@ -21,12 +22,35 @@ LARGEST_FILE = 2**29
 MOST_MEMORY = 2**30
 """Bytes that decoding and cropping an image may take: 134 megapixels of most files, 89 to 134 of JPEG, 53 of WebP."""
 MOST_SCANNED = 2**34
-"""Pixels of a progressive JPEG times its scans, each of which goes through all pixels: 10 seconds, where photographs take one."""
+"""Pixels of a JPEG times its scans, each of which goes through all pixels: 10 seconds, where photographs take one."""
+MOST_IN_PYTHON = 2**22
+"""Numbers of an image (pixels of each channel) that Pillow decodes one by one in Python, which takes a microsecond each."""
+MOST_READS = 2**19
+"""How often an image may be read from: Pillow reads headers byte by byte or chunk by chunk. With the least of chunks that writers
+use, of 8 KB, the largest of files takes half of them."""
+_IN_PYTHON = ("bmp_rle", "ppm", "ppm_plain")
+"""Pillow's decoders in Python: of run-length encoded BMP, and of PPM as text or with levels other than 0 to 255."""
 _SCAN = b"\xff\xda"
 _RUN_LENGTHS = (1, 2)
 """Compressions of BMP files in which a few bytes skip up to 255 rows."""
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323
 """Tags of TIFF files."""
+
+
+@final
+class FewReads(io.BytesIO):
+    """An encoded image that is not read piece by piece without an end."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises ValueError if it was read too often."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it is in more than {MOST_READS:,} pieces")
+        return super().read(size)
 
 
 def check_bounds(image: Image, size: int, data: bytes, name: str) -> None:
@@ -48,7 +72,10 @@ def check_bounds(image: Image, size: int, data: bytes, name: str) -> None:
             f"{about}, which take {memory / 2**30:,.1f} GiB to decode and to resize to {size:,}; an image may take "
             f"{MOST_MEMORY / 2**30:.0f} GiB. Make it smaller, or remove it."
         )
-    if image.info.get("progressive") and data.count(_SCAN) * prod(image.size) > MOST_SCANNED:
+    decoders = {tile[0] for tile in getattr(image, "tile", ())}
+    if not decoders.isdisjoint(_IN_PYTHON) and prod(image.size) * len(image.getbands()) > MOST_IN_PYTHON:
+        raise ImageError(f"{about} in a kind of {image.format} that takes minutes to decode. Save it as PNG, or remove it.")
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) * prod(image.size) > MOST_SCANNED:
         raise ImageError(f"{about} in {data.count(_SCAN):,} scans, which takes minutes to decode. Save it again, or remove it.")
 
 

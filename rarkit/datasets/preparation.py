@@ -6,14 +6,13 @@ Shape letters: V views of one image (1 or 10), H and W height and width, A red, 
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.datasets.image_bounds import FORMATS, check_bounds
+from rarkit.datasets.image_bounds import FORMATS, FewReads, check_bounds
 from rarkit.datasets.transparency import WHITE, Background, laid_on
 from rarkit.errors import ImageError
 from rarkit.files.recognition import HEAD, IMAGES, instead, recognised
@@ -118,7 +117,7 @@ def _decoded(data: bytes, name: str, exif: bool, background: Background, size: i
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(FewReads(data), formats=FORMATS) as image:
             check_bounds(image, size, data, name)
             image.load()
             if exif:

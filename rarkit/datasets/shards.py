@@ -5,6 +5,7 @@ Uses the WebDataset library's own grouping of files, in bounded memory.
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import re
 import tarfile
@@ -30,7 +31,12 @@ MOST_FILES = 64
 
 def expanded(pattern: str) -> list[str]:
     """Expands groups, ranges (zero-padded as written) and alternatives: ``a-{08..10}{x,y}::b`` → a-08x, a-08y, a-09x, …, b."""
-    return [name for group in _groups(pattern) for name in _expanded_group(group)]
+    names: list[str] = []
+    for group in _groups(pattern):
+        names += _expanded_group(group)
+        if len(names) > MOST_SHARDS:
+            raise _too_many(pattern)
+    return names
 
 
 def _groups(pattern: str) -> list[str]:
@@ -193,7 +199,10 @@ def _opened(place: str) -> Iterator[IO[bytes]]:
     with reaching(place), open_on(filesystem, path) as stream:
         try:
             yield stream
-        except (tarfile.TarError, ValueError, EOFError, zlib.error, lzma.LZMAError, RecursionError) as error:
+        except (tarfile.TarError, ValueError, EOFError, zlib.error, lzma.LZMAError, RecursionError, OSError) as error:
+            # What bz2 says of damaged data is an OSError without a number.
+            if isinstance(error, OSError) and (error.errno is not None or type(error) not in (OSError, gzip.BadGzipFile)):
+                raise
             reason = str(error.args[0]).split(" @ ")[0] if error.args else ""
             twice, is_duplicate, _ = reason.partition(": duplicate file name")
             if is_duplicate:

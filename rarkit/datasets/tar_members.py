@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import tarfile
 from collections.abc import Iterator
@@ -9,7 +13,7 @@ from typing import IO, Any, Literal, Self, final
 
 LARGEST_HEADER = 2**20
 """Bytes of an extended header, which holds names and the like, and is read into memory."""
-EXPANSION, SMALL = 100, 2**30
+EXPANSION, SMALL = 100, 2**26
 """A compressed archive holds at most so many times its size, or so many bytes, whichever is more."""
 _EXTENDED = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -49,7 +53,7 @@ def members(stream: IO[bytes], mode: Literal["r:*", "r|*"]) -> Iterator[tuple[ta
         tarfile.TarError: it is damaged, or claims to hold more than it can.
     """
     size = _size(stream)
-    with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as archive:
+    with tarfile.open(fileobj=_decompressed(stream) if mode == "r|*" else stream, mode=mode, tarinfo=_Header) as archive:
         for member in archive:
             # Where the next one begins: tarfile goes there next.
             if size is not None and archive.offset > max(SMALL, EXPANSION * size):
@@ -57,6 +61,34 @@ def members(stream: IO[bytes], mode: Literal["r:*", "r|*"]) -> Iterator[tuple[ta
             yield archive, member
             # Otherwise all members are kept; nothing goes back to them.
             archive.members = []  # type: ignore[attr-defined]
+
+
+@final
+class _Rejoined(io.RawIOBase):
+    """A stream that cannot go back, after its beginning was read."""
+
+    def __init__(self, beginning: bytes, stream: IO[bytes]) -> None:
+        self._beginning, self._stream = beginning, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._beginning[: len(buffer)] or self._stream.read(len(buffer))
+        self._beginning = self._beginning[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _decompressed(stream: IO[bytes]) -> IO[bytes]:
+    """The stream, decompressed piece by piece. By itself, tarfile expands ten kilobytes at once, whatever they become."""
+    beginning = stream.read(6)
+    whole = io.BufferedReader(_Rejoined(beginning, stream))
+    if beginning.startswith(b"\x1f\x8b"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=whole))
+    if beginning.startswith(b"BZh"):
+        return bz2.BZ2File(whole)
+    return lzma.LZMAFile(whole) if beginning.startswith((b"\xfd7zXZ", b"]\x00\x00")) else whole
 
 
 def is_sparse(member: tarfile.TarInfo) -> bool:

@@ -37,15 +37,27 @@ def unwrapped(content: Any) -> Unwrapped | None:
 
     The moving average (``EMA``) is preferred to the weights themselves (``MODEL``), and either to an entry of another name.
     """
-    from torch import Tensor
+    return _unwrapped(content, {})
 
+
+def _unwrapped(content: Any, known_of: dict[int, Unwrapped | None]) -> Unwrapped | None:
+    """``known_of``: what was found in each entry before, by its id; entries may contain the same entry any number of times."""
     if not isinstance(content, Mapping):
         return None
-    if _LIGHTNING in content and (state := unwrapped(content.get("state_dict"))) is not None:
+    if id(content) not in known_of:
+        known_of[id(content)] = _searched(content, known_of)
+    return known_of[id(content)]
+
+
+def _searched(content: Mapping[Any, Any], known_of: dict[int, Unwrapped | None]) -> Unwrapped | None:
+    from torch import Tensor
+
+    if _LIGHTNING in content and (state := _unwrapped(content.get("state_dict"), known_of)) is not None:
         return _attribute(state.tensors)
     if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
         return Unwrapped(dict(content))
-    inner = {name: unwrapped(value) for name, value in content.items() if isinstance(name, str) and not name.startswith("optim")}
+    named = {name: value for name, value in content.items() if isinstance(name, str) and not name.startswith("optim")}
+    inner = {name: _unwrapped(value, known_of) for name, value in named.items()}
     candidates = {name: value for name, value in inner.items() if value is not None}
     known = [name for name in (*EMA, *MODEL) if name in candidates]
     if not known and len(candidates) != 1:

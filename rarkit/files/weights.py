@@ -28,7 +28,7 @@ from rarkit.files.recognition import EMPTY, POINTERS_AND_PAGES, PYTORCH, SAFETEN
 from rarkit.files.regular import open_regular
 from rarkit.files.state_dicts import Unwrapped, plain_names, unwrapped
 from rarkit.files.system_errors import system_error
-from rarkit.files.weight_bounds import check_archive, check_safetensors, check_tensors_stored
+from rarkit.files.weight_bounds import FewInstructions, check_archive, check_safetensors, check_tensors_stored
 from rarkit.files.weight_files import FORMATS, PICKLED, is_index, local_copy, shards_of
 
 if TYPE_CHECKING:
@@ -232,7 +232,11 @@ def _read_pickled(path: Path) -> Unwrapped:
                 check_archive(file)
         # Training scripts keep their options beside the weights; a Namespace only holds values.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if zipped:
+                content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            else:
+                with FewInstructions(open_regular(path, raising=WeightsError).detach()) as old:
+                    content = torch.load(old, map_location="cpu", weights_only=True)
         state = unwrapped(content)
         check_tensors_stored({} if state is None else state.tensors)
     except pickle.UnpicklingError as error:

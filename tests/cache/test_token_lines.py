@@ -53,6 +53,23 @@ def test_there_and_back(write, tmp_path, name):
         assert [json.loads(line) for line in file] == records
 
 
+@pytest.mark.parametrize("as_array", [False, True])
+def test_records_with_far_more_in_them_than_tokens_are_refused(tmp_path, monkeypatch, as_array):
+    """All records of a chunk are in memory at once."""
+    monkeypatch.setattr(token_records, "MOST_AT_ONCE", 100_000)
+    records = [{**record, "more": "0" * 30_000} for record in lines_of(10)]
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps(records) if as_array else "\n".join(map(json.dumps, records)))
+    with pytest.raises(DatasetError, match=r"4: this and the 3 records before it have more than 100,000 bytes"):
+        import_tokens(str(path), str(tmp_path / "store"), **SHAPE)
+
+
+def test_nothing_but_tokens_is_kept_of_a_record(tmp_path):
+    (tmp_path / "tokens.json").write_text(json.dumps([{**lines_of(1)[0], "more": list(range(1000))}]))
+    [record] = TokenFile(str(tmp_path / "tokens.json")).records()
+    assert (record.data, record.size > 4000) == (lines_of(1)[0], True)
+
+
 def test_a_dash_is_stdout(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     import_tokens(write(lines_of(3)), "store", **SHAPE)

@@ -67,6 +67,34 @@ def many_scans() -> bytes:
     return encoded(Image.new("L", (2000, 2000)), "JPEG", progressive=True) + b"\xff\xda" * 4300
 
 
+def scans_of_one_channel() -> bytes:
+    """A JPEG that is not progressive, with each channel in a scan of its own, and the first of them again and again."""
+    whole = encoded(Image.new("RGB", (16, 16)), "JPEG", subsampling=0)
+    before, size = bytearray(whole[: whole.index(b"\xff\xda")]), whole.index(b"\xff\xc0") + 5
+    before[size : size + 4] = struct.pack(">HH", 3000, 3000)
+    scans = [b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([channel, 0, 0, 63, 0]) + bytes(8) for channel in (1, 2, 3)]
+    return bytes(before) + b"".join(scans) + scans[0] * 2000
+
+
+def short_lines() -> bytes:
+    """A run-length encoded BMP each of whose 11,000 lines ends after a pixel."""
+    data = b"\x01\x05\x00\x00" * 11_000
+    header = struct.pack("<IiiHHIIiiII", 40, 11_000, 11_000, 1, 8, 1, len(data), 1, 1, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(data), 0, 0, 54 + 1024) + header + bytes(1024) + data
+
+
+def in_pieces() -> bytes:
+    """A PNG with 300,000 empty chunks, which each take two reads or more."""
+    whole = encoded(SMALL)
+    empty = struct.pack(">I", 0) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+    return whole[:33] + empty * 300_000 + whole[33:]
+
+
+def padded_jpeg() -> bytes:
+    whole = encoded(SMALL, "JPEG")
+    return whole[:2] + b"\xff" * 2**20 + whole[2:]
+
+
 def huge_frame() -> bytes:
     return encoded(SMALL, "GIF").replace(struct.pack("<HHHH", 0, 0, 6, 6), struct.pack("<HHHH", 0, 0, 65535, 65535))
 
@@ -83,6 +111,13 @@ HOSTILE = {
     "a tile": (tiled_tiff, r"has 4 × 4 pixels, which take 26\.8 GiB"),
     "a frame": (huge_frame, r": Image size \(4294836225 pixels\)"),
     "scans": (many_scans, r"has 2,000 × 2,000 pixels in 4,3\d\d scans"),
+    "scans of one channel": (scans_of_one_channel, r"has 3,000 × 3,000 pixels in 2,003 scans"),
+    "lines that end early": (short_lines, "has 11,000 × 11,000 pixels in a kind of BMP"),
+    "levels": (lambda: b"P5 3000 3000 254\n" + bytes(9_000_000), "has 3,000 × 3,000 pixels in a kind of PPM"),
+    "numbers as text": (lambda: b"P2 3000 3000 255\n" + b"1 " * 9_000_000, "has 3,000 × 3,000 pixels in a kind of PPM"),
+    "a comment": (lambda: b"P5\n#" + b"a" * 2**20 + b"\n4 4 255\n" + bytes(16), "it is in more than 524,288 pieces"),
+    "chunks": (in_pieces, "it is in more than 524,288 pieces"),
+    "padding": (padded_jpeg, "it is in more than 524,288 pieces"),
     "text": (long_text, "cannot be read as an image: ValueError: Decompressed data too large"),
 }
 
@@ -201,4 +236,4 @@ def test_bad_files_are_skipped_if_asked(folder):
 def test_what_is_skipped_is_in_the_fingerprint_where_images_are(folder):
     plain, skipping = (ImageFolder(path=str(folder), test="", on_bad_image=what) for what in ("error", "skip"))
     assert "decoding" not in plain.content()
-    assert skipping.content() == {**plain.content(), "decoding": 2}
+    assert skipping.content() == {**plain.content(), "decoding": 3}

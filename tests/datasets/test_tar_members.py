@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import re
 import tarfile
+import tracemalloc
 
 import pytest
 from PIL import Image
 
 from rarkit.datasets import webdataset
-from rarkit.datasets.shards import MOST_SHARDS, expanded
+from rarkit.datasets.shards import MOST_SHARDS, expanded, samples
 from rarkit.datasets.tar_members import LARGEST_HEADER
 from rarkit.datasets.webdataset import WebDataset
 from rarkit.errors import DatasetError, ImageError, RarkitWarning
@@ -66,6 +69,12 @@ HOSTILE = {
     "an extended header": (GOOD + header("x", 4 << 30, tarfile.XHDTYPE) + bytes(512), "an extended header of 4,294,967,296 bytes"),
     "a long name": (GOOD + header("x", 4 << 30, tarfile.GNUTYPE_LONGNAME) + bytes(512), "an extended header of"),
     "compressed": (gzip.compress(GOOD + header("1.png", HUGE) + bytes(2**20)), "ends at byte"),
+    "compressed as much as can be": (
+        bz2.compress(GOOD + header("1.mp4", 1 << 29) + bytes(1 << 29) + member("1.png", png()) + END),
+        r"ends at byte 536,87\d,\d\d\d, in a file of",
+    ),
+    "cut off": (bz2.compress(GOOD * 1000)[:-50], "is damaged or not a shard"),
+    "no gzip": (gzip.compress(GOOD + END)[:20] + bytes(1000), "is damaged or not a shard"),
     "headers of headers": (b"".join([member("x", b"9 a=b123\n"[:9], tarfile.XGLTYPE)] * 2000) + GOOD + END, "RecursionError"),
     "a sparse image": (GOOD + sparse("1.png", HUGE) + member("1.cls", b"1") + END, r"1\.png is a sparse file"),
     "a sparse image, newer": (
@@ -95,6 +104,19 @@ def test_shards_that_claim_are_refused(tmp_path, what):
     assert re.search(rf"a\.tar.*{message}", told), told
 
 
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_shards_are_read_in_little_memory(tmp_path, compress):
+    """What is passed over is not expanded at once."""
+    shard = compress(GOOD + member("0.mp4", bytes(60 << 20)) + member("1.png", png()) + member("1.cls", b"0") + END)
+    (tmp_path / "a.tar").write_bytes(shard)
+    peak = 0
+    for sample in samples(str(tmp_path / "a.tar"), {"png": 1000, "cls": 1000}):
+        tracemalloc.start() if not tracemalloc.is_tracing() else None
+        peak, read = max(peak, tracemalloc.get_traced_memory()[1]), sample
+    tracemalloc.stop()
+    assert (read["cls"], read["png"], peak < 5e6) == (b"0", png(), True)
+
+
 def test_sparse_images_are_skipped_if_asked(tmp_path):
     (tmp_path / "a.tar").write_bytes(GOOD + sparse("1.png", HUGE) + member("1.cls", b"1") + END)
     dataset = WebDataset(urls=str(tmp_path / "a.tar"), num_classes=2, size=8, workers=0, on_bad_image="skip")
@@ -115,7 +137,13 @@ def test_what_is_not_read_may_be_large(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["{0..999999999}.tar", "{0..9999999999999999999999}.tar", "{000..999}{000..999}{000..999}.tar", "{" + "9" * 5000 + "..1}"],
+    [
+        "{0..999999999}.tar",
+        "{0..9999999999999999999999}.tar",
+        "{000..999}{000..999}{000..999}.tar",
+        "{" + "9" * 5000 + "..1}",
+        "::".join(["{0..1048575}.tar"] * 1000),
+    ],
 )
 def test_patterns_stand_for_a_number_of_shards(pattern):
     assert f"more than {MOST_SHARDS:,} shards" in refusal(lambda: expanded(pattern))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import json
+import pickle
 import re
 import struct
 import zipfile
@@ -51,6 +52,34 @@ def in_itself() -> bytes:
     return saved(content)
 
 
+def pickled(instructions: bytes, *, old: bool = False) -> bytes:
+    """A file of torch.save, new or old, with other instructions in it."""
+    if old:
+        whole, start = io.BytesIO(), io.BytesIO()
+        torch.save({}, whole, _use_new_zipfile_serialization=False)
+        whole.seek(0)
+        for _ in range(3):  # a number, the version, the machine
+            pickle.load(whole)
+        start.write(whole.getvalue()[: whole.tell()] + instructions)
+        return start.getvalue()
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved({}))) as empty, zipfile.ZipFile(file, "w") as new:
+        for member in empty.infolist():
+            new.writestr(member.filename, instructions if member.filename.endswith(".pkl") else empty.read(member))
+    return file.getvalue()
+
+
+def of_itself_twice() -> bytes:
+    content: dict = {}
+    for _ in range(60):
+        content = {"a": content, "b": content}
+    return saved(content)
+
+
+LISTS = b"\x80\x02(" + b"]" * (2**21 + 1) + b"l."
+BYTES = b"\x80\x02c__builtin__\nbytearray\nJ" + struct.pack("<i", 2**30) + b"\x85R."
+NESTED = torch.nested.as_nested_tensor([torch.zeros(2), torch.zeros(3)])
+
 HOSTILE = {
     "header.safetensors": (lambda: safetensors({}, length=2**62), "its header claims 4,611,686,018,427,387,904 bytes"),
     "long.safetensors": (lambda: safetensors(b"{" + b" " * 2**25 + b"}"), "its header claims 33,554,434 bytes"),
@@ -64,6 +93,13 @@ HOSTILE = {
         "tensor 'a' claims 4,398,046,511,104 bytes and has 4",
     ),
     "sparse.pt": (lambda: saved({"a": torch.zeros(3, 3).to_sparse()}), "tensor 'a' is not stored as an array"),
+    "meta.pt": (lambda: saved({"a": torch.zeros(3, device="meta")}), "tensor 'a' is not stored as an array"),
+    "nested.pt": (lambda: saved({"a": NESTED}), "tensor 'a' is not stored as an array"),
+    "lists.pt": (lambda: pickled(LISTS), r"it holds 2,097,\d+ bytes besides tensors"),
+    "old_lists.pt": (lambda: pickled(LISTS, old=True), "more than 1,048,576 instructions"),
+    "bytes.pt": (lambda: pickled(BYTES), "it makes arrays of bytes"),
+    "old_bytes.pt": (lambda: pickled(BYTES, old=True), "it makes arrays of bytes"),
+    "twice.pt": (of_itself_twice, "holds no tensors|no state dict"),
     "itself.pt": (in_itself, "nested too deep"),
 }
 

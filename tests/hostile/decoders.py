@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import pickle
 import random
@@ -126,6 +127,16 @@ def weights_with_a_header_of_exabytes(place: Place) -> None:
     place.write("weights.safetensors", (2**60).to_bytes(8, "little") + b"{}")
 
 
+@hostile(ENTRIES, f"tokens import tokens.jsonl.xz store {IMPORT}", code=1, words=("there is not enough memory here",))
+def a_dictionary_of_four_gigabytes(place: Place) -> None:
+    whole = bytearray(lzma.compress(b"{}\n"))
+    # In the header of the block: the size of the dictionary, and the checksum.
+    end = 12 + 4 * (whole[12] + 1)
+    whole[16] = 40
+    whole[end - 4 : end] = zlib.crc32(whole[12 : end - 4]).to_bytes(4, "little")
+    place.write("tokens.jsonl.xz", bytes(whole))
+
+
 @hostile(ENTRIES, f"tokens import tokens.jsonl.gz store {IMPORT}", code=2, words=("tokens.jsonl.gz",))
 def a_gzip_that_is_cut_off(place: Place) -> None:
     place.write("tokens.jsonl.gz", gzip.compress(b'{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]}\n' * 1000)[:-20])
@@ -168,6 +179,20 @@ def a_program_as_a_picture(place: Place) -> None:
 @hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "by its header"))
 def an_array_of_terabytes(place: Place) -> None:
     _arrays(place, images=_npy("'|u1'", "(1000000, 1000, 1000, 3)"), labels=LABELS)
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "which takes 335,544,320 bytes of memory; labels may take"))
+def labels_that_expand_as_text(place: Place) -> None:
+    place.recipe('unset = ["dataset"]\n[dataset]\nname = "npz"\npath = "a.npz"\n')
+    count = 2**22
+    with zipfile.ZipFile(place.work / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("images.npy", _npy("'|u1'", f"({count}, 1, 1)", bytes(count)))
+        archive.writestr("labels.npy", _npy("'|S20'", f"({count},)", bytes(20 * count)))
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "its arrays are: 0, 1, 2"))
+def arrays_without_an_end(place: Place) -> None:
+    _arrays(place, **{str(number): b"" for number in range(3000)})
 
 
 @hostile(ENTRIES, "plan recipe.toml", code=0, words=("a.npz", "from 0 to 4611686018427387904", "less than 1,048,576"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 from rarkit.cache.store import Store
@@ -51,6 +53,42 @@ _receipt_with("whose_store_is_a_table", store={"a": 1})
 def a_receipt_in_a_store_that_spoils_the_list(place: Place) -> None:
     place.finished()
     place.write("store/receipts/a.json", '{"format": 3, "stages": [1, "a", null], "variant": 7}')
+
+
+LET_GO = "rarkit cache rm receipts/a removes it"
+
+
+@hostile(ENTRIES, "cache gc --store store --yes", code=2, words=("receipts/a.json cannot be read", LET_GO))
+def a_receipt_that_is_a_link_to_nothing(place: Place) -> None:
+    place.finished()
+    (place.work / "store/receipts/a.json").symlink_to(place.work / "nothing")
+
+
+@hostile(ENTRIES, "cache gc --store store --yes", code=2, words=("receipts/a.json cannot be read", LET_GO))
+def a_receipt_that_is_a_link_to_itself(place: Place) -> None:
+    place.finished()
+    (place.work / "store/receipts/a.json").symlink_to("a.json")
+
+
+@hostile(ENTRIES, "cache ls --store store", code=0, words=("evaluate", "needed by runs/small"))
+def a_receipt_that_is_a_folder(place: Place) -> None:
+    place.finished()
+    place.write("store/receipts/a.json/b", "")
+
+
+def _is_removed(place: Place) -> None:
+    assert not os.path.lexists(place.work / "store/receipts/a.json")
+
+
+@hostile(ENTRIES, "cache rm receipts/a --store store --yes", code=0, words=("removed receipts/a",), after=_is_removed)
+def a_damaged_receipt_to_remove(place: Place) -> None:
+    place.finished()
+    place.write("store/receipts/a.json", "{")
+
+
+@hostile(ENTRIES, "cache rm receipts/a --store store --yes", code=0, words=("removed receipts/a",), after=_is_removed)
+def a_receipt_that_leads_to_nothing_to_remove(place: Place) -> None:
+    a_receipt_that_is_a_link_to_nothing(place)
 
 
 @hostile(ENTRIES, "cache ls --store store", code=0, words=("evaluate",))
@@ -102,6 +140,26 @@ _lock("that_is_deep", DEEP)
 _lock("with_nothing_but_digits", '{"pid": ' + "9" * 100_000)
 _lock("that_is_no_text", '{"host": "\\ud800", "pid": 1, "token": "\\u0000", "heartbeat": NaN}')
 _lock("renewed_in_the_year_ten_billion", '{"host": "a", "pid": -1, "boot": "b", "token": "c", "since": 1e300, "heartbeat": 1e300}')
+
+
+def _no_lock(name: str, put: Callable[[Path], object]) -> None:
+    """In the place of a lock: nobody holds that, so it keeps no other output from being removed; its own names the cure."""
+
+    def make(place: Place) -> None:
+        place.finished()
+        [output] = (place.work / "store/evaluate").iterdir()
+        put(output / "lock.json")
+
+    argv = ("cache", "rm", "fit", "--store", "store", "--yes")
+    ENTRIES.append(Entry(f"{name}_for_a_lock", make, argv, code=0, words=("removed fit",)))
+    argv = tuple(f"{AGAIN} --force evaluate".split())
+    ENTRIES.append(Entry(f"{name}_for_the_lock_of_a_run", make, argv, code=2, words=("lock.json is", "Remove it.")))
+
+
+_no_lock("a_pipe", os.mkfifo)
+_no_lock("a_folder", Path.mkdir)
+_no_lock("a_device", lambda path: path.symlink_to("/dev/zero"))
+_no_lock("two_megabytes", lambda path: path.write_bytes(bytes(2**21)))
 
 
 @hostile(ENTRIES, AGAIN, code=2, words=("metrics.json", "--force evaluate"))
