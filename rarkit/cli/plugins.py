@@ -85,9 +85,8 @@ def plugins_new(
     for path in write(plugin, place):
         echo(f"wrote {path}")
     echo("")
-    echo(
-        f"The {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in {place / plugin.module}:"
-    )
+    code = place / plugin.module
+    echo(f"The {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in {code}:")
     for command in (f"pip install -e '{place}[dev]'", f"rarkit plugins check {plugin.part}", f"pytest {place}"):
         echo(f"  {command}")
 
