@@ -23,7 +23,7 @@ from rarkit.files.regular import read_regular
 from rarkit.files.stored_json import Model, parsed
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.origin import digest
-from rarkit.recipe.schema import Recipe
+from rarkit.recipe.schema import UNNAMED, Recipe
 from rarkit.registry.loader import parts
 
 CLAIM = ".claim.json"
@@ -100,8 +100,10 @@ def writing_results(folder: Path) -> Iterator[None]:
 
 
 def _candidates(recipe: Recipe, runs: Path, own: dict[str, Any]) -> list[Path]:
-    hashed = digest(own)
-    return [runs / recipe.recipe_name, *(runs / f"{recipe.recipe_name}-{hashed[:length]}" for length in (6, 12, 64))]
+    hashed, name = digest(own), recipe.recipe_name
+    # That of a recipe in a receipt is whatever was written there.
+    name = name if name.strip(".") and name == Path(name).name and "\0" not in name else UNNAMED
+    return [runs / name, *(runs / f"{name}-{hashed[:length]}" for length in (6, 12, 64))]
 
 
 def _claim(folder: Path, recipe: Recipe, own: dict[str, Any]) -> bool:

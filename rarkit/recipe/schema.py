@@ -37,6 +37,9 @@ from rarkit.training.settings import TrainSettings
 
 Made = TypeVar("Made", bound=Settings)
 
+UNNAMED = "recipe"
+"""What a recipe is called whose own name is none that a folder can have."""
+
 
 class Recipe(Settings, ABC):
     """A whole experiment: data, parts, model, training, sampling, evaluation."""

@@ -86,6 +86,17 @@ def test_a_run_can_be_given_a_name(project):
             fit(project, "a/small.toml", name=wrong)
 
 
+@pytest.mark.parametrize("name", ["..", ".", "...", "../elsewhere", "/elsewhere", "a/../..", "a\0b", ""])
+def test_no_name_leads_out_of_the_folder_of_runs(project, name):
+    """A file may be called ``...toml``, which is ``..`` without its suffix, and a receipt may say any name."""
+    recipe = load_recipe(str(project / "a/small.toml"))
+    assert folder_of(recipe.named(name, origin=recipe.origin), project / "runs").parent == project / "runs"
+    assert folder_of(recipe.named(name, origin=recipe.origin), project / "runs").name not in (".", "..")
+    for dots in ("...toml", "..toml", "....toml"):
+        shutil.copy(project / "a/small.toml", project / dots)
+        assert load_recipe(str(project / dots)).recipe_name == "recipe"
+
+
 def test_two_runs_at_the_same_time_never_choose_the_same_folder(project):
     recipes = [load_recipe(str(project / f"{folder}/small.toml"), [f"seed={seed}"]) for folder in "ab" for seed in range(4)]
     for attempt in range(10):
