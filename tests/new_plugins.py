@@ -75,6 +75,28 @@ def lay_out(distribution: Path, site: Path) -> None:
     (info / "entry_points.txt").write_text(f"[rarkit]\n{point} = {module}\n")
 
 
+BROKEN = (
+    "import a_library_that_nobody_has",
+    "raise SystemExit(0)",
+    'raise RuntimeError("boom")',
+    "from rarkit import ScanOrder, hookimpl\n\n\n@hookimpl\ndef rarkit_scan_orders():\n    return [ScanOrder]",
+    'requires_rarkit = ">=1000"',
+)
+"""Modules of plugins that do not load."""
+
+
+def many(folder: Path, site: Path, count: int = 20) -> tuple[list[str], list[str]]:
+    """Installs so many plugins, of which those in ``BROKEN`` do not load. The names of the sound ones, and of the others."""
+    names = [f"many_{number}" for number in range(count)]
+    for name in names:
+        write(named(f"rarkit-{name}", "scan_order"), folder / name)
+        lay_out(folder / name, site)
+    broken = names[:: count // len(BROKEN)][: len(BROKEN)]
+    for name, code in zip(broken, BROKEN, strict=True):
+        (site / f"rarkit_{name}/__init__.py").write_text(code)
+    return [name for name in names if name not in broken], broken
+
+
 def main(folder: Path) -> None:
     for plugin in plugins():
         write(plugin, folder / plugin.distribution)
