@@ -3,8 +3,8 @@
     python benchmarks/startup.py [--pairs 20]
 
 Each command runs in turn with `python -c "import typer, rich.panel, rich.table"`, each in its own process; times are medians of
-wall-clock seconds. Some run where 20 plugins are installed too, of which five are broken: what loads parts imports them all. `rarkit plan` gets a recipe whose data is present and whose store is empty. Writes
-benchmarks/results/startup.json.
+wall-clock seconds. `rarkit plan` gets a recipe whose data is present and whose store is empty. Some run where 20 plugins are
+installed too, of which five are broken: what loads parts imports them all. Writes benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
