@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,8 +88,8 @@ def plugins_new(
     echo("")
     code = place / plugin.module
     echo(f"The {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in {code}:")
-    for command in (f"pip install -e '{place}[dev]'", f"rarkit plugins check {plugin.part}", f"pytest {place}"):
-        echo(f"  {command}")
+    for command in (["pip", "install", "-e", f"{place}[dev]"], ["rarkit", "plugins", "check", plugin.part], ["pytest", str(place)]):
+        echo(f"  {shlex.join(command)}")
 
 
 def _record(name: str) -> PluginRecord:

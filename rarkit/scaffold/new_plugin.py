@@ -16,7 +16,7 @@ from typing import final
 from rarkit.errors import UserError
 from rarkit.files.atomic import write_text
 from rarkit.registry.kind import Kind
-from rarkit.registry.kinds import kind_named
+from rarkit.registry.kinds import KINDS, kind_named
 from rarkit.registry.loader import parts
 
 SUITES = {
@@ -29,6 +29,12 @@ SUITES = {
     "feature_extractors": "FeatureExtractorSuite",
 }
 """The suite of ``rarkit.testing`` for each kind; named here, since importing it takes pytest."""
+IMPORTED = {
+    *("Annotated", "Field", "Iterator", "Literal", "Mapping", "NDArray", "Tensor", "GridError", "ImageModel", "ModelCosts"),
+    *("SamplingBytes", "TrainingBytes", "Dropout", "Features", "ImageBlock", "ImageInfo", "ImageReader", "NotInFingerprint"),
+    *(name for kind in KINDS.values() for name in kind.public),
+}
+"""Names that templates import."""
 PREFIX = "rarkit-"
 
 
@@ -47,7 +53,10 @@ class NewPlugin:
 
     @property
     def class_name(self) -> str:
-        return "".join(word[:1].upper() + word[1:] for word in self.part.split("_"))
+        name = "".join(word[:1].upper() + word[1:] for word in self.part.split("_"))
+        # The templates import Tokenizer, Field and the like, and None is no name of a class.
+        made = {name, *(f"{name}{ending}" for ending in ("Model", "Config", "Costs", "Reader"))}
+        return f"{name}Part" if keyword.iskeyword(name) or not made.isdisjoint(IMPORTED) else name
 
     def texts(self) -> dict[str, str]:
         """The files of the distribution, by path."""
@@ -89,7 +98,7 @@ def named(distribution: str, kind: str, part: str | None = None) -> NewPlugin:
         )
     module = re.sub(r"[-._]+", "_", distribution).lower()
     name = part or re.sub(r"[-._]+", "_", distribution.lower().removeprefix(PREFIX))
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         option = "Give the part another one with --name" if part is None else "Use lower-case letters, digits and underscores"
         raise UserError(f"{name!r} cannot be the name of a part. {option}, as in columns.")
     if not module.isidentifier() or keyword.iskeyword(module):

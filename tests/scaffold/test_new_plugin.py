@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
@@ -150,3 +151,16 @@ def test_a_plugin_that_is_not_there(command):
     ended = command("plugins", "show", "new_scan_ordr")
     assert ended.returncode == 2
     assert "did you mean 'new_scan_order'?" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", ["none", "class", "tokenizer", "scan_order", "image", "model", "field", "features", "tensor"])
+def test_any_part_has_a_class_of_its_own(kind, part):
+    """The module defines its class under a name that it does not import."""
+    for path, text in named("rarkit-own", kind, part).texts().items():
+        if path.endswith(".py"):
+            tree = ast.parse(text)
+            imported = {
+                alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+            }
+            assert not imported & {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
