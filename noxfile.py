@@ -1,4 +1,4 @@
-"""The checks: ``nox`` runs lint, types, tests, notebook and plugins.
+"""The checks: ``nox`` runs lint, types, tests, notebook, plugins and new_plugins.
 
 Torch is large, so all sessions but lint and lowest share one environment (``environment``) with rarkit and its extras. Each
 plugin gets an environment of its own on top of it, with the plugin's wheel and dependencies, which no other session sees.
@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "notebook", "plugins"]
+nox.options.sessions = ["lint", "types", "tests", "notebook", "plugins", "new_plugins"]
 
 ROOT = Path(__file__).parent
 BOUNDS = ("-c", str(ROOT / "constraints.txt"))

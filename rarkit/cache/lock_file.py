@@ -60,8 +60,10 @@ class LockFile:
     def _read_regular(self, path: str) -> bytes:
         try:
             return read_regular(path, LARGEST, raising=NoLockError)
-        except (NoLockError, IsADirectoryError) as error:
-            raise NoLockError(f"{path} is a folder, a pipe, a device or far too large, and no lock. Remove it.") from error
+        except NoLockError as error:
+            raise NoLockError(f"{error} It is no lock. Remove it.") from error
+        except IsADirectoryError as error:
+            raise NoLockError(f"{path} is a folder, and no lock. Remove it.") from error
 
     def create(self, contents: bytes) -> bool:
         """Makes it, unless there is one."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rarkit.cache.lock_file import LockFile
 from rarkit.cache.receipts import receipts
 from rarkit.cache.run_folders import read_receipt
 from rarkit.cache.store import Store
@@ -58,7 +59,7 @@ READERS = {
     "store": Store,
     "run/receipt.json": lambda name: read_receipt(Path(name).parent),
     "store2/receipts/a.json": lambda name: receipts(Store("store2")),
-    "store3/train/cafe/lock.json": lambda name: Store("store3").output("train", "cafe").writer(),
+    "store3/train/cafe/lock.json": lambda name: LockFile(Store("store3").filesystem, os.path.abspath(name), 1.0).read(),
     "runs/.rarkit-runs": lambda name: receipt_name(Path("runs/small")),
 }
 

@@ -153,7 +153,7 @@ def _no_lock(name: str, put: Callable[[Path], object]) -> None:
     argv = ("cache", "rm", "fit", "--store", "store", "--yes")
     ENTRIES.append(Entry(f"{name}_for_a_lock", make, argv, code=0, words=("removed fit",)))
     argv = tuple(f"{AGAIN} --force evaluate".split())
-    ENTRIES.append(Entry(f"{name}_for_the_lock_of_a_run", make, argv, code=2, words=("lock.json is", "Remove it.")))
+    ENTRIES.append(Entry(f"{name}_for_the_lock_of_a_run", make, argv, code=2, words=("lock.json ", "Remove it.")))
 
 
 _no_lock("a_pipe", os.mkfifo)
