@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
+import rarkit
 from rarkit.registry.kinds import KINDS
 from rarkit.scaffold.new_plugin import NewPlugin, named, write
 
@@ -95,6 +97,13 @@ def many(folder: Path, site: Path, count: int = 20) -> tuple[list[str], list[str
     for name, code in zip(broken, BROKEN, strict=True):
         (site / f"rarkit_{name}/__init__.py").write_text(code)
     return [name for name in names if name not in broken], broken
+
+
+def print_orders(site: str, names: list[str]) -> None:
+    """Prints what these scan orders give on a grid of 2 × 2, as somebody's script asks for them."""
+    sys.path.insert(0, site)
+    orders = rarkit.parts().scan_orders
+    print(json.dumps({name: orders[name]().order(2, 2).tolist() for name in names}))
 
 
 def main(folder: Path) -> None:

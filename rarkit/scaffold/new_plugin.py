@@ -17,7 +17,7 @@ from rarkit.errors import UserError
 from rarkit.files.atomic import write_text
 from rarkit.registry.kind import Kind
 from rarkit.registry.kinds import KINDS, kind_named
-from rarkit.registry.loader import parts
+from rarkit.registry.loader import installed, parts
 
 SUITES = {
     "datasets": "DatasetSuite",
@@ -36,6 +36,10 @@ IMPORTED = {
 }
 """Names that templates import."""
 PREFIX = "rarkit-"
+LONGEST = 100
+"""Characters of a name, which is also that of files."""
+OTHER_FOLDERS = {"tests", "dist"}
+"""Folders of a distribution that hold something else than its module."""
 
 
 @final
@@ -92,23 +96,28 @@ def named(distribution: str, kind: str, part: str | None = None) -> NewPlugin:
         UserError: a name is no name, or is taken.
     """
     chosen = kind_named(kind)
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", distribution) or len(distribution) > 100:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", distribution) or len(distribution) > LONGEST:
         raise UserError(
             f"{distribution!r} cannot be the name of a distribution. Use letters, digits and single dashes, as in rarkit-columns."
         )
     module = re.sub(r"[-._]+", "_", distribution).lower()
-    name = part or re.sub(r"[-._]+", "_", distribution.lower().removeprefix(PREFIX))
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    name = part or module.removeprefix("rarkit_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > LONGEST:
         option = "Give the part another one with --name" if part is None else "Use lower-case letters, digits and underscores"
         raise UserError(f"{name!r} cannot be the name of a part. {option}, as in columns.")
-    if not module.isidentifier() or keyword.iskeyword(module):
-        raise UserError(f"{module!r}, the module of {distribution!r}, is no name in Python. Use a name such as {PREFIX}{name}.")
+    if not module.isidentifier() or keyword.iskeyword(module) or module in OTHER_FOLDERS:
+        raise UserError(f"{module!r} cannot be the module of {distribution!r}. Use a name such as {PREFIX}{name}.")
     if _is_installed(distribution) or find_spec(module) is not None:
         raise UserError(f"{distribution!r} is installed already, or its module {module!r} is. Choose another name.")
     registry = parts().of_kind(chosen.name)
     if name in registry:
         source = registry.source(name)
         raise UserError(f"there is a {chosen.singular} {name!r} already, of {source}. Give the new one another name with --name.")
+    # The entry point has the part's name, and plugins are chosen, left out and checked by the name of their entry point.
+    for record in installed().records:
+        if record.source.plugin == name:
+            taken = f"there is a plugin {name!r} already, of {record.source.distribution}"
+            raise UserError(f"{taken}. Give the new one another name with --name.")
     return NewPlugin(distribution, module, name, chosen)
 
 

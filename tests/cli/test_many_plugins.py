@@ -8,6 +8,9 @@ import pytest
 
 from tests import new_plugins
 from tests.processes import call, rarkit_with
+from tests.rules import ROOT
+
+SMALL = ROOT / "tests/data/small.toml"
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,7 @@ def installed(tmp_path_factory):
     return site, *new_plugins.many(folder, site)
 
 
-def test_the_others_work(installed, tmp_path, digits_recipe):
+def test_the_others_work(installed, tmp_path):
     site, sound, broken = installed
     assert (len(sound), len(broken)) == (15, 5)
     ended = call(tmp_path, rarkit_with, str(site), {}, "plugins", "list", "--json")
@@ -24,8 +27,21 @@ def test_the_others_work(installed, tmp_path, digits_recipe):
     assert {name for name in status if status[name] == "loaded"} >= set(sound)
     assert {name for name in status if status[name] == "broken"} == set(broken)
     (tmp_path / "stdout").unlink()
-    ended = call(tmp_path, rarkit_with, str(site), {}, "orders", "show", sound[-1], "--grid", "2x2", "--json")
-    assert json.loads(ended.stdout)["order"] == [0, 2, 1, 3]
+    ended = call(tmp_path, new_plugins.print_orders, str(site), sound)
+    assert json.loads(ended.stdout) == {name: [0, 2, 1, 3] for name in sound}
+
+
+def test_the_five_are_named(installed, tmp_path):
+    """Where a part is not there, and if no plugin may be broken."""
+    site, sound, broken = installed
+    for number, options in enumerate((["order_of_none"], [sound[0], "--strict-plugins"], [sound[0]])):
+        order, *strict = options
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        setting = f'scan_order={{name="{order}"}}'
+        ended = call(folder, rarkit_with, str(site), {}, "validate", SMALL, "--set", setting, *strict)
+        named = [name for name in broken if f"'{name}'" in ended.stderr]
+        assert (ended.returncode, named) == ((0, []) if options == [sound[0]] else (2, broken)), ended.stderr
 
 
 def test_help_loads_none_of_them(installed, tmp_path):
@@ -34,8 +50,9 @@ def test_help_loads_none_of_them(installed, tmp_path):
     # Each module notes that it is imported.
     for module in site.glob("rarkit_many_*/__init__.py"):
         module.write_text(f"open({str(marker)!r}, 'a').write(__name__)\n{module.read_text()}")
-    ended = call(tmp_path, rarkit_with, str(site), {}, "--help")
-    assert (ended.returncode, "plugins" in ended.stdout, marker.exists()) == (0, True, False)
-    (tmp_path / "stdout").unlink()
+    for arguments in (["--help"], ["--version"], ["run", "--help"], ["plugins", "new", "--help"]):
+        ended = call(tmp_path, rarkit_with, str(site), {}, *arguments)
+        assert (ended.returncode, bool(ended.stdout), marker.exists()) == (0, True, False)
+        (tmp_path / "stdout").unlink()
     call(tmp_path, rarkit_with, str(site), {}, "plugins", "list")
     assert marker.exists()

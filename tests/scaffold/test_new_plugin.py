@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import tomllib
 
 import pytest
@@ -16,7 +17,7 @@ from rarkit.registry.kinds import KINDS
 from rarkit.scaffold.new_plugin import SUITES, compatible_versions, kind_named, named, write
 from rarkit.testing.check import SUITES as CHECKS
 from tests import new_plugins
-from tests.processes import call, rarkit_with
+from tests.processes import call, rarkit, rarkit_with
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +56,15 @@ def test_a_recipe_of_new_plugins_runs(installed, command, tmp_path):
     assert json.loads(ended.stdout)["metrics"]
 
 
-def test_a_new_plugin_is_shown_and_passes_its_check(command):
-    ended = command("plugins", "check", "new_scan_order", "--json", "--quiet")
+def test_new_plugins_of_all_kinds_pass_their_checks(command):
+    ended = command("plugins", "check", "--json", "--quiet")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    [plugin] = json.loads(ended.stdout)
-    [part] = plugin["parts"]
-    assert (part["kind"], part["name"], part["failures"]) == ("scan_orders", "new_scan_order", [])
-    assert len(part["passed"]) > 10
+    parts = [part for plugin in json.loads(ended.stdout) for part in plugin["parts"]]
+    assert {part["kind"]: part["failures"] for part in parts} == {kind: [] for kind in KINDS}
+    assert min(len(part["passed"]) for part in parts) >= 10
 
+
+def test_a_new_plugin_is_shown(command):
     shown = json.loads(command("plugins", "show", "new_tokenizer", "--json").stdout)
     assert shown["requires_rarkit"] == compatible_versions()
     assert shown["file"].endswith("rarkit_new_tokenizer/__init__.py")
@@ -94,13 +96,29 @@ def test_its_files_name_what_they_should():
         ("rarkit-raster", "scan_order", None, "there is a scan order 'raster' already, of rarkit"),
         ("rarkit-3d", "scan_order", None, "'3d' cannot be the name of a part. Give the part another one with --name"),
         ("rarkit-x", "scan_order", "X-y", "'X-y' cannot be the name of a part. Use lower-case letters"),
-        ("3d", "scan_order", "columns", "is no name in Python"),
+        ("3d", "scan_order", "columns", "'3d' cannot be the module of '3d'. Use a name such as rarkit-columns"),
+        ("dist", "scan_order", "columns", "'dist' cannot be the module of 'dist'. Use a name such as rarkit-columns"),
+        ("rarkit-x", "scan_order", "x" * 101, "cannot be the name of a part"),
+        ("rarkit-builtin", "scan_order", None, "there is a plugin 'builtin' already, of rarkit. Give the new one another name"),
         ("rarkit-x", "scan_ordr", None, "there is no kind of part 'scan_ordr'; did you mean 'scan_order'?"),
     ],
 )
 def test_names_that_will_not_do_are_refused(distribution, kind, part, message):
     with pytest.raises(UserError, match=re.escape(message)):
         named(distribution, kind, part)
+
+
+def test_the_prefix_is_left_out_however_it_is_written():
+    assert {named(name, "scan_order").part for name in ("rarkit-columns", "rarkit_columns", "Rarkit.Columns")} == {"columns"}
+
+
+def test_the_commands_it_names_can_be_pasted(tmp_path):
+    place = tmp_path / "it's mine"
+    ended = call(tmp_path, rarkit, "plugins", "new", "rarkit-columns", "--kind", "scan_order", "-o", place)
+    assert ended.returncode == 0, ended.stderr
+    commands = [shlex.split(line) for line in ended.stdout.splitlines() if line.startswith("  ")]
+    check = ["rarkit", "plugins", "check", "columns"]
+    assert commands == [["pip", "install", "-e", f"{place}[dev]"], check, ["pytest", str(place)]]
 
 
 @given(st.text(max_size=30))
