@@ -56,12 +56,14 @@ def test_a_recipe_of_new_plugins_runs(installed, command, tmp_path):
     assert json.loads(ended.stdout)["metrics"]
 
 
-def test_new_plugins_of_all_kinds_pass_their_checks(command):
-    ended = command("plugins", "check", "--json", "--quiet")
+def test_a_new_plugin_passes_its_check(command):
+    """One kind; ``nox -s new_plugins`` checks all of them, which takes a minute."""
+    ended = command("plugins", "check", "new_scan_order", "--json", "--quiet")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    parts = [part for plugin in json.loads(ended.stdout) for part in plugin["parts"]]
-    assert {part["kind"]: part["failures"] for part in parts} == {kind: [] for kind in KINDS}
-    assert min(len(part["passed"]) for part in parts) >= 10
+    [plugin] = json.loads(ended.stdout)
+    [part] = plugin["parts"]
+    assert (part["kind"], part["name"], part["failures"]) == ("scan_orders", "new_scan_order", [])
+    assert len(part["passed"]) >= 10
 
 
 def test_a_new_plugin_is_shown(command):
