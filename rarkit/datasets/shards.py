@@ -17,10 +17,10 @@ from math import prod
 from typing import IO, Any, final
 
 from rarkit.datasets.image_listing import SYSTEM_FOLDERS
-from rarkit.datasets.tar_members import is_sparse, members
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, reads_next
 from rarkit.files.regular import open_on
+from rarkit.files.tar_members import is_sparse, members
 
 Sample = dict[str, Any]
 MOST_SHARDS, MOST_DIGITS = 2**20, 18

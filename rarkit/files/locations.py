@@ -20,9 +20,10 @@ from rarkit.errors import DatasetError, RarkitError, UserError
 from rarkit.files.archives import check_archive, check_member
 from rarkit.files.atomic import rewriting
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
-from rarkit.files.regular import check_not_special
+from rarkit.files.regular import check_not_special, open_on
 from rarkit.files.restraint import check_answers, check_may_fetch
 from rarkit.files.system_errors import cure_of
+from rarkit.files.tar_members import walk
 
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 """How long a run waits for a connection over http, and then for each piece of an answer."""
@@ -32,6 +33,8 @@ NOT_FOUND = 404
 _ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 _READ_WHOLE = {"tar", "simplecache"}
 """File systems that read all of a file before they give anything of it."""
+_walked: list[tuple[Any, str, Any]] = []
+"""The latest tar archives that were walked through: file system, path, and what changes when the file does."""
 _CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws configure."
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "hf": "hub"}
 """By protocol, the extra of rarkit that installs its file system."""
@@ -123,6 +126,7 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
         if is_remote(place):
             check_may_fetch(place, large=not _READ_WHOLE.isdisjoint(protocols_of(place)))
             _check_answers(place, raising)
+        _check_tars(place, raising)
         filesystem, path = fsspec.core.url_to_fs(place, **_patience(place), **options)
         check_archive(filesystem, raising)
         check_member(filesystem, str(path), raising=raising)
@@ -158,6 +162,19 @@ def opened(
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
         yield file
+
+
+def _check_tars(place: str, raising: type[UserError]) -> None:
+    """Walks through the tar archives of a chain before fsspec does, which believes what their headers claim."""
+    links = place.split("::")
+    for number, protocol in enumerate(protocols_of(place)[:-1]):
+        if protocol == "tar":
+            filesystem, path = filesystem_of("::".join(links[number + 1 :]), raising=raising)
+            if (archive := (filesystem, path, filesystem.ukey(path))) not in _walked:
+                with open_on(filesystem, path, raising=raising) as stream:
+                    walk(stream)
+                _walked.append(archive)
+                del _walked[:-100]
 
 
 def _check_answers(place: str, raising: type[UserError]) -> None:

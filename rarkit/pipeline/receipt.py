@@ -15,7 +15,7 @@ from rarkit.cache.receipt_content import FORMAT, Receipt
 from rarkit.cache.receipts import has_receipt
 from rarkit.cache.run_folders import RECEIPT, complete, places_now, read_receipt, store_of
 from rarkit.cache.store import Store
-from rarkit.errors import RecipeError, WeightsError
+from rarkit.errors import RecipeError, StoreError, WeightsError
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
@@ -25,7 +25,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sources import check_names_known, check_same, sources
-from rarkit.registry.component import ABSOLUTE, Settings
+from rarkit.registry.component import ABSOLUTE, Settings, own_settings
 from rarkit.registry.loader import parts
 from rarkit.runtime.machine import machine_description
 
@@ -85,6 +85,10 @@ def make_receipt(
     }
 
 
+NOT_OWN = {"version", "source", "content"}
+"""Entries of a part's identity that are no settings of it."""
+
+
 @final
 @dataclass(frozen=True)
 class FinishedRun:
@@ -108,12 +112,28 @@ class FinishedRun:
         Raises:
             WeightsError: the run did not get that far.
             IncompleteError: the output is no longer in the store, or damaged.
+            StoreError: the receipt says other parts than the output was made with.
         """
         if stage not in self.outputs:
             raise WeightsError(
                 f"the run {self.folder} has no output of stage {stage!r}: it did not get that far. Run its recipe to the end."
             )
-        return complete(self.outputs[stage], self.folder, self.store)
+        output = complete(self.outputs[stage], self.folder, self.store)
+        self._check_made_with(output)
+        return output
+
+    def _check_made_with(self, output: StageOutput) -> None:
+        """The record of an output is sealed, and a receipt is not: it may have been edited, or have lost a bit."""
+        recipe, record = self.recipe, output.record()
+        assert record is not None, "complete has read it"
+        parts = {"scan_order": recipe.scan_order, "tokenizer": recipe.tokenizer, "model": recipe.model}
+        for table, part in {**parts, "config": self.experiment.config}.items():
+            made_with = record.identity.get(table)
+            if isinstance(made_with, dict) and own_settings(part) != {key: made_with[key] for key in made_with.keys() - NOT_OWN}:
+                raise StoreError(
+                    f"{self.folder / RECEIPT} says another {table} than the output of stage {output.stage!r} was made with: it was "
+                    "edited or is damaged. Run its recipe again, which writes it anew."
+                )
 
 
 def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> FinishedRun:

@@ -151,17 +151,24 @@ class Settings(BaseModel, ABC, metaclass=FrozenModel):
             identity["version"] = type(self).version
             if (source := source_of(type(self))) is not None:
                 identity["source"] = source
-        for name, field in type(self).model_fields.items():
-            if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
-                continue
-            value = getattr(self, name)
-            plain = _plain(value)
-            if isinstance(value, Component) or _is_literal_constant(field) or not _same(plain, _default(field)):
-                identity[name] = plain
+        identity |= own_settings(self)
         content = self.content()
         if content is not None:
             identity["content"] = content
         return identity
+
+
+def own_settings(settings: Settings) -> dict[str, Any]:
+    """The settings of an identity: without version, source and content."""
+    own: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        if any(isinstance(mark, NotInFingerprint) for mark in field.metadata):
+            continue
+        value = getattr(settings, name)
+        plain = _plain(value)
+        if isinstance(value, Component) or _is_literal_constant(field) or not _same(plain, _default(field)):
+            own[name] = plain
+    return own
 
 
 def _plain(value: Any) -> Any:

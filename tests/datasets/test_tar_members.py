@@ -15,9 +15,9 @@ from PIL import Image
 
 from rarkit.datasets import webdataset
 from rarkit.datasets.shards import MOST_SHARDS, expanded, samples
-from rarkit.datasets.tar_members import LARGEST_HEADER
 from rarkit.datasets.webdataset import WebDataset
 from rarkit.errors import DatasetError, ImageError, RarkitWarning
+from rarkit.files.tar_members import LARGEST_HEADER
 from tests.limits import refusal
 
 pytest.importorskip("webdataset")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import tarfile
 
 from tests.hostile.entry import Entry, Place, hostile
 
@@ -97,3 +99,23 @@ def data_of_another_machine_is_not_fetched_by_validate(place: Place) -> None:
 @hostile(ENTRIES, "plan recipe.toml", code=0, words=("✗ train.tokens: ", *REFUSED))
 def a_template_as_tokens(place: Place) -> None:
     place.recipe(f'[train]\ntokens = "{_template(place)}"\n')
+
+
+def _archive(name: str, header: tarfile.TarInfo, words: str) -> None:
+    """A recipe in a tar archive that grows when it is read: of 100 KB, and for one that fsspec believes, of gigabytes."""
+
+    def make(place: Place) -> None:
+        place.write("archive.tar.gz", gzip.compress(header.tobuf() + bytes(100 * 2**20), compresslevel=1))
+        place.write("recipe.toml", 'extends = "tar://base.toml::archive.tar.gz"')
+
+    ENTRIES.append(Entry(name, make, ("validate", "recipe.toml"), code=2, words=("archive.tar.gz", words)))
+
+
+def _header(name: str, kind: bytes) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size, header.type = 100 * 2**20, kind
+    return header
+
+
+_archive("a_recipe_in_a_tar_that_expands", _header("base.toml", tarfile.REGTYPE), "'base.toml' ends at byte 104,858,112")
+_archive("a_recipe_behind_a_long_header_in_a_tar", _header("x", tarfile.XHDTYPE), "an extended header of 104,857,600 bytes")

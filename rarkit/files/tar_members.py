@@ -63,6 +63,12 @@ def members(stream: IO[bytes], mode: Literal["r:*", "r|*"]) -> Iterator[tuple[ta
             archive.members = []  # type: ignore[attr-defined]
 
 
+def walk(stream: IO[bytes]) -> None:
+    """Goes through an archive, which may seek, to its end. Raises tarfile.TarError as ``members`` does."""
+    for _ in members(stream, "r:*"):
+        pass
+
+
 @final
 class _Rejoined(io.RawIOBase):
     """A stream that cannot go back, after its beginning was read."""
