@@ -14,6 +14,7 @@ import pytest
 
 from tests import new_plugins
 from tests.pages import blocks
+from tests.processes import call, rarkit_with
 from tests.rules import ROOT
 
 PAGE = ROOT / "docs" / "plugins.md"
@@ -33,6 +34,12 @@ def test_the_tutorials_plugin_passes_its_suite(tmp_path):
     assert re.search(r"^12 passed", ended.stdout, re.MULTILINE), ended.stdout
 
 
+def rarkit_in(folder: str, *arguments: str) -> None:
+    """The command, in a folder, with the distributions in its ``site``."""
+    os.chdir(folder)
+    rarkit_with(f"{folder}/site", {}, *arguments)
+
+
 def test_the_tutorials_commands_do_what_it_says(tmp_path):
     """But those of pip, which builds with what it downloads; ``nox -s new_plugins`` runs all of them."""
     commands = next(block for block in blocks(PAGE) if block.language == "bash").lines
@@ -41,12 +48,16 @@ def test_the_tutorials_commands_do_what_it_says(tmp_path):
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}"}
     printed = {}
-    for line in commands:
+    for number, line in enumerate(commands):
         program, *arguments = shlex.split(line)
-        if program == "pip":
+        if program == "pytest":
+            command = [sys.executable, "-m", program, *arguments]
+            ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        elif program == "rarkit":
+            (output := tmp_path / f"output{number}").mkdir()
+            ended = call(output, rarkit_in, str(tmp_path), *arguments)
+        else:
             continue
-        command = [sys.executable, "-m", program, *arguments]
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         printed[line] = ended.stdout
         if "new" in arguments:
