@@ -269,7 +269,9 @@ def members(value: type) -> Iterator[str]:
                 yield f"    {name}: {annotated(annotation)}"
         for name, member in vars(cls).items():
             made_by_rarkit = is_dataclass(cls) or cls.__module__ in PRIVATE
-            if name in seen or not is_public(name) or (name == "__init__" and made_by_rarkit):
+            # What a fixture is to Python depends on the version of pytest.
+            is_fixture = hasattr(member, "_pytestfixturefunction")
+            if is_fixture or name in seen or not is_public(name) or (name == "__init__" and made_by_rarkit):
                 continue
             seen.add(name)
             if isinstance(member, property | cached_property):

@@ -13,6 +13,7 @@ from typing import Any, final
 from rarkit.cache.output import StageOutput
 from rarkit.cache.receipt_content import FORMAT, Receipt
 from rarkit.cache.receipts import has_receipt
+from rarkit.cache.record import FORMAT as RECORD_FORMAT
 from rarkit.cache.run_folders import RECEIPT, complete, places_now, read_receipt, store_of
 from rarkit.cache.store import Store
 from rarkit.errors import RecipeError, StoreError, WeightsError
@@ -126,6 +127,9 @@ class FinishedRun:
         """The record of an output is sealed, and a receipt is not: it may have been edited, or have lost a bit."""
         recipe, record = self.recipe, output.record()
         assert record is not None, "complete has read it"
+        if record.format < RECORD_FORMAT:
+            # An older rarkit left out other defaults, and sealed less.
+            return
         parts = {"scan_order": recipe.scan_order, "tokenizer": recipe.tokenizer, "model": recipe.model}
         for table, part in {**parts, "config": self.experiment.config}.items():
             made_with = record.identity.get(table)
