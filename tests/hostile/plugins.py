@@ -131,7 +131,12 @@ def rarkit_attention_backends():
 """
 
 
-@hostile(ENTRIES, "run recipe.toml --device cpu", code=2, words=("attention_plugin 1.0", "SystemExit: 0 in attend, line 10"))
+@hostile(
+    ENTRIES,
+    "run recipe.toml --store store --device cpu",
+    code=2,
+    words=("attention_plugin 1.0", "SystemExit: 0 in attend, line 10"),
+)
 def a_function_of_a_part_that_ends_the_process(place: Place) -> None:
     place.plugin("attention_plugin", ATTENTION)
     place.finished()
