@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 from dataclasses import dataclass
@@ -16,25 +17,9 @@ from typing import final
 from rarkit.errors import UserError
 from rarkit.files.atomic import write_text
 from rarkit.registry.kind import Kind
-from rarkit.registry.kinds import KINDS, kind_named
+from rarkit.registry.kinds import kind_named
 from rarkit.registry.loader import installed, parts
 
-SUITES = {
-    "datasets": "DatasetSuite",
-    "tokenizers": "TokenizerSuite",
-    "scan_orders": "ScanOrderSuite",
-    "permutation_schedules": "PermutationScheduleSuite",
-    "attention_backends": "AttentionBackendSuite",
-    "models": "ModelFamilySuite",
-    "feature_extractors": "FeatureExtractorSuite",
-}
-"""The suite of ``rarkit.testing`` for each kind; named here, since importing it takes pytest."""
-IMPORTED = {
-    *("Annotated", "Field", "Iterator", "Literal", "Mapping", "NDArray", "Tensor", "GridError", "ImageModel", "ModelCosts"),
-    *("SamplingBytes", "TrainingBytes", "Dropout", "Features", "ImageBlock", "ImageInfo", "ImageReader", "NotInFingerprint"),
-    *(name for kind in KINDS.values() for name in kind.public),
-}
-"""Names that templates import."""
 PREFIX = "rarkit-"
 LONGEST = 100
 """Characters of a name, which is also that of files."""
@@ -55,23 +40,23 @@ class NewPlugin:
     """As recipes name it, and the name of the entry point: ``"columns"``."""
     kind: Kind
 
-    @property
-    def class_name(self) -> str:
-        name = "".join(word[:1].upper() + word[1:] for word in self.part.split("_"))
-        # The templates import Tokenizer, Field and the like, and None is no name of a class.
-        made = {name, *(f"{name}{ending}" for ending in ("Model", "Config", "Costs", "Reader"))}
-        return f"{name}Part" if keyword.iskeyword(name) or not made.isdisjoint(IMPORTED) else name
-
     def texts(self) -> dict[str, str]:
         """The files of the distribution, by path."""
+        name = "".join(word[:1].upper() + word[1:] for word in self.part.split("_"))
+        filled = self._filled(name)
+        # A part called tokenizer or field would define what its module imports, and one called none has no class.
+        clashes = keyword.iskeyword(name) or any(map(_shadows, (text for path, text in filled.items() if path.endswith(".py"))))
+        return self._filled(f"{name}Part") if clashes else filled
+
+    def _filled(self, class_name: str) -> dict[str, str]:
         values = {
             "distribution": self.distribution,
             "module": self.module,
             "part": self.part,
-            "Class": self.class_name,
+            "Class": class_name,
             "kind": self.kind.singular,
             "table": self.kind.table,
-            "suite": SUITES[self.kind.name],
+            "suite": f"{self.kind.public[0]}Suite",
             "versions": compatible_versions(),
         }
         own = {"__init__.py": f"{self.kind.name}.py", "model.py": f"{self.kind.name}_model.py"}
@@ -146,6 +131,14 @@ def compatible_versions() -> str:
 
     major, minor = map(int, __version__.split(".")[:2])
     return f">={major}.{minor},<{f'{major}.{minor + 1}' if major == 0 else major + 1}"
+
+
+def _shadows(code: str) -> bool:
+    """Whether a module defines a class under a name that it imports."""
+    tree = ast.parse(code)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported = {alias.name for node in imports for alias in node.names}
+    return any(isinstance(node, ast.ClassDef) and node.name in imported for node in tree.body)
 
 
 def _is_installed(distribution: str) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rarkit.errors import RarkitError, UserError
 from rarkit.registry.kinds import KINDS
-from rarkit.scaffold.new_plugin import SUITES, compatible_versions, kind_named, named, write
+from rarkit.scaffold.new_plugin import compatible_versions, kind_named, named, write
 from rarkit.testing.check import SUITES as CHECKS
 from tests import new_plugins
 from tests.processes import call, rarkit, rarkit_with
@@ -43,9 +43,10 @@ def command(installed, tmp_path):
 
 
 def test_there_is_a_template_for_every_kind():
-    assert set(SUITES) == set(KINDS) == set(CHECKS)
-    assert {kind: CHECKS[kind].__name__ for kind in KINDS} == SUITES
-    assert {plugin.kind.name for plugin in new_plugins.plugins()} == set(KINDS)
+    assert {plugin.kind.name for plugin in new_plugins.plugins()} == set(KINDS) == set(CHECKS)
+    for plugin in new_plugins.plugins():
+        test = plugin.texts()[f"tests/test_{plugin.part}.py"]
+        assert f"from rarkit.testing import {CHECKS[plugin.kind.name].__name__}\n" in test
 
 
 def test_a_recipe_of_new_plugins_runs(installed, command, tmp_path):
