@@ -179,7 +179,7 @@ class ModelFamily(Component):
         """
         from rarkit.models.checkpoints import load_into
 
-        return load_into(lambda: self.create(config, attention, 0), path, device=device, dtype=dtype)
+        return load_into(lambda: self.create(config, attention, 0), config, path, device=device, dtype=dtype)
 
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel | None:
         """How Hugging Face transformers runs a model along one order; None if rarkit has no code for that.

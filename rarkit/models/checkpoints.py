@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from rarkit.cache.run_folders import is_run, model_of_run
-from rarkit.errors import sentences
+from rarkit.errors import WeightsError, sentences
+from rarkit.files.stored_json import parsed
 from rarkit.files.tensor_mismatches import Sizes, check_tensors, no_sizes
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import portions, read_tensors
+from rarkit.models.config import ModelConfig
 
+IN_TRAINING = {"dropout", "attention_dropout", "class_dropout"}
+"""Settings that do not affect a model in eval mode."""
 M = TypeVar("M", bound=nn.Module)
 CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
 """Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
@@ -87,25 +91,52 @@ def fill(
     model.load_state_dict(moved, assign=True)
 
 
-def load_into(create: Callable[[], M], path: str | os.PathLike[str], *, device: str | torch.device, dtype: torch.dtype | None) -> M:
+def load_into(
+    create: Callable[[], M],
+    config: ModelConfig,
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    sizes: Sizes = no_sizes,
+) -> M:
     """A model with the weights of a file whose tensors have the model's own names, in eval mode.
 
     Args:
         create: makes the model; called where the default device is "meta".
+        config: the model's configuration, compared with that of the file, if it has one.
         path: a path or fsspec URL, or the folder of a run.
         device: the device of the weights.
         dtype: the floating dtype of the weights; None keeps the stored one.
+        sizes: reads the sizes of a model of this family off tensors.
 
     Raises:
-        WeightsError: the file is missing or damaged, would run code, or does not fit.
+        WeightsError: the file is missing or damaged, would run code, or does not fit. If it has a configuration, this includes
+            settings that do not affect shapes, such as the number of heads.
     """
     place = weights_at(path)
-    tensors, _ = read_tensors(place)
+    tensors, metadata = read_tensors(place)
     with torch.device("meta"):
         model = create()
-    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.")
+    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.", sizes)
+    if "config" in metadata:
+        _check_config(path, config, metadata["config"])
     fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
+
+
+def _check_config(path: str | os.PathLike[str], config: ModelConfig, written: str) -> None:
+    try:
+        stored = parsed(type(config), written.encode())
+    except ValueError as error:
+        raise WeightsError(
+            f"the configuration in {path} is not that of this model ({error}). Use a file that rarkit exported."
+        ) from error
+    names = sorted(type(config).model_fields.keys() - IN_TRAINING)
+    different = [name for name in names if getattr(stored, name) != getattr(config, name)]
+    if different:
+        differences = ", ".join(f"{name} = {getattr(stored, name)} (here {getattr(config, name)})" for name in different)
+        raise WeightsError(f"{path} was trained with {differences}: set [model] and the tokenizer's grid to match")
 
 
 def _target_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:

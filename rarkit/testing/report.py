@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from rarkit.registry.component import Component
+from rarkit.scan_orders.base import ScanOrder
 from rarkit.testing.check import Outcome, made_of, outcomes, suite_of
+from rarkit.testing.scan_order_suite import ScanOrderSuite
 
 
 @final
@@ -67,7 +69,15 @@ def checked(part: type[Component]) -> PartReport:
     device, lacking = _device(made)
     if lacking:
         return PartReport(kind, part.part_name(), skipped=lacking)
-    return PartReport(kind, part.part_name(), tuple(outcomes(suite_of(made, device), made)))
+    chosen = {**device, **_grids(made)}
+    return PartReport(kind, part.part_name(), tuple(outcomes(suite_of(made, chosen), made)))
+
+
+def _grids(part: Component) -> dict[str, Any]:
+    """The suite's grids of a scan order: those that it says it supports. Which it must, its own tests say."""
+    if not isinstance(part, ScanOrder):
+        return {}
+    return {"grids": [grid for grid in ScanOrderSuite.grids if part.requirement(*grid) is None]}
 
 
 def _device(part: Component) -> tuple[dict[str, Any], str]:

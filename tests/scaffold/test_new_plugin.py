@@ -67,6 +67,19 @@ def test_a_new_plugin_passes_its_check(command):
     assert len(part["passed"]) >= 10
 
 
+def test_an_order_for_some_grids_passes(command, installed):
+    """Which grids it must support is for its own tests to say."""
+    module = installed[1] / "rarkit_new_scan_order" / "__init__.py"
+    text = module.read_text()
+    only_even = "    def requirement(self, height, width):\n        return None if width % 2 == 0 else 'it needs an even width'\n\n"
+    module.write_text(text.replace("    def order(", f"{only_even}    def order("))
+    try:
+        ended = command("plugins", "check", "new_scan_order", "--quiet")
+    finally:
+        module.write_text(text)
+    assert (ended.returncode, ended.stdout.startswith("✓ scan_orders new_scan_order: 12 checks")) == (0, True), ended.stdout
+
+
 def test_a_new_plugin_is_shown(command):
     shown = json.loads(command("plugins", "show", "new_tokenizer", "--json").stdout)
     assert shown["requires_rarkit"] == compatible_versions()

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
-from rarkit.errors import WeightsError
-from rarkit.files.stored_json import parsed
 from rarkit.files.tensor_mismatches import numbered
-from rarkit.files.weights import read_tensors
-from rarkit.models.checkpoints import CLASSES, CODES, check_fit, fill, weights_at
+from rarkit.models.checkpoints import CLASSES, CODES, load_into
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.llama_ar import LlamaAR
-
-IN_TRAINING = {"dropout", "attention_dropout", "class_dropout"}
-"""Settings that do not affect a model in eval mode."""
 
 
 def load_llama_ar(
@@ -43,29 +37,7 @@ def load_llama_ar(
         WeightsError: the file is missing or damaged, would run code, or does not fit the model. If the file contains its
             configuration, this includes settings that do not affect shapes: the grid, the number of heads, the rotary base.
     """
-    place = weights_at(path)
-    tensors, metadata = read_tensors(place)
-    with torch.device("meta"):
-        model = LlamaAR(config, attention, seed=None)
-    check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.", _sizes)
-    if "config" in metadata:
-        _check_config(path, config, metadata["config"])
-    fill(model, place, tensors, device=device, dtype=dtype)
-    return model.eval()
-
-
-def _check_config(path: str | os.PathLike[str], config: LlamaARConfig, written: str) -> None:
-    try:
-        stored = parsed(LlamaARConfig, written.encode())
-    except ValueError as error:
-        raise WeightsError(
-            f"the configuration in {path} is not that of a llama_ar ({error}). Use a file that rarkit exported."
-        ) from error
-    names = sorted(LlamaARConfig.model_fields.keys() - IN_TRAINING)
-    different = [name for name in names if getattr(stored, name) != getattr(config, name)]
-    if different:
-        differences = ", ".join(f"{name} = {getattr(stored, name)} (here {getattr(config, name)})" for name in different)
-        raise WeightsError(f"{path} was trained with {differences}: set [model] and the tokenizer's grid to match")
+    return load_into(lambda: LlamaAR(config, attention, seed=None), config, path, device=device, dtype=dtype, sizes=_sizes)
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -71,7 +71,7 @@ def test_another_familys_file_is_refused(write):
     other = RAR(RARConfig(**sizes, codebook_size=20, num_classes=5))
     with pytest.raises(WeightsError, match=r"missing: model\.embed_tokens\.weight.*unexpected: adaln_before_head"):
         load_llama_ar(write(other.state_dict(), other.metadata()), TINY)
-    with pytest.raises(WeightsError, match=r"is not that of a llama_ar .*\. Use a file that rarkit exported"):
+    with pytest.raises(WeightsError, match=r"is not that of this model .*\. Use a file that rarkit exported"):
         load_llama_ar(write(lively().state_dict(), other.metadata()), TINY)
 
 
