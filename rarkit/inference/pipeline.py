@@ -17,7 +17,7 @@ from rarkit.errors import UserError
 from rarkit.inference.bundle import write_bundle
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.inputs import Images, Labels, Order, images_of, labels_of, order_of, tokens_of
-from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, constant, labels_to_sample, sampled_tokens, sampling_seed
+from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, Classes, constant, labels_to_sample, sampled_tokens, sampling_seed
 from rarkit.inference.source import Source, changed
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.registry.exits import exits_are_errors
@@ -148,13 +148,12 @@ class Pipeline:
         if guidance is not None:
             schedule = guidance if isinstance(guidance, GuidanceSchedule) else constant(guidance)
             chosen = chosen.model_copy(update={"guidance": schedule})
-        wanted = [classes] if isinstance(classes, (str, int)) else classes
-        return self.draw(wanted, per_class, chosen, order=order, seed=seed, reporter=Reporter(quiet=quiet))
+        return self.draw(classes, per_class, chosen, order=order, seed=seed, reporter=Reporter(quiet=quiet))
 
     @_in_public()
     def draw(
         self,
-        classes: Sequence[str | int] | None,
+        classes: Classes,
         per_class: int,
         settings: SampleSettings,
         *,

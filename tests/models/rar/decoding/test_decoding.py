@@ -29,6 +29,7 @@ from rarkit.sampling import (
     generate,
     noise,
 )
+from rarkit.scan_orders.raster import Raster
 from tests.models.rar.decoding.kernels import needs_kernels
 from tests.models.rar.small import TINY, lively, parity
 
@@ -224,11 +225,24 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"order": [0, 1]}, GridError, "12 tokens per image, but the order has shape \\(2,\\)"),
+        ({"order": [0, 1]}, GridError, "12 tokens per image, but the order is int64 \\(2,\\)"),
+        ({"order": Raster()}, GridError, "the order is Raster\\(name='raster'\\). Pass .* a scan order's order\\(height, width\\)"),
+        ({"order": Raster}, GridError, "the order is the class Raster"),
+        ({"order": "raster"}, GridError, "the order is 'raster'"),
+        ({"order": None}, GridError, "the order is None"),
+        ({"order": [True] * LENGTH}, GridError, "the order is bool \\(12,\\)"),
+        ({"order": [[0], [1, 2]]}, GridError, "the order is \\[\\[0\\], \\[1, 2\\]\\]"),
         ({"order": [0] * LENGTH}, GridError, "does not visit each of the 12 cells exactly once"),
         ({"labels": [0, 5]}, UserError, "label 5 is not one of the model's classes, 0 … 4"),
         ({"labels": [-1]}, UserError, "label -1"),
-        ({"labels": [0.5]}, UserError, "labels have shape \\(1,\\) and dtype torch.float32; pass one class id per sample"),
+        ({"labels": [0.5]}, UserError, "the labels are float64 \\(1,\\); pass one class id per sample"),
+        ({"labels": torch.tensor([0.5])}, UserError, "the labels are float32 \\(1,\\)"),
+        ({"labels": 3}, UserError, "the labels are 3; pass one class id per sample"),
+        ({"labels": ["3"]}, UserError, "the labels are .*; pass one class id per sample"),
+        ({"labels": None}, UserError, "the labels are None"),
+        ({"labels": [True]}, UserError, "the labels are bool"),
+        ({"seed": "a"}, UserError, "the seed is 'a'; it must be a whole number"),
+        ({"seed": 1.5}, UserError, "the seed is 1.5"),
         ({"indices": [1, 2, 3]}, UserError, "2 labels, but the sample indices have shape \\(3,\\)"),
         ({"indices": [0.5, 1.5]}, UserError, "must be integers from 0"),
         ({"indices": [0, -1]}, UserError, "sample indices go from -1 to 0; they must be integers from 0"),
