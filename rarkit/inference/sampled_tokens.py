@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from rarkit.errors import UserError
 from rarkit.inference.source import Source
 from rarkit.recipe.classes import SPREAD, find_classes, spread
 from rarkit.registry.inputs import given, is_whole
 from rarkit.runtime.progress import Reporter
-from rarkit.sampling.guidance import Constant
 from rarkit.sampling.settings import SampleSettings
 
 if TYPE_CHECKING:
@@ -51,14 +49,6 @@ def labels_to_sample(source: Source, classes: Classes, per_class: int) -> list[i
 def sampling_seed(source: Source, settings: SampleSettings) -> int:
     """The seed that a recipe samples with."""
     return source.experiment.recipe.seed if settings.seed is None else settings.seed
-
-
-def constant(scale: Any) -> Constant:
-    """Guidance of the same scale at every step. Raises UserError if that is no number, or out of range."""
-    try:
-        return Constant.model_validate({"scale": scale}, strict=True)
-    except ValidationError as error:
-        raise UserError(f"guidance is {scale!r}; pass a number from 0, or a schedule of rarkit.sampling") from error
 
 
 def sampled_tokens(

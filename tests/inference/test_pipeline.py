@@ -170,6 +170,12 @@ def test_what_is_not_what_it_must_be_is_refused(pipeline, held_out):
             call()
 
 
+def test_what_is_no_place_of_a_model_is_named(finished):
+    for place in (finished.plan, finished.plan.recipe, None, 3):
+        with pytest.raises(UserError, match=r"found .* where a trained model is needed\. Give what rarkit\.run returns, "):
+            rarkit.load(place)
+
+
 @pytest.mark.parametrize("classes", [[], (), 3.0, [3.0], True, {3: 2}, [[3]], np.array([]), np.array(3.0), torch.tensor([3.0])])
 def test_what_names_no_class_is_not_taken_for_all_of_them(pipeline, finished, classes):
     for sample in (pipeline.sample, partial(drawn_of, finished)):
@@ -292,7 +298,7 @@ def test_a_tokenizer_that_needs_its_file_cannot_be_bundled(released, tmp_path, m
 
 
 def test_what_is_none_of_them(tmp_path):
-    with pytest.raises(RecipeError, match="nowhere is not a run"):
+    with pytest.raises(RecipeError, match=r"nowhere is not a run: there is no such folder\. rarkit run leaves one"):
         rarkit.load(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"there is no file .*nowhere\.safetensors"):
         rarkit.load(tmp_path / "nowhere.safetensors")

@@ -155,6 +155,7 @@ def test_no_repr_is_longer_than_a_screen(finished, tmp_path):
     recipe = finished.plan.recipe
     values = [recipe, finished.plan, finished, finished.plan.experiment, *finished.plan.stages, *finished.metrics]
     values += [many, drawing(1000, 10), Digits().open("train").read(), finished.plan.store, rarkit.parts(), recipe.evaluate]
+    values.append(finished.metrics)
     for value in values:
         text = repr(value)
         assert len(text) <= SCREEN_CHARACTERS, text

@@ -248,6 +248,10 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
         ({"indices": [0, -1]}, UserError, "sample indices go from -1 to 0; they must be integers from 0"),
         ({"temperature": 0.0}, UserError, "temperature is 0.0"),
         ({"top_k": 0}, UserError, "top_k is 0"),
+        ({"guidance": -1}, UserError, "guidance is -1; pass a number from 0, or a schedule of rarkit.sampling"),
+        ({"guidance": "4"}, UserError, "guidance is '4'; pass a number from 0"),
+        ({"guidance": True}, UserError, "guidance is True; pass a number from 0"),
+        ({"guidance": Constant}, UserError, "guidance is the class Constant; pass a number from 0"),
         ({"top_p": 0.0}, UserError, "top_p is 0.0"),
         ({"top_p": 1.5}, UserError, "top_p is 1.5"),
         ({"temprature": 0.9}, UserError, "no setting 'temprature' for choosing tokens; did you mean 'temperature'"),
@@ -258,6 +262,12 @@ def test_what_cannot_be_sampled_is_refused(change, error, message):
     asked = {"labels": [0, 1], "order": np.arange(LENGTH), **change}
     with pytest.raises(error, match=message):
         generate(lively(), asked.pop("labels"), **asked)
+
+
+@pytest.mark.parametrize("scale", [0, 1.0, 3, np.float32(2.5)])
+def test_a_number_is_constant_guidance(scale):
+    drawn = [generate(lively(), [0, 1], order=_order(2), guidance=guidance) for guidance in (scale, Constant(scale=float(scale)))]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(
