@@ -1,4 +1,4 @@
-"""rarkit: autoregressive image generation in which the order of the tokens is a first-class thing.
+"""rarkit: autoregressive image generation in which the order of the tokens is a first-class choice.
 
 Quick start:
 
@@ -6,12 +6,14 @@ Quick start:
 
     run = rarkit.run(rarkit.load_recipe("recipes/digits.toml"))    # tokenize, train, sample, evaluate; cached
     print(run.metrics, run.folder)
-    rarkit.sample(run.folder, classes=[3], seed=1).save("three.png")    # new images of class 3
+    model = rarkit.load(run)                                       # or a run's folder, a bundle, a checkpoint
+    model.sample(3, seed=1).save("three.png")                      # new images of class 3
     spiral = rarkit.parts().scan_orders["spiral"]()                # a part; parts() has all that are installed
     print(spiral.order(3, 3))
 
-These are the names for users and plugin authors. Importing them loads neither torch nor zarr. The model alone is in
-``rarkit.models``, sampling from it in ``rarkit.sampling``, suites for own parts in ``rarkit.testing``.
+A part of your own is a class derived from ``rarkit.ScanOrder``, say, with ``@rarkit.register`` above it. The model alone is in
+``rarkit.models``, sampling from it in ``rarkit.sampling``, the pieces of the training loop in ``rarkit.training``, and checks of
+your parts in ``rarkit.testing``. Importing these names loads neither torch nor zarr.
 """
 
 from __future__ import annotations

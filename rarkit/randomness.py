@@ -7,9 +7,12 @@ NumPy's own Philox holds a single state and would need a Python loop over the ro
 from __future__ import annotations
 
 import zlib
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from rarkit.errors import UserError
 
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -46,7 +49,13 @@ def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: i
 
     Returns:
         (B, count) uint64. Row b depends only on (seed, purpose, step, indices[b]); a larger ``count`` keeps its first numbers.
+
+    Raises:
+        UserError: the seed is no whole number.
     """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise UserError(f"the seed is {seed!r}; it must be a whole number")
+    seed = int(seed)
     index_B1 = np.asarray(indices, dtype=np.uint64).reshape(-1, 1)
     block_1K = np.arange((count + 1) // 2, dtype=np.uint64).reshape(1, -1)
     shape = (index_B1.shape[0], block_1K.shape[1])

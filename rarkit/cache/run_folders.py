@@ -27,7 +27,8 @@ def read_receipt(folder: Path) -> Receipt:
     try:
         data = read_regular(path, LARGEST, raising=RecipeError)
     except FileNotFoundError:
-        raise RecipeError(f"{folder} is not a run: it has no {RECEIPT}. rarkit run leaves one in runs/<recipe>/.") from None
+        lacking = f"it has no {RECEIPT}" if folder.is_dir() else "there is no such folder"
+        raise RecipeError(f"{folder} is not a run: {lacking}. rarkit run leaves one in runs/<recipe>/.") from None
     except NotADirectoryError:
         raise RecipeError(_no_folder(folder)) from None
     except OSError as error:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import UserError, did_you_mean
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
 from rarkit.registry.component import Component
 from rarkit.registry.contract import broken, checked
+from rarkit.registry.shown import shown
 
 
 class Dataset(Component):
@@ -113,6 +115,9 @@ def _checked_splits(part: Dataset, splits: Callable[[], Any]) -> tuple[Split, ..
 
 
 def _checked_open(part: Dataset, open_split: Callable[[Split], Any], split: Split) -> ImageReader:
+    if split not in get_args(Split):
+        hint = did_you_mean(str(split), get_args(Split))
+        raise UserError(f"there is no split {shown(split)}{hint} Splits are 'train' and 'test'.")
     reader = open_split(split)
     if not isinstance(reader, ImageReader):
         raise broken(part, f"opens {type(reader).__name__}; it must open an ImageReader")

@@ -24,10 +24,10 @@ class MetricRecord:
     unit: Text = ""
     better: Literal["higher", "lower", ""] = ""
     """Which direction is better; empty where neither is."""
-    explanation: Text = ""
-    yardsticks: Mapping[Text, float] = field(default_factory=dict)
+    explanation: Text = field(default="", repr=False)
+    yardsticks: Mapping[Text, float] = field(default_factory=dict, repr=False)
     """The same number of other sets, by the names that readers know them by."""
-    no_interval: Text = ""
+    no_interval: Text = field(default="", repr=False)
     """Why there is no interval though there could be one: the end of a sentence."""
 
     def to_json(self) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Drawing:
         return [Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC) for image_HWC in self.images_NHWC]
 
     def __repr__(self) -> str:
-        about = f"{len(self.images_NHWC)} images of {len(self.classes)} classes"
+        numbers = (len(self.images_NHWC), "image", "images"), (len(self.classes), "class", "classes")
+        about = " of ".join(f"{count} {one if count == 1 else several}" for count, one, several in numbers)
         return f"Drawing({about}, seed={self.seed}, scan_order={self.scan_order.get('name')!r})"
 
     def _repr_html_(self) -> str:

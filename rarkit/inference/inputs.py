@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from rarkit.errors import GridError, UserError
 from rarkit.images import ImageInfo
 from rarkit.recipe.classes import find_classes
+from rarkit.registry.inputs import given
 from rarkit.registry.loader import parts
 from rarkit.scan_orders.base import ScanOrder
 
@@ -128,18 +129,24 @@ def order_of(order: Any, own: ScanOrder, grid: tuple[int, int]) -> tuple[NDArray
         grid: height and width.
 
     Raises:
-        UserError: there is no scan order of this name.
+        UserError: there is no scan order of this name, or the class of one was given.
         GridError: the order does not support the grid, or does not visit each cell once.
     """
     chosen = own if order is None else parts().scan_orders[order].model_validate({}) if isinstance(order, str) else order
     if isinstance(chosen, ScanOrder):
         return chosen.order(*grid), chosen.model_dump(mode="json")
+    if isinstance(chosen, type) and issubclass(chosen, ScanOrder):
+        raise UserError(f"the order is the class {chosen.__name__}; pass a scan order: {chosen.__name__}(), with settings if any")
     order_L, length = _array(chosen), grid[0] * grid[1]
-    is_permutation = order_L.shape == (length,) and np.issubdtype(order_L.dtype, np.integer)
-    if not is_permutation or not np.array_equal(np.sort(order_L), np.arange(length)):
+    if order_L.shape != (length,) or not np.issubdtype(order_L.dtype, np.integer):
         raise GridError(
-            f"the order {order_L.dtype} {order_L.shape} does not visit each of the {length} cells exactly once. Pass a scan order, "
-            "the name of one, or what its order(height, width) returns."
+            f"the order is {given(chosen)}; pass a scan order, the name of one, or what its order(height, width) returns: "
+            f"({length},) int64"
+        )
+    if not np.array_equal(np.sort(order_L), np.arange(length)):
+        raise GridError(
+            f"the order does not visit each of the {length} cells exactly once; pass each number from 0 to {length - 1} once, a "
+            "scan order, or the name of one"
         )
     return order_L.astype(np.int64, order="C"), {}
 

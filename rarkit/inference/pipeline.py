@@ -17,13 +17,13 @@ from rarkit.errors import UserError
 from rarkit.inference.bundle import write_bundle
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.inputs import Images, Labels, Order, images_of, labels_of, order_of, tokens_of
-from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, constant, labels_to_sample, sampled_tokens, sampling_seed
+from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, Classes, labels_to_sample, sampled_tokens, sampling_seed
 from rarkit.inference.source import Source, changed
 from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
-from rarkit.sampling.guidance import GuidanceSchedule
+from rarkit.sampling.guidance import GuidanceSchedule, as_schedule
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.evaluate import LIKELIHOOD_BATCH
@@ -146,15 +146,13 @@ class Pipeline:
                 raise UserError(f"{name} is decided when the model is loaded: rarkit.load takes precision, rarkit.sample both")
         chosen = changed(self._source, None, {}, settings).settings
         if guidance is not None:
-            schedule = guidance if isinstance(guidance, GuidanceSchedule) else constant(guidance)
-            chosen = chosen.model_copy(update={"guidance": schedule})
-        wanted = [classes] if isinstance(classes, (str, int)) else classes
-        return self.draw(wanted, per_class, chosen, order=order, seed=seed, reporter=Reporter(quiet=quiet))
+            chosen = chosen.model_copy(update={"guidance": as_schedule(guidance)})
+        return self.draw(classes, per_class, chosen, order=order, seed=seed, reporter=Reporter(quiet=quiet))
 
     @_in_public()
     def draw(
         self,
-        classes: Sequence[str | int] | None,
+        classes: Classes,
         per_class: int,
         settings: SampleSettings,
         *,

@@ -21,7 +21,7 @@ from rarkit.runtime.random_state import random_state_kept
 @random_state_kept()
 def sample(
     source: Run | str | os.PathLike[str],
-    classes: Sequence[str | int] | None = None,
+    classes: Sequence[str | int] | str | int | None = None,
     per_class: int = PER_CLASS,
     *,
     seed: int | None = None,
@@ -46,7 +46,7 @@ def sample(
     Args:
         source: a run, or its folder, ``runs/<recipe>``; or path or fsspec URL of a bundle or a checkpoint, ``.bin`` or
             ``.safetensors``.
-        classes: labels, names or synset ids, as in a recipe's ``sample.classes``; None for ten classes, evenly spaced.
+        classes: a label, name or synset id, or several; None for ten classes, evenly spaced.
         per_class: images per class, at most 100,000.
         seed: any integer; None for the seed that the recipe samples with.
         preset: size of a checkpoint, ``"rar_b"`` to ``"rar_xxl"``, with its released sampling settings.

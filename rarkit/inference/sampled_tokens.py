@@ -5,18 +5,17 @@ Shape letters: N images, L tokens per image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from rarkit.errors import UserError
 from rarkit.inference.source import Source
-from rarkit.recipe.classes import find_classes, spread
+from rarkit.recipe.classes import SPREAD, find_classes, spread
+from rarkit.registry.inputs import given, is_whole
 from rarkit.runtime.progress import Reporter
-from rarkit.sampling.guidance import Constant
 from rarkit.sampling.settings import SampleSettings
 
 if TYPE_CHECKING:
@@ -26,27 +25,30 @@ if TYPE_CHECKING:
 
 INDICES_PER_CLASS = 100_000
 """Sample k of class c has noise index c · 100,000 + k, so that it does not depend on the other samples."""
+Classes = Sequence[str | int] | str | int | None
+"""Labels or names; one of them alone; None for ten, evenly spaced."""
 
 
-def labels_to_sample(source: Source, classes: Sequence[str | int] | None, per_class: int) -> list[int]:
+def labels_to_sample(source: Source, classes: Classes, per_class: int) -> list[int]:
     """The labels of the classes to sample. Raises UserError if there is no such class, or too many images of each."""
-    if not 1 <= per_class <= INDICES_PER_CLASS:
-        raise UserError(f"there cannot be {per_class} images per class: choose 1 to {INDICES_PER_CLASS:,}")
+    if not is_whole(per_class) or not 1 <= per_class <= INDICES_PER_CLASS:
+        raise UserError(f"there cannot be {per_class!r} images per class: choose 1 to {INDICES_PER_CLASS:,}")
     names = source.experiment.images.class_names
-    return find_classes(classes, names) if classes else spread(len(names))
+    if classes is None:
+        return spread(len(names))
+    # Arrays and tensors are taken as what they hold.
+    listed: Any = classes.tolist() if hasattr(classes, "tolist") else classes
+    wanted = [listed] if isinstance(listed, str) or is_whole(listed) else listed
+    if isinstance(wanted, Iterable) and not isinstance(wanted, Mapping):
+        wanted = list(wanted)
+        if wanted and all(isinstance(one, str) or is_whole(one) for one in wanted):
+            return find_classes(wanted, names)
+    raise UserError(f"the classes are {given(classes)}; pass labels or names, or None for {SPREAD} classes, evenly spaced")
 
 
 def sampling_seed(source: Source, settings: SampleSettings) -> int:
     """The seed that a recipe samples with."""
     return source.experiment.recipe.seed if settings.seed is None else settings.seed
-
-
-def constant(scale: Any) -> Constant:
-    """Guidance of the same scale at every step. Raises UserError if that is no number, or out of range."""
-    try:
-        return Constant.model_validate({"scale": scale}, strict=True)
-    except ValidationError as error:
-        raise UserError(f"guidance is {scale!r}; pass a number from 0, or a schedule of rarkit.sampling") from error
 
 
 def sampled_tokens(

@@ -23,6 +23,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.registry.loader import parts
+from rarkit.registry.shown import shown
 from rarkit.sampling.guidance import PowerCosine
 from rarkit.sampling.precision import MODEL_DTYPES
 from rarkit.sampling.settings import SampleSettings
@@ -134,6 +135,11 @@ def open_source(
     if isinstance(place, Run):
         _refuse(f"the run {place.folder}", "is a run, which", preset, tokenizer, store)
         return _of_run(place)
+    if not isinstance(place, str | os.PathLike):
+        raise UserError(
+            f"found {shown(place)} where a trained model is needed. Give what rarkit.run returns, the folder of a run, or the path "
+            "of a bundle or a checkpoint."
+        )
     name = os.fspath(place)
     if not name.lower().endswith((*FORMATS, INDEX)):
         _refuse(name, "is read as a run, which", preset, tokenizer, None)

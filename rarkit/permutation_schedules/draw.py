@@ -48,9 +48,10 @@ def draw_orders(
 
     Raises:
         GridError: the scan order does not visit each cell once.
-        UserError: the ratio is not from 0 to 1, or the step or an index is not a whole number from 0.
+        UserError: the ratio is not from 0 to 1, the step or an index is not a whole number from 0, or the seed no whole number.
     """
-    if isinstance(scan_order_L, np.ndarray | Sequence):
+    # Whatever is no tensor is an array, or is refused as one.
+    if isinstance(scan_order_L, np.ndarray | Sequence) or not hasattr(scan_order_L, "detach"):
         return _drawn(scan_order(scan_order_L), ratio, seed, step, indices)
     import torch
 

@@ -12,7 +12,16 @@ from rarkit.cache.fingerprint import fingerprint
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import SEALED_IN_PART, UNFINISHED
 from rarkit.cache.store import Store
-from rarkit.errors import DatasetError, IncompleteError, NotFetchedError, RarkitError, RecipeError, WeightsError, sentences
+from rarkit.errors import (
+    DatasetError,
+    IncompleteError,
+    NotFetchedError,
+    RarkitError,
+    RecipeError,
+    WeightsError,
+    did_you_mean,
+    sentences,
+)
 from rarkit.files.restraint import fetching
 from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
@@ -131,7 +140,10 @@ class Plan:
         return {} if unusable else self.recipe.dataset.links_out()
 
     def __getitem__(self, name: str) -> PlannedStage:
-        return next(stage for stage in self.stages if stage.name == name)
+        planned = {stage.name: stage for stage in self.stages}
+        if name not in planned:
+            raise RecipeError(f"the plan has no stage {name!r}{did_you_mean(name, planned)} It has: {', '.join(planned)}.")
+        return planned[name]
 
     def outputs(self) -> dict[str, StageOutput]:
         """The outputs that are complete at the moment, by stage."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from rarkit.errors import RecipeError
 from rarkit.recipe.edits import SET, UNSET, drop, override
 from rarkit.recipe.origin import Origin
 from rarkit.recipe.schema import UNNAMED, Recipe
@@ -14,6 +15,7 @@ from rarkit.recipe.schema import parse_recipe as parse_recipe
 from rarkit.recipe.toml_files import read_tables
 from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.loader import parts as installed_parts
+from rarkit.registry.shown import shown
 from rarkit.runtime.random_state import random_state_kept
 
 
@@ -35,6 +37,12 @@ def load_recipe(
         PluginError: two plugins register the same name, or (with ``strict_plugins``) a plugin is broken.
     """
     path = os.fspath(path)
+    for given in (overrides, unset):
+        if isinstance(given, str | Mapping):
+            raise RecipeError(
+                f'found {shown(given)} where a list is needed, as in ["train.steps=100"]. Values in a dictionary are for '
+                'load_recipe(path).replace({"train.steps": 100}).'
+            )
     tables, texts = read_tables(path)
     for key in unset:
         drop(tables, key, f"{UNSET} {key}", path)

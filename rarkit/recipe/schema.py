@@ -29,6 +29,7 @@ from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.kinds import KINDS, TABLES, Parts
 from rarkit.registry.loader import parts as installed_parts
 from rarkit.registry.registry import Registry
+from rarkit.registry.shown import shown
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
@@ -135,6 +136,8 @@ class Recipe(Settings, ABC):
         Raises:
             RecipeError: a path does not exist, or the result is not a valid recipe; the message names up to a dozen mistakes.
         """
+        if not isinstance(changes, Mapping):
+            raise RecipeError(f'replace: found {shown(changes)}; expected a dictionary, as in {{"train.steps": 100}}')
         tables = as_tables(self)
         replaced(tables, {path: as_tables(value, str(path)) for path, value in changes.items()})
         for key, field in Recipe.model_fields.items():

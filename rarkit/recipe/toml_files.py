@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import PurePosixPath
@@ -83,7 +84,8 @@ def _text(path: str, came_from: tuple[str, ...]) -> str:
             if unreachable(error) is not None:
                 raise
             similar = _similar_recipe(path)
-            hint = f" Did you mean {similar}?" if similar else " Check the path."
+            start = f": it starts at {os.getcwd()}" if not is_remote(path) and not os.path.isabs(path) else ""
+            hint = f" Did you mean {similar}?" if similar else f" Check the path{start}."
             raise RecipeError(f"there is no recipe {path}{extended_by}.{hint}") from None
         except IsADirectoryError:
             raise RecipeError(f"{path}{extended_by} is a folder. Name a recipe in it: {path.rstrip('/')}/….toml.") from None

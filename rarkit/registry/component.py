@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform, final, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, SerializationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, SerializationInfo, ValidationError
 from pydantic.fields import FieldInfo
 
+from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.registered import source_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,31 @@ class FrozenModel(ModelMetaclass):
     """Tells type checkers that the fields of settings are read-only, which pydantic's own metaclass does not.
 
     A read-only field may be narrowed in a subclass, as every part does with ``name: Literal["…"] = "…"``.
+
+    What a script gives a class of settings in a call is told as a recipe's mistakes are: positions, and names that do not exist.
     """
+
+    # Type checkers know better what a call takes.
+    if not TYPE_CHECKING:
+
+        def __call__(self, *values: Any, **settings: Any) -> Any:
+            if values:
+                raise UserError(f"{self.__name__} takes its settings by name. {_choice_of(self)}")
+            try:
+                return super().__call__(**settings)
+            except ValidationError as error:
+                for name in settings:
+                    if name not in self.model_fields and error.title == self.__name__:
+                        hint = did_you_mean(name, self.model_fields)
+                        error.add_note(f"{self.__name__} has no setting {name!r}{hint} {_choice_of(self)}")
+                raise
+
+
+def _choice_of(cls: type[BaseModel]) -> str:
+    """The settings of a class in a sentence, as they are written in a call."""
+    # The name of a part is that of its class.
+    names = [name for name, field in cls.model_fields.items() if not _is_literal_constant(field)]
+    return f"Write {cls.__name__}({', '.join(f'{name}=…' for name in names)})." if names else "It has none."
 
 
 class Settings(BaseModel, ABC, metaclass=FrozenModel):
@@ -130,6 +155,18 @@ class Settings(BaseModel, ABC, metaclass=FrozenModel):
         protected_namespaces=(),
         allow_inf_nan=False,
     )
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValidationError as error:
+                error.add_note(
+                    f"Settings never change; make others: a new {type(self).__name__}(…), or of a whole recipe "
+                    'recipe.replace({"sample.temperature": 0.9}).'
+                )
+                raise
 
     def content(self) -> Any:
         """A digest of what the settings refer to (a file's checksum, say), as plain JSON data; part of the fingerprint.

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.errors import GridError, UserError
+from rarkit.registry.shown import shown
 
 MOST_INDICES = 2**32
 """Steps and samples' indices are words of 32 bits to the random numbers."""
+SEEDS = -(2**63), 2**64 - 1
+"""The lowest and the highest seed that torch takes."""
 
 
 def whole(name: str, value: Any, lowest: int = 0, highest: int = MOST_INDICES - 1) -> int:
@@ -62,24 +65,45 @@ def sample_indices(indices: ArrayLike) -> NDArray[np.int64]:
     return index_B.astype(np.int64)
 
 
+def given(values: Any) -> str:
+    """What a caller gave in place of an array, for messages: dtype and shape, or whatever else it is."""
+    if isinstance(values, type):
+        return f"the class {values.__name__}"
+    if isinstance(values, list | tuple) and values:
+        try:
+            values = np.asarray(values)
+        except (TypeError, ValueError):
+            return shown(values)
+    if hasattr(values, "dtype") and hasattr(values, "shape"):
+        return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+    return shown(values)
+
+
 def scan_order(order: ArrayLike) -> NDArray[np.int64]:
     """An order of any integer dtype as (L,) int64.
 
     Raises:
         GridError: it is not a permutation of 0 … L − 1.
     """
-    order_L = np.asarray(order)
+    try:
+        order_L = np.asarray(order)
+    except ValueError as error:
+        raise _no_order(order) from error
     if order_L.ndim != 1 or not order_L.size or not np.issubdtype(order_L.dtype, np.integer):
-        raise GridError(
-            f"the order is {order_L.dtype} {order_L.shape}; pass the raster index visited at each step, (L,) int64, as a scan "
-            "order's order(height, width) returns it"
-        )
+        raise _no_order(order)
     if not np.array_equal(np.sort(order_L), np.arange(order_L.size)):
         raise GridError(
             f"the order does not visit each of its {order_L.size} cells exactly once. Pass what a scan order's "
             "order(height, width) returns."
         )
     return order_L.astype(np.int64)
+
+
+def _no_order(order: object) -> GridError:
+    return GridError(
+        f"the order is {given(order)}; pass the raster index visited at each step, (L,) int64, as a scan order's "
+        "order(height, width) returns it"
+    )
 
 
 def check_tensor(taker: str, what: str, value: Any, dtype: str, shape: Sequence[int | str], cure: str = "") -> None:

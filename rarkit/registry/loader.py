@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from rarkit.registry.kinds import KINDS, Parts
 from rarkit.registry.registered import current
 from rarkit.registry.registry import Registry, Source
 from rarkit.registry.requirement import check_version, of_distribution, of_module
+from rarkit.registry.shown import shown
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.signals import handlers_kept, raised_by_handlers
 
@@ -32,6 +34,8 @@ ONLY, BLOCK = "RARKIT_PLUGINS", "RARKIT_BLOCK_PLUGINS"
 BUILTIN = "builtin"
 SLOW_SECONDS = 10.0
 """After which a plugin that is still being loaded is named. Importing torch takes less on most disks."""
+NAME = re.compile(r"[\w.+-]{1,100}")
+"""What parts are called."""
 
 
 @final
@@ -250,7 +254,7 @@ def check_class(part: type[Component]) -> None:
     """Checks what every part must have.
 
     Raises:
-        PluginError: it has abstract methods, no name or no docstring.
+        PluginError: it has abstract methods, no name or one that cannot be typed, or no docstring.
     """
     if isabstract(part):
         raise PluginError(f"{part.__qualname__} leaves methods undefined: {', '.join(sorted(part.__abstractmethods__))}")
@@ -259,6 +263,11 @@ def check_class(part: type[Component]) -> None:
     name = part.model_fields["name"]
     if not isinstance(name.default, str) or get_args(name.annotation) != (name.default,):
         raise PluginError(f'{part.__qualname__} has no name; write name: Literal["…"] = "…" in the class')
+    if not NAME.fullmatch(name.default):
+        raise PluginError(
+            f"{part.__qualname__} has the name {shown(name.default)}; recipes and commands need one of 1 to 100 letters, digits, "
+            "and any of . _ - +"
+        )
     if not part.__doc__:
         raise PluginError(f"{part.__qualname__} has no docstring; write one: it is the part's documentation")
 

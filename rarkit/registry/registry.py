@@ -76,9 +76,11 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def unknown(self, name: str) -> str:
         """The message about an unknown name: similar names, installed names, and the distribution to install if known."""
-        message = f"no {self.kind.singular} is called {name!r}{did_you_mean(name, self._parts)}"
-        message += f" Installed: {', '.join(self._parts) or 'none'}."
+        hint = did_you_mean(name, self._parts)
+        message = f"no {self.kind.singular} is called {name!r}{hint} Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind.name, name) in KNOWN_PLUGINS:
             plugin = KNOWN_PLUGINS[self.kind.name, name]
             message += f" It comes with {plugin}: pip install ./plugins/{plugin}, in a checkout of rarkit."
+        elif hint == ".":
+            message += " One of your own is known once rarkit.register has its class, or its plugin is installed."
         return " ".join([message, *self._problems])

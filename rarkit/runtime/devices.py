@@ -33,7 +33,9 @@ def resolve_device(device: str, *, draws: bool = False) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CapabilityError(f"device {device!r} cannot be used here ({reason}). Use cpu, cuda or auto.") from error
+        usable = [name for name, there in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if there.is_available()]
+        choice = ", ".join(["cpu", *usable]) + " or auto"
+        raise CapabilityError(f"device {device!r} cannot be used here ({reason}). Use {choice}.") from error
     return device
 
 

@@ -53,8 +53,8 @@ def generate(
             preparing the weights again for every batch.
         labels: (B,) classes in [0, C).
         order: (L,) int64, the raster index visited at each step.
-        choice: how tokens are chosen. Alternatively, pass its fields by name: ``guidance``, ``temperature``, ``top_k``,
-            ``top_p``.
+        choice: how tokens are chosen. Alternatively, pass its fields by name: ``guidance`` (a schedule, or a number for the same
+            scale at every step), ``temperature``, ``top_k``, ``top_p``.
         seed: any integer.
         indices: (B,) the samples' indices, integers ≥ 0; None means 0 … B − 1.
         on_step: called after each step, for progress and previews.

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, final
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from rarkit.errors import UserError
 from rarkit.registry.bounds import RateOrZero
 from rarkit.registry.component import Settings
 from rarkit.registry.contract import checked
-from rarkit.registry.inputs import whole
+from rarkit.registry.inputs import given, whole
 
 
 class GuidanceSchedule(Settings, ABC):
@@ -112,6 +113,20 @@ class Interval(GuidanceSchedule):
 
     def scale_at(self, step: int, total: int) -> float:
         return self.scale if self.start * total <= step < self.end * total else 1.0
+
+
+def as_schedule(guidance: Any) -> GuidanceSchedule:
+    """Guidance as callers give it: a schedule, or the scale of all steps.
+
+    Raises:
+        UserError: it is neither, or the scale is out of range.
+    """
+    if isinstance(guidance, GuidanceSchedule):
+        return guidance
+    try:
+        return Constant.model_validate({"scale": guidance}, strict=True)
+    except ValidationError as error:
+        raise UserError(f"guidance is {given(guidance)}; pass a number from 0, or a schedule of rarkit.sampling") from error
 
 
 Guidance = Annotated[Constant | Linear | PowerCosine | Interval, Field(discriminator="name")]

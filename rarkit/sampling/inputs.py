@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rarkit.errors import GridError, UserError
-from rarkit.registry.inputs import check_tensor, sample_indices
+from rarkit.registry.inputs import check_tensor, given, sample_indices
 from rarkit.runtime.devices import WITHOUT_FLOAT64
 from rarkit.sampling.decoder import Decodable
 from rarkit.sampling.sample_noise import noise
@@ -27,13 +27,12 @@ def order_of(order: ArrayLike | Tensor, length: int, device: torch.device) -> Te
     Raises:
         GridError: it is not a permutation of 0 … L − 1.
     """
-    order_L = torch.as_tensor(order, device=device)
-    if order_L.shape != (length,) or order_L.is_floating_point():
+    order_L = _whole_numbers(order, device)
+    if order_L is None or order_L.shape != (length,):
         raise GridError(
-            f"the model has {length} tokens per image, but the order has shape {tuple(order_L.shape)} and dtype {order_L.dtype}. "
-            f"Pass the raster index visited at each step, ({length},) int64, as returned by a scan order's order(height, width)."
+            f"the model has {length} tokens per image, but the order is {given(order)}. Pass the raster index visited at each "
+            f"step, ({length},) int64, as a scan order's order(height, width) returns it."
         )
-    order_L = order_L.long()
     if not torch.equal(order_L.sort().values, torch.arange(length, device=order_L.device)):
         raise GridError(
             f"the order does not visit each of the {length} cells exactly once. Pass what a scan order's order(height, width) "
@@ -48,15 +47,26 @@ def labels_of(model: Decodable, labels: ArrayLike | Tensor) -> Tensor:
     Raises:
         UserError: one is not a class of the model.
     """
-    labels_B = torch.as_tensor(labels, device=device_of(model))
-    if labels_B.ndim != 1 or labels_B.is_floating_point():
-        raise UserError(
-            f"labels have shape {tuple(labels_B.shape)} and dtype {labels_B.dtype}; pass one class id per sample, (B,) int64"
-        )
+    labels_B = _whole_numbers(labels, device_of(model))
+    if labels_B is None or labels_B.ndim != 1:
+        raise UserError(f"the labels are {given(labels)}; pass one class id per sample, (B,) int64")
     wrong = [label for label in labels_B.tolist() if not 0 <= label < model.sizes.num_classes]
     if wrong:
         raise UserError(f"label {wrong[0]} is not one of the model's classes, 0 … {model.sizes.num_classes - 1}")
-    return labels_B.long()
+    return labels_B
+
+
+def _whole_numbers(values: ArrayLike | Tensor, device: torch.device) -> Tensor | None:
+    """Whole numbers as int64 on a device; None of anything else. True is none."""
+    if isinstance(values, Tensor):
+        tensor = values
+    else:
+        try:
+            tensor = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    is_whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return tensor.to(device).long() if is_whole else None
 
 
 def uniforms_of(model: Decodable, batch: int, seed: int, indices: ArrayLike | None) -> Tensor:

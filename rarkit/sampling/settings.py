@@ -11,7 +11,7 @@ from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.bounds import Batch, PerClass, Rate
 from rarkit.registry.component import NotInFingerprint, Seed, Settings
 from rarkit.registry.shown import shown
-from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule
+from rarkit.sampling.guidance import Constant, Guidance, GuidanceSchedule, as_schedule
 from rarkit.sampling.precision import CachePrecision, SamplingPrecision
 
 
@@ -36,7 +36,7 @@ class Choice(Settings, ABC):
 
 @final
 class TokenChoice(Choice):
-    """The choice made by the keyword arguments of ``generate``. Accepts any guidance schedule."""
+    """The choice made by the keyword arguments of ``generate``, which takes a number as guidance too."""
 
     guidance: InstanceOf[GuidanceSchedule] = Constant()
 
@@ -53,8 +53,11 @@ class TokenChoice(Choice):
                     f"there is no setting {name!r} for choosing tokens{did_you_mean(name, cls.model_fields)} "
                     f"Settings are {', '.join(cls.model_fields)}."
                 )
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        if "guidance" in chosen:
+            chosen["guidance"] = as_schedule(chosen["guidance"])
         try:
-            return cls.model_validate({name: value for name, value in settings.items() if value is not None})
+            return cls.model_validate(chosen)
         except ValidationError as error:
             mistakes = (
                 f"{mistake['loc'][0]} is {mistake['input']!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"

@@ -59,7 +59,8 @@ def _ask(preload: tuple[str, ...], part: Component, options: dict[str, Any] | No
     request = {
         "folder": os.getcwd(),
         "environment": dict(os.environ),
-        "path": [entry for entry in sys.path if entry],
+        # An empty entry is the working directory: of a prompt, a notebook, and ``python -c``.
+        "path": [entry or os.getcwd() for entry in sys.path],
         "module": type(part).__module__,
         "heavy": HEAVY,
         "part": None if options is None else pickle.dumps((part, options)),

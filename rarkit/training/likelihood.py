@@ -51,7 +51,7 @@ def nats_per_image(
         GridError: the order does not visit each cell once.
     """
     whole("batch_size", batch_size, 1)
-    order = torch.from_numpy(scan_order(_array(order_L))).to(device)
+    order = torch.from_numpy(scan_order(order_L.cpu().numpy() if isinstance(order_L, Tensor) else order_L)).to(device)
     tokens, labels = _array(tokens_NL), _array(labels_N)
     integers = all(np.issubdtype(array.dtype, np.integer) for array in (tokens, labels))
     if not integers or tokens.ndim != 2 or tokens.shape[1] != len(order) or labels.shape != tokens.shape[:1]:

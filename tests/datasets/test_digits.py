@@ -14,10 +14,19 @@ from sklearn.datasets import load_digits
 
 from rarkit.datasets.digits import Digits
 from rarkit.datasets.splits import split_rows
+from rarkit.errors import UserError
 
 
 def everything(dataset: Digits):
     return {split: dataset.open(split).read() for split in dataset.splits()}
+
+
+@pytest.mark.parametrize(
+    ("split", "told"), [("tset", r"'tset'; did you mean 'test'\?"), ("validation", "'validation'."), (None, "None.")]
+)
+def test_a_split_that_does_not_exist_is_named(split, told):
+    with pytest.raises(UserError, match=rf"there is no split {told} Splits are 'train' and 'test'"):
+        Digits().open(split)
 
 
 def test_the_splits_hold_every_digit_once():

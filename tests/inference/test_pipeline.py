@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from rarkit.files.weights import read_tensors
 from rarkit.inference.export import export_bundle
 from rarkit.models import PRESETS, RAR, MergedRAR, RARConfig, list_models, save_rar
 from rarkit.sampling import Constant, Interval
+from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.pixel import Pixel
@@ -42,6 +44,10 @@ def held_out(finished):
 
 def drawn(source, **options):
     return rarkit.sample(source, [3, "7"], 2, device="cpu", quiet=True, **options)
+
+
+def drawn_of(source, classes):
+    return rarkit.sample(source, classes, 1, device="cpu", quiet=True)
 
 
 def assert_same_bits(pipelines, images_NHWC, labels_N):
@@ -146,7 +152,12 @@ def test_what_is_not_what_it_must_be_is_refused(pipeline, held_out):
         (lambda: pipeline.logits(tokens, ["1", "ten"]), UserError, "no class is called 'ten'"),
         (lambda: pipeline.logits(tokens, labels, "spirall"), UserError, "did you mean 'spiral'"),
         (lambda: pipeline.logits(tokens, labels, np.zeros(16, int)), GridError, "does not visit each of the 16 cells exactly once"),
-        (lambda: pipeline.sample(3, order=np.arange(9)), GridError, r"the order int64 \(9,\)"),
+        (lambda: pipeline.sample(3, order=np.arange(9)), GridError, r"the order is int64 \(9,\)"),
+        (lambda: pipeline.sample(3, order=np.arange(16.0)), GridError, r"the order is float64 \(16,\); pass a scan order"),
+        (lambda: pipeline.sample(3, order=Raster), UserError, r"the order is the class Raster; pass a scan order: Raster\(\)"),
+        (lambda: pipeline.sample(3, order=Raster().order), GridError, "the order is <bound method"),
+        (lambda: pipeline.sample(3, seed="a"), UserError, "the seed is 'a'; it must be a whole number"),
+        (lambda: pipeline.sample(3, 2.5), UserError, r"there cannot be 2\.5 images"),
         (lambda: pipeline.sample([3, 3]), UserError, "named twice"),
         (lambda: pipeline.sample(3, 0), UserError, "there cannot be 0 images"),
         (lambda: pipeline.sample(3, guidance="strong"), UserError, "guidance is 'strong'; pass a number from 0"),
@@ -157,6 +168,25 @@ def test_what_is_not_what_it_must_be_is_refused(pipeline, held_out):
     for call, error, message in wrong:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_what_is_no_place_of_a_model_is_named(finished):
+    for place in (finished.plan, finished.plan.recipe, None, 3):
+        with pytest.raises(UserError, match=r"found .* where a trained model is needed\. Give what rarkit\.run returns, "):
+            rarkit.load(place)
+
+
+@pytest.mark.parametrize("classes", [[], (), 3.0, [3.0], True, {3: 2}, [[3]], np.array([]), np.array(3.0), torch.tensor([3.0])])
+def test_what_names_no_class_is_not_taken_for_all_of_them(pipeline, finished, classes):
+    for sample in (pipeline.sample, partial(drawn_of, finished)):
+        with pytest.raises(UserError, match=r"the classes are .*; pass labels or names, or None for 10 classes"):
+            sample(classes)
+
+
+@pytest.mark.parametrize("classes", ["3", 3, np.int64(3), np.array(3), np.array([3]), torch.tensor([3]), {3}, range(3, 4)])
+def test_classes_come_as_people_have_them(pipeline, finished, classes):
+    for sample in (pipeline.sample, partial(drawn_of, finished)):
+        assert sample(classes).classes == (3,)
 
 
 def test_precision_and_order_are_chosen_at_loading(finished, bundle, tmp_path, held_out):
@@ -268,7 +298,7 @@ def test_a_tokenizer_that_needs_its_file_cannot_be_bundled(released, tmp_path, m
 
 
 def test_what_is_none_of_them(tmp_path):
-    with pytest.raises(RecipeError, match="nowhere is not a run"):
+    with pytest.raises(RecipeError, match=r"nowhere is not a run: there is no such folder\. rarkit run leaves one"):
         rarkit.load(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"there is no file .*nowhere\.safetensors"):
         rarkit.load(tmp_path / "nowhere.safetensors")

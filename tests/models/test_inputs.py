@@ -61,6 +61,17 @@ def test_labels_and_tokens_are_of_the_model(model, training, value):
     model.eval()
 
 
+@pytest.mark.parametrize("seed", ["a", 1.5, True, 2**64, -(2**63) - 1])
+def test_seeds_are_whole_numbers_that_torch_takes(model, seed):
+    with pytest.raises(UserError, match=r"the seed is .*; it must be a whole number from -9,223"):
+        type(model)(model.config, seed=seed)
+
+
+def test_seeds_of_numpy_are_as_good(model):
+    again, expected = (type(model)(model.config, seed=seed).state_dict() for seed in (np.int64(0), 0))
+    assert all(torch.equal(again[name], weight) for name, weight in expected.items())
+
+
 @given(cells=st.lists(st.integers(-2, LENGTH + 1), min_size=LENGTH, max_size=LENGTH), batch=st.booleans())
 def test_orders_visit_each_cell_once(model, cells, batch):
     orders = torch.tensor(cells)

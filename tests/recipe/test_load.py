@@ -98,6 +98,8 @@ def test_a_missing_file_suggests_its_neighbour(write):
     # The folder's name and the suffix are no reason to resemble each other.
     with pytest.raises(RecipeError, match=r"there is no recipe .*nope\.toml\. Check the path\.$"):
         load_recipe(str(Path(path).with_name("nope.toml")))
+    with pytest.raises(RecipeError, match=rf"there is no recipe recipes/nope\.toml\. Check the path: it starts at {Path.cwd()}\.$"):
+        load_recipe("recipes/nope.toml")
     with pytest.raises(RecipeError, match=r"there is no recipe .*smal\.toml\. Did you mean .*small\.toml"):
         load_recipe(path.replace("small.toml", "smal.toml"))
 
@@ -117,6 +119,14 @@ def test_a_folder_is_no_recipe(tmp_path):
 def test_malformed_overrides_are_refused(write, bad):
     with pytest.raises(RecipeError, match="--set"):
         load_recipe(write(MINIMAL), [bad])
+
+
+@pytest.mark.parametrize("given", [{"overrides": "train.steps=3"}, {"overrides": {"train.steps": 3}}, {"unset": "train"}])
+def test_overrides_are_a_list(write, given):
+    with pytest.raises(RecipeError, match=r"found .* where a list is needed, .*\.replace\(\{"):
+        load_recipe(write(MINIMAL), **given)
+    with pytest.raises(RecipeError, match=r"replace: found 'train.steps=3'; expected a dictionary"):
+        load_recipe(write(MINIMAL)).replace("train.steps=3")
 
 
 def test_overrides_are_toml_or_words(write):

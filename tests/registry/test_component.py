@@ -1,13 +1,21 @@
-"""Places that are written in a recipe."""
+"""Settings in Python: what a call is told, and places that are written in a recipe."""
 
 from __future__ import annotations
 
 import os
+import pickle
+from typing import final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rarkit.datasets.npz import Npz
-from rarkit.registry.component import ABSOLUTE, Component, Placed
+from rarkit.errors import UserError
+from rarkit.registry.component import ABSOLUTE, Component, Placed, Settings
+from rarkit.sampling import PowerCosine
+from rarkit.scan_orders.raster import Raster
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,46 @@ def test_a_detour_through_a_link_stays(tmp_path):
     os.symlink(tmp_path / "shared/recipes", tmp_path / "recipes")
     found = Npz(path=Placed("../x.npz", f"{tmp_path}/recipes")).path
     assert os.path.samefile(found, tmp_path / "shared/x.npz")
+
+
+@final
+class Knob(Settings):
+    turns: int
+    label: str = ""
+
+
+def test_settings_by_position_are_refused_with_their_names():
+    for call, told in (
+        (lambda: Knob(3), r"Knob takes its settings by name\. Write Knob\(turns=…, label=…\)\."),
+        (lambda: PowerCosine(4.0, 1.5), r"PowerCosine takes its settings by name\. Write PowerCosine\(scale=…, power=…\)\."),
+        (lambda: Raster(3), r"Raster takes its settings by name\. It has none\."),
+    ):
+        with pytest.raises(UserError, match=told):
+            call()
+
+
+@given(st.text(min_size=1).filter(lambda name: name not in ("turns", "label")))
+def test_a_setting_that_does_not_exist_is_told_with_those_that_do(name):
+    with pytest.raises(ValidationError) as refused:
+        Knob(turns=1, **{name: 2})
+    (note,) = refused.value.__notes__
+    assert note.startswith(f"Knob has no setting {name!r}")
+    assert note.endswith(" Write Knob(turns=…, label=…).")
+    with pytest.raises(ValidationError) as refused:
+        Knob(turn=1)
+    assert refused.value.__notes__ == ["Knob has no setting 'turn'; did you mean 'turns'? Write Knob(turns=…, label=…)."]
+    with pytest.raises(ValidationError) as refused:
+        Knob(turns="many")
+    assert not hasattr(refused.value, "__notes__")
+
+
+def test_who_changes_settings_is_told_how_to_make_others():
+    knob = Knob(turns=1)
+    with pytest.raises(ValidationError, match="frozen") as refused:
+        knob.turns = 2
+    assert "make others: a new Knob(…)" in refused.value.__notes__[0]
+    assert knob.turns == 1
+    assert pickle.loads(pickle.dumps(knob)) == knob
 
 
 def test_type_checkers_are_told_that_fields_are_read_only_and_that_a_name_is_not_needed():

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import linecache
 import pickle
+import re
 import textwrap
 import types
 from itertools import count
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import rarkit
 from rarkit.cli.show import plugins_as_json
@@ -291,6 +295,22 @@ def test_registered_parts_pickle(part):
     rarkit.register(part)
     one = part(hidden_size=8, depth=1, num_heads=2) if part.kind == "models" else part()
     assert pickle.loads(pickle.dumps(one)) == one
+
+
+@given(st.text())
+@example("")
+@example("a/b")
+@example("a b")
+@example("columns\n")
+@example("x" * 101)
+def test_names_are_what_recipes_and_commands_can_type(name):
+    part = cell(COLUMNS.replace('"columns"', repr(name)), notebook())
+    with mock.patch.object(registered, "_registered", {}):
+        if re.fullmatch(r"[\w.+-]{1,100}", name):
+            assert rarkit.register(part).part_name() == name
+        else:
+            with pytest.raises(PluginError, match=r"Columns has the name .*; .* 1 to 100 letters, digits, and any of"):
+                rarkit.register(part)
 
 
 def test_an_unknown_name_is_still_an_error_of_recipes(small_recipe):

@@ -150,11 +150,17 @@ def test_a_drawing_shows_its_first_images(classes, per_class):
     assert (f"{shown} of {classes * per_class} images" in tags.text) == (shown < classes * per_class)
 
 
+def test_a_drawing_counts_in_words():
+    assert repr(drawing(1, 1)).startswith("Drawing(1 image of 1 class, ")
+    assert repr(drawing(2, 3)).startswith("Drawing(6 images of 2 classes, ")
+
+
 def test_no_repr_is_longer_than_a_screen(finished, tmp_path):
     many = dataclasses.replace(Digits().info(), class_names=tuple(map(str, range(1000))))
     recipe = finished.plan.recipe
     values = [recipe, finished.plan, finished, finished.plan.experiment, *finished.plan.stages, *finished.metrics]
     values += [many, drawing(1000, 10), Digits().open("train").read(), finished.plan.store, rarkit.parts(), recipe.evaluate]
+    values.append(finished.metrics)
     for value in values:
         text = repr(value)
         assert len(text) <= SCREEN_CHARACTERS, text

@@ -22,6 +22,14 @@ def test_a_device_that_is_not_here_is_refused():
         resolve_device("xpu:7")
 
 
+@pytest.mark.parametrize(("cuda", "mps", "told"), [(False, False, "cpu"), (True, False, "cpu, cuda"), (False, True, "cpu, mps")])
+def test_only_devices_that_are_here_are_proposed(monkeypatch, cuda, mps, told):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    with pytest.raises(CapabilityError, match=rf"\. Use {told} or auto\.$"):
+        resolve_device("gpu")
+
+
 def test_float64_is_on_the_device_where_it_has_it(monkeypatch):
     logits_BV = torch.linspace(-3, 3, 12).reshape(2, 6)
     assert in_float64(logits_BV).dtype == torch.float64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import get_args
 
@@ -154,6 +155,28 @@ def test_check_says_what_it_cannot_take():
         check("raster")
     with pytest.raises(TypeError, match="no attribute 'fall'; did you mean 'falls'"):
         check(Linear, fall=True)
+
+
+BESIDE = """
+from typing import Literal
+import numpy as np
+import rarkit
+
+class Rows(rarkit.ScanOrder):
+    \"\"\"Row after row.\"\"\"
+
+    name: Literal["rows_beside"] = "rows_beside"
+
+    def order(self, height: int, width: int) -> np.ndarray:
+        return np.arange(height * width)
+"""
+
+
+def test_a_part_of_a_module_beside_a_notebook_is_checked_in_another_process(tmp_path, monkeypatch):
+    (tmp_path / "beside_a_notebook.py").write_text(BESIDE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as prompts and notebooks have it
+    check(importlib.import_module("beside_a_notebook").Rows)
 
 
 def test_a_part_of_a_notebook_is_checked_but_for_other_processes():

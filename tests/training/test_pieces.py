@@ -47,10 +47,38 @@ def test_orders_are_drawn_from_orders_alone(cells):
             draw_orders(order, 0.5, **WHERE)
 
 
-@pytest.mark.parametrize("order", [np.arange(4.0), np.arange(4).reshape(2, 2), np.arange(0), torch.arange(4.0)])
-def test_orders_are_whole_numbers_in_a_row(order):
-    with pytest.raises(GridError, match="the order is"):
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (np.arange(4.0), r"float64 \(4,\)"),
+        (np.arange(4).reshape(2, 2), r"int64 \(2, 2\)"),
+        (np.arange(0), r"int64 \(0,\)"),
+        (torch.arange(4.0), r"float32 \(4,\)"),
+        (Raster(), r"Raster\(name='raster'\)"),
+        (Raster, "the class Raster"),
+        ("raster", "'raster'"),
+        (None, "None"),
+        ([[0], [1, 2]], r"\[\[0\], \[1, 2\]\]"),
+    ],
+)
+def test_orders_are_whole_numbers_in_a_row(order, told):
+    message = rf"the order is {told}; pass the raster index visited at each step, .* as a scan order's order\(height, width\)"
+    with pytest.raises(GridError, match=message):
         draw_orders(order, 0.5, **WHERE)
+    with pytest.raises(GridError, match=message):
+        nats_per_image(lambda *_: None, np.zeros((2, 4), int), [0, 1], order, batch_size=2)
+
+
+@given(st.one_of(st.floats(), st.text(), st.none(), st.booleans()))
+def test_seeds_are_whole_numbers(seed):
+    draws = (
+        lambda: draw_orders(np.arange(4), 0.5, seed=seed, step=0, indices=[0]),
+        lambda: rows_of_step(seed, 0, 2, 4),
+        lambda: dropped_labels(seed, 0, 4, 0.1),
+    )
+    for draw in draws:
+        with pytest.raises(UserError, match=r"the seed is .*; it must be a whole number"):
+            draw()
 
 
 @given(st.one_of(st.floats().filter(lambda ratio: not 0 <= ratio <= 1), st.just("0.5"), st.just(None), st.just(True)))

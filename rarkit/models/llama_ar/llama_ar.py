@@ -20,6 +20,7 @@ from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.decoding import Prepared
 from rarkit.models.llama_ar.rotary import rotary
 from rarkit.models.llama_ar.transformer import Transformer
+from rarkit.registry.inputs import SEEDS, whole
 
 DEVIATION = 0.02
 """Standard deviation of initial weights."""
@@ -87,7 +88,7 @@ class LlamaAR(ImageModel):
 
         They are drawn on the CPU in the order of the state dict, so that a seed gives the same model on every device.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole("the seed", seed, *SEEDS))
         for weight in self.parameters():
             if weight.ndim == 1:
                 weight.fill_(1.0)

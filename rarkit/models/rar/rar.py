@@ -16,6 +16,7 @@ from rarkit.models.rar.layers import PREFIX
 from rarkit.models.rar.merged import MergedRAR
 from rarkit.models.rar.transformer import OrderedTransformer
 from rarkit.models.target_aware import target_aware_positions
+from rarkit.registry.inputs import SEEDS, whole
 from rarkit.sampling.inputs import order_of
 
 TABLES = ("pos_embed", "target_aware_pos_embed")
@@ -57,7 +58,7 @@ class RAR(OrderedTransformer):
 
         They are drawn on the CPU in the order of the state dict, so that a seed gives the same model on every device.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole("the seed", seed, *SEEDS))
         for name, weight in self.named_parameters():
             module = self.get_submodule(name.rpartition(".")[0])
             if isinstance(module, nn.LayerNorm):

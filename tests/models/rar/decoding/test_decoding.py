@@ -29,6 +29,7 @@ from rarkit.sampling import (
     generate,
     noise,
 )
+from rarkit.scan_orders.raster import Raster
 from tests.models.rar.decoding.kernels import needs_kernels
 from tests.models.rar.small import TINY, lively, parity
 
@@ -224,16 +225,33 @@ def test_sampling_neither_drops_out_nor_leaves_a_trace():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"order": [0, 1]}, GridError, "12 tokens per image, but the order has shape \\(2,\\)"),
+        ({"order": [0, 1]}, GridError, "12 tokens per image, but the order is int64 \\(2,\\)"),
+        ({"order": Raster()}, GridError, "the order is Raster\\(name='raster'\\). Pass .* a scan order's order\\(height, width\\)"),
+        ({"order": Raster}, GridError, "the order is the class Raster"),
+        ({"order": "raster"}, GridError, "the order is 'raster'"),
+        ({"order": None}, GridError, "the order is None"),
+        ({"order": [True] * LENGTH}, GridError, "the order is bool \\(12,\\)"),
+        ({"order": [[0], [1, 2]]}, GridError, "the order is \\[\\[0\\], \\[1, 2\\]\\]"),
         ({"order": [0] * LENGTH}, GridError, "does not visit each of the 12 cells exactly once"),
         ({"labels": [0, 5]}, UserError, "label 5 is not one of the model's classes, 0 … 4"),
         ({"labels": [-1]}, UserError, "label -1"),
-        ({"labels": [0.5]}, UserError, "labels have shape \\(1,\\) and dtype torch.float32; pass one class id per sample"),
+        ({"labels": [0.5]}, UserError, "the labels are float64 \\(1,\\); pass one class id per sample"),
+        ({"labels": torch.tensor([0.5])}, UserError, "the labels are float32 \\(1,\\)"),
+        ({"labels": 3}, UserError, "the labels are 3; pass one class id per sample"),
+        ({"labels": ["3"]}, UserError, "the labels are .*; pass one class id per sample"),
+        ({"labels": None}, UserError, "the labels are None"),
+        ({"labels": [True]}, UserError, "the labels are bool"),
+        ({"seed": "a"}, UserError, "the seed is 'a'; it must be a whole number"),
+        ({"seed": 1.5}, UserError, "the seed is 1.5"),
         ({"indices": [1, 2, 3]}, UserError, "2 labels, but the sample indices have shape \\(3,\\)"),
         ({"indices": [0.5, 1.5]}, UserError, "must be integers from 0"),
         ({"indices": [0, -1]}, UserError, "sample indices go from -1 to 0; they must be integers from 0"),
         ({"temperature": 0.0}, UserError, "temperature is 0.0"),
         ({"top_k": 0}, UserError, "top_k is 0"),
+        ({"guidance": -1}, UserError, "guidance is -1; pass a number from 0, or a schedule of rarkit.sampling"),
+        ({"guidance": "4"}, UserError, "guidance is '4'; pass a number from 0"),
+        ({"guidance": True}, UserError, "guidance is True; pass a number from 0"),
+        ({"guidance": Constant}, UserError, "guidance is the class Constant; pass a number from 0"),
         ({"top_p": 0.0}, UserError, "top_p is 0.0"),
         ({"top_p": 1.5}, UserError, "top_p is 1.5"),
         ({"temprature": 0.9}, UserError, "no setting 'temprature' for choosing tokens; did you mean 'temperature'"),
@@ -244,6 +262,12 @@ def test_what_cannot_be_sampled_is_refused(change, error, message):
     asked = {"labels": [0, 1], "order": np.arange(LENGTH), **change}
     with pytest.raises(error, match=message):
         generate(lively(), asked.pop("labels"), **asked)
+
+
+@pytest.mark.parametrize("scale", [0, 1.0, 3, np.float32(2.5)])
+def test_a_number_is_constant_guidance(scale):
+    drawn = [generate(lively(), [0, 1], order=_order(2), guidance=guidance) for guidance in (scale, Constant(scale=float(scale)))]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(
