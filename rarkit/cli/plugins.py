@@ -88,7 +88,11 @@ def plugins_new(
     echo("")
     code = place / plugin.module
     echo(f"The {plugin.kind.singular} {plugin.part!r} works already. Install and try it, then make it yours in {code}:")
-    for command in (["pip", "install", "-e", f"{place}[dev]"], ["rarkit", "plugins", "check", plugin.part], ["pytest", str(place)]):
+    for command in (
+        ["pip", "install", "-e", f"{place}[dev]"],
+        ["rarkit", "plugins", "check", plugin.part],
+        ["python", "-m", "pytest", str(place)],
+    ):
         echo(f"  {shlex.join(command)}")
 
 

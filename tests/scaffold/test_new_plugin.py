@@ -134,7 +134,7 @@ def test_the_commands_it_names_can_be_pasted(tmp_path):
     assert ended.returncode == 0, ended.stderr
     commands = [shlex.split(line) for line in ended.stdout.splitlines() if line.startswith("  ")]
     check = ["rarkit", "plugins", "check", "columns"]
-    assert commands == [["pip", "install", "-e", f"{place}[dev]"], check, ["pytest", str(place)]]
+    assert commands == [["pip", "install", "-e", f"{place}[dev]"], check, ["python", "-m", "pytest", str(place)]]
 
 
 @given(st.text(max_size=30))
