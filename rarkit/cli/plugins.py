@@ -97,6 +97,7 @@ def plugins_new(
 
 
 def _record(name: str) -> PluginRecord:
+    from rarkit.registry.contract import named
     from rarkit.registry.loader import installed
 
     records = {record.source.plugin: record for record in installed().records}
@@ -105,7 +106,11 @@ def _record(name: str) -> PluginRecord:
         by_distribution = {record.source.distribution: record for record in records.values()}
         if name in by_distribution:
             return by_distribution[name]
-        raise UserError(f"there is no plugin {name!r}{did_you_mean(name, records)} rarkit plugins list has all that are installed.")
+        brought = [f"{named(part)}." for record in records.values() for _, part in record.parts if part.part_name() == name]
+        raise UserError(
+            f"there is no plugin {name!r}{did_you_mean(name, records)} rarkit plugins list has all that are installed.",
+            *(f"But there is the {part}" for part in brought),
+        )
     return records[name]
 
 

@@ -148,11 +148,17 @@ def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[Encode
         yield batch
 
 
+SKIPPING = 'on_bad_image = "skip" in [dataset] leaves out images that cannot be read.'
+
+
 def _crops(
     preparation: Preparation, filesystem: Any, batch: list[EncodedImage]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:
     """Crops, labels, and the name of the first image with transparent pixels, empty if there is none."""
-    prepared = [preparation(_data(filesystem, image), image.name) for image in batch]
+    try:
+        prepared = [preparation(_data(filesystem, image), image.name) for image in batch]
+    except ImageError as error:
+        raise ImageError(f"{error} {SKIPPING}") from error
     images_NHWC = np.concatenate([views for views, _ in prepared])
     transparent = next((image.name for image, (_, is_transparent) in zip(batch, prepared, strict=True) if is_transparent), "")
     return images_NHWC, np.array([image.label for image in batch], dtype=np.int64), transparent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, final
@@ -53,8 +54,12 @@ class LastRun:
         return [receipt for *_, receipt in sorted(ranked, key=lambda entry: entry[:2], reverse=True)]
 
 
+_CONTENT = re.compile(r"^(\w+)\.content\b.*", re.DOTALL)
+"""Of a difference: the digest of what a part's settings refer to, which is no setting of a recipe."""
+
+
 def _changes(last: NeededOutput, identity: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    changed = differences(last.identity, identity)
+    changed = list(dict.fromkeys(_CONTENT.sub(r"the data of [\1]", change) for change in differences(last.identity, identity)))
     above = [name for name in upstream if last.upstream.get(name) != upstream[name]]
     reasons = [f"settings changed: {', '.join(changed)}"] if changed else []
     reasons += [f"upstream changed: {', '.join(above)}"] if above else []

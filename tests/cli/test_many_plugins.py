@@ -44,6 +44,14 @@ def test_the_five_are_named(installed, tmp_path):
         assert (ended.returncode, named) == ((0, []) if options == [sound[0]] else (2, broken)), ended.stderr
 
 
+def test_the_name_of_a_part_for_that_of_its_plugin(installed, tmp_path):
+    site, *_ = installed
+    ended = call(tmp_path, rarkit_with, str(site), {}, "plugins", "show", "raster")
+    assert ended.returncode == 2
+    assert "there is no plugin 'raster'" in ended.stderr
+    assert "But there is the scan order 'raster' of rarkit " in ended.stderr
+
+
 def test_help_loads_none_of_them(installed, tmp_path):
     site, *_ = installed
     marker = tmp_path / "loaded"

@@ -160,6 +160,8 @@ def test_a_bad_image_is_an_error_that_names_it(tmp_path, workers):
     dataset = ImageFolder(path=planted(str(tmp_path), files), size=SIZE, workers=workers)
     with pytest.raises(DatasetError, match=r"train/n03 goldfish/c\.jpeg \(200 bytes\) cannot be read as an image"):
         dataset.open("train").read()
+    with pytest.raises(DatasetError, match=r'on_bad_image = "skip" in \[dataset\] leaves out images that cannot be read\.$'):
+        dataset.open("train").read()
     assert len(dataset.open("train").read(0, 7).labels_N) == 7
 
 

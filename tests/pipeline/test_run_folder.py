@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pytest
 
+import rarkit
 from rarkit import load_recipe, plan, run
 from rarkit.errors import RarkitWarning, RecipeError, StoreError
 from rarkit.pipeline.kept_receipts import NUMBER
@@ -170,6 +172,26 @@ def test_a_plan_compares_with_the_last_run_of_the_same_recipe(project):
     assert reason("a/small.toml") == "settings changed: tokenizer.patch: default → 1, tokenizer.iterations: 3 → 5"
     assert reason("a/small.toml", OVERRIDE) == "settings changed: tokenizer.patch: default → 1, tokenizer.iterations: 3 → 5"
     assert reason("a/small.toml", "tokenizer.iterations=4") == "settings changed: tokenizer.patch: default → 1"
+
+
+def test_a_plan_says_that_the_data_changed_and_not_what_its_digest_is(project):
+    images = project / "images.npz"
+
+    def write(shade):
+        np.savez(images, images=np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // shade, labels=np.arange(8) % 2)
+
+    tables = {
+        "model": {"hidden_size": 8, "depth": 1, "num_heads": 2},
+        "train": {"steps": 1, "batch_size": 4, "warmup_steps": 0},
+        "sample": {},
+        "evaluate": {},
+    }
+    tokenizer = {"name": "patch_kmeans", "patch": 4, "codes": 2}
+    recipe = rarkit.make_recipe(dataset={"name": "npz", "path": str(images)}, tokenizer=tokenizer, **tables)
+    write(1)
+    run(recipe, str(project / "store"), runs=project / "runs", until="fit", device="cpu", quiet=True)
+    write(2)
+    assert plan(recipe, str(project / "store"), until="fit")["fit"].reason == "settings changed: the data of [dataset]"
 
 
 def test_the_example_of_the_readme_leaves_the_run_before_it_alone(tmp_path, monkeypatch):
