@@ -82,5 +82,5 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             plugin = KNOWN_PLUGINS[self.kind.name, name]
             message += f" It comes with {plugin}: pip install ./plugins/{plugin}, in a checkout of rarkit."
         elif hint == ".":
-            message += " For your own, call rarkit.register or install its plugin."
+            message += " One of your own: rarkit.register it."
         return " ".join([message, *self._problems])
