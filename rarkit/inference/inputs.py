@@ -16,6 +16,7 @@ from rarkit.images import ImageInfo
 from rarkit.recipe.classes import find_classes
 from rarkit.registry.inputs import given
 from rarkit.registry.loader import parts
+from rarkit.registry.shown import shown
 from rarkit.scan_orders.base import ScanOrder
 
 MODES = {1: "L", 3: "RGB"}
@@ -107,9 +108,17 @@ def labels_of(labels: Any, count: int, names: tuple[str, ...]) -> NDArray[np.int
     Raises:
         UserError: there is another number of them, or one is no class.
     """
+    if hasattr(labels, "detach") or isinstance(labels, np.ndarray):
+        array = _array(labels)
+        labels = array.tolist() if array.dtype.kind in "UO" or array.ndim == 0 else array
+    elif isinstance(labels, Iterable) and not isinstance(labels, str):
+        # Only once: an iterator would have fewer the second time.
+        labels = list(labels)
     if isinstance(labels, (str, int, np.integer)) and not isinstance(labels, bool):
         labels = [labels] * count
-    if not isinstance(labels, np.ndarray) and isinstance(labels, Iterable) and any(isinstance(label, str) for label in labels):
+    if isinstance(labels, list) and any(isinstance(label, bool | np.bool_) for label in labels):
+        raise UserError(f"the labels are {shown(labels)}; True and False are no classes. Pass labels or names.")
+    if isinstance(labels, list) and any(isinstance(label, str) for label in labels):
         labels = [find_classes([label], names)[0] if isinstance(label, str) else label for label in labels]
     labels_N = _array(labels)
     if labels_N.shape != (count,) or (count and not np.issubdtype(labels_N.dtype, np.integer)):
@@ -154,7 +163,10 @@ def order_of(order: Any, own: ScanOrder, grid: tuple[int, int]) -> tuple[NDArray
 def _array(values: Any) -> NDArray[Any]:
     """Anything as an array; tensors come from wherever they are."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        try:
+            values = values.detach().cpu().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise UserError(f"found {given(values)}, which has no like in NumPy. Pass an array or a dense tensor.") from error
     try:
         return np.asarray(values)
     except ValueError as error:

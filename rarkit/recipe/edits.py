@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rarkit.errors import RecipeError, did_you_mean
@@ -44,16 +44,27 @@ def override(tables: dict[str, Any], assignment: str) -> None:
 
 
 def replaced(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Sets values in nested tables by dotted path, in place and in order.
+    """Sets values in nested tables by dotted path, in place: tables first, then names of parts, then settings.
 
     Raises:
         RecipeError: a path has not this form, or leads through a value that is not a table.
     """
-    for path, value in changes.items():
+    for path, value in sorted(changes.items(), key=lambda change: _precedence(str(change[0]))):
         keys = _keys(str(path))
         if not keys:
             raise RecipeError(f"replace: expected the dotted path of a setting, as in 'train.steps', but got {shown(path)}")
         _assign(tables, keys, value, f"replace: {path}")
+
+
+def in_order(assignments: Iterable[str]) -> list[str]:
+    """Assignments in the order of ``replaced``; of one path, the later one still comes later."""
+    return sorted(assignments, key=lambda assignment: _precedence(assignment.partition("=")[0]))
+
+
+def _precedence(path: str) -> tuple[int, bool]:
+    """Shallow paths come first, and the name of a part, which drops the settings of another, before its settings."""
+    keys = _keys(path)
+    return len(keys), keys[-1:] != ["name"]
 
 
 def _assign(tables: dict[str, Any], keys: list[str], value: Any, place: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from rarkit.attention.base import AttentionBackend
@@ -25,6 +26,8 @@ from rarkit.tokenizers.base import Tokenizer
 from rarkit.training.settings import TrainSettings
 
 Table = Mapping[str, Any]
+LONGEST_NAME = 200
+"""In bytes: file systems take 255 or so, and numbers are put after it."""
 AnyRecipe = Recipe | str | os.PathLike[str] | Table
 """A recipe; the path or URL of its TOML file; or its tables, each as in ``make_recipe``."""
 
@@ -77,7 +80,23 @@ def make_recipe(
         "title": title,
         "seed": seed,
     }
-    return _of_tables({key: value for key, value in tables.items() if value is not None}).named(name)
+    recipe = _of_tables({key: value for key, value in tables.items() if value is not None})
+    return recipe.named(folder_name(name) if name != "" else "")
+
+
+def folder_name(name: str) -> str:
+    """A name that results can be under, in ``runs/<name>/``, as it is.
+
+    Raises:
+        RecipeError: no folder can have it.
+    """
+    is_text = isinstance(name, str) and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME
+    if not is_text or name in ("", "..") or name != PurePath(name).name:
+        raise RecipeError(
+            f"name {shown(name)} cannot name a folder of results. Choose letters and digits, without slashes, "
+            f"{LONGEST_NAME} bytes at most."
+        )
+    return name
 
 
 def as_recipe(recipe: AnyRecipe) -> Recipe:

@@ -131,7 +131,7 @@ class Recipe(Settings, ABC):
         Args:
             changes: values by dotted path: ``{"sample.temperature": 0.9, "scan_order": "spiral", "evaluate": None}``. A value is
                 what ``make_recipe`` takes in its place; None is the default, or no table. What replaces a table replaces all of it,
-                and so does another part's ``name``.
+                and so does another part's ``name``. Their order does not matter.
 
         Raises:
             RecipeError: a path does not exist, or the result is not a valid recipe; the message names up to a dozen mistakes.

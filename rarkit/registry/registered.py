@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakSet
 
-from rarkit.registry.source_text import source_digest, text_of
+from rarkit.registry.source_digest import source_digest
+from rarkit.registry.source_text import text_of
 
 _registered: dict[tuple[str, str], type[Any]] = {}
 """By kind and name."""

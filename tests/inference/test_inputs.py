@@ -60,9 +60,20 @@ def test_orders_are_permutations(grid, random):
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=5))
 def test_labels_are_numbers_or_names(labels):
     names = ("cat", "dog", "grey fox")
-    for given_labels in (labels, np.array(labels), torch.tensor(labels), [names[label] for label in labels], tuple(labels)):
+    named = [names[label] for label in labels]
+    mixed = [names[labels[0]], *labels[1:]]
+    for given_labels in (labels, np.array(labels), torch.tensor(labels), named, tuple(labels), np.array(named), mixed, iter(mixed)):
         assert labels_of(given_labels, len(labels), names).tolist() == labels
-    assert labels_of("fox", len(labels), names).tolist() == [2] * len(labels)
+    for one in ("fox", 2, np.int64(2), np.array(2), torch.tensor(2), np.str_("fox")):
+        assert labels_of(one, len(labels), names).tolist() == [2] * len(labels)
+    with pytest.raises(UserError, match="True and False are no classes"):
+        labels_of([True, *labels[1:]], len(labels), names)
     for wrong in ([*labels, 0], [3, *labels[1:]], [-1, *labels[1:]], ["cow", *labels[1:]], [*labels[:-1], 0.5]):
         with pytest.raises(UserError, match=r"class|label"):
             labels_of(wrong, len(labels), names)
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(1, 8, 8, 1, dtype=torch.bfloat16), torch.zeros(1, 8, 8, 1).to_sparse()])
+def test_tensors_that_numpy_has_not_are_refused(tensor):
+    with pytest.raises(UserError, match=r"found .* which has no like in NumPy"):
+        images_of(tensor, ImageInfo(8, 8, 1, ("a", "b")))

@@ -25,6 +25,11 @@ from rarkit.scan_orders.spiral import Spiral
 
 TRAIN = {"steps": 3, "batch_size": 8}
 SMALL = {"hidden_size": 32, "depth": 1, "num_heads": 2}
+SMALL_FILE = (
+    'title = "t"\n[dataset]\nname = "digits"\n[tokenizer]\nname = "pixel"\n[model]\nhidden_size = 32\n'
+    "depth = 1\nnum_heads = 2\n"
+    "[train]\nsteps = 3\nbatch_size = 8\n"
+)
 
 
 def small(**tables):
@@ -54,11 +59,7 @@ def test_names_tables_and_parts_make_the_same_recipe():
 
 def test_a_file_and_its_tables_are_the_same_recipe(tmp_path):
     file = tmp_path / "small.toml"
-    file.write_text(
-        'title = "t"\n[dataset]\nname = "digits"\n[tokenizer]\nname = "pixel"\n[model]\nhidden_size = 32\n'
-        "depth = 1\nnum_heads = 2\n"
-        "[train]\nsteps = 3\nbatch_size = 8\n"
-    )
+    file.write_text(SMALL_FILE)
     made = {"title": "t", "dataset": "digits", "tokenizer": {"name": "pixel"}, "model": SMALL, "train": TRAIN}
     loaded = rarkit.load_recipe(file)
     assert as_recipe(made).content_digest == loaded.content_digest == as_recipe(file).content_digest
@@ -114,6 +115,27 @@ def test_replace_changes_what_it_names_alone():
     outward = recipe.replace({"scan_order": Spiral(direction="outward")})
     assert outward.replace({"scan_order.direction": "inward"}).scan_order == Spiral()
     assert small(sample=None, evaluate=None).replace({"sample.top_k": 3}).sample.top_k == 3
+
+
+def test_no_change_undoes_another_whatever_their_order(tmp_path):
+    changes = {"scan_order.direction": "outward", "scan_order.name": "spiral", "sample.top_k": 3, "sample": {"temperature": 0.5}}
+    for ordered in (changes, dict(reversed(changes.items()))):
+        changed = small().replace(ordered)
+        assert changed.scan_order == Spiral(direction="outward")
+        assert (changed.sample.top_k, changed.sample.temperature) == (3, 0.5)
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL_FILE)
+    outward = rarkit.load_recipe(file, ["scan_order.direction=outward", "scan_order.name=spiral"])
+    assert outward.scan_order == Spiral(direction="outward")
+    assert rarkit.load_recipe(file, ["scan_order.name=raster", "scan_order.name=spiral"]).scan_order == Spiral()
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", "a\x1b[31m", "a\n", "a" * 300, 3])
+def test_a_name_that_no_folder_can_have_is_refused(name, tmp_path):
+    with pytest.raises(RecipeError, match=r"name .* cannot name a folder of results\. Choose"):
+        small(name=name)
+    with pytest.raises(RecipeError, match=r"name .* cannot name a folder of results\. Choose"):
+        rarkit.run(small(), str(tmp_path / "store"), name=name, runs=tmp_path / "runs", device="cpu", quiet=True)
 
 
 @pytest.mark.parametrize(
