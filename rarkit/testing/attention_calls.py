@@ -86,6 +86,8 @@ CALLS = (
     # The head widths of RAR-B, -L, -XL and -XXL, and a wide one.
     *(Call(2, 2, 12, 12, width, True, "joint") for width in (48, 64, 80, 88, 128)),
     Call(1, 1, 5, 5, 16, True, "joint"),
+    # The heads of RAR-L, in a batch of more than a few.
+    Call(40, 16, 4, 4, 16, True, "joint"),
     Call(1, 2, 130, 130, 16, True),
     # More keys than blocks of 256, 512 or 1,024.
     Call(2, 2, 1, 300, 64, False, "cache"),

@@ -67,6 +67,13 @@ class FeatureExtractorSuite(ImageSuite, ABC):
                 require(
                     error <= self.tolerance, part, given, f"gives {name} that differ by {error:.2g} from those of one batch", ALONE
                 )
+        # The evaluation works on hundreds at once.
+        times = self._times(info, 6)
+        given = f"given the 6 images {times} times in one batch"
+        for name, numbers in _named(self._features(part, model, images_BHWC.repeat(times, 1, 1, 1), given)).items():
+            error = self._error(numbers, together[name].repeat(times, 1))
+            fault = f"gives {name} that differ by {error:.2g} from those in a batch of 6"
+            require(error <= self.tolerance, part, given, fault, ALONE)
 
     def test_memory_may_be_in_any_order(self, part: FeatureExtractor) -> None:
         info, given = self._info(part), "given images that are not contiguous"

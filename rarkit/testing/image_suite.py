@@ -107,6 +107,11 @@ class ImageSuite(PartSuite, ABC):
 
         return torch.from_numpy(pictures(info, count)).to(self.device)
 
+    def _times(self, info: ImageInfo, count: int) -> int:
+        """How often to repeat images for a large batch: to more than 64, or to as many as are quick to compute."""
+        pixels = count * info.height * info.width * info.channels
+        return max(2, min(14, 2**18 // pixels))
+
     def _images(self, info: ImageInfo, count: int) -> Tensor:
         """Noise, which has all levels."""
         import torch

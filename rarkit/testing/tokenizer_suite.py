@@ -91,6 +91,15 @@ class TokenizerSuite(ImageSuite, ABC):
             require(
                 error <= self.tolerance, part, given, f"decodes an image differently than in one batch, by {error} levels", cure
             )
+        # Sampling and the tokenize stage work on hundreds at once.
+        times = self._times(info, 5)
+        given, many_BHW = f"given the 5 images {times} times in one batch", codes_BHW.repeat(times, 1, 1)
+        again_BHW = self._codes(part, model, images_BHWC.repeat(times, 1, 1, 1), given)
+        require(torch.equal(again_BHW, many_BHW), part, given, "encodes an image differently than in a batch of 5", cure)
+        difference = self._decoded(part, model, many_BHW, given).int() - decoded_BHWC.repeat(times, 1, 1, 1)
+        error = int(difference.abs().max())
+        fault = f"decodes an image differently than in a batch of 5, by {error} levels"
+        require(error <= self.tolerance, part, given, fault, cure)
 
     def test_memory_may_be_in_any_order(self, part: Tokenizer) -> None:
         import torch

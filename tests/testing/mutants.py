@@ -108,6 +108,8 @@ FAULTY: dict[type[Any], dict[str, dict[str, str]]] = {
         "an_image_does_not_depend_on_its_batch": {
             "batch": "in batches of \\[1, 1, 1, 1, 1\\]: encodes an image differently",
             "one_by_one": "given the codes of 5 images: raises AssertionError",
+            "large_batch": "given the 5 images 14 times in one batch: encodes an image differently",
+            "large_batch_of_codes": "given the 5 images 14 times in one batch: decodes an image differently",
         },
         "memory_may_be_in_any_order": {
             "view_of_images": "given images that are not contiguous: raises RuntimeError",
@@ -150,6 +152,8 @@ FAULTY: dict[type[Any], dict[str, dict[str, str]]] = {
             "one_sample": "given batch 1, .*raises AssertionError",
             "one_head": "1 heads.*",
             "one_query": "1 queries.*returns torch.float32 \\(3, 2, 32\\)",
+            "many_samples": "given batch 40, 16 heads, .*is off by",
+            "many_heads": "given batch 40, 16 heads, .*is off by",
             "256_keys": "258 keys|300 keys",
             "1024_keys": "1030 keys.*is off by",
             "peeking_past_256": "258 keys.*is off by",
@@ -232,6 +236,7 @@ FAULTY: dict[type[Any], dict[str, dict[str, str]]] = {
         },
         "an_image_does_not_depend_on_its_batch": {
             "batch": "in batches of \\[1, .*gives features that differ",
+            "large_batch": "given the 6 images 14 times in one batch: gives features that differ",
             "logits": "gives class scores that differ",
             "spatial": "gives spatial features that differ",
         },

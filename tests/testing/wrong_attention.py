@@ -32,6 +32,8 @@ class Wrong(AttentionBackend):
         "one_sample",
         "one_head",
         "one_query",
+        "many_samples",
+        "many_heads",
         "256_keys",
         "1024_keys",
         "bfloat16",
@@ -85,6 +87,10 @@ class Wrong(AttentionBackend):
                 assert len(q) > 1
             case "one_head":
                 q, k, v = (tensor.squeeze(1) if tensor.shape[1] == 1 else tensor for tensor in (q, k, v))
+            case "many_samples" if len(q) > 16:
+                q = q[:1].expand_as(q)
+            case "many_heads" if q.shape[1] > 8:
+                q = q.flip(1)
             case "narrow" if q.shape[-1] % 16:
                 q, k = q[..., : q.shape[-1] // 16 * 16], k[..., : k.shape[-1] // 16 * 16]
             case "256_keys" | "1024_keys":

@@ -25,6 +25,7 @@ class Flat(FeatureExtractor):
         "nan",
         "nan_of_black",
         "batch",
+        "large_batch",
         "logits",
         "spatial",
         "fid",
@@ -86,6 +87,8 @@ class FlatModel(FeatureModel):
                 features_BF = features_BF / features_BF.norm(dim=1, keepdim=True)
             case "batch":
                 features_BF = features_BF - features_BF.mean(0)
+            case "large_batch" if len(features_BF) > 16:
+                features_BF = features_BF.roll(1, 0)
             case "logits":
                 logits_BC = logits_BC - logits_BC.mean(0)
             case "spatial":

@@ -28,6 +28,8 @@ class Levels(Tokenizer):
         "range",
         "decode",
         "batch",
+        "large_batch",
+        "large_batch_of_codes",
         "grid",
         "fit",
         "hashed",
@@ -100,6 +102,8 @@ class LevelsModel(TokenizerModel):
                 return codes_BHW.clamp(min=255)
             case "batch":
                 return (codes_BHW + images_BHWC.long().sum()) % 256
+            case "large_batch" if len(codes_BHW) > 16:
+                return torch.cat([codes_BHW[:16], torch.zeros_like(codes_BHW[16:])])
             case "zeros":
                 return torch.zeros_like(codes_BHW)
             case "codes_upside_down":
@@ -125,6 +129,8 @@ class LevelsModel(TokenizerModel):
         match self.fault:
             case "decode" if codes_BHW.max() == 255:
                 return images_BHWC.float()
+            case "large_batch_of_codes" if len(codes_BHW) > 16:
+                return images_BHWC.roll(1, 0)
             case "black":
                 return torch.zeros_like(images_BHWC)
             case "dark":
