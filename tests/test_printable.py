@@ -108,7 +108,7 @@ def has_a_bug(text: str) -> None:
     try:
         raise ValueError(text)
     except ValueError as error:
-        failures._print_traceback(ValueError, error, error.__traceback__)
+        failures.print_traceback(ValueError, error, error.__traceback__)
 
 
 PRINTERS = {

@@ -16,6 +16,7 @@ import typer
 from rarkit.cli.encoding import echo
 from rarkit.errors import RankError, RarkitError, RarkitWarning, sentences
 from rarkit.printable import printable
+from rarkit.registry.exits import fault_of
 from rarkit.runtime.signals import Stopped
 
 WrongArguments: type[Any] = typer.BadParameter.__mro__[2]
@@ -25,7 +26,7 @@ WrongArguments: type[Any] = typer.BadParameter.__mro__[2]
 def print_what_is_foreign_safely() -> None:
     """Makes warnings, logs of libraries and tracebacks printable: they quote what is foreign."""
     warnings.formatwarning = _format_warning
-    sys.excepthook = _print_traceback
+    sys.excepthook = print_traceback
     if logging.lastResort is not None:  # what prints the logs of libraries, since rarkit asks for none
         logging.lastResort.setFormatter(_LogLine())
 
@@ -84,8 +85,10 @@ class _LogLine(logging.Formatter):
         return printable(super().format(record))
 
 
-def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints a traceback as Python does; the lines of the message itself are not ours, those of code above it are."""
     for piece in traceback.format_exception(kind, error, trace):
         is_code = piece[:1].isspace()
         echo(printable(piece.removesuffix("\n"), lines=is_code), err=True, lines=is_code)
+    if (fault := fault_of(error)) is not None:
+        echo(f"error: {fault}. Choose another part, or correct this one.", fg="red", err=True)

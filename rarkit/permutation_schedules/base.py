@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from rarkit.registry.component import Component
-from rarkit.registry.contract import broken, called, checked
+from rarkit.registry.contract import broken, checked
 from rarkit.registry.inputs import whole
 
 SHOWN_STEPS = 1000
@@ -69,7 +69,7 @@ class PermutationSchedule(Component):
 
 def _checked_ratio(part: PermutationSchedule, random_ratio: Callable[[int, int], Any], step: int, total: int) -> float:
     whole("total", total, 1)
-    ratio = called(part, random_ratio, whole("the step", step, 0, total), total)
+    ratio = random_ratio(whole("the step", step, 0, total), total)
     # A comparison with NaN is false.
     if not isinstance(ratio, Real) or not 0.0 <= float(ratio) <= 1.0:
         raise broken(part, f"returns {ratio!r} at step {step:,} of {total:,}; a random ratio is a number from 0 to 1")

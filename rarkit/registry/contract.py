@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib.metadata import entry_points
 from inspect import isfunction
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.errors import PluginError, RarkitError
+from rarkit.errors import PluginError
 from rarkit.registry.component import Component
 
 GROUP = "rarkit"
 """The group of entry points that name plugins."""
-T = TypeVar("T")
 Check = Callable[..., Any]
 """Calls a method and checks what it returns: ``check(self, method, *args)``, where ``method(*args)`` is bound to ``self``."""
 
@@ -47,23 +44,6 @@ def broken(part: Component, fault: str) -> PluginError:
         fault: what is wrong and what is promised, after the part's name: ``"returns …; it must return …"``.
     """
     return PluginError(f"{named(type(part))} {fault}. Choose another part, or correct this one.")
-
-
-def called(part: Component, method: Callable[..., T], *arguments: Any) -> T:
-    """What a method of a part returns.
-
-    Raises:
-        PluginError: the method raised what is not an error of rarkit's; it says which part, where and what.
-    """
-    try:
-        return method(*arguments)
-    except (RarkitError, MemoryError):
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        call = f"{method.__name__}({', '.join(map(repr, arguments))})"
-        reason = f"{type(error).__name__}: {error}".removesuffix(".")
-        raise broken(part, f"fails in {call}, {Path(place.filename).name}:{place.lineno}: {reason}") from error
 
 
 def named(cls: type[Component]) -> str:

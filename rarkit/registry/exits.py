@@ -47,7 +47,7 @@ def exits_are_errors() -> Iterator[None]:
         except BaseException as error:
             if isinstance(error, Stopped) or any(error is stop for stop in stops) or not _ends(error):
                 raise
-            fault = _fault(error)
+            fault = fault_of(error)
             if fault is None:
                 raise
             raise PluginError(f"{fault}. Choose another part, or correct this one.") from error
@@ -60,7 +60,7 @@ def _ends(error: BaseException) -> bool:
     return not isinstance(error, Exception) or is_misread or is_of_the_command_line
 
 
-def _fault(error: BaseException) -> str | None:
+def fault_of(error: BaseException) -> str | None:
     """Who raised it and where, in a clause; None if no part or plugin had to do with it."""
     from rarkit.registry.contract import named, plugins
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rarkit.errors import GridError
 from rarkit.registry.bounds import MOST_TOKENS
 from rarkit.registry.component import Component
-from rarkit.registry.contract import broken, called, checked
+from rarkit.registry.contract import broken, checked
 from rarkit.registry.inputs import is_whole
 
 SHOWN_GRIDS = ((8, 8), (7, 7), (9, 9), (6, 8), (1, 16), (1, 1))
@@ -34,7 +34,7 @@ class ScanOrder(Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        checked(cls, order=_checked_order, requirement=called)
+        checked(cls, order=_checked_order)
 
     @abstractmethod
     def order(self, height: int, width: int) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ class ScanOrder(Component):
 
 def _checked_order(part: ScanOrder, order: Callable[[int, int], Any], height: int, width: int) -> NDArray[np.int64]:
     part.check_grid(height, width)
-    order_L, length = called(part, order, height, width), height * width
+    order_L, length = order(height, width), height * width
     grid = f"on a grid of {height}×{width}"
     if not isinstance(order_L, np.ndarray) or order_L.dtype != np.int64 or order_L.shape != (length,):
         returned = f"{order_L.dtype} {order_L.shape}" if isinstance(order_L, np.ndarray) else type(order_L).__name__

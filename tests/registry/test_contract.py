@@ -79,50 +79,6 @@ def returns():
     RETURNED[0] = None
 
 
-@final
-class RaisingOrder(ScanOrder):
-    """Fails where it is told to."""
-
-    name: Literal["raising"] = "raising"
-
-    def requirement(self, height, width):
-        return self.fail("requirement")
-
-    def order(self, height, width):
-        self.fail("order")
-        return np.arange(height * width)
-
-    def fail(self, method):
-        if RETURNED[0] == method:
-            raise IndexError("one too many")
-
-
-@final
-class RaisingRatio(PermutationSchedule):
-    """Fails in the middle of a training."""
-
-    name: Literal["raising"] = "raising"
-
-    def random_ratio(self, step, total):
-        return 1 / abs(step - total // 2)
-
-
-@pytest.mark.parametrize("method", ["requirement", "order"])
-def test_an_order_that_raises_is_named_with_the_place(returns, method):
-    returns(method)
-    with pytest.raises(
-        PluginError, match=rf"RaisingOrder fails in {method}\(4, 4\), test_contract\.py:\d+: IndexError: one too many\."
-    ):
-        plan(RECIPE.model_copy(update={"scan_order": RaisingOrder()}))
-
-
-def test_a_schedule_that_raises_is_named_with_the_place():
-    with pytest.raises(
-        PluginError, match=r"RaisingRatio fails in random_ratio\(2, 4\), test_contract\.py:\d+: ZeroDivisionError: "
-    ):
-        RaisingRatio().check(4)
-
-
 def swapped(length):
     order = np.arange(length)
     order[1] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from rarkit import ScanOrder
+from rarkit.cli.failures import print_traceback
 from rarkit.errors import PluginError, RecipeError
 from rarkit.registry.exits import exits_are_errors, told
 from rarkit.runtime.signals import Stopped, stopping
@@ -75,6 +77,16 @@ def test_other_exceptions_and_signals_pass(ends, error):
     with pytest.raises(type(error)) as raised, exits_are_errors():
         ends(raising(error))
     assert raised.value is error
+
+
+def test_a_bug_in_a_part_is_named_after_its_traceback(ends, capfd):
+    with pytest.raises(ValueError, match="a bug") as raised:
+        ends(raising(ValueError("a bug")))
+    print_traceback(ValueError, raised.value, raised.value.__traceback__)
+    first, *_, last = capfd.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    where = r"in order, line \d+ of test_exits\.py\. Choose another part, or correct this one\."
+    assert re.fullmatch(rf"error: {PART} raised ValueError: a bug {where}", last)
 
 
 def test_a_users_interrupt_in_a_part_is_no_fault_of_it(ends):

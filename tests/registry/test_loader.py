@@ -155,7 +155,7 @@ def test_unknown_names_get_suggestions_and_install_hints():
     parts = loader.load([BUILTIN]).parts()
     with pytest.raises(UnknownPartError, match=r"no scan order is called 'spirall'; did you mean 'spiral'\?"):
         parts.scan_orders["spirall"]
-    with pytest.raises(UnknownPartError, match=r"'columns'\. Installed: .* One of your own is known once"):
+    with pytest.raises(UnknownPartError, match=r"'columns'\. Installed: .* One of your own: rarkit\.register it"):
         parts.scan_orders["columns"]
     hint = r"no scan order is called 'hilbert'\. Installed: .* pip install \./plugins/rarkit-hilbert, in a checkout of rarkit\."
     with pytest.raises(UnknownPartError, match=hint):
