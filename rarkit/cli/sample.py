@@ -113,11 +113,11 @@ def _summary(drawing: Drawing) -> str:
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, Any]:
-    from rarkit.recipe.edits import in_order, override
+    from rarkit.recipe.edits import override
     from rarkit.sampling.settings import SampleSettings
 
     settings: dict[str, Any] = {}
-    for assignment in in_order(overrides):
+    for assignment in overrides:
         override(settings, assignment)
     for name in settings:
         if name in HAVE_OPTIONS:

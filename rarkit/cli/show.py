@@ -137,11 +137,11 @@ def part_named(kind: str, name: str, settings: list[str]) -> Any:
     """
     from pydantic import ValidationError
 
-    from rarkit.recipe.edits import in_order, override
+    from rarkit.recipe.edits import override
     from rarkit.recipe.mistakes import problems_of
 
     tables: dict[str, Any] = {}
-    for setting in in_order(settings):
+    for setting in settings:
         override(tables, setting)
     part: type[Any] = parts().of_kind(kind)[name]
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rarkit.errors import RecipeError, did_you_mean
@@ -54,11 +54,6 @@ def replaced(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
         if not keys:
             raise RecipeError(f"replace: expected the dotted path of a setting, as in 'train.steps', but got {shown(path)}")
         _assign(tables, keys, value, f"replace: {path}")
-
-
-def in_order(assignments: Iterable[str]) -> list[str]:
-    """Assignments in the order of ``replaced``; of one path, the later one still comes later."""
-    return sorted(assignments, key=lambda assignment: _precedence(assignment.partition("=")[0]))
 
 
 def _precedence(path: str) -> tuple[int, bool]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from rarkit.errors import RecipeError
-from rarkit.recipe.edits import SET, UNSET, drop, in_order, override
+from rarkit.recipe.edits import SET, UNSET, drop, override
 from rarkit.recipe.origin import Origin
 from rarkit.recipe.schema import UNNAMED, Recipe
 from rarkit.recipe.schema import parse_recipe as parse_recipe
@@ -46,7 +46,7 @@ def load_recipe(
     tables, texts = read_tables(path)
     for key in unset:
         drop(tables, key, f"{UNSET} {key}", path)
-    for assignment in in_order(overrides):
+    for assignment in overrides:
         override(tables, assignment)
         table, _, key = assignment.partition("=")[0].strip().rpartition(".")
         texts = {f"{SET} {assignment}": f"[{table}]\n{key} ="} | texts
