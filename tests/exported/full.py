@@ -42,7 +42,8 @@ def main(folder: Path) -> None:
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator) * 0.03)
     torch.save(model.state_dict(), weights)
-    random = MaskGITVQGAN(weights=None)
+    # It rounds as the preset does: down, as the published sampler.
+    random = MaskGITVQGAN(weights=None, rounding="down")
     torch.save(random.network().state_dict(), tokenizer)
     export(weights, exports / "rar_b", random.build({}, "cpu"), images=2, preset="rar_b", tokenizer=str(tokenizer))
 
