@@ -29,7 +29,7 @@ import rarkit
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.settings import SampleSettings
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("validate", "plan")

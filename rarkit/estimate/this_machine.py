@@ -17,7 +17,7 @@ from rarkit.pipeline.preflight import part_obstacles
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import GPUS, auto_precision, emulates_bfloat16, gpu_name, here
 from rarkit.stages.sample import prepared
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rarkit.sampling.settings import SampleSettings

@@ -22,7 +22,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sources import check_known
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.sampling.settings import SampleSettings
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 Grid = tuple[int, int]
 """Height and width of an image's token grid."""

@@ -23,7 +23,7 @@ from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 Table = Mapping[str, Any]
 LONGEST_NAME = 200

@@ -11,7 +11,7 @@ from rarkit.datasets.generated import Generated
 from rarkit.errors import RarkitWarning
 from rarkit.recipe.classes import LABEL
 from rarkit.recipe.schema import Recipe
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 STEPS, BATCH, SAMPLES = 4, 2, 4
 IMAGES, LARGE_IMAGES = 64, 4

@@ -34,7 +34,7 @@ from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 Made = TypeVar("Made", bound=Settings)
 

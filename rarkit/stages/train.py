@@ -28,7 +28,7 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel

@@ -28,8 +28,8 @@ from rarkit.registry.contract import origin
 from rarkit.runtime.machine import auto_precision
 from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.training.batches import dropped_labels, rows_of_step
-from rarkit.training.optimizer import learning_rate, make_optimizer
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.optimizer import learning_rate, make_optimizer
+from rarkit.engine.settings import TrainSettings
 
 
 class Rows(Protocol):

@@ -34,7 +34,7 @@ from rarkit.registry.kinds import KINDS, TABLES
 from rarkit.runtime.progress import Reporter
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 BASE: dict[str, Any] = {
     "title": "fingerprints",

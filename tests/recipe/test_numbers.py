@@ -16,7 +16,7 @@ from rarkit.recipe.text import to_toml
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.settings import SampleSettings
-from rarkit.training.settings import TrainSettings
+from rarkit.engine.settings import TrainSettings
 
 PARTS = [part for kind in KINDS for part in rarkit.parts().of_kind(kind).values()]
 OWNERS = [Recipe, TrainSettings, SampleSettings, EvaluateSettings, Constant, Linear, PowerCosine, Interval, *PARTS]
