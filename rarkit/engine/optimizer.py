@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -45,3 +46,25 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
         {"params": [weight for name, weight in named if not takes_decay(name, weight)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
+
+
+def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """The optimizers that the settings name."""
+    return [make_optimizer(network, settings)]
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], step: int, settings: TrainSettings) -> float:
+    """Sets the learning rates of a step, and returns that of the settings."""
+    rate = learning_rate(step, settings)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    return rate
+
+
+def clip_gradients(weights: Iterable[torch.Tensor], most: float) -> torch.Tensor:
+    """Scales gradients down to a norm, and returns the norm before, of all of them on all processes."""
+    from torch.distributed.tensor import DTensor
+
+    norm = torch.nn.utils.clip_grad_norm_(weights, most)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
