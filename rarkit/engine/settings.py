@@ -11,6 +11,7 @@ from rarkit.registry.bounds import Batch, Rate, RateOrZero, Step, Steps
 from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Degree = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
 LearningRateSchedule = Literal["cosine", "constant", "wsd"]
 
@@ -31,7 +32,8 @@ class TrainSettings(Settings):
     """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train`` in a
     store, a bundle, or a released or exported checkpoint. Other classes and another grid are adapted, and the plan says how."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch."""
+    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to the
+    whole share on a CPU, and to what the memory holds on a GPU."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5
@@ -63,6 +65,15 @@ class TrainSettings(Settings):
     """Compile the model with ``torch.compile``."""
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
+    data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
+    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` shards weights, gradients and optimizer state (FSDP2)."""
+    shard: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
+    """With ``"fsdp"``, the processes that hold one copy of the weights among them. Defaults to all, divided by ``replicate``."""
+    replicate: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
+    """With ``"fsdp"``, the copies of the weights (HSDP): replicate × shard processes. Defaults to one."""
+    reshard_after_forward: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = True
+    """With ``"fsdp"``, free a block's gathered weights after its forward pass, and gather them again in the backward pass: less
+    memory, more traffic."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
     checkpoint_minutes: Annotated[Rate, NotInFingerprint()] = 5.0
@@ -87,6 +98,8 @@ class TrainSettings(Settings):
             raise ValueError('muon_learning_rate needs optimizer = "muon": set that, or remove muon_learning_rate')
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}")
+        if self.data_parallel == "ddp" and (self.shard or self.replicate):
+            raise ValueError('shard and replicate need data_parallel = "fsdp"')
         return self
 
     def _check_schedule(self) -> None:
