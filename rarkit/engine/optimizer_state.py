@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +46,6 @@ def begin_state(optimizer: Optimizer) -> None:
                 tensor.zero_()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-
-
-def whole(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors one by one, those that are sharded gathered from all processes, each of which must ask for them."""
-    from torch.distributed.tensor import DTensor
-
-    for name, tensor in tensors.items():
-        yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _weights(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from rarkit.engine.degrees import Degrees
 from rarkit.engine.late import Late
 from rarkit.engine.mesh import Mesh
-from rarkit.engine.optimizer import clip_gradients, set_rates
-from rarkit.engine.optimizer_state import begin_state, network_tensors, optimizer_tensors, whole
+from rarkit.engine.average import Average
+from rarkit.engine.gradients import clip_gradients
+from rarkit.engine.optimizer import set_learning_rates
+from rarkit.engine.optimizer_state import begin_state, network_tensors, optimizer_tensors
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.shards import whole
 from rarkit.engine.task import Task
 from rarkit.errors import RarkitError, RarkitWarning
 from rarkit.randomness import derived_seed
@@ -72,6 +75,7 @@ class Trainer:
         }
         # Made after sharding, which replaces weights.
         self._optimizers = {name: list(task.optimizers(name, settings)) for name in self.networks}
+        self._average = None if settings.ema_decay is None else Average(self.networks, settings.ema_decay)
         self._late = Late(device)
 
     def advance(self, *, flags: tuple[bool, bool] = (False, False)) -> None:
@@ -79,7 +83,7 @@ class Trainer:
         step, numbers = self.step, []
         names: list[str] = []
         for name, network in self.networks.items():
-            rate = set_rates(self._optimizers[name], step, self.settings)
+            rate = set_learning_rates(self._optimizers[name], step, self.settings)
             measured = self._gradients(name, step)
             norm = clip_gradients(network.parameters(), self.settings.gradient_clip or math.inf)
             for optimizer in self._optimizers[name]:
@@ -90,6 +94,8 @@ class Trainer:
             prefix = f"{name}_" if len(self.networks) > 1 else ""
             names += [prefix + key for key in measured]
             numbers += list(measured.values())
+        if self._average is not None:
+            self._average.update(step)
         # Filled on the device: a number that is copied there would be waited for.
         sums_N = in_float64(torch.stack([*numbers, *(torch.full((), float(flag), device=self.device) for flag in flags)]))
         self._late.put({"step": step, "names": names, "learning_rate": rate}, self.mesh.total(sums_N))
@@ -149,16 +155,17 @@ class Trainer:
                 if not optimizer.state:
                     begin_state(optimizer)
             tensors |= network_tensors(name, network) | optimizer_tensors(name, network, self._optimizers[name])
-        return tensors
+        return tensors if self._average is None else tensors | self._average.state()
 
     def weights(self, name: str) -> dict[str, Tensor]:
-        """The state dict of a network, whole and on the CPU, on the first rank; empty on others. All ranks must call it."""
-        state = whole(self.networks[name].state_dict())
-        if not self.mesh.ranks.first:
-            for _ in state:
-                pass
-            return {}
-        return {key: tensor.detach().cpu() for key, tensor in state}
+        """The state dict of a network, averaged if there is an average, whole and on the CPU, on the first rank; empty on others.
+
+        All ranks must call it.
+        """
+        state = self.networks[name].state_dict() if self._average is None else self._average.weights(name)
+        gathered = ((key, whole(tensor.detach())) for key, tensor in state.items())
+        # One by one: the whole is on the first rank alone, and not on its device.
+        return {key: tensor.cpu() for key, tensor in gathered if self.mesh.ranks.first}
 
     @property
     def facts(self) -> dict[str, Any]:
