@@ -1,11 +1,11 @@
-"""Training from start to end, on whatever a stage runs on: with progress, log, checkpoints, and signals that end it in good order."""
+"""Training from start to end: with progress, log, checkpoints, and signals that end it in good order."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -56,7 +56,7 @@ class Learning:
 
     device: str = "cpu"
     ranks: Ranks = ALONE
-    reporter: Reporter = Reporter(quiet=True)
+    reporter: Reporter = field(default_factory=lambda: Reporter(quiet=True))
     log: Callable[[Mapping[str, Any]], None] = lambda record: None
     """Receives the log entry of each step."""
     output: StageOutput | None = None

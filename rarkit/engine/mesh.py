@@ -129,7 +129,8 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in LOST):
             raise
-        ended = f"another process of this run has ended ({str(error).splitlines()[0]}). The same command goes on from the last checkpoint."
+        reason = str(error).splitlines()[0]
+        ended = f"another process of this run has ended ({reason}). The same command goes on from the last checkpoint."
         raise RankError(ranks.reason() or ended, told=not ranks.first) from error
     finally:
         if begun and distributed.is_initialized():

@@ -76,7 +76,9 @@ def hidden_matrices(network: nn.Module) -> dict[str, nn.Parameter]:
     Not embeddings, positional tables and the head (arXiv 2502.16982, section 2.1), nor the matrices of ``NOT_HIDDEN``.
     """
     lists = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, nn.ModuleList))
-    linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(lists)}
+    linear = {
+        f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(lists)
+    }
     excluded = (*NO_DECAY, *NOT_HIDDEN)
     return {
         name: weight

@@ -32,8 +32,8 @@ class TrainSettings(Settings):
     """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train`` in a
     store, a bundle, or a released or exported checkpoint. Other classes and another grid are adapted, and the plan says how."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to the
-    whole share on a CPU, and to what the memory holds on a GPU."""
+    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to
+    the whole share on a CPU, and to what the memory holds on a GPU."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5
@@ -66,7 +66,8 @@ class TrainSettings(Settings):
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
-    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` shards weights, gradients and optimizer state (FSDP2)."""
+    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` (FSDP2) shards weights, gradients and optimizer
+    state."""
     shard: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
     """With ``"fsdp"``, the processes that hold one copy of the weights among them. Defaults to all, divided by ``replicate``."""
     replicate: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
@@ -110,4 +111,6 @@ class TrainSettings(Settings):
         if self.decay_steps is None:
             raise ValueError(f'learning_rate_schedule = "wsd" needs decay_steps: set it to {max(1, self.steps // 5)}, say')
         if self.warmup_steps + self.decay_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than steps {self.steps}")
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than steps {self.steps}"
+            )

@@ -87,3 +87,4 @@ class Task(ABC):
         Raises:
             RarkitError: they cannot be trained.
         """
+        return

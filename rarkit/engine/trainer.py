@@ -13,13 +13,13 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from rarkit.engine.average import Average
 from rarkit.engine.degrees import Degrees
+from rarkit.engine.gradients import clip_gradients
 from rarkit.engine.late import Late
 from rarkit.engine.mesh import Mesh
-from rarkit.engine.average import Average
-from rarkit.engine.gradients import clip_gradients
 from rarkit.engine.optimizer import set_learning_rates
 from rarkit.engine.optimizer_state import begin_state, network_tensors, optimizer_tensors
 from rarkit.engine.settings import TrainSettings
@@ -140,9 +140,10 @@ class Trainer:
             for name, value in measured.items():
                 # Such a gradient ruins all weights, which after the last step no loss would tell.
                 if name.endswith(("loss", "gradient_norm")) and not math.isfinite(value):
+                    what = name.replace("gradient_norm", "norm of the gradient").replace("_", " ")
                     raise RarkitError(
-                        f"the {name.replace('gradient_norm', 'gradient's norm').replace('_', ' ')} became {value} at step {step}, on "
-                        f"{self.task.describe(step)}. Lower train.learning_rate, lengthen train.warmup_steps, or train in float32."
+                        f"the {what} became {value} at step {step}, on {self.task.describe(step)}. Lower train.learning_rate, "
+                        "lengthen train.warmup_steps, or train in float32."
                     )
             record = {"step": step, **measured, "learning_rate": known["learning_rate"], **self.task.numbers(step)}
             yield record, (numbers[-2] > 0, numbers[-1] > 0)
@@ -170,7 +171,8 @@ class Trainer:
     @property
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps besides ``tensors``."""
-        return {"step": self.step, "precision": self.precision, "micro_batch_size": self.degrees.micro, "processes": self.degrees.size}
+        degrees = self.degrees
+        return {"step": self.step, "precision": self.precision, "micro_batch_size": degrees.micro, "processes": degrees.size}
 
     def _autocast(self) -> torch.autocast:
         kind = torch.device(self.device).type

@@ -66,9 +66,7 @@ class Work(Generic[V]):
 
     def learning(self, ranks: Ranks | None = None) -> Learning:
         """The engine for what learns in this stage, on all its processes or on those given; checkpoints are kept in the output."""
-        return Learning(
-            device=self.device, ranks=ranks or self.ranks, reporter=self.reporter, log=self.log, output=self.output
-        )
+        return Learning(device=self.device, ranks=ranks or self.ranks, reporter=self.reporter, log=self.log, output=self.output)
 
     def remove_checkpoints(self, keep: Sequence[str] = ()) -> None:
         """Removes the files of a finished output that do not belong to it."""
