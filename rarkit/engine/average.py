@@ -15,7 +15,7 @@ from rarkit.engine.shards import local_part
 def decay_at(step: int, decay: float) -> float:
     """The decay of the update after a step, counted from 0: at most (1 + step) / (10 + step).
 
-    So the weights of the first steps do not weigh on the average of a short training; of 0.9999 nothing is left of it after 90,000.
+    So the first weights do not weigh on the average of a short training; 0.9999 is reached after 90,000 steps.
     """
     return min(decay, (1 + step) / (10 + step))
 

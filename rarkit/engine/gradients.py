@@ -17,7 +17,7 @@ from rarkit.engine.shards import local_part, whole
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
-    """Scales the gradients of parameters down to a norm, all together, and returns the norm that they had: a scalar on their device.
+    """Scales the gradients of parameters down to a norm (all together), and returns the norm that they had, on their device.
 
     Of sharded parameters it is the norm over all shards; torch's own ``clip_grad_norm_`` then returns a DTensor that shows each
     process the norm of its own shard. Processes that share parameters must all call this. Nothing waits for the device.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RankError
 from rarkit.runtime.progress import Advance, Reporter
@@ -92,19 +93,20 @@ class Learning:
         from rarkit.engine.mesh import joined
         from rarkit.engine.trainer import Trainer
 
-        with joined(self.ranks, self.device):
-            checkpoints, step, facts = self._checkpoints(settings)
+        with joined(self.ranks, self.device), self._checkpoints() as checkpoints:
+            step = None if checkpoints is None else checkpoints.latest()
+            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), self.output)
             trainer = Trainer(
                 task,
                 settings,
                 seed=seed,
                 device=self.device,
-                degrees=degrees(settings, self.ranks.size, facts.get("micro_batch_size", micro)),
-                precision=facts.get("precision"),
+                degrees=degrees(settings, self.ranks.size, micro if facts is None else facts.micro_batch_size),
+                precision=None if facts is None else facts.precision,
                 ranks=self.ranks,
             )
             course = _Course(self, trainer, checkpoints, title, watchers)
-            if step is not None:
+            if step is not None and facts is not None:
                 course.resume(step, facts)
             self.reporter.say(f"{title}: {course.described}")
             with nullcontext(held) if held is not None else HeldSignals() as holding:
@@ -112,14 +114,12 @@ class Learning:
                 course.run(holding)
                 return Trained({name: trainer.weights(name) for name in task.networks}, course.columns(), trainer.precision)
 
-    def _checkpoints(self, settings: TrainSettings) -> tuple[Checkpoints | None, int | None, dict[str, Any]]:
+    def _checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
         if self.output is None:
-            return None, None, {}
+            return nullcontext()
         from rarkit.engine.checkpoints import Checkpoints
 
-        checkpoints = Checkpoints(self.output, self.ranks)
-        step = self.ranks.told(checkpoints.latest)
-        return checkpoints, step, {} if step is None else self.ranks.told(lambda: checkpoints.facts(step))
+        return Checkpoints(self.output, self.ranks)
 
 
 @final
@@ -146,16 +146,16 @@ class _Course:
             words.append(f"{degrees.accumulation} passes of {degrees.micro} samples a step")
         return ", ".join(words)
 
-    def resume(self, step: int, facts: Mapping[str, Any]) -> None:
+    def resume(self, step: int, facts: Facts) -> None:
         """Goes on from the checkpoint of a step."""
         import torch
 
         assert self.checkpoints is not None
-        columns = {f"log/{name}": torch.zeros(step, dtype=torch.float64) for name in facts["columns"]}
+        columns = {f"log/{name}": torch.zeros(step, dtype=torch.float64) for name in facts.columns}
         self.checkpoints.load(step, self.trainer.tensors() | columns)
-        rows = zip(*(columns[f"log/{name}"].tolist() for name in facts["columns"]), strict=True)
+        rows = zip(*(columns[f"log/{name}"].tolist() for name in facts.columns), strict=True)
         for row in rows:
-            record = dict(zip(facts["columns"], row, strict=True))
+            record = dict(zip(facts.columns, row, strict=True))
             self._note(record | {"step": int(record["step"])})
         self.trainer.step = self._saved = step
         self.learning.reporter.say(f"{self.title}: resuming from the checkpoint at step {step:,}")
@@ -180,8 +180,6 @@ class _Course:
                 if stopped and trainer.step < settings.steps:
                     self._stop(held)
             self._take(advance, all_of_them=True)
-        if self.checkpoints is not None:
-            self.checkpoints.wait()
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The log by column."""
@@ -212,8 +210,8 @@ class _Course:
 
         columns = self.columns()
         log = {f"log/{name}": torch.from_numpy(values.astype(np.float64)) for name, values in columns.items()}
-        facts = {**self.trainer.facts, "columns": list(columns)}
-        self.checkpoints.save(self.trainer.step, self.trainer.tensors() | log, facts)
+        facts = self.trainer.facts.model_copy(update={"columns": tuple(columns)})
+        self.checkpoints.save(self.trainer.step, self.trainer.tensors() | log, facts.model_dump(mode="json"))
         self._saved, self._since = self.trainer.step, time.monotonic()
 
     def _stop(self, held: HeldSignals) -> None:

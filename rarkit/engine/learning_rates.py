@@ -18,13 +18,12 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     base, end, warmup, steps = settings.learning_rate, settings.end_learning_rate, settings.warmup_steps, settings.steps
     if step < warmup:
         return base * step / warmup
-    if settings.learning_rate_schedule == "constant":
+    if settings.learning_rate_schedule == "cosine":
+        return cosine_decay((step - warmup) / max(1, steps - warmup), base, end)
+    decay = settings.decay_steps
+    if decay is None or step <= steps - decay:
         return base
-    if settings.learning_rate_schedule == "wsd":
-        assert settings.decay_steps is not None, "settings check this"
-        decay = settings.decay_steps
-        return square_root_decay((step - (steps - decay)) / decay, base, end)
-    return cosine_decay((step - warmup) / max(1, steps - warmup), base, end)
+    return square_root_decay((step - (steps - decay)) / decay, base, end)
 
 
 def cosine_decay(progress: float, start: float, end: float) -> float:

@@ -14,8 +14,8 @@ from rarkit.errors import CapabilityError, RecipeError
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
 """Weights whose names contain one of these have no weight decay, as in the released training code."""
 NOT_HIDDEN = ("adaLN_modulation",)
-"""Matrices inside blocks that AdamW trains even beside Muon, by a word in their names: they make scales, shifts and gates, and vectors
-are no matter of Muon's."""
+"""Matrices inside blocks that AdamW trains even beside Muon, by a word in their names: they make scales, shifts and gates, which
+are vectors."""
 RELATIVE_RATE = "relative_rate"
 """The entry of a group of weights with its learning rate as a multiple of the settings'; 1 where it is missing."""
 
@@ -52,8 +52,8 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[torch.o
     hidden = hidden_matrices(network)
     if not hidden:
         raise RecipeError(
-            f"train.optimizer = 'muon' is for the matrices of linear layers in blocks (an nn.ModuleList), and {type(network).__name__} "
-            "has none. Set train.optimizer = 'adamw'."
+            f"train.optimizer = 'muon' is for the matrices of linear layers in blocks (an nn.ModuleList), which "
+            f"{type(network).__name__} has not. Set train.optimizer = 'adamw'."
         )
     muon = Muon(hidden.values(), weight_decay=settings.weight_decay)
     for group in muon.param_groups:
@@ -75,10 +75,16 @@ def hidden_matrices(network: nn.Module) -> dict[str, nn.Parameter]:
 
     Not embeddings, positional tables and the head (arXiv 2502.16982, section 2.1), nor the matrices of ``NOT_HIDDEN``.
     """
+<<<<<<< HEAD
     lists = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, nn.ModuleList))
     linear = {
         f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(lists)
     }
+=======
+    modules = dict(network.named_modules())
+    lists = tuple(f"{name}." for name, module in modules.items() if isinstance(module, nn.ModuleList))
+    linear = {f"{name}.weight" for name, module in modules.items() if isinstance(module, nn.Linear) and name.startswith(lists)}
+>>>>>>> c0f263cec32a5f067de59b9004c20cd0338cbe9a
     excluded = (*NO_DECAY, *NOT_HIDDEN)
     return {
         name: weight

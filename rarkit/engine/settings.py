@@ -29,18 +29,18 @@ class TrainSettings(Settings):
     tokens: Annotated[Location | None, NotInFingerprint()] = None
     """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
     init_from: Annotated[Location | None, NotInFingerprint()] = None
-    """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train`` in a
-    store, a bundle, or a released or exported checkpoint. Other classes and another grid are adapted, and the plan says how."""
+    """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train``
+    in a store, a bundle, or a released or exported checkpoint. They are adapted to other classes and another grid."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to
     the whole share on a CPU, and to what the memory holds on a GPU."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5
-    """Learning rate at the last step; that of ``"constant"`` stays at the peak."""
+    """Learning rate at the last step, unless it is constant."""
     learning_rate_schedule: LearningRateSchedule = "cosine"
-    """What follows the warm-up: ``"cosine"`` falls over all of training; ``"constant"`` stays; ``"wsd"`` (warm-up, stable, decay) stays,
-    and falls as 1 − √progress over the last ``decay_steps``."""
+    """What follows the warm-up: ``"cosine"`` falls over all of training; ``"constant"`` stays at the peak; ``"wsd"`` (warm-up,
+    stable, decay) stays there, and falls as 1 − √progress over the last ``decay_steps``."""
     decay_steps: Steps | None = None
     """Steps over which ``"wsd"`` falls to ``end_learning_rate``."""
     warmup_steps: Step = 0
@@ -48,7 +48,8 @@ class TrainSettings(Settings):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``"muon"`` trains the matrices inside the blocks with Muon, and the rest with AdamW; it needs torch 2.9 or later."""
     muon_learning_rate: Rate | None = None
-    """Peak learning rate of Muon, which rises and falls as AdamW's does. Defaults to ``learning_rate``: updates of both have one size."""
+    """Peak learning rate of Muon, which rises and falls as AdamW's does. Defaults to ``learning_rate``, because updates of both are
+    of one size."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.96)
     """Decay rates of AdamW's moments."""
     weight_decay: RateOrZero = 0.03

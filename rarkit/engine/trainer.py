@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rarkit.engine.average import Average
 from rarkit.engine.degrees import Degrees
+from rarkit.engine.facts import Facts
 from rarkit.engine.gradients import clip_gradients
 from rarkit.engine.late import Late
 from rarkit.engine.mesh import Mesh
@@ -169,10 +170,9 @@ class Trainer:
         return {key: tensor.cpu() for key, tensor in gathered if self.mesh.ranks.first}
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """What a checkpoint keeps besides ``tensors``."""
-        degrees = self.degrees
-        return {"step": self.step, "precision": self.precision, "micro_batch_size": degrees.micro, "processes": degrees.size}
+        return Facts(precision=self.precision, micro_batch_size=self.degrees.micro, processes=self.degrees.size)
 
     def _autocast(self) -> torch.autocast:
         kind = torch.device(self.device).type

@@ -235,7 +235,9 @@ def test_the_time_on_this_machine_is_that_of_its_device(digits_recipe, monkeypat
 
 def test_steps_are_measured_with_what_a_run_takes(small_recipe, monkeypatch):
     advanced, advance = [], Trainer.advance
-    monkeypatch.setattr(Trainer, "advance", lambda self, **flags: advanced.append(self.settings.batch_size) or advance(self, **flags))
+    monkeypatch.setattr(
+        Trainer, "advance", lambda self, **flags: advanced.append(self.settings.batch_size) or advance(self, **flags)
+    )
     planned = plan(load_recipe(small_recipe, ["train.steps=1000", "train.batch_size=6"]), "memory://needs")
     here = estimate(planned, measure=True).here
     assert advanced == [6] * 4

@@ -73,12 +73,13 @@ class Alone:
 
     @property
     def state(self):
-        return {name: tensor.clone() for name, tensor in self.trainer.tensors().items()}, self.trainer.facts
+        tensors = {name: tensor.clone() for name, tensor in self.trainer.tensors().items()}
+        return tensors, self.trainer.facts, self.trainer.step
 
-    def restore(self, tensors, facts):
+    def restore(self, tensors, facts, step):
         for name, tensor in self.trainer.tensors().items():
             tensor.copy_(tensors[name])
-        self.trainer.step = facts["step"]
+        self.trainer.step = step
         return self
 
 
@@ -251,7 +252,7 @@ def test_a_training_that_goes_on_elsewhere_keeps_its_precision(monkeypatch, bega
     here = trainer(precision="auto")
     early = [here.advance() for _ in range(2)]
     monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: flags["float32" if began == "bfloat16" else "bfloat16"])
-    tensors, facts = here.state
-    elsewhere = trainer(precision="auto", precision_before=facts["precision"]).restore(tensors, facts)
+    tensors, facts, step = here.state
+    elsewhere = trainer(precision="auto", precision_before=facts.precision).restore(tensors, facts, step)
     assert elsewhere.trainer.precision == began
     assert early + [elsewhere.advance() for _ in range(2)] == records
