@@ -75,16 +75,9 @@ def hidden_matrices(network: nn.Module) -> dict[str, nn.Parameter]:
 
     Not embeddings, positional tables and the head (arXiv 2502.16982, section 2.1), nor the matrices of ``NOT_HIDDEN``.
     """
-<<<<<<< HEAD
-    lists = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, nn.ModuleList))
-    linear = {
-        f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(lists)
-    }
-=======
     modules = dict(network.named_modules())
     lists = tuple(f"{name}." for name, module in modules.items() if isinstance(module, nn.ModuleList))
     linear = {f"{name}.weight" for name, module in modules.items() if isinstance(module, nn.Linear) and name.startswith(lists)}
->>>>>>> c0f263cec32a5f067de59b9004c20cd0338cbe9a
     excluded = (*NO_DECAY, *NOT_HIDDEN)
     return {
         name: weight

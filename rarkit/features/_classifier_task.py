@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -25,33 +26,31 @@ from rarkit.images import ImageBlock
 from rarkit.randomness import derived_seed, uniforms
 from rarkit.runtime.ranks import ALONE
 
-if TYPE_CHECKING:
-    from rarkit.features.classifier import Classifier
-
 NETWORK = "network"
-WARMUP_STEPS = 20
 
 
-def trained(part: Classifier, images: ImageBlock, seed: int, learning: Learning) -> LearnedState:
+@final
+@dataclass(frozen=True)
+class Shape:
+    """What the network is like, and what it sees."""
+
+    width: int
+    """Channels of the first convolution."""
+    features: int
+    """F, the width of the last hidden layer."""
+    shift: int
+    """Largest shift of an image, in pixels."""
+
+
+def trained(shape: Shape, settings: TrainSettings, images: ImageBlock, seed: int, learning: Learning) -> LearnedState:
     """Trains a network; see ``Classifier.learn``."""
     pixels = images.images_NHWC.reshape(-1, images.images_NHWC.shape[-1])
     mean_C = pixels.mean(0, dtype=np.float64).astype(np.float32)
     # A channel without contrast stays at 0 instead of being divided by nothing.
     std_C = np.maximum(pixels.std(0, dtype=np.float64), 1.0).astype(np.float32)
-    settings = TrainSettings(
-        steps=part.steps,
-        batch_size=part.batch_size,
-        learning_rate=part.learning_rate,
-        end_learning_rate=0.0,
-        warmup_steps=min(WARMUP_STEPS, part.steps),
-        betas=(0.9, 0.999),
-        weight_decay=part.weight_decay,
-        gradient_clip=None,
-        precision="float32",
-    )
     here = dataclasses.replace(learning, device="cpu", ranks=ALONE)
     with _own_randomness(derived_seed(seed, "classifier")), torch.inference_mode(False), torch.enable_grad():
-        task = ClassifierTask(part, images, seed, mean_C, std_C)
+        task = ClassifierTask(shape, images, seed, mean_C, std_C)
         state = here.train(task, settings, seed=seed, title="classifier").weights[NETWORK]
     weights = {f"{WEIGHTS}{name}": values.numpy() for name, values in state.items()}
     return {"shape": np.array(images.images_NHWC.shape[1:], np.float32), "mean": mean_C, "std": std_C, **weights}
@@ -62,21 +61,21 @@ class ClassifierTask(Task):
     """Cross-entropy of the classes, in nats, of images that are shifted at random."""
 
     def __init__(
-        self, part: Classifier, images: ImageBlock, seed: int, mean_C: NDArray[np.float32], std_C: NDArray[np.float32]
+        self, shape: Shape, images: ImageBlock, seed: int, mean_C: NDArray[np.float32], std_C: NDArray[np.float32]
     ) -> None:
         """A new network, its weights drawn from torch's generator."""
         _, height, width, channels = images.images_NHWC.shape
         classes = int(images.labels_N.max()) + 1
-        self.networks = {NETWORK: Network((height, width, channels), part.width, part.features, classes)}
-        self.part, self.seed, self.mean_C, self.std_C = part, seed, mean_C, std_C
+        self.networks = {NETWORK: Network((height, width, channels), shape.width, shape.features, classes)}
+        self.shape, self.seed, self.mean_C, self.std_C = shape, seed, mean_C, std_C
         self.images_NCHW = torch.from_numpy(images.images_NHWC).permute(0, 3, 1, 2).contiguous()
         self.labels_N = torch.from_numpy(images.labels_N)
 
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> dict[str, Tensor]:
         chance_B3 = uniforms(self.seed, "classifier batch", step, indices_B, 3)
         rows_B = torch.from_numpy((chance_B3[:, 0] * len(self.labels_N)).astype(np.int64))
-        moved_B2 = torch.from_numpy((chance_B3[:, 1:] * (2 * self.part.shift + 1)).astype(np.int64))
-        images_BCHW = shifted(normalised(self.images_NCHW[rows_B], self.mean_C, self.std_C), moved_B2, self.part.shift)
+        moved_B2 = torch.from_numpy((chance_B3[:, 1:] * (2 * self.shape.shift + 1)).astype(np.int64))
+        images_BCHW = shifted(normalised(self.images_NCHW[rows_B], self.mean_C, self.std_C), moved_B2, self.shape.shift)
         return {"images": images_BCHW, "labels": self.labels_N[rows_B]}
 
     def loss(self, name: str, network: nn.Module, batch: Mapping[str, Tensor]) -> Losses:

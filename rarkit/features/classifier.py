@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 import numpy as np
 from pydantic import Field
 
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import DatasetError, GridError
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
 from rarkit.images import ImageBlock, ImageInfo, ImageReader, joined
@@ -18,6 +19,8 @@ from rarkit.registry.bounds import Batch, Images, Rate, RateOrZero, Steps
 
 if TYPE_CHECKING:
     from rarkit.engine.learning import Learning
+
+WARMUP_STEPS = 20
 
 
 @final
@@ -82,9 +85,20 @@ class Classifier(FeatureExtractor):
                 f"feature extractor 'classifier' needs images of two classes or more, but the {len(images.labels_N)} training "
                 f"images have the classes {classes.tolist()}. Choose another [evaluate.features] for this [dataset]."
             )
-        from rarkit.features._classifier_task import trained
+        from rarkit.features._classifier_task import Shape, trained
 
-        return trained(self, images, seed, learning)
+        settings = TrainSettings(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            end_learning_rate=0.0,
+            warmup_steps=min(WARMUP_STEPS, self.steps),
+            betas=(0.9, 0.999),
+            weight_decay=self.weight_decay,
+            gradient_clip=None,
+            precision="float32",
+        )
+        return trained(Shape(self.width, self.features, self.shift), settings, images, seed, learning)
 
     def _drawn(self, reader: ImageReader, seed: int) -> ImageBlock:
         rows_N = drawn_rows(seed, len(reader), self.max_images)

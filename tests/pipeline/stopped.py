@@ -55,7 +55,7 @@ def _signal_at(name: str, step: int, again: bool) -> None:
             os.kill(os.getpid(), getattr(signal, name))
 
     def writing(self: StageOutput, file: str, data: bytes) -> None:
-        if file == f"checkpoint-{step + 1}.pt":
+        if file == f"checkpoint-{step + 1}.json":
             os.kill(os.getpid(), getattr(signal, name))
         write_file(self, file, data)
 

@@ -404,8 +404,8 @@ def test_logits_of_more_codes_are_refused_at_the_first_step():
         scan_order_L=np.arange(12),
         schedule=RECIPE.permutation_schedule or RECIPE.model.default_schedule(),
     )
+    trainer = Trainer(task, settings, seed=0, device="cpu", degrees=degrees(settings, 1))
     with pytest.raises(PluginError, match=r"rarkit 0\.1\.0 .* returns logits \(4, 12, 21\); they must be \(4, 12, 20\)"):
-        trainer = Trainer(task, settings, seed=0, device="cpu", degrees=degrees(settings, 1))
         trainer.advance()
 
 
