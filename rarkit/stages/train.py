@@ -16,6 +16,7 @@ from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
@@ -28,7 +29,7 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
-from rarkit.engine.settings import TrainSettings
+from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
@@ -54,6 +55,8 @@ class TrainView(View):
     config: ModelConfig
     imported_tokens: str | None = None
     """Digest of the tokens that ``train.tokens`` names."""
+    initial_weights: InitialWeights | None = None
+    """What ``train.init_from`` names."""
     mask_draws: tuple[int, bool] | None = None
     """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
 
@@ -79,7 +82,7 @@ class Train(Stage[TrainView]):
         recipe = experiment.recipe
         if recipe.train is None:
             return None
-        tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
+        tokens = imported(experiment)
         return TrainView(
             seed=experiment.train_seed,
             # The view's own seed stands for it.
@@ -91,11 +94,14 @@ class Train(Stage[TrainView]):
             model=recipe.model,
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
+            initial_weights=initial_weights(experiment),
             mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
-        return () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        tokens = () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        start = None if view.train.init_from is None else output_named(view.train.init_from)
+        return tokens if start is None else (*tokens, start)
 
     def left_off(self, view: TrainView, output: StageOutput) -> str | None:
         step = checkpoint_step(output)
@@ -131,6 +137,9 @@ class Train(Stage[TrainView]):
             for record in records:
                 work.log(dataclasses.asdict(record))
             work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
+        elif view.initial_weights is not None:
+            for change in start_from(view.initial_weights, model, view.model):
+                work.reporter.say(f"train: {change}")
         trainer.check_attention()
         work.reporter.say(f"train: in {trainer.precision} on {work.device}")
         # Held back to the end, because there is no checkpoint of the last step.
@@ -140,7 +149,7 @@ class Train(Stage[TrainView]):
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, model_bytes(model))
             parameters = sum(weight.numel() for weight in model.parameters())
-            output.finish([MODEL_FILE], parameters=parameters, precision=trainer.precision, device=work.device)
+            output.finish([MODEL_FILE], parameters=parameters, precision=trainer.precision, device=work.device, grid=view.grid)
             for name in output.file_names():
                 if name != MODEL_FILE:
                     output.remove_file(name)
@@ -175,14 +184,18 @@ def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: Attentio
     return draws if drawn and draws != (settings.batch_size, False) else None
 
 
-def imported(place: str, experiment: Experiment) -> StageOutput:
-    """The tokens that ``train.tokens`` names.
+def imported(experiment: Experiment) -> StageOutput | None:
+    """The tokens that ``train.tokens`` names; None if it names nothing.
 
     Raises:
         DatasetError: they are missing or damaged.
         RecipeError: their grid or codebook size differs from that of the recipe's tokenizer, or the dataset lacks some of their
             classes.
     """
+    train = experiment.recipe.train
+    if train is None or train.tokens is None:
+        return None
+    place = train.tokens
     setting, cure = f"train.tokens = {place!r}", "Create a token store with rarkit tokens import, and name that."
     try:
         output = output_at(place, "tokenize")
