@@ -18,9 +18,9 @@ class Muon(torch.optim.Optimizer):
     """``torch.optim.Muon`` for whole matrices and for shards of them, with the same result.
 
     Updates are scaled to the size of AdamW's (``adjust_lr_fn="match_rms_adamw"``), so that learning rate and weight decay mean the
-    same in both. Newton-Schulz iterations need the whole matrix. Those of torch on a DTensor communicate 11 to 16 times a matrix, and
-    sum parts of tall matrices in bfloat16, which moves the update by 2 to 3 %. Here each process gathers a matrix once, in the dtype
-    of the momentum, and computes the update that one process would. Momentum stays sharded.
+    same in both. Newton-Schulz iterations need the whole matrix. Those of torch on a DTensor communicate 11 to 16 times a matrix,
+    and sum parts of tall matrices in bfloat16, which moves the update by 2 to 3 %. Here each process gathers a matrix once, in the
+    dtype of the momentum, and computes the update that one process would. Momentum stays sharded.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float = 0.0, weight_decay: float = 0.0) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rarkit.engine.learning_rates import learning_rate as learning_rate
-from rarkit.engine.settings import TrainSettings
+from rarkit.engine.settings import MUON_NEEDS, TrainSettings
 from rarkit.errors import CapabilityError, RecipeError
 
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
@@ -45,8 +45,8 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[torch.o
     """
     if settings.optimizer == "adamw":
         return [make_optimizer(network, settings)]
-    if (reason := lacks_muon()) is not None:
-        raise CapabilityError(reason)
+    if not hasattr(torch.optim, "Muon"):
+        raise CapabilityError(MUON_NEEDS.format(torch.__version__))
     from rarkit.engine.muon import Muon
 
     hidden = hidden_matrices(network)
@@ -84,16 +84,6 @@ def hidden_matrices(network: nn.Module) -> dict[str, nn.Parameter]:
         for name, weight in network.named_parameters()
         if name in linear and weight.ndim == 2 and not any(word in name for word in excluded)
     }
-
-
-def lacks_muon() -> str | None:
-    """Why this torch cannot train with Muon, and the cure; None if it can."""
-    if hasattr(torch.optim, "Muon"):
-        return None
-    return (
-        f"train.optimizer = 'muon' needs torch 2.9 or later, and this is torch {torch.__version__}: update torch, or set "
-        "train.optimizer = 'adamw'."
-    )
 
 
 def _adamw(named: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings) -> torch.optim.AdamW:

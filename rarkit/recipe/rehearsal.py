@@ -65,9 +65,11 @@ def _quick(train: TrainSettings, device: str) -> TrainSettings:
         "steps": STEPS,
         "batch_size": BATCH,
         "tokens": None,
+        "init_from": None,
         "compile": False,
         "micro_batch_size": None,
         "warmup_steps": 1,
+        "decay_steps": None if train.decay_steps is None else 1,
         "checkpoint_every": 2,
     }
     if train.precision == "bfloat16" and lacks_bfloat16(torch_device(device)):

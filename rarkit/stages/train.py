@@ -28,6 +28,7 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
+from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,8 @@ class TrainView(View):
     config: ModelConfig
     imported_tokens: str | None = None
     """Digest of the tokens that ``train.tokens`` names."""
+    initial_weights: InitialWeights | None = None
+    """What ``train.init_from`` names."""
     mask_draws: tuple[int, bool] | None = None
     """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
 
@@ -80,7 +83,7 @@ class Train(Stage[TrainView]):
         recipe = experiment.recipe
         if recipe.train is None:
             return None
-        tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
+        tokens = imported(experiment)
         return TrainView(
             seed=experiment.train_seed,
             # The view's own seed stands for it.
@@ -92,11 +95,14 @@ class Train(Stage[TrainView]):
             model=recipe.model,
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
+            initial_weights=initial_weights(experiment),
             mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
-        return () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        tokens = () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        start = None if view.train.init_from is None else output_named(view.train.init_from)
+        return tokens if start is None else (*tokens, start)
 
     def left_off(self, view: TrainView, output: StageOutput) -> str | None:
         step = checkpoint_step(output)
@@ -118,6 +124,10 @@ class Train(Stage[TrainView]):
             schedule=view.permutation_schedule,
         )
         parameters, metadata = sum(weight.numel() for weight in model.parameters()), model.metadata()
+        if view.initial_weights is not None:
+            # Also where a checkpoint follows, of which only reading tells whether it is whole.
+            for change in start_from(view.initial_weights, model, view.model):
+                work.reporter.say(f"train: {change}")
         # Held back to the end, because there is no checkpoint of the last step.
         with HeldSignals() as held:
             trained = work.learning().train(task, settings, seed=view.seed, held=held)
@@ -126,7 +136,7 @@ class Train(Stage[TrainView]):
             for name, values in trained.log.items():
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, weights_file(trained.weights[MODEL], metadata))
-            output.finish([MODEL_FILE], parameters=parameters, precision=trained.precision, device=work.device)
+            output.finish([MODEL_FILE], parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
             work.remove_checkpoints([MODEL_FILE])
 
 
@@ -137,14 +147,18 @@ def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: Attentio
     return draws if drawn and draws != (settings.batch_size, False) else None
 
 
-def imported(place: str, experiment: Experiment) -> StageOutput:
-    """The tokens that ``train.tokens`` names.
+def imported(experiment: Experiment) -> StageOutput | None:
+    """The tokens that ``train.tokens`` names; None if it names nothing.
 
     Raises:
         DatasetError: they are missing or damaged.
         RecipeError: their grid or codebook size differs from that of the recipe's tokenizer, or the dataset lacks some of their
             classes.
     """
+    train = experiment.recipe.train
+    if train is None or train.tokens is None:
+        return None
+    place = train.tokens
     setting, cure = f"train.tokens = {place!r}", "Create a token store with rarkit tokens import, and name that."
     try:
         output = output_at(place, "tokenize")
