@@ -43,7 +43,7 @@ def goes_on(recipe, store, undisturbed, place="step 4 of 6", *, exactly=True):
     if not exactly:
         logs = [training_log(of.plan["train"].output) for of in (undisturbed, again)]
         for name, values in logs[0].items():
-            np.testing.assert_allclose(logs[1][name], values, rtol=1e-5)
+            np.testing.assert_allclose(logs[1][name], values, rtol=1e-5 if name == "loss" else 1e-4)
         return
     for stage in ("train", "sample"):
         outputs = [of.plan[stage].output for of in (undisturbed, again)]
