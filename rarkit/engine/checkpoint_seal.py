@@ -85,7 +85,7 @@ def checkpoint_step(output: StageOutput) -> int | None:
 
 
 def sealed(output: StageOutput) -> Iterator[Seal]:
-    """The seals of this training whose files have the sizes that they say, latest first. Raises StoreError as ``checkpoint_step``."""
+    """The seals of this training whose files have the sizes that they say, latest first. Raises as ``checkpoint_step``."""
     sizes = output.file_sizes()
     steps = (int(seal[1]) for seal in map(_SEAL.fullmatch, sizes) if seal is not None)
     for step in sorted(steps, reverse=True):

@@ -117,7 +117,7 @@ def header(pieces: Sequence[Piece]) -> bytes:
 def content(tensor: Tensor) -> memoryview:
     """The numbers of a tensor as they lie in a file: a view of those of a contiguous tensor on the CPU, else a copy."""
     numbers = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(numbers.view(torch.uint8).numpy()) if numbers.numel() else memoryview(b"")
+    return numbers.view(torch.uint8).numpy().data if numbers.numel() else memoryview(b"")
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> list[Piece]:
