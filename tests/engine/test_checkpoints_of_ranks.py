@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.engine.saving import failing, loaded, loaded_and_saved, saved
+import re
+from pathlib import Path
+
+from tests.engine.saving import differing, failing, loaded, loaded_and_saved, saved, state
 from tests.processes import call, call_ranks
 
 
@@ -16,10 +19,22 @@ def folder(tmp_path, name):
     return tmp_path / name
 
 
+def assert_is_readable_without_rarkit(url):
+    """By the lines of docs/training.md."""
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    [block] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def whole_tensors" in block]
+    names = {}
+    exec(block, names)
+    tensors = names["whole_tensors"](f"{url}/train/cafe/files", 3)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {n: t.shape for n, t in state("none", 1).items()}
+    assert not differing(tensors)
+
+
 def test_saved_by_two_shards_loaded_by_one_process_and_by_four(tmp_path):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     done(call_ranks(2, folder(tmp_path, "save"), saved, first, "fsdp", False))
     done(call(folder(tmp_path, "alone"), loaded, first, "none", 2))
+    assert_is_readable_without_rarkit(first)
     done(call_ranks(4, folder(tmp_path, "four"), loaded_and_saved, first, second, 2))
     done(call_ranks(2, folder(tmp_path, "two"), loaded, second, "fsdp", 4))
 
