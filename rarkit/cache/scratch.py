@@ -1,4 +1,4 @@
-"""Chunks of stores elsewhere, copied to this machine to be mapped: checked, within the room there is, and gone with whoever maps them."""
+"""Chunks of stores elsewhere, copied to this machine to be mapped: checked, within the room that there is, and gone afterwards."""
 
 from __future__ import annotations
 

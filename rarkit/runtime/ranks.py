@@ -43,8 +43,8 @@ class Ranks:
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None, run: Ranks | None = None) -> None:
-        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank; ``run``: all ranks of
-        the run, if these are only some of them."""
+        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank; ``run``: of whose
+        ranks these are some."""
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False

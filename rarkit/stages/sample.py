@@ -128,7 +128,7 @@ class Sample(Stage[SampleView]):
         output, ranks = work.output, work.ranks
         if ranks.first:
             _create(work)
-        missing = set(missing_on_all(work, {"samples": ARRAYS})["samples"])
+        missing = set(missing_on_all(work, lambda: {"samples": ARRAYS})["samples"])
         layout = output.layout("images")
         batch_size = work.view.sample.batch_size
         todo = [stretch for stretch in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(stretch.blocks)]

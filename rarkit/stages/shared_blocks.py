@@ -1,8 +1,8 @@
-"""Blocks of arrays that the ranks of a run make together: each takes its share of what is missing, the first declares and finishes."""
+"""Blocks that ranks make together: each takes its share of what is missing; the first declares the arrays and finishes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rarkit.errors import DatasetError
@@ -10,18 +10,18 @@ from rarkit.images import ImageReader
 from rarkit.stages.base import Work
 
 
-def missing_on_all(work: Work[Any], arrays: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+def missing_on_all(work: Work[Any], arrays: Callable[[], Mapping[str, Sequence[str]]]) -> dict[str, list[int]]:
     """The blocks that are missing, the same on all ranks. They call it once the first has declared the arrays, before they write.
 
     Args:
         work: that of the stage.
-        arrays: by name, arrays with equally many blocks.
+        arrays: gives, on the first rank, arrays with equally many blocks by a name for them.
 
     Raises:
         StoreError: this rank does not see what the first rank declared.
     """
     output, ranks = work.output, work.ranks
-    missing = ranks.told(lambda: {name: output.missing_blocks(names) for name, names in arrays.items()})
+    missing = ranks.told(lambda: {name: output.missing_blocks(names) for name, names in arrays().items()})
     if not ranks.first:
         output.refresh()
     ranks.check_sees(output.path, output.exists)
@@ -35,9 +35,9 @@ def vouch_for_all(work: Work[Any]) -> None:
 
 
 def check_length(reader: ImageReader, split: str, expected: int) -> None:
-    """Raises DatasetError if this rank reads another number of images than the first, which declared the arrays."""
+    """Raises DatasetError if the reader has another number of images than the arrays have rows."""
     if len(reader) != expected:
         raise DatasetError(
-            f"this rank reads {len(reader):,} images of the split {split!r}, but the first rank {expected:,}. All ranks need the same "
-            "data."
+            f"{len(reader):,} images of the split {split!r} are read here, but its arrays have {expected:,} rows: the data "
+            "has changed, or differs between ranks. All ranks need the same data."
         )

@@ -79,7 +79,7 @@ class Tokenize(Stage[TokenizeView]):
                 self._create(view, output, split, len(reader))
         with torch.inference_mode():
             model = view.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-            missing = missing_on_all(work, {split: _arrays(split) for split in view.splits})
+            missing = missing_on_all(work, lambda: {split: _arrays(split) for split in view.splits})
             for split, reader in readers.items():
                 tokens, labels = _arrays(split)
                 layout = output.layout(tokens)
