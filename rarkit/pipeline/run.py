@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, final
 
 from rarkit.errors import RecipeError
 from rarkit.files.atomic import started
+from rarkit.pipeline.agreement import check_agreement
 from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
@@ -110,8 +111,7 @@ def carry_out(
     """
     began = time.monotonic()
     with together() as ranks:
-        # This also keeps the first rank from writing before the others have made their plans.
-        ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
+        check_agreement(planned, ranks)
         reporter = Reporter(quiet=quiet or not ranks.first)
         folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
         if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned)):

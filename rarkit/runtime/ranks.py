@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -33,6 +34,7 @@ LEAVE_SECONDS = 10.0
 REASON_SECONDS = 2.0
 """How long a rank that lost another waits to be told why."""
 FAILED, LEFT = "failed", "left"
+SAME_STORE = "All ranks need the same store: a shared folder or an s3:// URL"
 
 
 @final
@@ -42,12 +44,13 @@ class Ranks:
     All ranks must make the same calls of ``told``, ``gathered`` and ``meet``, in the same order.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
-        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank."""
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None, run: Ranks | None = None) -> None:
+        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank; ``run``: of whose
+        ranks these are some."""
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False
-        self._store = store
+        self._store, self._run = store, run
         self._calls = 0
         self._looked = 0.0
 
@@ -60,6 +63,25 @@ class Ranks:
     def name(self) -> str:
         """Rank and host, for messages."""
         return f"rank {self.rank} on {platform.node()}"
+
+    def alone(self, what: str) -> str:
+        """A line for what the first rank does: ``fit: the first rank alone; 3 others wait``, or ``fit`` if there are no others."""
+        others = self.size - 1
+        return what if others == 0 else f"{what}: the first rank alone; {others} other{' waits' if others == 1 else 's wait'}"
+
+    @cached_property
+    def node(self) -> Ranks:
+        """The ranks that torchrun started on this machine, this one among them; a single one where it does not say which.
+
+        They make their own calls of ``told`` and ``meet``, and hear of failures on other machines too.
+        """
+        place = [os.environ.get(name) for name in ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+        if self._store is None or None in place or place[2] == "1":
+            return ALONE
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        group, rank, size = map(int, place)  # type: ignore[arg-type]
+        return Ranks(rank, size, PrefixStore(f"node {group}", self._store), self)
 
     def told(self, value: Callable[[], Told]) -> Told:
         """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
@@ -90,38 +112,47 @@ class Ranks:
         with _launcher():
             return [json.loads(store.get(f"{key} {rank}")) for rank in range(self.size)]
 
-    def meet(self) -> None:
-        """Waits until all ranks have called this."""
+    def meet(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Waits until all ranks have called this; calls ``meanwhile`` at least twice a second of the wait, and after it."""
         if self._store is None:
             return
         key, store = self._key(), self._store
         with _launcher():
             store.add(key, 1)
-        self._wait(lambda: store.add(key, 0) >= self.size)
+        self._wait(lambda: (store.add(key, 0) >= self.size, meanwhile())[0])
 
-    def agree(self, what: str, own: Any) -> None:
+    def counter(self) -> Callable[[int], int]:
+        """A count that all ranks, of which there are several, add to: the function adds, from any thread, and returns the sum."""
+        assert self._store is not None
+        key, store = self._key(), self._store
+
+        def add(n: int) -> int:
+            with _launcher():
+                return store.add(key, n)
+
+        return add
+
+    def agree(self, what: str, own: Any, differing: Callable[[Any, Any], str] = lambda first, own: json.dumps(own)) -> None:
         """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
 
         Raises:
-            StoreError: this rank's data differs from the first rank's.
+            StoreError: this rank's differs from the first rank's, in the words of ``differing``.
         """
-        if self.told(lambda: own) != own:
-            raise StoreError(
-                f"{what} differs from that of the first rank: {json.dumps(own)}. All ranks need the same store (a shared folder or "
-                "an s3:// URL), recipe, data and version of rarkit."
-            )
+        own = json.loads(json.dumps(own))
+        if (first := self.told(lambda: own)) != own:
+            said = f"{what} differs from that of the first rank: {differing(first, own)}"
+            raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
         self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError if this rank does not see what the first rank wrote."""
         if not (self.first or exists()):
-            raise StoreError(
-                f"this rank does not see what the first rank wrote to {path}. All ranks need the same store: a shared folder or "
-                "an s3:// URL."
-            )
+            raise StoreError(f"this rank does not see what the first rank wrote to {path}. {SAME_STORE}.")
 
     def check(self) -> None:
         """Raises RankError if another rank has failed. Cheap: asks the store at most twice a second."""
+        if self._run is not None:
+            return self._run.check()
         if self._store is None or time.monotonic() - self._looked < LONGEST_PAUSE:
             return
         self._looked = time.monotonic()
@@ -235,7 +266,7 @@ def together() -> Iterator[Ranks]:
         RankError: another rank failed, or the launcher stopped this one.
     """
     global _joined
-    if _joined is not None or not _several():
+    if _joined is not None or not launched() or os.environ["WORLD_SIZE"] == "1":
         yield _joined or ALONE
         return
     from torch.distributed.distributed_c10d import PrefixStore
@@ -260,10 +291,6 @@ def together() -> Iterator[Ranks]:
         raise raised from error
     finally:
         _joined = None
-
-
-def _several() -> bool:
-    return launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:
