@@ -28,6 +28,7 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
+from rarkit.trackers.tracking import Trackers
 from rarkit.engine.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ class Train(Stage[TrainView]):
         trainer.check_attention()
         work.reporter.say(f"train: in {trainer.precision} on {work.device}")
         # Held back to the end, because there is no checkpoint of the last step.
-        with HeldSignals() as held:
-            _train(work, trainer, records, held)
+        with work.trackers(trainer.step) as trackers, HeldSignals() as held:
+            _train(work, trainer, records, held, trackers)
             for name, values in as_columns(records).items():
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, model_bytes(model))
@@ -146,14 +147,16 @@ class Train(Stage[TrainView]):
                     output.remove_file(name)
 
 
-def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], held: HeldSignals) -> None:
+def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], held: HeldSignals, trackers: Trackers) -> None:
     """Trains to the last step, with checkpoints when they are due and when a signal stops the training."""
     settings, saved, since = work.view.train, trainer.step, time.monotonic()
     with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
         while trainer.step < settings.steps:
             record = trainer.advance()
             records.append(record)
-            work.log(dataclasses.asdict(record))
+            numbers = dataclasses.asdict(record)
+            work.log(numbers)
+            trackers.log(numbers.pop("step"), {f"train/{name}": number for name, number in numbers.items()})
             advance(1, f"loss {record.loss:.3f}, r {record.random_ratio:.2f}")
             stopped = held.arrived is not None
             due = trainer.step % settings.checkpoint_every == 0 or time.monotonic() - since >= 60 * settings.checkpoint_minutes
