@@ -103,6 +103,7 @@ class Feed:
                 while self._has_next():
                     self._next()(tracker)
             except BaseException as error:
+                self._lost += 1
                 self._fail(error)
             tracker.close()
         except BaseException as error:
@@ -118,7 +119,6 @@ class Feed:
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             self._error = self._error or error
-            self._lost += self._opened
 
     def _has_next(self) -> bool:
         with self._changed:

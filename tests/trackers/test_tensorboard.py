@@ -19,7 +19,7 @@ def read(folder):
 
 
 class TestTensorBoard(TrackerSuite):
-    parts = (TensorBoard(), TensorBoard(flush_seconds=1))
+    parts = (TensorBoard(),)
 
     def tracked(self, folder):
         events = read(folder)
