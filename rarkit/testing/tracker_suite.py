@@ -46,14 +46,14 @@ class TrackerSuite(PartSuite, ABC):
     def test_it_takes_numbers_and_pictures(self, part: Tracker) -> None:
         with self._folder(part) as folder:
             given = f"told the numbers and pictures of 5 steps {THREAD}"
-            told = {name: [(step, step / 4 + place) for step in range(1, 6)] for place, name in enumerate(NAMES)}
+            told = {name: [(step, step / 4 + place) for step in range(5)] for place, name in enumerate(NAMES)}
             with untouched_randomness(part, given):
                 self._track(part, folder, 0, given, lambda tracker: _tell(tracker, told))
             self._compare(part, folder, told, given)
 
     def test_it_takes_what_it_is_told_of_a_single_step(self, part: Tracker) -> None:
         with self._folder(part) as folder:
-            told, given = {"train/loss": [(1, 0.5)]}, "told a number of one step, and closed"
+            told, given = {"train/loss": [(0, 0.5)]}, "told a number of one step, and closed"
             self._track(part, folder, 0, given, lambda tracker: _tell(tracker, told, pictures=()))
             self._compare(part, folder, told, given)
 
@@ -64,16 +64,16 @@ class TrackerSuite(PartSuite, ABC):
     def test_numbers_need_not_be_finite(self, part: Tracker) -> None:
         with self._folder(part) as folder:
             numbers = {"train/loss": float("nan"), "train/gradient_norm": float("inf"), "train/rate": float("-inf"), "a": 1e300}
-            self._track(part, folder, 0, f"told {numbers}", lambda tracker: tracker.log(1, numbers))
+            self._track(part, folder, 0, f"told {numbers}", lambda tracker: tracker.log(0, numbers))
 
     def test_what_it_is_given_stays_as_it_is(self, part: Tracker) -> None:
         numbers, images = {"train/loss": 0.5, "train/rate": 0.1}, [_picture(channels) for channels in (1, 3)]
         kept, copies = dict(numbers), [image_HWC.copy() for image_HWC in images]
 
         def tell(tracker: OpenTracker) -> None:
-            tracker.log(1, numbers)
+            tracker.log(0, numbers)
             for number, image_HWC in enumerate(images):
-                tracker.image(1, f"previews/{number}", image_HWC)
+                tracker.image(0, f"previews/{number}", image_HWC)
 
         with self._folder(part) as folder:
             self._track(part, folder, 0, "told numbers and pictures", tell)
@@ -82,13 +82,13 @@ class TrackerSuite(PartSuite, ABC):
         require(same, part, "shown a picture", "modifies it", "Work on a copy")
 
     def test_an_interrupted_training_goes_on(self, part: Tracker) -> None:
-        first = {"train/loss": [(step, step / 4) for step in range(1, 7)]}
-        then = {"train/loss": [(step, step / 4) for step in range(4, 10)]}
-        whole = {"train/loss": [(step, step / 4) for step in range(1, 10)]}
+        first, then, whole = (
+            {"train/loss": [(step, step / 4) for step in range(*steps)]} for steps in ((0, 7), (4, 10), (0, 10))
+        )
         with self._folder(part) as folder:
-            self._track(part, folder, 0, "told of steps 1 to 6", lambda tracker: _tell(tracker, first))
-            given = "told of steps 4 to 9 after an interruption at step 6 that went back to step 3"
-            self._track(part, folder, 3, given, lambda tracker: _tell(tracker, then))
+            self._track(part, folder, 0, "told of steps 0 to 6", lambda tracker: _tell(tracker, first))
+            given = "told of steps 4 to 9 after an interruption at step 6"
+            self._track(part, folder, 4, given, lambda tracker: _tell(tracker, then))
             self._compare(part, folder, whole, given)
 
     def test_it_stays_in_its_folder(self, part: Tracker) -> None:
@@ -96,7 +96,7 @@ class TrackerSuite(PartSuite, ABC):
         with self._folder(part) as folder, tempfile.TemporaryDirectory() as elsewhere:
             os.chdir(elsewhere)
             try:
-                self._track(part, folder, 0, "told of a step", lambda tracker: _tell(tracker, {"train/loss": [(1, 0.5)]}))
+                self._track(part, folder, 0, "told of a step", lambda tracker: _tell(tracker, {"train/loss": [(0, 0.5)]}))
             finally:
                 os.chdir(before)
             strays = [*os.listdir(elsewhere), *(name for name in os.listdir(folder.parent) if name != folder.name)]
@@ -105,7 +105,7 @@ class TrackerSuite(PartSuite, ABC):
     def test_nothing_keeps_the_process_when_it_is_closed(self, part: Tracker) -> None:
         threads = set(threading.enumerate())
         with self._folder(part) as folder:
-            self._track(part, folder, 0, "told of a step", lambda tracker: _tell(tracker, {"train/loss": [(1, 0.5)]}))
+            self._track(part, folder, 0, "told of a step", lambda tracker: _tell(tracker, {"train/loss": [(0, 0.5)]}))
         left = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.daemon]
         require(not left, part, "closed", f"leaves threads that keep the process: {left}", "End them in close, or make them daemons")
 

@@ -32,8 +32,8 @@ class TrackedRun:
     settings: Mapping[str, Any]
     """All settings of the recipe, as plain JSON data."""
     step: int = 0
-    """How many steps are trained already; the numbers of later ones follow. If an earlier training was interrupted, it may have told
-    some of these before: each step is shown once, as it was told then or as it is told now."""
+    """The first step whose numbers follow, 0 unless a training goes on. If it was interrupted later than that, it has told this step
+    and some after it before: each is shown once, as it was told then or as it is told now."""
 
 
 class OpenTracker(ABC):
@@ -47,7 +47,7 @@ class OpenTracker(ABC):
         """Takes the numbers of a step.
 
         Args:
-            step: optimizer steps so far, from 1; it never falls.
+            step: the number of an optimizer step, from ``TrackedRun.step``; it never falls.
             numbers: by names such as ``train/loss``: letters, digits, ``_``, ``.``, ``-``, with slashes between groups. They may be
                 infinite or NaN.
         """

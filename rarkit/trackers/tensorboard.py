@@ -42,9 +42,8 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         _wait_for_another_second(run.folder)
-        # TensorBoard hides events from this step on that were written before.
-        first = run.step + 1 if run.step else 0
-        writer = SummaryWriter(str(run.folder), purge_step=first, flush_secs=self.flush_seconds)
+        # TensorBoard hides what was written before of this step and later ones.
+        writer = SummaryWriter(str(run.folder), purge_step=run.step, flush_secs=self.flush_seconds)
         if run.step == 0:
             lines = json.dumps(run.settings, indent=2, ensure_ascii=False).splitlines()
             # Markdown, in which four spaces begin a line of code.

@@ -33,7 +33,7 @@ class Trackers:
         self._feeds = feeds
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Tells the numbers of a step; step and names as for ``OpenTracker.log``."""
+        """Tells the numbers of a step; step (from that of the run) and names as for ``OpenTracker.log``."""
         if self._feeds:
             own = {name: float(number) for name, number in numbers.items()}
             for feed in self._feeds:

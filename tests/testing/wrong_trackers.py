@@ -67,7 +67,7 @@ class Lines(Tracker):
             threading.Thread(target=time.sleep, args=(2,), name="undead", daemon=False).start()
         path = run.folder / "lines.jsonl"
         lines = path.read_text().splitlines() if path.exists() and self.fault != "cut_off" else []
-        kept = [line for line in lines if self.fault == "twice" or json.loads(line)[0] <= run.step]
+        kept = [line for line in lines if self.fault == "twice" or json.loads(line)[0] < run.step]
         return OpenLines(self.fault, path, kept)
 
 

@@ -39,12 +39,12 @@ def test_pictures_and_the_recipe_are_shown(tmp_path):
 
 
 def test_a_training_that_begins_again_takes_the_place_of_the_one_before(tmp_path):
-    for steps in (range(1, 6), range(1, 3)):
+    for steps in (range(5), range(2)):
         with TensorBoard().open(TrackedRun("r", tmp_path, {})) as tracker:
             for step in steps:
                 tracker.log(step, {"loss": 1.0})
     events = read(tmp_path)
-    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert [event.step for event in events.Scalars("loss")] == [0, 1]
 
 
 def test_a_missing_library_is_known_before_anything_runs(monkeypatch):
