@@ -34,8 +34,8 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     for setting, place, remote in plan.addresses:
         console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True)
     for tracker in plan.recipe.trackers:
-        place = tracker.sends_to()
-        console.print(f"tracked by {tracker.name}{f', which sends it to {place}' if place else ''}", soft_wrap=True)
+        receiver = tracker.sends_to()
+        console.print(f"tracked by {tracker.name}{f', which sends it to {receiver}' if receiver else ''}", soft_wrap=True)
     for sentence in (*plan.lacking, links_sentence(plan.links_out)):
         if sentence:
             console.print(sentence, soft_wrap=True)

@@ -87,7 +87,8 @@ def _message(mistake: Any, path: str, location: Sequence[int | str], allowed: Se
         return f"found {shown(value['name'])}; expected one of: {', '.join(below)}"
     if kind in NOT_A_LIST and path in TABLES:
         item = f"{{name = {json.dumps(shortened(value) if isinstance(value, str) else below[0])}}}"
-        return f"found {what}; expected a list of tables: {TABLES[path].header} above each, or {path} = [{item}] (with {SET}, in quotes)"
+        header = TABLES[path].header
+        return f"found {what}; expected a list of tables: {header} above each, or {path} = [{item}] (with {SET}, in quotes)"
     if kind in NOT_A_LIST and what != "a table":
         return f"found {what}; expected a list: write {path} = {_as_list(value)} (with {SET}, in quotes)"
     if kind in NOT_A_TABLE:

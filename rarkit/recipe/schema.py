@@ -108,7 +108,7 @@ class Recipe(Settings, ABC):
 
     @property
     def content_digest(self) -> str:
-        """The SHA-256 of all settings that decide anything, as they are now, and of the source of registered parts, in hexadecimal."""
+        """The SHA-256 of all settings that decide anything as they are now, and of the source of registered parts, hexadecimal."""
         settings = self.model_dump(mode="json", exclude=set(OBSERVERS))
         registered = {table: source.sha256 for table, source in sources(self).items()}
         return digest({**settings, "sources": registered} if registered else settings)

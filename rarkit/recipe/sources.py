@@ -86,7 +86,8 @@ def check_known(recipe: BaseModel) -> None:
         is_replaced = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
         if known is not None and is_replaced and source_of(known) != source_of(cls):
             raise PluginError(
-                f"{_kind(table).header} is a {named(cls)} as it was before another class of this name was registered. Make the recipe anew."
+                f"{_kind(table).header} is a {named(cls)} as it was before another class of this name was registered. Make the "
+                "recipe anew."
             )
 
 

@@ -82,9 +82,7 @@ class TrackerSuite(PartSuite, ABC):
         require(same, part, "shown a picture", "modifies it", "Work on a copy")
 
     def test_an_interrupted_training_goes_on(self, part: Tracker) -> None:
-        first, then, whole = (
-            {"train/loss": [(step, step / 4) for step in range(*steps)]} for steps in ((0, 7), (4, 10), (0, 10))
-        )
+        first, then, whole = ({"train/loss": [(step, step / 4) for step in range(*steps)]} for steps in ((0, 7), (4, 10), (0, 10)))
         with self._folder(part) as folder:
             self._track(part, folder, 0, "told of steps 0 to 6", lambda tracker: _tell(tracker, first))
             given = "told of steps 4 to 9 after an interruption at step 6"
@@ -107,7 +105,9 @@ class TrackerSuite(PartSuite, ABC):
         with self._folder(part) as folder:
             self._track(part, folder, 0, "told of a step", lambda tracker: _tell(tracker, {"train/loss": [(0, 0.5)]}))
         left = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.daemon]
-        require(not left, part, "closed", f"leaves threads that keep the process: {left}", "End them in close, or make them daemons")
+        require(
+            not left, part, "closed", f"leaves threads that keep the process: {left}", "End them in close, or make them daemons"
+        )
 
     @contextmanager
     def _folder(self, part: Tracker) -> Iterator[Path]:

@@ -32,8 +32,8 @@ class TrackedRun:
     settings: Mapping[str, Any]
     """All settings of the recipe, as plain JSON data."""
     step: int = 0
-    """The first step whose numbers follow, 0 unless a training goes on. If it was interrupted later than that, it has told this step
-    and some after it before: each is shown once, as it was told then or as it is told now."""
+    """The first step whose numbers follow, 0 unless a training goes on. If it was interrupted later than that, it has told this and
+    other steps before: each is shown once, as it was told then or as it is told now."""
 
 
 class OpenTracker(ABC):

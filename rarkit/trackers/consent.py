@@ -31,6 +31,6 @@ def refusal(tracker: Tracker) -> str | None:
         return None
     return (
         f"it sends settings, numbers and pictures of the training to {place}, which a recipe alone may not decide. Allow it with "
-        f"{OPTION} {tracker.name} (in Python allow_tracking=[{tracker.name!r}]), or for all runs with {VARIABLE}={tracker.name}; or "
-        "leave it out"
+        f"{OPTION} {tracker.name} (in Python allow_tracking=[{tracker.name!r}]), or for all runs with {VARIABLE}={tracker.name}; "
+        "or leave it out"
     )

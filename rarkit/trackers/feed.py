@@ -54,10 +54,12 @@ class Feed:
             if isinstance(self._error, RarkitError):
                 raise self._error
             assert self._error is not None, "a thread that ends early has a reason"
-            raise PluginError(f"the {named(type(self._part))} raised {told(self._error)} when it was opened. {cure}") from self._error
+            raise PluginError(
+                f"the {named(type(self._part))} raised {told(self._error)} when it was opened. {cure}"
+            ) from self._error
 
     def put(self, call: Call, size: int = 0) -> None:
-        """Has the tracker called soon; ``size`` is what the call keeps in memory, in bytes. Never waits, and raises nothing of it."""
+        """Has the tracker called soon; ``size`` is what the call keeps in memory, in bytes. Never waits, raises nothing of its."""
         with self._changed:
             is_full = len(self._calls) >= MOST_WAITING or self._bytes + size > MOST_BYTES
             if self._ended or is_full:

@@ -90,5 +90,7 @@ def _own_folder(run: Path, part: Tracker) -> Path:
     try:
         OwnFolder(str(root)).makedirs(str(folder), exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot make the folder {folder} of tracker {part.name!r}: {error}. Correct that, or leave it out.") from error
+        raise StoreError(
+            f"cannot make the folder {folder} of tracker {part.name!r}: {error}. Correct that, or leave it out."
+        ) from error
     return folder

@@ -37,7 +37,20 @@ def store(small_finished, tmp_path):
 
 @pytest.fixture
 def arguments(small_recipe, store, tmp_path):
-    return ["run", small_recipe, "--set", TENSORBOARD, "--store", store, "--runs", tmp_path / "runs", "--device", "cpu", "--until", "train"]
+    return [
+        "run",
+        small_recipe,
+        "--set",
+        TENSORBOARD,
+        "--store",
+        store,
+        "--runs",
+        tmp_path / "runs",
+        "--device",
+        "cpu",
+        "--until",
+        "train",
+    ]
 
 
 class Listening(rarkit.Tracker):
@@ -131,7 +144,9 @@ def test_what_a_recipe_would_send_away_is_refused_unless_it_is_allowed(small_rec
     rarkit.register(Listening)
     recipe = rarkit.load_recipe(small_recipe, ['trackers=[{name="listening", aloud=true}]'])
     places = {"store": store, "runs": tmp_path / "runs", "device": "cpu", "quiet": True}
-    with pytest.raises(CapabilityError, match=r"^\[\[trackers\]\] 'listening' cannot be used here: it sends .* to somebody\.example"):
+    with pytest.raises(
+        CapabilityError, match=r"^\[\[trackers\]\] 'listening' cannot be used here: it sends .* to somebody\.example"
+    ):
         rarkit.run(recipe, **places)
     assert not (tmp_path / "runs").exists()
     rarkit.run(recipe, **places, until="train", allow_tracking=["listening"])

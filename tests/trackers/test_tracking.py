@@ -101,6 +101,12 @@ def raising(error, at):
     return act
 
 
+def train(parts, run, steps):
+    with open_trackers(parts, run) as trackers:
+        for step in steps:
+            trackers.log(step, {"loss": 1.0})
+
+
 def steps_told(opened):
     return [call[1] for call in opened[0].told if call[0] == "log"]
 
@@ -148,7 +154,11 @@ def test_each_has_numbers_and_a_folder_of_its_own(tmp_path, acting, run):
 @pytest.mark.parametrize(
     ("error", "raised", "message"),
     [
-        (ValueError("boom"), PluginError, r"the tracker 'recording' of .*Recording raised ValueError: boom when it was opened\. Cor"),
+        (
+            ValueError("boom"),
+            PluginError,
+            r"the tracker 'recording' of .*Recording raised ValueError: boom when it was opened\. Cor",
+        ),
         (SystemExit(3), PluginError, "raised SystemExit: 3 when it was opened"),
         (UserError("There is no key. Log in."), UserError, r"^There is no key\. Log in\.$"),
     ],
@@ -187,9 +197,8 @@ class Sound(Tracker):
 @pytest.mark.parametrize("error", [OSError("No space left on device"), SystemExit(0), KeyboardInterrupt(), RecursionError("deep")])
 def test_one_that_raises_is_left_out_and_the_training_goes_on(acting, run, error):
     part, opened = acting(raising(error, 2))
-    with pytest.warns(RarkitWarning) as warned, open_trackers((part, Sound()), run) as trackers:
-        for step in range(8, 20):
-            trackers.log(step, {"loss": 1.0})
+    with pytest.warns(RarkitWarning) as warned:
+        train((part, Sound()), run, range(8, 20))
     told = [str(warning.message) for warning in warned]
     assert len(told) == 2
     assert re.match(rf"the tracker 'recording' of .*Recording raised {type(error).__name__}.*", told[0])
@@ -218,8 +227,8 @@ def test_it_is_told_while_the_training_goes_on(acting, run):
 
 def test_one_that_cannot_be_closed_says_so(acting, run):
     part, _ = acting(raising(ValueError("boom"), "close"))
-    with pytest.warns(RarkitWarning, match=r"Recording raised ValueError: boom\.$"), open_trackers((part,), run) as trackers:
-        trackers.log(8, {})
+    with pytest.warns(RarkitWarning, match=r"Recording raised ValueError: boom\.$"):
+        train((part,), run, [8])
 
 
 def test_one_that_hangs_keeps_nobody(acting, run, monkeypatch):
@@ -275,7 +284,10 @@ def test_one_that_hangs_when_it_is_opened_is_an_error(acting, run, monkeypatch):
     monkeypatch.setattr(feed, "OPENING_SECONDS", 0.01)
     going_on = threading.Event()
     part, _ = acting(lambda count, call: going_on.wait(60))
-    with pytest.raises(PluginError, match=r"is not open after 0\.01 seconds. Correct that, or leave it out"), open_trackers((part,), run):
+    with (
+        pytest.raises(PluginError, match=r"is not open after 0\.01 seconds. Correct that, or leave it out"),
+        open_trackers((part,), run),
+    ):
         raise AssertionError("it goes on")
     going_on.set()
 
@@ -321,7 +333,10 @@ def test_nothing_is_written_through_a_link(tmp_path, acting, link):
 def test_what_is_sent_away_needs_the_consent_of_whoever_runs(run, monkeypatch):
     monkeypatch.delenv("RARKIT_ALLOW_TRACKING", raising=False)
     cure = r"Allow it with --allow-tracking sending .*allow_tracking=\['sending'\].*RARKIT_ALLOW_TRACKING=sending"
-    with pytest.raises(CapabilityError, match=rf"'sending': it sends .* to somebody\.example, .*{cure}"), open_trackers((Sending(),), run):
+    with (
+        pytest.raises(CapabilityError, match=rf"'sending': it sends .* to somebody\.example, .*{cure}"),
+        open_trackers((Sending(),), run),
+    ):
         raise AssertionError("it goes on")
     for names, allowed in ((["another"], False), (["another", "sending"], True)):
         with allowing(names):
