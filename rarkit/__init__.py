@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rarkit.attention.base import AttentionFunction as AttentionFunction
     from rarkit.attention.base import Dropout as Dropout
     from rarkit.datasets.base import Dataset as Dataset
+    from rarkit.engine.settings import TrainSettings as TrainSettings
     from rarkit.errors import RarkitError as RarkitError
     from rarkit.evaluation.record import MetricRecord as MetricRecord
     from rarkit.evaluation.settings import EvaluateSettings as EvaluateSettings
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
     from rarkit.trackers.base import OpenTracker as OpenTracker
     from rarkit.trackers.base import TrackedRun as TrackedRun
     from rarkit.trackers.base import Tracker as Tracker
-    from rarkit.engine.settings import TrainSettings as TrainSettings
 
 __version__ = "0.1.0"
 

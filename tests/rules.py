@@ -17,8 +17,8 @@ import rarkit
 
 ROOT = Path(__file__).parents[1]
 BASE = {"printable", "errors", "randomness", "images", "lazy", "files", "runtime"}
-FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features", "trackers")
-PARTS = {*FAMILIES, "models"}
+FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features")
+PARTS = {*FAMILIES, "models", "trackers"}
 SETTINGS = {"sampling", "engine", "training", "evaluation"}
 """Rooms whose settings are tables of a recipe."""
 GROUND = BASE | {"registry"}
@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rendering": {"printable", "errors", "files"},
     "registry": BASE,
     "cache": BASE,
-    "engine": GROUND | {"cache"},
+    "trackers": GROUND,
+    "engine": GROUND | {"cache", "trackers"},
     "sampling": GROUND,
     **dict.fromkeys(FAMILIES, GROUND),
     **dict.fromkeys(("tokenizers", "features"), GROUND | {"engine"}),

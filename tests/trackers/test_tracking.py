@@ -101,10 +101,11 @@ def raising(error, at):
     return act
 
 
-def train(parts, run, steps):
+def train(parts, run, steps, then=lambda trackers: None):
     with open_trackers(parts, run) as trackers:
         for step in steps:
             trackers.log(step, {"loss": 1.0})
+        then(trackers)
 
 
 def steps_told(opened):
@@ -217,12 +218,14 @@ def test_it_is_told_while_the_training_goes_on(acting, run):
         elif count == 0:
             raise OSError("No space left on device")
 
-    part, _ = acting(act)
-    with pytest.warns(RarkitWarning, match="lacks"), open_trackers((part,), run) as trackers:
-        trackers.log(8, {})
+    def then(trackers):
         assert failed.wait(60)
         with pytest.warns(RarkitWarning, match="No space left on device: it is left out from now on, and the training goes on"):
             trackers.log(9, {})
+
+    part, _ = acting(act)
+    with pytest.warns(RarkitWarning, match="lacks"):
+        train((part,), run, [8], then)
 
 
 def test_one_that_cannot_be_closed_says_so(acting, run):
@@ -242,15 +245,15 @@ def test_one_that_hangs_keeps_nobody(acting, run, monkeypatch):
             hanging.set()
             assert going_on.wait(60)
 
+    def then(trackers):
+        assert hanging.wait(60)
+        for step in range(10, 20):
+            trackers.log(step, {})
+
     part, opened = acting(act)
     with pytest.warns(RarkitWarning) as warned:
-        with open_trackers((part,), run) as trackers:
-            trackers.log(8, {})
-            trackers.log(9, {})
-            assert hanging.wait(60)
-            for step in range(10, 20):
-                trackers.log(step, {})
-        going_on.set()
+        train((part,), run, [8, 9], then)
+    going_on.set()
     told = [str(warning.message) for warning in warned]
     assert [re.sub(".*Recording ", "", message) for message in told] == [
         "does not keep up with the training, or hangs: what comes while too much waits for it is left out.",
@@ -269,14 +272,17 @@ def test_pictures_that_wait_have_bounds_in_bytes(acting, run, monkeypatch):
             hanging.set()
             assert going_on.wait(60)
 
-    part, opened = acting(act)
-    with pytest.warns(RarkitWarning, match="keep up|lacks 2 of"), open_trackers((part,), run) as trackers:
-        trackers.log(8, {})
+    def then(trackers):
         assert hanging.wait(60)
         for step in range(9, 13):
             trackers.image(step, "previews", np.zeros((5, 10, 1), np.uint8))
         trackers.log(13, {})
         going_on.set()
+
+    part, opened = acting(act)
+    with pytest.warns(RarkitWarning) as warned:
+        train((part,), run, [8], then)
+    assert str(warned[-1].message).endswith("lacks 2 of the records of this training.")
     assert [call[1] for call in opened[0].told[:-1]] == [8, 9, 10, 13]
 
 
@@ -293,12 +299,15 @@ def test_one_that_hangs_when_it_is_opened_is_an_error(acting, run, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("of the training")])
-def test_what_ends_the_training_passes_after_all_was_told(acting, run, error):
-    part, opened = acting()
-    with pytest.raises(type(error)), open_trackers((part,), run) as trackers:
-        for step in range(100):
-            trackers.log(step, {})
+def test_what_ends_the_training_passes_after_all_was_told(acting, run, error, monkeypatch):
+    monkeypatch.setattr(tracking, "HURRIED_SECONDS", 60.0)
+
+    def then(trackers):
         raise error
+
+    part, opened = acting()
+    with pytest.raises(type(error)):
+        train((part,), run, range(100), then)
     assert steps_told(opened) == list(range(100))
     assert opened[0].told[-1] == ("close",)
 

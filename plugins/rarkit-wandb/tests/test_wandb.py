@@ -145,8 +145,8 @@ from pathlib import Path
 from rarkit import TrackedRun
 from rarkit_wandb import WandB
 
-calls = []
-sys.addaudithook(lambda event, values: calls.append((event, str(values))) if event in ("socket.getaddrinfo", "socket.connect") else None)
+calls, events = [], ("socket.getaddrinfo", "socket.connect")
+sys.addaudithook(lambda event, values: calls.append((event, str(values))) if event in events else None)
 with WandB().open(TrackedRun("r", Path(sys.argv[1]), {})) as tracker:
     tracker.log(0, {"train/loss": 0.5})
 print([call for call in calls if "('" in call[1] or call[0] == "socket.getaddrinfo"])
