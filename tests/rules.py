@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 BASE = {"printable", "errors", "randomness", "images", "lazy", "files", "runtime"}
 FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features")
 PARTS = {*FAMILIES, "models"}
-SETTINGS = {"sampling", "training", "evaluation"}
+SETTINGS = {"sampling", "engine", "training", "evaluation"}
 """Rooms whose settings are tables of a recipe."""
 GROUND = BASE | {"registry"}
 BELOW_STAGES = GROUND | PARTS | SETTINGS | {"cache", "recipe"}
@@ -34,13 +34,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rendering": {"printable", "errors", "files"},
     "registry": BASE,
     "cache": BASE,
+    "engine": GROUND | {"cache"},
     "sampling": GROUND,
     **dict.fromkeys(FAMILIES, GROUND),
+    **dict.fromkeys(("tokenizers", "features"), GROUND | {"engine"}),
     **dict.fromkeys(("scan_orders", "permutation_schedules"), GROUND | {"rendering"}),
     "models": GROUND | {"cache", "sampling", "attention", "permutation_schedules"},
     "builtin": GROUND | PARTS,
     "evaluation": GROUND | {"features"},
-    "training": GROUND | {"models", "permutation_schedules"},
+    "training": GROUND | {"engine", "models", "permutation_schedules"},
     "recipe": GROUND | PARTS | SETTINGS,
     "stages": BELOW_STAGES,
     "report": BELOW_STAGES | {"rendering", "stages"},
