@@ -62,12 +62,8 @@ def sampling_bytes(
     filling = 0
     if config.conditioning == "adaln":
         filling = at_once * classes * width * (8 * filled + (6 * 4 if sums_apart and filled != 4 else 0))
-        if compiled and filled == 4:
-            # A layer's weights in panels.
-            filling += 6 * width**2 * element
-        elif filled != element:
-            # A layer's widened weights.
-            filling += 6 * width**2 * filled
+        # A layer's weights: in panels, or widened.
+        filling += 6 * width**2 * (element if compiled and filled == 4 else filled if filled != element else 0)
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
