@@ -184,10 +184,13 @@ def test_what_the_cache_takes_depends_on_its_type():
     assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
 
 
-def test_a_cpu_holds_the_projections_twice():
+@pytest.mark.parametrize(("flags", "widens"), [({"sse2", "avx2"}, True), ({"sse2", "avx512f"}, False)])
+def test_a_cpu_holds_the_projections_twice(monkeypatch, flags, widens):
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset(flags))
     needs = estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
     sample = needs.sample
-    expected = sampling_bytes(needs.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
+    asked = {"dtype": "bfloat16", "on_cpu": True, "compiled": True, "widens_bfloat16": widens}
+    expected = sampling_bytes(needs.model, batch=256, guided=True, **asked)
     assert sample.cpu_memory == expected
     assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
     assert estimate_as_json(needs)["sample"]["cpu_memory"]["total"] == expected.total
