@@ -25,6 +25,7 @@ def sampling_bytes(
     on_cpu: bool = False,
     compiled: bool = False,
     widens_bfloat16: bool = False,
+    sums_apart: bool = False,
     float8_cache: bool = False,
 ) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
@@ -38,6 +39,7 @@ def sampling_bytes(
         compiled: whether the CPU uses the compiled kernels, in float32; without them, the cache is moved as it fills.
         widens_bfloat16: whether bfloat16 weights are multiplied in float32 without the compiled kernels too, modulations with
             them, as on x86 processors without AVX-512 (``emulates_bfloat16``).
+        sums_apart: whether bfloat16 products are summed in float32 memory of their own (``sums_bfloat16_apart``).
         float8_cache: whether the cache uses one byte per number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
@@ -60,7 +62,7 @@ def sampling_bytes(
         step += _entry_bytes(config, classes, 4)
     filling = 0
     if config.conditioning == "adaln":
-        filling = at_once * classes * 8 * width * filled
+        filling = at_once * classes * width * (8 * filled + (6 * 4 if sums_apart and filled != 4 else 0))
         if compiled and filled == 4:
             # A layer's weights in panels.
             filling += 6 * width**2 * element

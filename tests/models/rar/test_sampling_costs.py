@@ -15,6 +15,7 @@ from rarkit.models import RAR, RARConfig
 from rarkit.models.rar import sampling_costs
 from rarkit.models.rar.decoding import projections
 from rarkit.models.rar.sampling_costs import WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.runtime.machine import sums_bfloat16_apart
 from rarkit.runtime.processors import is_x86
 from rarkit.sampling import Constant, Interval, generate
 from rarkit.sampling.precision import MODEL_DTYPES
@@ -108,6 +109,7 @@ def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compile
         on_cpu=True,
         compiled=compiled,
         widens_bfloat16=projections.lacks_bfloat16(torch.device("cpu")),
+        sums_apart=sums_bfloat16_apart(),
     )
     assert costs.total - costs.weights - costs.laid_out == pytest.approx(measured, rel=0.1)
 
