@@ -44,8 +44,7 @@ def sampling_bytes(
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     filled = 4 if widens_bfloat16 else element
-    computed = 4 if compiled else filled
-    rows = 2 * batch if guided else batch
+    computed, rows = 4 if compiled else filled, 2 * batch if guided else batch
     # Plain norms have one row for all classes and entries.
     classes = min(batch, config.num_classes) + guided if config.conditioning == "adaln" else 1
     at_once = entries_at_once(config, classes, element)
