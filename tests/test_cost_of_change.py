@@ -27,7 +27,7 @@ IMPORTERS = {
 }
 """Who imports a module of rarkit."""
 SETTINGS = {
-    "gradient_clip": {"engine/settings.py", "training/loop.py"},
+    "gradient_clip": {"engine/settings.py", "engine/trainer.py"},
     "end_learning_rate": {"engine/settings.py", "engine/learning_rates.py"},
     "betas": {"engine/settings.py", "engine/optimizer.py"},
     # The command line has an option of its own for it; others are reached by --set.

@@ -50,8 +50,8 @@ class TrainSettings(Settings):
     """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train``
     in a store, a bundle, or a released or exported checkpoint. They are adapted to other classes and another grid."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to the
-    whole share on a CPU, and to what the memory holds on a GPU."""
+    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to
+    the whole share on a CPU, and to what the memory holds on a GPU."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5
@@ -85,7 +85,8 @@ class TrainSettings(Settings):
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
-    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` shards weights, gradients and optimizer state (FSDP2)."""
+    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` (FSDP2) shards weights, gradients and optimizer
+    state."""
     shard: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
     """With ``"fsdp"``, the processes that hold one copy of the weights among them. Defaults to all, divided by ``replicate``."""
     replicate: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None

@@ -30,6 +30,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between two polls: the pause doubles from the first to the second."""
 LEAVE_SECONDS = 10.0
 """How long a failed rank waits for the others to read its message."""
+REASON_SECONDS = 2.0
+"""How long a rank that lost another waits to be told why."""
 FAILED, LEFT = "failed", "left"
 
 
@@ -126,6 +128,20 @@ class Ranks:
         failure = self._failure()
         if failure is not None:
             raise RankError(failure, told=not self.first)
+
+    def store(self, purpose: str) -> Store:
+        """A key-value store of the ranks, for a purpose of its own; there must be several."""
+        from torch.distributed import PrefixStore
+
+        assert self._store is not None, "a rank alone has nobody to share a store with"
+        return PrefixStore(purpose, self._store)
+
+    def reason(self) -> str | None:
+        """Why another rank failed, if it says so within seconds: a process that was killed cannot."""
+        until = time.monotonic() + REASON_SECONDS
+        while (failure := self._failure()) is None and time.monotonic() < until:
+            time.sleep(LONGEST_PAUSE)
+        return failure
 
     def device(self, device: str) -> str:
         """The torch device of this rank. With CUDA, each rank takes the GPU of its local rank.

@@ -21,6 +21,7 @@ from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.progress import Advance
+from rarkit.runtime.ranks import ALONE
 from rarkit.stages.base import Stage, View, Work, read_state, write_state
 from rarkit.stages.tokenize import decoded
 from rarkit.tokenizers.base import Tokenizer
@@ -125,7 +126,8 @@ class Reference(Stage[ReferenceView]):
         if view.dataset is not None:
             if view.features.learns:
                 work.reporter.say(f"reference: training feature extractor {view.features.name!r}")
-                state = view.features.fit(view.dataset.open("train"), derived_seed(view.seed, "fit features"))
+                seed = derived_seed(view.seed, "fit features")
+                state = view.features.learn(view.dataset.open("train"), seed, work.learning(ALONE))
                 write_state(output, state)
             if batch is None:
                 train = view.dataset.open("train")
@@ -140,6 +142,7 @@ class Reference(Stage[ReferenceView]):
         if real_labels:
             output.write_array(f"{REAL}_labels", np.concatenate(real_labels))
         output.finish(sets=list(dict.fromkeys([REAL, *sets])))
+        work.remove_checkpoints()
 
 
 def opens_data(recipe: Recipe) -> bool:
