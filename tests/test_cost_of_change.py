@@ -27,9 +27,9 @@ IMPORTERS = {
 }
 """Who imports a module of rarkit."""
 SETTINGS = {
-    "gradient_clip": {"training/settings.py", "training/loop.py"},
-    "end_learning_rate": {"training/settings.py", "training/optimizer.py"},
-    "betas": {"training/settings.py", "training/optimizer.py"},
+    "gradient_clip": {"engine/settings.py", "engine/trainer.py"},
+    "end_learning_rate": {"engine/settings.py", "engine/learning_rates.py"},
+    "betas": {"engine/settings.py", "engine/optimizer.py"},
     # The command line has an option of its own for it; others are reached by --set.
     "top_p": {"sampling/settings.py", "sampling/choice.py", "cli/sample.py"},
 }

@@ -81,9 +81,10 @@ class Task(ABC):
         """Which samples the batch of a step has, for messages about it."""
         return f"the samples of step {step}"
 
-    def check(self) -> None:
-        """Called once before the first step, with the networks on their device.
+    def check(self, batch: Mapping[str, Tensor]) -> None:
+        """Called once before the first step, with the networks and the samples of a pass on their device.
 
         Raises:
             RarkitError: they cannot be trained.
         """
+        return

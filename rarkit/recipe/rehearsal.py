@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rarkit.datasets.generated import Generated
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RarkitWarning
 from rarkit.recipe.classes import LABEL
 from rarkit.recipe.schema import Recipe
-from rarkit.engine.settings import TrainSettings
 
 STEPS, BATCH, SAMPLES = 4, 2, 4
 IMAGES, LARGE_IMAGES = 64, 4
@@ -65,9 +65,11 @@ def _quick(train: TrainSettings, device: str) -> TrainSettings:
         "steps": STEPS,
         "batch_size": BATCH,
         "tokens": None,
+        "init_from": None,
         "compile": False,
         "micro_batch_size": None,
         "warmup_steps": 1,
+        "decay_steps": None if train.decay_steps is None else 1,
         "checkpoint_every": 2,
     }
     if train.precision == "bfloat16" and lacks_bfloat16(torch_device(device)):

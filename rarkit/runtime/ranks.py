@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 from rarkit.printable import printable
@@ -31,6 +31,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between two polls: the pause doubles from the first to the second."""
 LEAVE_SECONDS = 10.0
 """How long a failed rank waits for the others to read its message."""
+REASON_SECONDS = 2.0
+"""How long a rank that lost another waits to be told why."""
 FAILED, LEFT = "failed", "left"
 SAME_STORE = "All ranks need the same store: a shared folder or an s3:// URL"
 
@@ -76,10 +78,8 @@ class Ranks:
         place = [os.environ.get(name) for name in ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         if self._store is None or None in place or place[2] == "1":
             return ALONE
-        from torch.distributed.distributed_c10d import PrefixStore
-
         group, rank, size = map(int, place)  # type: ignore[arg-type]
-        return Ranks(rank, size, PrefixStore(f"node {group}", self._store), self)
+        return Ranks(rank, size, self.store(f"node {group}"), self)
 
     def told(self, value: Callable[[], Told]) -> Told:
         """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
@@ -121,26 +121,13 @@ class Ranks:
 
     def counter(self) -> Callable[[int], int]:
         """A count that all ranks, of which there are several, add to: the function adds, from any thread, and returns the sum."""
-        assert self._store is not None
-        key, store = self._key(), self._store
+        key, store = self._key(), self.store("counts")
 
         def add(n: int) -> int:
             with _launcher():
                 return store.add(key, n)
 
         return add
-
-    def agree(self, what: str, own: Any, differing: Callable[[Any, Any], str] = lambda first, own: json.dumps(own)) -> None:
-        """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
-
-        Raises:
-            StoreError: this rank's differs from the first rank's, in the words of ``differing``.
-        """
-        own = json.loads(json.dumps(own))
-        if (first := self.told(lambda: own)) != own:
-            said = f"{what} differs from that of the first rank: {differing(first, own)}"
-            raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
-        self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError if this rank does not see what the first rank wrote."""
@@ -157,6 +144,20 @@ class Ranks:
         failure = self._failure()
         if failure is not None:
             raise RankError(failure, told=not self.first)
+
+    def store(self, purpose: str) -> Store:
+        """A key-value store of the ranks, for a purpose of its own; there must be several."""
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        assert self._store is not None, "a rank alone has nobody to share a store with"
+        return PrefixStore(purpose, self._store)
+
+    def reason(self) -> str | None:
+        """Why another rank failed, if it says so within seconds: a process that was killed cannot."""
+        until = time.monotonic() + REASON_SECONDS
+        while (failure := self._failure()) is None and time.monotonic() < until:
+            time.sleep(LONGEST_PAUSE)
+        return failure
 
     def device(self, device: str) -> str:
         """The torch device of this rank. With CUDA, each rank takes the GPU of its local rank.

@@ -48,8 +48,9 @@ class Fit(Stage[FitView]):
 
         view, tokenizer = work.view, work.view.tokenizer
         work.reporter.say(f"fit: training tokenizer {tokenizer.name!r}")
-        state = tokenizer.fit(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"))
+        state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), work.learning())
         with torch.inference_mode():
             tokenizer.check_decoding(tokenizer.build(state, work.device), view.grid, view.images)
         write_state(work.output, state)
         work.output.finish()
+        work.remove_checkpoints()

@@ -27,6 +27,7 @@ from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
+from rarkit.runtime.ranks import ALONE
 from rarkit.runtime.shared_progress import shared_task
 from rarkit.stages.base import STATE, Stage, View, Work, read_state, rows_left_off, write_state
 from rarkit.stages.measured_images import ImageSet, all_of, decoded_from, features_and_labels, some_of, streamed
@@ -149,6 +150,7 @@ class Reference(Stage[ReferenceView]):
         vouch_for_all(work)
         if ranks.first:
             output.finish(sets=list(dict.fromkeys([REAL, *sets])))
+            work.remove_checkpoints()
 
 
 def opens_data(recipe: Recipe) -> bool:
@@ -258,7 +260,7 @@ def _learned(work: Work[ReferenceView]) -> LearnedState:
     if _declared(output) and not any(output.missing_blocks([name]) for name in names):
         return read_state(output)
     work.reporter.say(work.ranks.alone(f"reference: training feature extractor {view.features.name!r}"))
-    state = view.features.fit(view.dataset.open("train"), derived_seed(view.seed, "fit features"))
+    state = view.features.learn(view.dataset.open("train"), derived_seed(view.seed, "fit features"), work.learning(ALONE))
     write_state(output, state)
     return state
 

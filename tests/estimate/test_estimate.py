@@ -19,6 +19,7 @@ from rarkit import load_recipe, plan, run
 from rarkit.cli import options
 from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
+from rarkit.engine.trainer import Trainer
 from rarkit.errors import CapabilityError, DatasetError, WeightsError
 from rarkit.estimate.estimate import _batches, estimate
 from rarkit.estimate.this_machine import CORE_RATE, LONGEST_STEP
@@ -28,7 +29,6 @@ from rarkit.runtime.machine import GPUS
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.decoder import guided_steps
 from rarkit.stages.sample import sample_rows, stretches
-from rarkit.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]
 RELEASED = str(ROOT / "recipes/rar_b_released.toml")
@@ -235,7 +235,14 @@ def test_the_time_on_this_machine_is_that_of_its_device(digits_recipe, monkeypat
 
 def test_steps_are_measured_with_what_a_run_takes(small_recipe, monkeypatch):
     advanced, advance = [], Trainer.advance
-    monkeypatch.setattr(Trainer, "advance", lambda self: advanced.append(self.settings.batch_size) or advance(self))
+
+    def advancing(self, **flags):
+        advanced.append(self.settings.batch_size)
+        advance(self, **flags)
+
+    monkeypatch.setattr(
+        Trainer, "advance", lambda self, **flags: advanced.append(self.settings.batch_size) or advance(self, **flags)
+    )
     planned = plan(load_recipe(small_recipe, ["train.steps=1000", "train.batch_size=6"]), "memory://needs")
     here = estimate(planned, measure=True).here
     assert advanced == [6] * 4

@@ -52,6 +52,9 @@ class LlamaARCosts(ModelCosts):
             activations=blocks + entries * (ends + loss_bytes(config.codebook_size, size)),
         )
 
+    def hidden_weights(self) -> int:
+        return self.config.matrix_weights()
+
     def _block_bytes(self, low: bool) -> int:
         """Bytes that a block saves per entry."""
         config, size, dropped = self.config, 2 if low else 4, int(self.config.dropout > 0)

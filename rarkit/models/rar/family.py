@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 from pydantic import model_validator
 
+from rarkit.models.adaptation import Adapted, GivenWeights
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.models.exported import TransformersModel
@@ -97,6 +98,11 @@ class RARFamily(ModelFamily):
 
         return load_rar(path, _own(config), attention=attention, device=device, dtype=dtype)
 
+    def adapted(self, config: ModelConfig, grid: tuple[int, int], given: GivenWeights, new: Mapping[str, Tensor]) -> Adapted:
+        from rarkit.models.rar.adaptation import adapted
+
+        return adapted(_own(config), grid, given, new)
+
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel:
         own = _own(config)
         settings = {"model_type": "rarkit_rar", **own.model_dump(), "use_cache": True, "tie_word_embeddings": False}
@@ -141,6 +147,9 @@ class RARCosts(ModelCosts):
         return training_costs.training_bytes(
             self.config, micro_batch=micro_batch, precision=precision, checkpointing=checkpointing, keeps_weights=keeps_weights
         )
+
+    def hidden_weights(self) -> int:
+        return training_costs.hidden_weights(self.config)
 
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:
         return sampling_costs.sampling_flops(self.config, batch=batch, classes=classes, guided_steps=guided_steps)
