@@ -119,8 +119,8 @@ class Train(Stage[TrainView]):
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         task = NextToken(
             model,
-            RowReader(tokens, TOKENS),
-            RowReader(tokens, LABELS),
+            RowReader(tokens, TOKENS, ranks=work.ranks, reporter=work.reporter),
+            RowReader(tokens, LABELS, ranks=work.ranks, reporter=work.reporter),
             settings,
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
