@@ -54,10 +54,6 @@ class TrainView(View):
     config: ModelConfig
     imported_tokens: str | None = None
     """Digest of the tokens that ``train.tokens`` names."""
-    mask_draws: tuple[int, bool] | None = None
-    """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
-
-    None if no mask is drawn from it, or if each batch is a single pass of the uncompiled model."""
 
 
 @final
@@ -68,7 +64,7 @@ class Train(Stage[TrainView]):
     """
 
     name = "train"
-    version = 2
+    version = 3
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.train is None:
@@ -91,7 +87,6 @@ class Train(Stage[TrainView]):
             model=recipe.model,
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
-            mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
@@ -166,13 +161,6 @@ def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], h
                     f"Training stands at step {trainer.step:,} of {settings.steps:,}, in a checkpoint: the same command goes on "
                     "from there."
                 )
-
-
-def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:
-    seeded = {"attention_dropout"} if attention.has_seeded_dropout else set()
-    drawn = any(probability > 0 for name, probability in model.dropped.items() if name not in seeded)
-    draws = settings.micro_batch_size or settings.batch_size, settings.compile
-    return draws if drawn and draws != (settings.batch_size, False) else None
 
 
 def imported(place: str, experiment: Experiment) -> StageOutput:

@@ -135,9 +135,7 @@ class Block(nn.Module):
             return False
         if keys_PB is None and (attend.dropout is not None or self._rate > 0):
             return False
-        return all(_is_plain(layer, kind) for layer, kind in self._layers()) and all(
-            weight.requires_grad and weight.dtype == x_BSD.dtype for weight in self.parameters()
-        )
+        return all(_is_plain(layer, kind, x_BSD.dtype) for layer, kind in self._layers())
 
     @property
     def _rate(self) -> float:
@@ -196,7 +194,7 @@ def _modulate(x_BSD: Tensor, shift_BSD: Tensor, scale_BSD: Tensor) -> Tensor:
     return x_BSD * (1 + scale_BSD) + shift_BSD
 
 
-def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a layer is PyTorch's own, and calling it has no other effects."""
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
-    return type(layer) is kind and not any(hooks)
+def _is_plain(layer: nn.Module, kind: type[nn.Module], dtype: torch.dtype) -> bool:
+    """Whether a layer is PyTorch's own, is trained in this dtype, and calling it has no other effects."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is kind and not hooks and all(own is not None and own.requires_grad and own.dtype == dtype for own in layer._parameters.values())
