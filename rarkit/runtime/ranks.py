@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 from rarkit.printable import printable
-from rarkit.runtime.signals import Stopped, handle, launched, raise_stopped
+from rarkit.runtime.signals import Stopped
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -88,12 +86,12 @@ class Ranks:
         key = self._key()
         if self.first:
             result = value()
-            with _launcher():
+            with launcher():
                 self._store.set(key, json.dumps(result))
             return result
         store = self._store
         self._wait(lambda: store.check([key]))
-        with _launcher():
+        with launcher():
             received: Told = json.loads(store.get(key))
         return received
 
@@ -102,12 +100,12 @@ class Ranks:
         if self._store is None:
             return [own]
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.set(f"{key} {self.rank}", json.dumps(own))
         self.meet()
         if not self.first:
             return []
-        with _launcher():
+        with launcher():
             return [json.loads(store.get(f"{key} {rank}")) for rank in range(self.size)]
 
     def meet(self, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -115,7 +113,7 @@ class Ranks:
         if self._store is None:
             return
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.add(key, 1)
         self._wait(lambda: (store.add(key, 0) >= self.size, meanwhile())[0])
 
@@ -124,7 +122,7 @@ class Ranks:
         key, store = self._key(), self.store("counts")
 
         def add(n: int) -> int:
-            with _launcher():
+            with launcher():
                 return store.add(key, n)
 
         return add
@@ -198,7 +196,7 @@ class Ranks:
             return
         until = time.monotonic() + LEAVE_SECONDS
         try:
-            with _launcher():
+            with launcher():
                 self._store.add(LEFT, 1)
                 while self._store.add(LEFT, 0) < self.size and time.monotonic() < until:
                     time.sleep(SHORTEST_PAUSE)
@@ -210,7 +208,7 @@ class Ranks:
         assert self._store is not None
         reason = str(error) if isinstance(error, RarkitError | Stopped) else printable(f"{type(error).__name__} {error}".strip())
         try:
-            with _launcher():
+            with launcher():
                 self._store.compare_set(FAILED, "", f"{self.name}: {reason}")
         except RankError:
             # The launcher is gone; the other ranks notice it themselves.
@@ -218,7 +216,7 @@ class Ranks:
 
     def _failure(self) -> str | None:
         assert self._store is not None
-        with _launcher():
+        with launcher():
             return self._store.get(FAILED).decode() if self._store.check([FAILED]) else None
 
     def _key(self) -> str:
@@ -228,7 +226,7 @@ class Ranks:
     def _wait(self, happened: Callable[[], bool]) -> None:
         pause = SHORTEST_PAUSE
         while True:
-            with _launcher():
+            with launcher():
                 if happened():
                     return
             self.check()
@@ -236,60 +234,8 @@ class Ranks:
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
-ALONE = Ranks()
-_joined: Ranks | None = None
-
-
 @contextmanager
-def together() -> Iterator[Ranks]:
-    """Yields the ranks of this run, if torchrun started this process, or else a single rank.
-
-    All ranks leave together. If one fails, the others raise RankError as soon as they wait, generate or receive SIGTERM, and the
-    first rank's lock is released. A nested ``together`` yields the same ranks.
-
-    Raises:
-        RankError: another rank failed, or the launcher stopped this one.
-    """
-    global _joined
-    if _joined is not None or not launched() or os.environ["WORLD_SIZE"] == "1":
-        yield _joined or ALONE
-        return
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    with _launcher():
-        store, rank, size = next(rendezvous("env://"))
-    ranks = _joined = Ranks(rank, size, PrefixStore("rarkit", store))
-    restore = _stop_on_signals(ranks)
-    try:
-        yield ranks
-        ranks.meet()
-        ranks.leave()
-        restore()
-    except BaseException as error:
-        # When a process exits, the launcher sends SIGTERM to the others; the first rank still has to report the reason.
-        handle(signal.SIG_IGN)
-        raised = ranks.failing(error)
-        ranks.leave()
-        if raised is error:
-            raise
-        raise raised from error
-    finally:
-        _joined = None
-
-
-def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:
-    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handlers."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        ranks.terminated = number == signal.SIGTERM
-        raise_stopped(number, frame)
-
-    return handle(stop)
-
-
-@contextmanager
-def _launcher() -> Iterator[None]:
+def launcher() -> Iterator[None]:
     """Turns the loss of torchrun's store into a RankError."""
     from torch.distributed import DistError
 
@@ -298,3 +244,6 @@ def _launcher() -> Iterator[None]:
     except DistError as error:
         message = f"lost the connection to torchrun ({error}). Start the run again to continue."
         raise RankError(message, told=os.environ["RANK"] != "0") from error
+
+
+ALONE = Ranks()

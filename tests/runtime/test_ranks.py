@@ -18,7 +18,8 @@ from rarkit import load_recipe, plan, run
 from rarkit.cache.holder import Holder
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, RecipeError, StoreError
-from rarkit.runtime.ranks import ALONE, Ranks, together
+from rarkit.runtime.ranks import ALONE, Ranks
+from rarkit.runtime.together import together
 from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
 from tests.processes import rarkit as command_line
 from tests.rank_threads import threads
