@@ -29,7 +29,7 @@ class Late:
         if numbers_N.is_cuda:
             copy_N = torch.empty(numbers_N.shape, dtype=numbers_N.dtype, pin_memory=True)
             copy_N.copy_(numbers_N, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             numbers_N = copy_N
         self._waiting.append((known, numbers_N, event))

@@ -98,7 +98,7 @@ class Learning:
 
         with joined(self.ranks, self.device), self._checkpoints() as checkpoints:
             step = None if checkpoints is None else checkpoints.latest()
-            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), self.output)
+            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), step, settings, self.output)
             trainer = Trainer(
                 task,
                 settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, final
 
@@ -95,8 +95,10 @@ class Mesh:
         if isinstance(network, FSDPModule):
             network.set_requires_gradient_sync(last)
             network.set_is_last_backward(last)
-        held_back = not last and isinstance(network, nn.parallel.DistributedDataParallel)
-        with network.no_sync() if held_back else nullcontext():
+        if isinstance(network, nn.parallel.DistributedDataParallel) and not last:
+            with network.no_sync():
+                yield
+        else:
             yield
 
     def total(self, numbers_N: Tensor) -> Tensor:

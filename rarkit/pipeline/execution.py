@@ -149,6 +149,8 @@ def _run_stage(
         for upstream in inputs.values() if takes_part else ():
             ranks.check_sees(upstream.path, upstream.exists)
             upstream.require_complete()
+        if needed and ranks.size > 1 and not planned.stage.is_shared:
+            reporter.say(ranks.alone(planned.name))
         if needed and takes_part:
             stage_log = partial(log, planned.name)
             work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks, trackers if ranks.first else untracked)

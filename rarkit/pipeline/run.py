@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, final
 
 from rarkit.errors import RecipeError
 from rarkit.files.atomic import started
+from rarkit.pipeline.agreement import check_agreement
 from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
@@ -30,7 +31,7 @@ from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
-from rarkit.runtime.ranks import together
+from rarkit.runtime.together import together
 from rarkit.stages.evaluate import measured
 from rarkit.trackers.base import TrackedRun
 from rarkit.trackers.consent import allowing
@@ -116,8 +117,7 @@ def carry_out(
     """
     began = time.monotonic()
     with together() as ranks:
-        # This also keeps the first rank from writing before the others have made their plans.
-        ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
+        check_agreement(planned, ranks)
         reporter = Reporter(quiet=quiet or not ranks.first)
         folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
         if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned)):

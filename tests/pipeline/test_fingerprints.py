@@ -134,6 +134,10 @@ CHANGED: dict[str, Any] = {
     "model.dropout": 0.3,
     "model.attention_dropout": 0.3,
     "train.tokens": (None, "tested below"),
+    "train.init_from": (None, "tests/stages/test_initial_weights.py tests it"),
+    "train.muon_learning_rate": (0.1, "goes with optimizer, tested below"),
+    "train.decay_steps": (2, "goes with learning_rate_schedule, tested below"),
+    "train.ema_decay": 0.5,
     "train.micro_batch_size": 2,
     "train.gradient_clip": 0.01,
     "train.betas": [0.5, 0.6],
@@ -409,6 +413,8 @@ def differing(tables: dict[str, Any], **inside: dict[str, Any]) -> set[str]:
         ({"model": {"attention_dropout": 0.1}}, {"train": {"compile": True}}, "train"),
         ({"sample": {"precision": "bfloat16"}}, {"sample": {"batch_size": 3}}, "sample"),
         ({}, {"attention": {"name": "plain"}}, "sample"),
+        ({"train": {"optimizer": "muon"}}, {"train": {"muon_learning_rate": 0.1}}, "train"),
+        ({"train": {"learning_rate_schedule": "wsd", "decay_steps": 2}}, {"train": {"decay_steps": 3}}, "train"),
     ],
 )
 def test_settings_that_count_together_enter_together(base, change, stage, files):
