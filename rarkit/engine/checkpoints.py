@@ -26,7 +26,8 @@ from rarkit.runtime.ranks import LONGEST_PAUSE, Ranks
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
-    from torch.distributed.checkpoint.staging import DefaultStager
+
+    from rarkit.engine.checkpoint_ranks import KeptStager
 
 __all__ = ["Checkpoints", "checkpoint_step"]
 
@@ -67,7 +68,7 @@ class Checkpoints:
         self._keep_last, self._keep_every = keep_last, keep_every
         self._asynchronous = asynchronous
         self._made_group: ProcessGroup | None = None
-        self._stager: DefaultStager | None = None
+        self._stager: KeptStager | None = None
         self._pending: Future[Any] | None = None
         self._step: int | None = None
         """The step of the checkpoint that was saved, or loaded, last."""
@@ -90,7 +91,7 @@ class Checkpoints:
         finally:
             self._over.set()
             if self._stager is not None:
-                self._stager.close()
+                self._stager.end()
 
     # Saving
 
@@ -184,12 +185,14 @@ class Checkpoints:
             self._made_group = new_group(backend="gloo", timeout=PATIENCE)
         return self._made_group
 
-    def _staging(self, has_cuda: bool) -> DefaultStager:
-        from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+    def _staging(self, has_cuda: bool) -> KeptStager:
+        from torch.distributed.checkpoint.staging import StagingOptions
+
+        from rarkit.engine.checkpoint_ranks import KeptStager
 
         if self._stager is None:
             # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying.
-            self._stager = DefaultStager(StagingOptions(has_cuda, False, False, has_cuda))
+            self._stager = KeptStager(StagingOptions(has_cuda, False, False, has_cuda))
         return self._stager
 
     def _tidy(self) -> None:
