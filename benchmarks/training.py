@@ -204,7 +204,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
 def gpu_row(size: str, attention: str, compiled: bool, options: argparse.Namespace, peak: float) -> dict[str, Any]:
     import torch
 
-    from rarkit.files.code_folders import keep_torch_private
+    from rarkit.engine.mesh import compile_in_place
 
     backend = BACKENDS[attention]()
     torch.cuda.empty_cache()
@@ -213,9 +213,8 @@ def gpu_row(size: str, attention: str, compiled: bool, options: argparse.Namespa
     model, batch = problem(size, count, (0.1, 0.1 if backend.has_dropout else 0.0), options.depth, options.device)
     model.attention = backend.build()
     if compiled:
-        keep_torch_private()
         for block in model.layers:
-            block.compile()
+            compile_in_place(block)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     seeds_B = torch.arange(count, device=options.device)
 

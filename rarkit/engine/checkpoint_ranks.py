@@ -7,12 +7,11 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar, final
+from typing import TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.staging import DefaultStager
 from torch.distributed.tensor import DTensor
 
 from rarkit.errors import RankError, StoreError
@@ -93,15 +92,3 @@ def without_warning(*, for_good: bool = False) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_ALONE)
         yield
-
-
-@final
-class KeptStager(DefaultStager):
-    """PyTorch's, for all saves of a training: ``async_save`` of PyTorch 2.11 closes what it is given, for good."""
-
-    def close(self) -> None:
-        """Nothing; ``end`` does."""
-
-    def end(self) -> None:
-        """Gives its memory back."""
-        super().close()

@@ -26,8 +26,7 @@ from rarkit.runtime.ranks import LONGEST_PAUSE, Ranks
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
-
-    from rarkit.engine.checkpoint_ranks import KeptStager
+    from torch.distributed.checkpoint.staging import DefaultStager
 
 __all__ = ["Checkpoints", "checkpoint_step"]
 
@@ -68,7 +67,7 @@ class Checkpoints:
         self._keep_last, self._keep_every = keep_last, keep_every
         self._asynchronous = asynchronous
         self._made_group: ProcessGroup | None = None
-        self._stager: KeptStager | None = None
+        self._stager: DefaultStager | None = None
         self._pending: Future[Any] | None = None
         self._step: int | None = None
         """The step of the checkpoint that was saved, or loaded, last."""
@@ -91,7 +90,7 @@ class Checkpoints:
         finally:
             self._over.set()
             if self._stager is not None:
-                self._stager.end()
+                self._stager.close()
 
     # Saving
 
@@ -185,14 +184,14 @@ class Checkpoints:
             self._made_group = new_group(backend="gloo", timeout=PATIENCE)
         return self._made_group
 
-    def _staging(self, has_cuda: bool) -> KeptStager:
-        from torch.distributed.checkpoint.staging import StagingOptions
+    def _staging(self, has_cuda: bool) -> DefaultStager:
+        import torch
+        from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-        from rarkit.engine.checkpoint_ranks import KeptStager
-
-        if self._stager is None:
-            # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying.
-            self._stager = KeptStager(StagingOptions(has_cuda, False, False, has_cuda))
+        # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying; but a stager of PyTorch 2.11 fails when it
+        # is used again.
+        if self._stager is None or torch.__version__ < (2, 13):
+            self._stager = DefaultStager(StagingOptions(has_cuda, False, False, has_cuda))
         return self._stager
 
     def _tidy(self) -> None:
