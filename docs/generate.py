@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import rarkit
+from rarkit.engine.settings import TrainSettings
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.contradictions import contradictions
 from rarkit.registry.kind import Kind
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.settings import SampleSettings
-from rarkit.engine.settings import TrainSettings
 
 DOCS = Path(__file__).parent
 TABLES: dict[str, type[rarkit.Settings]] = {"train": TrainSettings, "sample": SampleSettings, "evaluate": EvaluateSettings}

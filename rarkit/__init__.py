@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rarkit.attention.base import AttentionFunction as AttentionFunction
     from rarkit.attention.base import Dropout as Dropout
     from rarkit.datasets.base import Dataset as Dataset
+    from rarkit.engine.settings import TrainSettings as TrainSettings
     from rarkit.errors import RarkitError as RarkitError
     from rarkit.evaluation.record import MetricRecord as MetricRecord
     from rarkit.evaluation.settings import EvaluateSettings as EvaluateSettings
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from rarkit.scan_orders.base import ScanOrder as ScanOrder
     from rarkit.tokenizers.base import Tokenizer as Tokenizer
     from rarkit.tokenizers.base import TokenizerModel as TokenizerModel
-    from rarkit.engine.settings import TrainSettings as TrainSettings
 
 __version__ = "0.1.0"
 

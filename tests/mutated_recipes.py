@@ -26,10 +26,10 @@ from typing import Any, NoReturn
 import tomli_w
 
 import rarkit
+from rarkit.engine.settings import TrainSettings
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.settings import SampleSettings
-from rarkit.engine.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("validate", "plan")

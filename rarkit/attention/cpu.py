@@ -138,7 +138,9 @@ def seeded_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: 
 @final
 class _Seeded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, keys_B: Tensor, probability: float, causal: bool) -> Tensor:
+    def forward(
+        ctx: Any, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, keys_B: Tensor, probability: float, causal: bool
+    ) -> Tensor:
         # In the layout that the output projection reads.
         out_BNSK = _like_model(q_BNSK)
         kept = attend_forwards(q_BNSK, k_BNTK, v_BNTK, out_BNSK, keys_B, probability, causal)

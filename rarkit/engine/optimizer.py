@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from rarkit.registry.inputs import whole
 from rarkit.engine.settings import TrainSettings
+from rarkit.registry.inputs import whole
 
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
 """Weights whose names contain one of these have no weight decay, as in the released training code."""

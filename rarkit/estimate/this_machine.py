@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import CapabilityError
 from rarkit.pipeline.cpu_threads import is_small, sensible_threads
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import GPUS, auto_precision, emulates_bfloat16, gpu_name, here
 from rarkit.stages.sample import prepared
-from rarkit.engine.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rarkit.sampling.settings import SampleSettings

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError, UserError
 from rarkit.images import ImageInfo, Split
 from rarkit.models.base import ModelCosts
@@ -22,7 +23,6 @@ from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sources import check_known
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.sampling.settings import SampleSettings
-from rarkit.engine.settings import TrainSettings
 
 Grid = tuple[int, int]
 """Height and width of an image's token grid."""

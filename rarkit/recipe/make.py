@@ -9,6 +9,7 @@ from typing import Any
 
 from rarkit.attention.base import AttentionBackend
 from rarkit.datasets.base import Dataset
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
@@ -23,7 +24,6 @@ from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.engine.settings import TrainSettings
 
 Table = Mapping[str, Any]
 LONGEST_NAME = 200

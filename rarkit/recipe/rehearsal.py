@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rarkit.datasets.generated import Generated
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RarkitWarning
 from rarkit.recipe.classes import LABEL
 from rarkit.recipe.schema import Recipe
-from rarkit.engine.settings import TrainSettings
 
 STEPS, BATCH, SAMPLES = 4, 2, 4
 IMAGES, LARGE_IMAGES = 64, 4

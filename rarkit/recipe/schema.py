@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationError, create
 from rarkit.attention.base import AttentionBackend
 from rarkit.attention.sdpa import SDPA
 from rarkit.datasets.base import Dataset
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
@@ -34,7 +35,6 @@ from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.engine.settings import TrainSettings
 
 Made = TypeVar("Made", bound=Settings)
 

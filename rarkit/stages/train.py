@@ -16,6 +16,7 @@ from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
@@ -28,7 +29,6 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
-from rarkit.engine.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from rarkit.engine.optimizer import learning_rate as learning_rate
+    from rarkit.engine.optimizer import make_optimizer as make_optimizer
+    from rarkit.engine.settings import TrainSettings as TrainSettings
     from rarkit.models.target_aware import TargetAwarePositions as TargetAwarePositions
     from rarkit.permutation_schedules.draw import draw_orders as draw_orders
     from rarkit.training.batches import dropped_labels as dropped_labels
     from rarkit.training.batches import rows_of_step as rows_of_step
     from rarkit.training.likelihood import nats_per_image as nats_per_image
-    from rarkit.engine.optimizer import learning_rate as learning_rate
-    from rarkit.engine.optimizer import make_optimizer as make_optimizer
-    from rarkit.engine.settings import TrainSettings as TrainSettings
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

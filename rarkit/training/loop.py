@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rarkit.engine.optimizer import learning_rate, make_optimizer
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import PluginError, RarkitError, RarkitWarning
 from rarkit.files.code_folders import torch_compiled
 from rarkit.models.image_model import ImageModel
@@ -28,8 +30,6 @@ from rarkit.registry.contract import origin
 from rarkit.runtime.machine import auto_precision
 from rarkit.runtime.processors import lacks_bfloat16
 from rarkit.training.batches import dropped_labels, rows_of_step
-from rarkit.engine.optimizer import learning_rate, make_optimizer
-from rarkit.engine.settings import TrainSettings
 
 
 class Rows(Protocol):

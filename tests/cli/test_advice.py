@@ -13,11 +13,11 @@ import typer
 
 import rarkit
 from rarkit.cli.app import app
+from rarkit.engine.settings import TrainSettings
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.settings import SampleSettings
-from rarkit.engine.settings import TrainSettings
 from tests.rules import ROOT, modules, none
 
 OTHERS = {"--nproc-per-node", "--standalone", "--cells"}

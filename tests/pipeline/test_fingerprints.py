@@ -23,6 +23,7 @@ from pydantic import create_model
 from safetensors.torch import load
 
 import rarkit
+from rarkit.engine.settings import TrainSettings
 from rarkit.pipeline.execution import execute
 from rarkit.pipeline.plan import STAGES, plan
 from rarkit.pipeline.preflight import check_ready
@@ -34,7 +35,6 @@ from rarkit.registry.kinds import KINDS, TABLES
 from rarkit.runtime.progress import Reporter
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
-from rarkit.engine.settings import TrainSettings
 
 BASE: dict[str, Any] = {
     "title": "fingerprints",

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 import rarkit
 from rarkit import load_recipe
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.schema import Recipe
@@ -16,7 +17,6 @@ from rarkit.recipe.text import to_toml
 from rarkit.registry.kinds import KINDS
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.settings import SampleSettings
-from rarkit.engine.settings import TrainSettings
 
 PARTS = [part for kind in KINDS for part in rarkit.parts().of_kind(kind).values()]
 OWNERS = [Recipe, TrainSettings, SampleSettings, EvaluateSettings, Constant, Linear, PowerCosine, Interval, *PARTS]

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
+from rarkit.engine.optimizer import learning_rate, make_optimizer, takes_decay
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import PluginError, RarkitError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
@@ -19,8 +21,6 @@ from rarkit.runtime.machine import auto_precision
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.likelihood import nats_per_image
 from rarkit.training.loop import Trainer, as_columns
-from rarkit.engine.optimizer import learning_rate, make_optimizer, takes_decay
-from rarkit.engine.settings import TrainSettings
 
 SCHEDULES = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())
 SMALL = RARConfig(hidden_size=16, depth=2, num_heads=2, mlp_hidden_size=32, seq_len=6, codebook_size=8, num_classes=3)

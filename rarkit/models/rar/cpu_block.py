@@ -123,7 +123,13 @@ def _attention(
     q_BNSK, k_BNSK, v_BNSK, read_BNSK = (each.transpose(1, 2) for each in (q_BSNK, k_BSNK, v_BSNK, read_BSNK))
     drops = keys_PB is not None and sizes.attention_dropout > 0
     kept_weights = attend_forwards(
-        q_BNSK, k_BNSK, v_BNSK, read_BNSK, keys_PB[ATTENTION] if drops and keys_PB is not None else None, sizes.attention_dropout, True
+        q_BNSK,
+        k_BNSK,
+        v_BNSK,
+        read_BNSK,
+        keys_PB[ATTENTION] if drops and keys_PB is not None else None,
+        sizes.attention_dropout,
+        True,
     )
     out_RD = torch.addmm(own.proj_bias_D, read_BSNK.view(len(qkv_RM), -1), own.proj_DD.t())
     middle_BSD, mask = _gated(x_BSD, out_RD.view_as(x_BSD), table, 2, keys_PB, PROJECTION, sizes.dropout)

@@ -197,4 +197,8 @@ def _modulate(x_BSD: Tensor, shift_BSD: Tensor, scale_BSD: Tensor) -> Tensor:
 def _is_plain(layer: nn.Module, kind: type[nn.Module], dtype: torch.dtype) -> bool:
     """Whether a layer is PyTorch's own, is trained in this dtype, and calling it has no other effects."""
     hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return type(layer) is kind and not hooks and all(own is not None and own.requires_grad and own.dtype == dtype for own in layer._parameters.values())
+    return (
+        type(layer) is kind
+        and not hooks
+        and all(own is not None and own.requires_grad and own.dtype == dtype for own in layer._parameters.values())
+    )
