@@ -4,14 +4,14 @@
     python benchmarks/training.py --device cuda [--save] [--sizes rar_b rar_l] [--batches 64]
     python benchmarks/training.py --digits OTHER_CHECKOUT [--save] [--pairs 7]
 
-On a CPU: the forward and backward pass of RAR-B (6 of its 24 blocks) in float32 with labels from 1,000 classes, in turn with ``published_training.py`` on the
-same weights, and with products of large square matrices. "share" is the rate of the products that were really executed (causal
-attention without what is masked, modulations once for each class) over the rate of the square ones; of the baseline, its own products.
-Without dropout the gradients of both are compared. A profile says where the rest of the time goes.
+On a CPU: the forward and backward pass of RAR-B (6 of its 24 blocks) in float32 with labels from 1,000 classes, in turn with
+``published_training.py`` on the same weights, and with products of large square matrices. "share" is the rate of the products that
+were really executed (causal attention without what is masked, modulations once for each class) over the rate of the square ones; of
+the baseline, its own products. Without dropout the gradients of both are compared. A profile says where the rest of the time goes.
 
-On a GPU: whole steps with fused AdamW, bfloat16 autocast and dropout 0.1 (flex: no dropout of attention weights), eager and compiled per
-block, for each attention backend; samples per second, and MFU: executed products, activations not recomputed, over the data sheet's
-peak.
+On a GPU: whole steps with fused AdamW, bfloat16 autocast and dropout 0.1 (flex: no dropout of attention weights), eager and
+compiled per block, for each attention backend; samples per second, and MFU: executed products, activations not recomputed, over the
+data sheet's peak.
 
 With ``--digits``: whole steps of the digits recipe's training on one core, here and in another checkout, in turn in processes of
 their own. Medians throughout; ratios are medians over pairs. ``--save`` writes benchmarks/results/training[_cuda|_digits].json.
@@ -145,8 +145,8 @@ def on_cpu(options: argparse.Namespace) -> dict[str, Any]:
             row["profile"] = profiled(ours)
             rows.append(row)
             print(
-                f"{size:6}{dropout:9}{row['published_seconds']:10.2f} s{row['seconds']:8.2f} s{row['ratio']:7.2f}{row['share']:8.1%}"
-                f"{row['published_share']:11.1%}{row['product_rate'] / 1e9:9.0f}",
+                f"{size:6}{dropout:9}{row['published_seconds']:10.2f} s{row['seconds']:8.2f} s{row['ratio']:7.2f}"
+                f"{row['share']:8.1%}{row['published_share']:11.1%}{row['product_rate'] / 1e9:9.0f}",
                 flush=True,
             )
             for name, share in row["profile"].items():

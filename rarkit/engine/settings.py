@@ -27,8 +27,9 @@ class TrainSettings(Settings):
     tokens: Annotated[Location | None, NotInFingerprint()] = None
     """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch. On the CPU the
-    result is the same within rounding; on a GPU other dropout masks are drawn, unless the attention backend and the model seed them."""
+    """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch. On the CPU
+    the result is the same within rounding; on a GPU other dropout masks are drawn, unless the attention backend and the model seed
+    them."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5

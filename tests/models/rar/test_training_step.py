@@ -1,4 +1,5 @@
-"""The training step of a block, once in one node on the CPU and once layer by layer; dropout by samples' seeds; modulations by class."""
+"""The training step of a block, once in one node on the CPU and once layer by layer; dropout by samples' seeds; modulations by
+class."""
 
 from __future__ import annotations
 
