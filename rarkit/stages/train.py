@@ -26,6 +26,7 @@ from rarkit.randomness import derived_seed
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
+from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
@@ -130,7 +131,8 @@ class Train(Stage[TrainView]):
         work.reporter.say(f"train: in {trainer.precision} on {work.device}")
         # Held back to the end, because there is no checkpoint of the last step.
         with HeldSignals() as held:
-            _train(work, trainer, records, held)
+            with kept_memory(work.device):
+                _train(work, trainer, records, held)
             for name, values in as_columns(records).items():
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, model_bytes(model))

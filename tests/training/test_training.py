@@ -133,7 +133,9 @@ def test_training_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
-@pytest.mark.parametrize(("dropout", "attention"), [(0.0, None), (0.3, None), (0.3, Plain().build())], ids=["none", "sdpa", "plain"])
+@pytest.mark.parametrize(
+    ("dropout", "attention"), [(0.0, None), (0.3, None), (0.3, Plain().build())], ids=["none", "sdpa", "plain"]
+)
 def test_ways_to_save_memory_give_the_same_gradients(changes, dropout, attention):
     """With dropout too, because masks are drawn from the samples' seeds."""
     config = SMALL.model_copy(update={"dropout": dropout, "attention_dropout": dropout})
