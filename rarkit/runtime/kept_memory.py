@@ -17,7 +17,8 @@ _KEEPING = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
 def kept_memory(device: str = "cpu") -> Iterator[None]:
     """Meanwhile, freed memory stays with the process; afterwards it is given back. Does nothing on GPUs, or without glibc.
 
-    Otherwise a training step on a CPU takes its memory from the system anew, which clears it page by page: about a twentieth of a step.
+    Otherwise a training step on a CPU takes its memory from the system anew, which clears it page by page: about a twentieth of a
+    step. In return, the process may hold somewhat more than it needs at a time.
 
     Args:
         device: what the work runs on, as torch calls it.
