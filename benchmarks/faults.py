@@ -31,7 +31,13 @@ RECIPE = ROOT / "tests/data/small.toml"
 IMPORTED_ONCE = (
     *("torch._dynamo", "zarr", "sklearn.cluster", "PIL.Image", "jinja2", "safetensors.torch"),
     *("rarkit.cli.app", "rarkit.builtin", "rarkit.pipeline.run", "rarkit.recipe.load", "rarkit.report.publish"),
-    *("rarkit.report.page", "rarkit.cache.zarr_groups", "rarkit.training.loop", "rarkit.training.likelihood"),
+    *(
+        "rarkit.report.page",
+        "rarkit.cache.zarr_groups",
+        "rarkit.engine.trainer",
+        "rarkit.training.next_token",
+        "rarkit.training.likelihood",
+    ),
     *("rarkit.models.rar.rar", "rarkit.models.rar.decoding.prepared", "rarkit.models.rar.decoding.native_steps"),
     "rarkit.features._classifier_network",
 )

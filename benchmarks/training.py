@@ -261,8 +261,10 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.models import RAR, RARConfig
-from rarkit.training.loop import Trainer
-from rarkit.{room}.settings import TrainSettings
+try:
+    from rarkit.engine.settings import TrainSettings
+except ImportError:
+    from rarkit.training.settings import TrainSettings
 class Rows:
     def __init__(self, rows): self._rows = rows
     def __len__(self): return len(self._rows)
@@ -271,18 +273,31 @@ drawn = np.random.default_rng(0)
 config = RARConfig(hidden_size=64, depth=4, num_heads=4, mlp_hidden_size=256, seq_len=16, codebook_size=64, num_classes=10,
                    dropout=0.0, attention_dropout=0.1)
 settings = TrainSettings(steps=700, batch_size=64, learning_rate=4e-3, warmup_steps=100, weight_decay=0.1, precision="float32")
-trainer = Trainer(RAR(config), Rows(drawn.integers(0, 64, (1438, 16))), Rows(drawn.integers(0, 10, 1438)), settings, seed=1,
-                  scan_order_L=np.arange(16), schedule=Linear(start=0.25, end=0.5), device="cpu")
+tokens, labels = Rows(drawn.integers(0, 64, (1438, 16))), Rows(drawn.integers(0, 10, 1438))
+decided = dict(seed=1, scan_order_L=np.arange(16), schedule=Linear(start=0.25, end=0.5))
+try:
+    from rarkit.training.loop import Trainer
+    trainer = Trainer(RAR(config), tokens, labels, settings, device="cpu", **decided)
+    advance = trainer.advance
+except ImportError:
+    from rarkit.engine.degrees import degrees
+    from rarkit.engine.trainer import Trainer
+    from rarkit.training.next_token import NextToken
+    task = NextToken(RAR(config), tokens, labels, settings, **decided)
+    trainer = Trainer(task, settings, seed=1, device="cpu", degrees=degrees(settings, 1))
+    def advance():
+        trainer.advance()
+        return list(trainer.records())
 keeping = nullcontext()
 try:
     from rarkit.runtime.kept_memory import kept_memory
     keeping = kept_memory()
 except ImportError: pass
 keeping.__enter__()
-for _ in range(10): trainer.advance()
+for _ in range(10): advance()
 taken = []
 for _ in range({steps}):
-    began = time.perf_counter(); trainer.advance(); taken.append(time.perf_counter() - began)
+    began = time.perf_counter(); advance(); taken.append(time.perf_counter() - began)
 print(json.dumps(statistics.median(taken)))
 """
 
@@ -291,8 +306,7 @@ def digits(options: argparse.Namespace) -> dict[str, Any]:
     here, other = Path(__file__).parents[1], Path(options.digits).resolve()
 
     def median(checkout: Path) -> float:
-        room = "engine" if (checkout / "rarkit/engine/settings.py").exists() else "training"
-        code = DIGITS.replace("{room}", room).replace("{steps}", str(options.steps * 20))
+        code = DIGITS.replace("{steps}", str(options.steps * 20))
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
         return float(json.loads(done.stdout))

@@ -24,7 +24,12 @@ _server.set_forkserver_preload(
     [
         *("torch._dynamo", "torch.distributed.run", "zarr", "sklearn.cluster", "sklearn.datasets", "PIL.ImageDraw", "jinja2"),
         *("rarkit.cli.app", "rarkit.builtin", "rarkit.report.publish"),
-        *("rarkit.training.loop", "rarkit.models.rar.decoding.native_steps", "rarkit.models.rar.decoding.prepared"),
+        *(
+            "rarkit.engine.trainer",
+            "rarkit.training.next_token",
+            "rarkit.models.rar.decoding.native_steps",
+            "rarkit.models.rar.decoding.prepared",
+        ),
         *("rarkit.pipeline.run", "rarkit.recipe.load", "rarkit.report.page", "rarkit.cache.zarr_groups", "safetensors.torch"),
         *("rarkit.models.rar.rar", "rarkit.models.rar.merged", "rarkit.features._classifier_network", "rarkit.training.likelihood"),
     ]

@@ -151,7 +151,7 @@ FAULTS: list[tuple[Rule, str, str]] = [
     (upward, "rarkit.cache.store", "from rarkit.registry import component"),
     (upward, "rarkit.scan_orders.spiral", "def f():\n    from rarkit.tokenizers.base import Tokenizer"),
     (upward, "rarkit.stages.run", "import rarkit.cli"),
-    (upward, "rarkit.models.rar.rar", "importlib.import_module('rarkit.training.loop')"),
+    (upward, "rarkit.models.rar.rar", "importlib.import_module('rarkit.training.likelihood')"),
     (upward, "rarkit.report.page", "from rarkit.testing import grids"),
     (upward, "rarkit.models.rar.rar", "from .layers import Block"),
     (open_classes, "rarkit.models.rar.rar", "class RAR(nn.Module): ..."),

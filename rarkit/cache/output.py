@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +18,7 @@ from fsspec import AbstractFileSystem
 from numpy.typing import DTypeLike, NDArray
 
 from rarkit.cache.chunk_layout import Layout
+from rarkit.cache.file_stream import FileStream
 from rarkit.cache.output_folder import FILES
 from rarkit.cache.output_lock import Writing
 from rarkit.cache.readable_output import ReadableOutput
@@ -171,6 +172,10 @@ class StageOutput(ReadableOutput):
     def write_file(self, name: str, data: bytes) -> None:
         """Writes a file beside the arrays; it counts once ``finish`` has listed it."""
         self._folder.write_file(name, data)
+
+    def writing_file(self, name: str) -> AbstractContextManager[FileStream]:
+        """As ``write_file``, for a file that is written in portions. It is not there before all of it is."""
+        return self._folder.writing_file(name)
 
     def remove_file(self, name: str) -> None:
         """Removes a file beside the arrays."""

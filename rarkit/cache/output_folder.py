@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rarkit.cache.checksums import file_sha256
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.digests import Digests, sha256_of
+from rarkit.cache.file_stream import FileStream, streaming
 from rarkit.cache.hold import Hold, while_held
 from rarkit.cache.record import Record
 from rarkit.cache.seal import LARGEST, NewerRecord, opened, sealed
@@ -178,6 +179,25 @@ class OutputFolder:
             self._call("makedirs", f"{self.path}/{FILES}", True)
             self._call("pipe_file", f"{self.path}/{FILES}/{name}", data)
         self.digests.note(f"{FILES}/{name}", data)
+
+    @contextmanager
+    def writing_file(self, name: str) -> Iterator[FileStream]:
+        """A file beside the arrays, written in portions; it is there once all of it is."""
+        path = f"{self.path}/{FILES}/{name}"
+        self.digests.noted.pop(f"{FILES}/{name}", None)
+        with streaming(self.filesystem, path, self._changing, self._call) as stream:
+            yield stream
+        self.digests.noted[f"{FILES}/{name}"] = stream.sha256
+
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes of a file from ``start`` to ``stop``, fewer where it ends. Raises FileNotFoundError if it is missing."""
+        with self.reading():
+            path = f"{self.path}/{FILES}/{name}"
+            if not self.is_local:
+                return bytes(self.filesystem.cat_file(path, start=start, end=stop))
+            with open_regular(path, raising=StoreError) as file:
+                file.seek(start)
+                return file.read(stop - start)
 
     def remove_file(self, name: str) -> None:
         """Removes a file beside the arrays."""

@@ -257,6 +257,31 @@ class ReadableOutput(ABC):
             raise self._damaged(f"file {name!r} is not what was written")
         return data
 
+    def relist(self) -> None:
+        """Has the files listed anew when they are next asked for: other ranks write some."""
+        self._folder.forget_sizes()
+
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes of a file from ``start`` to ``stop``, of which nothing is checked but that they are there.
+
+        Raises:
+            IncompleteError: the file is missing or ends before.
+        """
+        try:
+            data = self._folder.read_part(name, start, stop)
+        except FileNotFoundError as error:
+            raise self._damaged(f"file {name!r} is missing") from error
+        if len(data) != stop - start:
+            raise self._damaged(f"file {name!r} ends too early")
+        return data
+
+    def file_sha256(self, name: str) -> str | None:
+        """The SHA-256 of all of a file, in hex; None if it is missing."""
+        try:
+            return self._folder.file_sha256(name)
+        except FileNotFoundError:
+            return None
+
     def checked_file(self, name: str) -> str:
         """The address of a file, which has its checksum, for readers that map it.
 

@@ -25,6 +25,8 @@ def print_estimate(estimate: Estimate, console: PrintableConsole) -> None:
     table.add_column(overflow="fold")
     for name, text in _rows(estimate):
         table.add_row(name, text)
+    for change in estimate.initial_changes:
+        console.print(f"train {change}", soft_wrap=True)
     console.print()
     console.print(table)
     if estimate.missing:
@@ -64,8 +66,8 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
     bytes_used = (
         f"{size(memory.total)} at {train.micro_batch:,} images per pass{room}: weights {size(memory.weights)}, gradients "
-        f"{size(memory.gradients)}, AdamW {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
-        f"{size(memory.activations)}"
+        f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
+        f"{size(memory.activations)}{f', average {size(memory.average)}' if memory.average else ''}"
     )
     rows: list[Row] = [("train", work), ("  memory", bytes_used)]
     if not train.fits:

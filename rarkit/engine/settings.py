@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.metadata import version
 from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
@@ -11,12 +12,31 @@ from rarkit.registry.bounds import Batch, Rate, RateOrZero, Step, Steps
 from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Degree = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
+LearningRateSchedule = Literal["cosine", "constant", "wsd"]
+
+MUON_SINCE = "2.9"
+MUON_NEEDS = (
+    f"train.optimizer = 'muon' needs torch {MUON_SINCE} or later, and this is torch {{}}: update torch, or set train.optimizer = "
+    "'adamw'."
+)
+"""To be formatted with the version of torch."""
+
+
+def lacks_muon(settings: TrainSettings) -> str | None:
+    """Why this machine cannot train with the settings' optimizer, and the cure; None if it can. Imports no torch."""
+    if settings.optimizer != "muon":
+        return None
+    from packaging.version import Version
+
+    installed = version("torch")
+    return MUON_NEEDS.format(installed) if Version(installed) < Version(MUON_SINCE) else None
 
 
 @final
 class TrainSettings(Settings):
-    """``[train]``: next-token training with AdamW, linear warm-up and cosine decay, on randomly permuted token sequences."""
+    """``[train]``: next-token training on randomly permuted token sequences."""
 
     steps: Steps
     """Number of optimizer steps."""
@@ -26,22 +46,37 @@ class TrainSettings(Settings):
     """Seed of the initial weights, and of batches, permutations and dropout. Defaults to the recipe's ``seed``."""
     tokens: Annotated[Location | None, NotInFingerprint()] = None
     """Token store written by ``rarkit tokens import``, to train on instead of encoding the dataset."""
+    init_from: Annotated[Location | None, NotInFingerprint()] = None
+    """Weights to start from instead of random ones: a run (its folder, or its name under ``runs/``), an output of stage ``train``
+    in a store, a bundle, or a released or exported checkpoint. They are adapted to other classes and another grid."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
-    """Images per forward and backward pass; gradients are accumulated over ``batch_size``. Defaults to the whole batch. On the CPU
-    the result is the same within rounding; on a GPU other dropout masks are drawn, unless the attention backend and the model seed
-    them."""
+    """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to
+    the whole share on a CPU, and to what the memory holds on a GPU, where other dropout masks are drawn for another one."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5
-    """Learning rate at the last step."""
+    """Learning rate at the last step, unless it is constant."""
+    learning_rate_schedule: LearningRateSchedule = "cosine"
+    """What follows the warm-up: ``"cosine"`` falls over all of training; ``"constant"`` stays at the peak; ``"wsd"`` (warm-up,
+    stable, decay) stays there, and falls as 1 − √progress over the last ``decay_steps``."""
+    decay_steps: Steps | None = None
+    """Steps over which ``"wsd"`` falls to ``end_learning_rate``."""
     warmup_steps: Step = 0
     """Steps over which the learning rate rises linearly from 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``"muon"`` trains the matrices inside the blocks with Muon, and the rest with AdamW; it needs torch 2.9 or later."""
+    muon_learning_rate: Rate | None = None
+    """Peak learning rate of Muon, which rises and falls as AdamW's does. Defaults to ``learning_rate``, because updates of both are
+    of one size."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.96)
     """Decay rates of AdamW's moments."""
     weight_decay: RateOrZero = 0.03
     """Weight decay of matrices; biases, norms, embeddings and positional tables are not decayed."""
     gradient_clip: Annotated[PositiveFloat, Field(allow_inf_nan=True)] | None = 1.0
     """Maximum norm of the gradient; larger gradients are scaled down to it. ``inf`` leaves them as they are."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Keep an exponential moving average of the weights with this decay, 0.9999 for example; it becomes the trained model. Early in
+    training the decay is smaller: at most (1 + step) / (10 + step)."""
     precision: Precision = "auto"
     """Autocast dtype of the forward pass; weights and optimizer state stay in float32. ``"auto"`` is bfloat16 if the device has
     instructions for it, else float32; a training that goes on elsewhere keeps what it began with."""
@@ -49,6 +84,16 @@ class TrainSettings(Settings):
     """Compile the model with ``torch.compile``."""
     activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
+    data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
+    """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` (FSDP2) shards weights, gradients and optimizer
+    state."""
+    shard: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
+    """With ``"fsdp"``, the processes that hold one copy of the weights among them. Defaults to all, divided by ``replicate``."""
+    replicate: Annotated[Degree | None, NotInFingerprint(tolerance=1e-3)] = None
+    """With ``"fsdp"``, the copies of the weights (HSDP): replicate × shard processes. Defaults to one."""
+    reshard_after_forward: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = True
+    """With ``"fsdp"``, free a block's gathered weights after its forward pass, and gather them again in the backward pass: less
+    memory, more traffic."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
     checkpoint_minutes: Annotated[Rate, NotInFingerprint()] = 5.0
@@ -68,6 +113,23 @@ class TrainSettings(Settings):
     def _consistent(self) -> Self:
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        self._check_schedule()
+        if self.muon_learning_rate is not None and self.optimizer != "muon":
+            raise ValueError('muon_learning_rate needs optimizer = "muon": set that, or remove muon_learning_rate')
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}")
+        if self.data_parallel == "ddp" and (self.shard or self.replicate):
+            raise ValueError('shard and replicate need data_parallel = "fsdp"')
         return self
+
+    def _check_schedule(self) -> None:
+        if self.learning_rate_schedule != "wsd":
+            if self.decay_steps is not None:
+                raise ValueError('decay_steps needs learning_rate_schedule = "wsd": set that, or remove decay_steps')
+            return
+        if self.decay_steps is None:
+            raise ValueError(f'learning_rate_schedule = "wsd" needs decay_steps: set it to {max(1, self.steps // 5)}, say')
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than steps {self.steps}"
+            )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import final
 
 import numpy as np
 
 from rarkit.cache.chunk_layout import token_dtype
-from rarkit.errors import CapabilityError, DatasetError, NotFetchedError
+from rarkit.errors import CapabilityError, DatasetError, NotFetchedError, WeightsError
 from rarkit.estimate.this_machine import UTILISATION, Here, assumed, measured
 from rarkit.files.restraint import fetching
 from rarkit.models.base import SamplingBytes, TrainingBytes
@@ -20,7 +20,7 @@ from rarkit.pipeline.plan import Plan
 from rarkit.pipeline.plan import plan as make_plan
 from rarkit.pipeline.preflight import missing_content, part_obstacles
 from rarkit.pipeline.published import with_published
-from rarkit.pipeline.trial import unfit_weights
+from rarkit.pipeline.trial import initial_changes, unfit_weights
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.make import AnyRecipe
 from rarkit.registry.bounds import MOST_SAMPLES
@@ -89,6 +89,8 @@ class Estimate:
     """The time on this machine."""
     missing: Mapping[str, str]
     """What is missing here, by name, with how to get it."""
+    initial_changes: tuple[str, ...] = ()
+    """What the training begins with if ``train.init_from`` says so, and what is adapted for it."""
 
 
 @random_state_kept()
@@ -123,7 +125,16 @@ def _estimate(plan: Plan, kind: Gpu, measure: bool) -> Estimate:
             missing["GPU"] = reason
         missing |= part_obstacles(plan.recipe, "cuda" if reason is None else "cpu")
     images = _images(experiment)
-    return Estimate(kind, experiment.config, images, _disk(experiment, images), train, sample, on_this_machine, missing)
+    disk = _disk(experiment, images)
+    return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, _initial_changes(plan))
+
+
+def _initial_changes(plan: Plan) -> tuple[str, ...]:
+    try:
+        return tuple(initial_changes(plan))
+    except WeightsError:
+        # Listed as missing by ``unfit_weights``.
+        return ()
 
 
 def _missing_content(plan: Plan) -> dict[str, str]:
@@ -160,8 +171,10 @@ def _disk(experiment: Experiment, images: Mapping[str, int | None]) -> dict[str,
         disk["tokens"] = sum(counts) * row
     if recipe.train is not None:
         disk["model"] = 4 * config.parameter_count()
-        # Weights and two moments; the old checkpoint is deleted once the new one is complete.
-        disk["checkpoints"] = 2 * 12 * config.parameter_count()
+        # Weights, moments and average; the old checkpoint is deleted once the new one is complete.
+        moments = 8 * config.parameter_count() - _without_second_moment(experiment)
+        average = 0 if recipe.train.ema_decay is None else 4 * config.parameter_count()
+        disk["checkpoints"] = 2 * (4 * config.parameter_count() + moments + average)
     if recipe.sample is not None:
         count, pixels = len(experiment.sample_classes) * recipe.sample.per_class, int(np.prod(experiment.image_shape))
         disk["samples"] = count * (row + pixels)
@@ -178,12 +191,14 @@ def _train(experiment: Experiment, gpu: Gpu) -> TrainEstimate | None:
     precision = "bfloat16" if train.precision == "auto" else train.precision
 
     def memory(micro_batch: int) -> TrainingBytes:
-        return experiment.costs.training_bytes(
+        held = experiment.costs.training_bytes(
             micro_batch=micro_batch,
             precision=precision,
             checkpointing=train.activation_checkpointing,
             keeps_weights=attention.keeps_weights,
         )
+        average = 0 if train.ema_decay is None else held.weights
+        return replace(held, optimizer=held.optimizer - _without_second_moment(experiment), average=average)
 
     def fits(micro_batch: int) -> bool:
         return memory(micro_batch).total <= USABLE * gpu.memory
@@ -200,6 +215,12 @@ def _train(experiment: Experiment, gpu: Gpu) -> TrainEstimate | None:
         largest_micro_batch=next((size for size in divisors if fits(size)), None),
         gpu_hours=train.steps * flops / (UTILISATION * gpu.rates[precision]) / 3600,
     )
+
+
+def _without_second_moment(experiment: Experiment) -> int:
+    """Bytes that AdamW would hold more than the recipe's optimizers: of hidden matrices, Muon has one moment."""
+    train = experiment.recipe.train
+    return 4 * experiment.costs.hidden_weights() if train is not None and train.optimizer == "muon" else 0
 
 
 def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:

@@ -121,7 +121,9 @@ class _RandomRows:
 
 
 def _measured_training(experiment: Experiment, train: TrainSettings, device: str) -> float:
-    from rarkit.training.loop import Trainer
+    from rarkit.engine.degrees import degrees
+    from rarkit.engine.trainer import Trainer
+    from rarkit.training.next_token import NextToken
 
     config, recipe, slow = experiment.config, experiment.recipe, _slowness(experiment, device)
     size = _part(
@@ -130,17 +132,23 @@ def _measured_training(experiment: Experiment, train: TrainSettings, device: str
         _rate(experiment, device),
     )
     generator = np.random.default_rng(0)
-    trainer = Trainer(
+    settings = train.model_copy(update={"batch_size": size, "micro_batch_size": None})
+    task = NextToken(
         recipe.model.create(config, recipe.attention.build(), recipe.seed),
         _RandomRows(generator.integers(0, config.codebook_size, (size, config.seq_len))),
         _RandomRows(generator.integers(0, config.num_classes, size)),
-        train.model_copy(update={"batch_size": size, "micro_batch_size": None}),
+        settings,
         seed=recipe.seed,
         scan_order_L=experiment.order_L,
         schedule=experiment.schedule,
-        device=device,
     )
-    seconds = _seconds(lambda: trainer.advance(), MEASURED_STEPS)
+    trainer = Trainer(task, settings, seed=recipe.seed, device=device, degrees=degrees(settings, 1))
+
+    def advance() -> None:
+        trainer.advance()
+        list(trainer.records(all_of_them=True))
+
+    seconds = _seconds(advance, MEASURED_STEPS)
     return train.steps * (train.batch_size / size) * seconds
 
 

@@ -18,6 +18,7 @@ from rarkit.registry.inputs import check_tensor
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rarkit.engine.learning import Learning
     from rarkit.features.reference_batch import ReferenceBatch
 
 LearnedState = Mapping[str, NDArray[np.generic]]
@@ -73,7 +74,7 @@ class FeatureExtractor(Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        checked(cls, fit=check_fit, build=_checked_build)
+        checked(cls, fit=check_fit, learn=check_fit, build=_checked_build)
 
     def distance_names(self) -> dict[str, str]:
         """The names of Fréchet distances in ``features`` and ``spatial``.
@@ -86,8 +87,25 @@ class FeatureExtractor(Component):
         """Raises GridError if the extractor does not take images of such a size, with such channels or so few classes."""
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
-        """Learns from real training images; only called where ``learns`` is true."""
-        raise TypeError(f"feature extractor {self.name!r} has nothing to learn: learns is False")
+        """Learns from real training images, on the CPU and without a word. Called only where ``learns`` is true.
+
+        A part has this method or ``learn``.
+        """
+        if type(self).learn is FeatureExtractor.learn:
+            raise TypeError(f"feature extractor {self.name!r} has nothing to learn: learns is False")
+        from rarkit.engine.learning import Learning
+
+        return self.learn(reader, seed, Learning())
+
+    def learn(self, reader: ImageReader, seed: int, learning: Learning) -> LearnedState:
+        """Learns as ``fit`` does, with the engine: for what is trained by gradient descent.
+
+        Args:
+            reader: real training images.
+            seed: decides all that is drawn.
+            learning: trains a ``Task``, on the stage's device and processes, with progress, log and checkpoints.
+        """
+        return self.fit(reader, seed)
 
     def reference_batch(self) -> ReferenceBatch | None:
         """The real images that a published protocol compares with; None for the dataset's own training images."""

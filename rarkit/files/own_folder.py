@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
-from typing import Any, final
+from typing import Any, BinaryIO, final
 
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import StoreError
-from rarkit.files.atomic import Bytes, created, overwrite, write_bytes
+from rarkit.files.atomic import Bytes, created, overwrite, rewriting, write_bytes
 
 
 @final
@@ -37,6 +37,12 @@ class OwnFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
                     file.write(value)
             else:
                 write_bytes(name, value, folder=folder)
+
+    @contextmanager
+    def rewriting(self, path: str) -> Iterator[BinaryIO]:
+        """A file to be written in portions: it takes its place when all of it is there, as of ``atomic.rewriting``."""
+        with self._folder_of(path, make=True) as (folder, name), rewriting(name, folder=folder) as file:
+            yield file
 
     def overwrite(self, path: str, value: Bytes) -> None:
         """Writes over a small file in place, as ``atomic.overwrite`` does."""

@@ -30,6 +30,8 @@ IN_FOLDERS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.b
 """The files of weights that a folder may stand for, the first that there is."""
 OF_RUN = "receipt.json"
 """The file that the folder of a run has; its model is in the store."""
+BUNDLE, IN_BUNDLE = "bundle", "model."
+"""The entry in the metadata of a bundle, and how the names of its model's tensors begin."""
 LARGEST = 2**26
 """Bytes of an index. A thousand layers have less than one hundredth of them."""
 _SHARD = re.compile(r"[^/\\:\x00-\x1f]+\.(safetensors|bin|pt|pth)")

@@ -21,7 +21,7 @@ from rarkit.errors import CapabilityError, WeightsError
 from rarkit.files.stored_json import Format, Text, read_json
 from rarkit.files.system_errors import system_error
 from rarkit.files.weight_bounds import LARGEST_HEADER
-from rarkit.files.weight_files import local_copy
+from rarkit.files.weight_files import BUNDLE, IN_BUNDLE, local_copy
 from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.images import ImageInfo
 from rarkit.recipe.addresses import addresses
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from rarkit.models.image_model import ImageModel
 
-FORMAT, KEY, SUFFIX = 1, "bundle", ".safetensors"
-MODEL, TOKENIZER = "model.", "tokenizer."
+FORMAT, SUFFIX = 1, ".safetensors"
+KEY, MODEL, TOKENIZER = BUNDLE, IN_BUNDLE, "tokenizer."
 """Prefixes of the names of tensors."""
 MERGED = 2**24
 """Numbers that a model may lack without being damaged: tables of positions that were merged."""

@@ -8,6 +8,8 @@ from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rarkit.files.weights import checksum as checksum
+    from rarkit.models.adaptation import Adapted as Adapted
+    from rarkit.models.adaptation import GivenWeights as GivenWeights
     from rarkit.models.base import ModelCosts as ModelCosts
     from rarkit.models.base import ModelFamily as ModelFamily
     from rarkit.models.base import SamplingBytes as SamplingBytes
@@ -30,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rarkit.files.weights": ["checksum"],
+        "rarkit.models.adaptation": ["Adapted", "GivenWeights"],
         "rarkit.models.base": ["ModelCosts", "ModelFamily", "SamplingBytes", "TrainingBytes"],
         "rarkit.models.config": ["ModelConfig"],
         "rarkit.models.image_model": ["ImageModel"],

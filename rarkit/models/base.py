@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, final
 from pydantic import Field
 
 from rarkit.errors import CapabilityError, RecipeError
+from rarkit.files.tensor_mismatches import check_tensors
 from rarkit.files.weights import checksum
+from rarkit.models.adaptation import Adapted, GivenWeights
 from rarkit.models.config import ModelConfig
 from rarkit.models.exported import TransformersModel
 from rarkit.permutation_schedules.base import PermutationSchedule
@@ -41,16 +43,18 @@ class TrainingBytes:
     weights: int
     gradients: int
     optimizer: int
-    """AdamW's two moments."""
+    """Two moments of AdamW, one of Muon."""
     casts: int
     """Copies of the matrices in autocast's dtype."""
     activations: int
     """Saved by the forward pass for the backward pass of one micro-batch."""
+    average: int = 0
+    """The moving average of the weights."""
 
     @property
     def persistent(self) -> int:
         """The part that does not depend on the micro-batch."""
-        return self.weights + self.gradients + self.optimizer + self.casts
+        return self.weights + self.gradients + self.optimizer + self.casts + self.average
 
     @property
     def total(self) -> int:
@@ -96,6 +100,10 @@ class ModelCosts(ABC):
             checkpointing: whether only the blocks' inputs are saved.
             keeps_weights: whether attention saves all its weights for the backward pass.
         """
+
+    def hidden_weights(self) -> int:
+        """Weights of the matrices that Muon trains, of which it has one moment, not two; 0 where that is unknown."""
+        return 0
 
     @abstractmethod
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:
@@ -180,6 +188,26 @@ class ModelFamily(Component):
         from rarkit.models.checkpoints import load_into
 
         return load_into(lambda: self.create(config, attention, 0), config, path, device=device, dtype=dtype)
+
+    def adapted(self, config: ModelConfig, grid: tuple[int, int], given: GivenWeights, new: Mapping[str, Tensor]) -> Adapted:
+        """Other weights as the start of a training of this model. Unless a family adapts them, they must have its shapes.
+
+        Args:
+            config: the new model's configuration.
+            grid: height and width of its token grid.
+            given: the weights, which must not be changed.
+            new: the state dict of the new model, as ``create`` initialised it: for what the given weights lack. On the meta device,
+                where all tensors are, only shapes and ``changes`` count.
+
+        Returns:
+            Tensors with the names and shapes of ``new``, and what was changed.
+
+        Raises:
+            WeightsError: they are of another model.
+        """
+        check_tensors(given.place, "model", new, given.tensors, lambda different: "Start from weights of a model like this one.")
+        others = f"the classes of {given.place} are others, whose weights are kept as they are"
+        return Adapted({name: given.tensors[name] for name in new}, (others,) if given.same_classes is False else ())
 
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel | None:
         """How Hugging Face transformers runs a model along one order; None if rarkit has no code for that.

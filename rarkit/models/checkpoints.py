@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from rarkit.models.config import ModelConfig
 
 IN_TRAINING = {"dropout", "attention_dropout", "class_dropout"}
 """Settings that do not affect a model in eval mode."""
+WHAT_FITS = "Set [model] to the sizes it was trained with, and use its tokenizer, or start from other weights."
 M = TypeVar("M", bound=nn.Module)
 CLASSES, CODES, TOKENS = "classes", "codes", "tokens per image"
 """Words of sizes that data and tokenizer determine; see ``rarkit.files.tensor_mismatches.Sizes``."""
@@ -120,19 +121,20 @@ def load_into(
         model = create()
     check_fit(path, model, tensors, lambda: "Set [model] to the sizes it was trained with.", sizes)
     if "config" in metadata:
-        _check_config(path, config, metadata["config"])
+        check_config(path, config, metadata["config"])
     fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
 
 
-def _check_config(path: str | os.PathLike[str], config: ModelConfig, written: str) -> None:
+def check_config(path: str | os.PathLike[str], config: ModelConfig, written: str, but: Set[str] = frozenset()) -> None:
+    """Raises WeightsError if a file's configuration, as JSON, is another in a setting that counts outside training, ``but``."""
     try:
         stored = parsed(type(config), written.encode())
     except ValueError as error:
         raise WeightsError(
             f"the configuration in {path} is not that of this model ({error}). Use a file that rarkit exported."
         ) from error
-    names = sorted(type(config).model_fields.keys() - IN_TRAINING)
+    names = sorted(type(config).model_fields.keys() - IN_TRAINING - but)
     different = [name for name in names if getattr(stored, name) != getattr(config, name)]
     if different:
         differences = ", ".join(f"{name} = {getattr(stored, name)} (here {getattr(config, name)})" for name in different)

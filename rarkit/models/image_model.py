@@ -35,6 +35,14 @@ class ImageModel(nn.Module, Decodable, ABC):
         super().__init_subclass__(**kwargs)
         checked(cls, forward=_checked_forward)
 
+    @property
+    def repeated(self) -> Sequence[nn.Module]:
+        """The blocks that repeat, which training compiles and shards one by one; none if the model is one piece.
+
+        Nothing of a block may be used outside its ``forward``, around which its weights are gathered.
+        """
+        return ()
+
     @abstractmethod
     def forward(
         self,

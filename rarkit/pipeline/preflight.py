@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from rarkit.engine.settings import lacks_muon
 from rarkit.errors import CapabilityError, DatasetError, IncompleteError, NotFetchedError, RarkitError, WeightsError
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.contradictions import contradictions
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
-from rarkit.registry.component import Component, Settings
-from rarkit.registry.kinds import TABLES
+from rarkit.recipe.sources import part_tables
+from rarkit.registry.component import Settings
+from rarkit.registry.kinds import KINDS
 from rarkit.runtime.machine import auto_precision
+from rarkit.stages.initial_weights import initial_weights
 from rarkit.stages.train import imported
+from rarkit.trackers.base import Tracker
+from rarkit.trackers.consent import refusal
 
 
 def check_ready(plan: Plan, device: str) -> Experiment:
@@ -45,16 +48,17 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
     obstacles, train = contradictions(recipe), recipe.train
     if recipe.sample is not None and recipe.sample.precision == "int8" and device != "cpu":
         obstacles.setdefault("sample", "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu")
+    if train is not None and (reason := lacks_muon(train)) is not None:
+        obstacles["train.optimizer"] = reason
     dtype = train.precision if train is not None else "float32"
     dtype = auto_precision(device) if dtype == "auto" else dtype
-    for table in TABLES:
-        part: Any = recipe
-        for key in table.split("."):
-            part = getattr(part, key, None)
-        if isinstance(part, Component) and table not in obstacles:
+    for table, part in part_tables(recipe):
+        if table not in obstacles:
             reason = part.capability(device, dtype)
+            if reason is None and isinstance(part, Tracker):
+                reason = refusal(part)
             if reason is not None:
-                obstacles[table] = f"[{table}] {part.name!r} cannot be used here: {reason}"
+                obstacles[table] = f"{KINDS[part.kind].header} {part.name!r} cannot be used here: {reason}"
     return obstacles
 
 
@@ -73,11 +77,15 @@ def missing_content(recipe: Recipe, experiment: Experiment | None) -> dict[str, 
             continue  # which the plan says of the stages that need it
         except (DatasetError, WeightsError) as error:
             missing[table] = error
-    if recipe.train is not None and recipe.train.tokens is not None and experiment is not None:
+    if recipe.train is None or experiment is None:
+        return missing
+    for setting, find in (("tokens", imported), ("init_from", initial_weights)):
+        if getattr(recipe.train, setting) is None:
+            continue
         try:
-            imported(recipe.train.tokens, experiment)
+            find(experiment)
         except NotFetchedError:
-            pass  # likewise
-        except DatasetError as error:
-            missing["train.tokens"] = error
+            continue  # likewise
+        except (DatasetError, WeightsError) as error:
+            missing[f"train.{setting}"] = error
     return missing

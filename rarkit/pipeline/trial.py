@@ -17,6 +17,8 @@ from rarkit.pipeline.plan import Plan
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.component import Settings
 from rarkit.stages.base import read_state
+from rarkit.stages.initial_weights import changes_to
+from rarkit.stages.train import TrainView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +28,8 @@ MEASURING, SAMPLING = ("reference", "evaluate"), ("sample", "evaluate")
 
 
 def try_parts(plan: Plan, device: str) -> None:
-    """Loads ``model.weights``, decodes a few codes, and takes the features of two images, as far as stages that will run do so.
+    """Loads ``model.weights``, looks at what ``train.init_from`` names, decodes a few codes, and takes the features of two images,
+    as far as stages that will run do so.
 
     What learns is tried once it has learned: a tokenizer at the end of ``fit``, or here if ``fit`` is cached.
 
@@ -46,6 +49,7 @@ def try_parts(plan: Plan, device: str) -> None:
     running = {stage.name for stage in plan.stages if stage.action == "run"}
     evaluate, tokenizer = plan.recipe.evaluate, plan.recipe.tokenizer
     with torch.inference_mode():
+        initial_changes(plan)
         if not running.isdisjoint(SAMPLING):
             _load_model(experiment)
         if evaluate is not None and not evaluate.features.learns and not running.isdisjoint(MEASURING):
@@ -56,6 +60,24 @@ def try_parts(plan: Plan, device: str) -> None:
         elif plan["fit"].action == "cached" and plan["fit"].output.writer() is None:
             model = tokenizer.build(read_state(plan["fit"].output), device)
             tokenizer.check_decoding(model, experiment.grid, experiment.images)
+
+
+def initial_changes(plan: Plan) -> list[str]:
+    """What the training begins with if ``train.init_from`` says so, and what is adapted, a sentence without a full stop each.
+
+    Names and shapes tell. Imports torch only if there are such weights.
+
+    Raises:
+        WeightsError: the weights are damaged, or of another model.
+    """
+    view = next((stage.view for stage in plan.stages if stage.name == "train" and stage.action == "run"), None)
+    if not isinstance(view, TrainView) or view.initial_weights is None or plan.experiment is None:
+        return []
+    try:
+        return changes_to(view.initial_weights, plan.experiment)
+    except NotFetchedError as error:
+        # An output in a store elsewhere is known by its record.
+        return [f"starts from {error.place}; what is adapted is unknown until it is read"]
 
 
 def unfit_weights(plan: Plan) -> dict[str, RarkitError]:
@@ -72,6 +94,10 @@ def unfit_weights(plan: Plan) -> dict[str, RarkitError]:
     for table, part in parts.items():
         if part is not None and not part.learns:
             loads[table] = part, partial(part.build, {}, "cpu")
+    try:
+        initial_changes(plan)
+    except WeightsError as error:
+        errors["train.init_from"] = error
     for table, (settings, load) in loads.items():
         if getattr(settings, "weights", None) is None or not _is_there(settings):
             continue

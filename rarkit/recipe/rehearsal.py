@@ -43,6 +43,7 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
         ),
         "tokenizer": recipe.tokenizer.rehearsed(),
         "model": recipe.model.rehearsed(),
+        "trackers": tuple(tracker.rehearsed() for tracker in recipe.trackers),
     }
     if recipe.train is not None:
         changes["train"] = _quick(recipe.train, device)
@@ -65,9 +66,11 @@ def _quick(train: TrainSettings, device: str) -> TrainSettings:
         "steps": STEPS,
         "batch_size": BATCH,
         "tokens": None,
+        "init_from": None,
         "compile": False,
         "micro_batch_size": None,
         "warmup_steps": 1,
+        "decay_steps": None if train.decay_steps is None else 1,
         "checkpoint_every": 2,
     }
     if train.precision == "bfloat16" and lacks_bfloat16(torch_device(device)):

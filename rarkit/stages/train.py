@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 
 from rarkit.attention.base import AttentionBackend
-from rarkit.cache.checkpoints import checkpoint_step, latest_checkpoint, write_checkpoint
 from rarkit.cache.content_digest import digest
 from rarkit.cache.output import StageOutput
 from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
+from rarkit.engine.checkpoints import checkpoint_step
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
@@ -26,14 +27,16 @@ from rarkit.randomness import derived_seed
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
-from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
+from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
+from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rarkit.models.image_model import ImageModel
-    from rarkit.training.loop import StepRecord, Trainer
 
 TOKENS, LABELS = "train_tokens", "train_labels"
 LOG = "log_"
@@ -55,6 +58,8 @@ class TrainView(View):
     config: ModelConfig
     imported_tokens: str | None = None
     """Digest of the tokens that ``train.tokens`` names."""
+    initial_weights: InitialWeights | None = None
+    """What ``train.init_from`` names."""
 
 
 @final
@@ -66,6 +71,7 @@ class Train(Stage[TrainView]):
 
     name = "train"
     version = 3
+    is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.train is None:
@@ -76,7 +82,7 @@ class Train(Stage[TrainView]):
         recipe = experiment.recipe
         if recipe.train is None:
             return None
-        tokens = None if recipe.train.tokens is None else imported(recipe.train.tokens, experiment)
+        tokens = imported(experiment)
         return TrainView(
             seed=experiment.train_seed,
             # The view's own seed stands for it.
@@ -88,91 +94,68 @@ class Train(Stage[TrainView]):
             model=recipe.model,
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
+            initial_weights=initial_weights(experiment),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
-        return () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        tokens = () if view.train.tokens is None else (output_at(view.train.tokens, "tokenize"),)
+        start = None if view.train.init_from is None else output_named(view.train.init_from)
+        return tokens if start is None else (*tokens, start)
 
     def left_off(self, view: TrainView, output: StageOutput) -> str | None:
         step = checkpoint_step(output)
         return None if step is None else f"step {step:,} of {view.train.steps:,}"
 
     def run(self, work: Work[TrainView]) -> None:
-        from rarkit.training.loop import StepRecord, Trainer, as_columns
+        from rarkit.training.next_token import MODEL, NextToken
 
         view, output, settings = work.view, work.output, work.view.train
         tokens = work.inputs["tokenize"] if settings.tokens is None else output_at(settings.tokens, "tokenize")
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
-        trainer = Trainer(
+        task = NextToken(
             model,
-            RowReader(tokens, TOKENS),
-            RowReader(tokens, LABELS),
+            RowReader(tokens, TOKENS, ranks=work.ranks, reporter=work.reporter),
+            RowReader(tokens, LABELS, ranks=work.ranks, reporter=work.reporter),
             settings,
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
             schedule=view.permutation_schedule,
-            device=work.device,
         )
-        records: list[StepRecord] = []
-        state = latest_checkpoint(output)
-        if state is not None:
-            try:
-                records = [StepRecord(**record) for record in state.pop("log")]
-                trainer.restore(state)
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                if (told := system_error(error)) is not None:
-                    raise told from error
-                # Its seal tells that it is whole, not who wrote it.
-                raise IncompleteError(f"the checkpoint of {output} is of another training. {output.cure}") from error
-            for record in records:
-                work.log(dataclasses.asdict(record))
-            work.reporter.say(f"train: resuming from the checkpoint at step {trainer.step:,}")
-        trainer.check_attention()
-        work.reporter.say(f"train: in {trainer.precision} on {work.device}")
+        parameters, metadata = sum(weight.numel() for weight in model.parameters()), model.metadata()
+        if view.initial_weights is not None:
+            # Also where a checkpoint follows, of which only reading tells whether it is whole.
+            for change in start_from(view.initial_weights, model, view.model):
+                work.reporter.say(f"train: {change}")
         # Held back to the end, because there is no checkpoint of the last step.
-        with HeldSignals() as held:
-            with kept_memory(work.device):
-                _train(work, trainer, records, held)
-            for name, values in as_columns(records).items():
+        with ExitStack() as trackers, HeldSignals() as held:
+            tracked = partial(_opened, work, trackers)
+            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked, on_all=False)
+            if not work.ranks.first:
+                return
+            for name, values in trained.log.items():
                 output.write_array(LOG + name, values)
-            output.write_file(MODEL_FILE, model_bytes(model))
-            parameters = sum(weight.numel() for weight in model.parameters())
-            output.finish([MODEL_FILE], parameters=parameters, precision=trainer.precision, device=work.device)
-            for name in output.file_names():
-                if name != MODEL_FILE:
-                    output.remove_file(name)
+            output.write_file(MODEL_FILE, weights_file(trained.weights[MODEL], metadata))
+            output.finish([MODEL_FILE], parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
+            work.remove_checkpoints([MODEL_FILE])
 
 
-def _train(work: Work[TrainView], trainer: Trainer, records: list[StepRecord], held: HeldSignals) -> None:
-    """Trains to the last step, with checkpoints when they are due and when a signal stops the training."""
-    settings, saved, since = work.view.train, trainer.step, time.monotonic()
-    with work.reporter.task("train", settings.steps, "steps", trainer.step) as advance:
-        while trainer.step < settings.steps:
-            record = trainer.advance()
-            records.append(record)
-            work.log(dataclasses.asdict(record))
-            advance(1, f"loss {record.loss:.3f}, r {record.random_ratio:.2f}")
-            stopped = held.arrived is not None
-            due = trainer.step % settings.checkpoint_every == 0 or time.monotonic() - since >= 60 * settings.checkpoint_minutes
-            if (due or stopped) and saved < trainer.step < settings.steps:
-                log = [dataclasses.asdict(record) for record in records]
-                write_checkpoint(work.output, {**trainer.state(), "log": log}, trainer.step)
-                saved, since = trainer.step, time.monotonic()
-            if stopped and trainer.step < settings.steps:
-                held.deliver(
-                    f"Training stands at step {trainer.step:,} of {settings.steps:,}, in a checkpoint: the same command goes on "
-                    "from there."
-                )
+def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:
+    """The trackers, which are closed after the output is finished: one that hangs would keep it waiting."""
+    return ends.enter_context(work.trackers(step))
 
 
-def imported(place: str, experiment: Experiment) -> StageOutput:
-    """The tokens that ``train.tokens`` names.
+def imported(experiment: Experiment) -> StageOutput | None:
+    """The tokens that ``train.tokens`` names; None if it names nothing.
 
     Raises:
         DatasetError: they are missing or damaged.
         RecipeError: their grid or codebook size differs from that of the recipe's tokenizer, or the dataset lacks some of their
             classes.
     """
+    train = experiment.recipe.train
+    if train is None or train.tokens is None:
+        return None
+    place = train.tokens
     setting, cure = f"train.tokens = {place!r}", "Create a token store with rarkit tokens import, and name that."
     try:
         output = output_at(place, "tokenize")
@@ -202,12 +185,11 @@ def _shown(grid: tuple[int, int] | None) -> str:
     return "unknown numbers of" if grid is None else "{} × {}".format(*grid)
 
 
-def model_bytes(model: ImageModel) -> bytes:
-    """The model as a safetensors file, with its sizes in the metadata."""
+def weights_file(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A state dict as a safetensors file, with a model's sizes in the metadata."""
     from safetensors.torch import save
 
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    return bytes(save(tensors, model.metadata()))
+    return bytes(save({name: weight.detach().cpu().contiguous() for name, weight in state.items()}, dict(metadata)))
 
 
 def trained_model(

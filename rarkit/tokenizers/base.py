@@ -19,6 +19,8 @@ from rarkit.registry.inputs import check_tensor
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rarkit.engine.learning import Learning
+
 MANY_CODES = 16
 """From this number of codes on, they cannot all be black."""
 LearnedState = Mapping[str, NDArray[np.generic]]
@@ -89,7 +91,7 @@ class Tokenizer(Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        checked(cls, codebook_size=_checked_size, grid=_checked_grid, fit=check_fit, build=_checked_build)
+        checked(cls, codebook_size=_checked_size, grid=_checked_grid, fit=check_fit, learn=check_fit, build=_checked_build)
 
     @abstractmethod
     def codebook_size(self) -> int:
@@ -104,8 +106,31 @@ class Tokenizer(Component):
         """
 
     def fit(self, reader: ImageReader, seed: int) -> LearnedState:
-        """Learns from training images. Called only if ``learns`` is true."""
-        raise TypeError(f"tokenizer {self.name!r} has nothing to learn: learns is False")
+        """Learns from training images, on the CPU and without a word. Called only if ``learns`` is true.
+
+        A part has this method or ``learn``.
+        """
+        if type(self).learn is Tokenizer.learn:
+            raise TypeError(f"tokenizer {self.name!r} has nothing to learn: learns is False")
+        from rarkit.engine.learning import Learning
+
+        return self.learn(reader, seed, Learning())
+
+    def learn(self, reader: ImageReader, seed: int, learning: Learning) -> LearnedState:
+        """Learns as ``fit`` does, with the engine: for what is trained by gradient descent.
+
+        Args:
+            reader: training images.
+            seed: decides all that is drawn.
+            learning: trains a ``Task``, on the stage's device and processes, with progress, log and checkpoints.
+        """
+        return self.fit(reader, seed)
+
+    @property
+    @final
+    def learns_on_all(self) -> bool:
+        """Whether all processes of a run learn together, with the engine; otherwise the first does alone."""
+        return type(self).learn is not Tokenizer.learn
 
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> TokenizerModel:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rarkit import load_recipe, run
+from rarkit.cache.file_stream import FileStream
 from rarkit.cache.output import StageOutput
 
 
@@ -29,8 +32,21 @@ def killed_at_a_write(recipe: str, store: str, runs: str, stage: str, at: int) -
 
         setattr(StageOutput, name, wrapped)
 
+    plain_stream = StageOutput.writing_file
+
+    @contextmanager
+    def streaming(self: StageOutput, name: str) -> Iterator[FileStream]:
+        nonlocal writes
+        writes += self.stage == stage
+        with plain_stream(self, name) as stream:
+            yield stream
+            if self.stage == stage and writes == at:
+                # All of it is written, and none of it is there yet.
+                os.kill(os.getpid(), signal.SIGKILL)
+
     for name in ("write_block", "write_file", "finish"):
         killing(name)
+    StageOutput.writing_file = streaming  # type: ignore[method-assign]
     run(load_recipe(recipe), store, device="cpu", runs=runs, quiet=True)
     raise AssertionError(f"stage {stage} made only {writes} writes")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rarkit import load_recipe, run
 from rarkit.cache.output import StageOutput
-from rarkit.training.loop import StepRecord, Trainer
+from rarkit.engine.trainer import Trainer
 from tests.processes import rarkit
 
 
@@ -48,13 +48,14 @@ def _signal_at(name: str, step: int, again: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     advance, write_file = Trainer.advance, StageOutput.write_file
 
-    def advancing(self: Trainer) -> StepRecord:
+    def advancing(self: Trainer, **flags: Any) -> None:
+        advance(self, **flags)
+        # The step after the signal is the one in which all processes learn of it.
         if self.step == step:
             os.kill(os.getpid(), getattr(signal, name))
-        return advance(self)
 
     def writing(self: StageOutput, file: str, data: bytes) -> None:
-        if file == f"checkpoint-{step + 1}.pt":
+        if file == f"checkpoint-{step + 1}.json":
             os.kill(os.getpid(), getattr(signal, name))
         write_file(self, file, data)
 

@@ -31,6 +31,8 @@ from rarkit.attention.base import attend
 from rarkit.attention.plain import plain_attention
 from rarkit.builtin import rarkit_scan_orders
 from rarkit.datasets.base import CheckedReader
+from rarkit.engine.degrees import degrees
+from rarkit.engine.trainer import Trainer
 from rarkit.errors import DatasetError, PluginError
 from rarkit.models import RAR
 from rarkit.models.base import ModelFamily
@@ -40,7 +42,7 @@ from rarkit.registry.contract import origin
 from rarkit.sampling import generate
 from rarkit.sampling.plain import PlainDecoder
 from rarkit.testing import orders
-from rarkit.training.loop import Trainer
+from rarkit.training.next_token import NextToken
 from tests.models.rar.small import TINY
 from tests.rules import ROOT
 
@@ -392,17 +394,19 @@ def test_model_families_are_checked_when_a_recipe_is_planned(setting):
 def test_logits_of_more_codes_are_refused_at_the_first_step():
     model = RAR(TINY)
     model.lm_head = torch.nn.Linear(32, 21)
+    settings = RECIPE.train
+    task = NextToken(
+        model,
+        Rows(np.zeros((9, 12))),
+        Rows(np.zeros(9)),
+        settings,
+        seed=0,
+        scan_order_L=np.arange(12),
+        schedule=RECIPE.permutation_schedule or RECIPE.model.default_schedule(),
+    )
+    trainer = Trainer(task, settings, seed=0, device="cpu", degrees=degrees(settings, 1))
     with pytest.raises(PluginError, match=r"rarkit 0\.1\.0 .* returns logits \(4, 12, 21\); they must be \(4, 12, 20\)"):
-        Trainer(
-            model,
-            Rows(np.zeros((9, 12))),
-            Rows(np.zeros(9)),
-            RECIPE.train,
-            seed=0,
-            scan_order_L=np.arange(12),
-            schedule=RECIPE.permutation_schedule or RECIPE.model.default_schedule(),
-            device="cpu",
-        ).advance()
+        trainer.advance()
 
 
 @final

@@ -17,10 +17,12 @@ import pytest
 from rarkit import load_recipe, plan, run
 from rarkit.cache.holder import Holder
 from rarkit.cache.store import Store
-from rarkit.errors import CapabilityError, RankError, RecipeError, StoreError
-from rarkit.runtime.ranks import ALONE, Ranks, together
+from rarkit.errors import CapabilityError, RecipeError, StoreError
+from rarkit.runtime.ranks import ALONE, Ranks
+from rarkit.runtime.together import together
 from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
 from tests.processes import rarkit as command_line
+from tests.rank_threads import threads
 from tests.runtime.failing import failing_at_a_chunk
 
 THREE_BLOCKS = ("sample.per_class=60", "sample.batch_size=100")
@@ -161,29 +163,6 @@ def test_an_interrupted_process_leaves_whole_chunks_and_no_lock(alone, small_rec
 # Ranks as threads, on a store in memory
 
 
-def threads(size, work):
-    """What ``work`` of each rank returned or raised."""
-    from torch.distributed import HashStore
-
-    store, found = HashStore(), {}
-
-    def one(rank):
-        try:
-            found[rank] = work(Ranks(rank, size, store))
-        except RankError as error:
-            found[rank] = error
-        except StoreError as error:
-            found[rank] = error
-
-    running = [threading.Thread(target=one, args=(rank,)) for rank in range(size)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join(HANGS_AFTER)
-        assert not thread.is_alive()
-    return [found[rank] for rank in range(size)]
-
-
 def test_all_hear_what_the_first_finds_and_meet():
     here, lock = [], threading.Lock()
 
@@ -201,22 +180,6 @@ def test_all_hear_what_the_first_finds_and_meet():
 
     told = {"rank": 0, "blocks": [3, 4]}, 0
     assert threads(3, work) == [[*told, own, True, True, True] for own in ([[0], [1], [2]], [], [])]
-
-
-def test_ranks_that_do_not_agree_stop():
-    def work(ranks):
-        try:
-            ranks.agree("the plan", ["run" if ranks.rank < 2 else "cached"])
-        except BaseException as error:
-            raise ranks.failing(error) from None
-
-    first, second, third = threads(3, work)
-    assert isinstance(first, RankError)
-    assert not first.told
-    assert str(first).startswith("rank 2 on ")
-    assert 'the plan differs from that of the first rank: ["cached"]. All ranks need the same store' in str(first)
-    assert second.told
-    assert third.told
 
 
 def test_a_rank_that_does_not_see_the_store_says_so(tmp_path):
@@ -249,7 +212,6 @@ def test_alone_there_is_nobody_to_wait_for():
         assert ranks is inner is ALONE
         ranks.meet()
         ranks.check()
-        ranks.agree("the plan", [1])
         assert ranks.told(lambda: {1: (2,)}) == {1: (2,)}
         assert ranks.gathered({"a": 1}) == [{"a": 1}]
 
@@ -258,7 +220,7 @@ def test_a_rehearsal_is_for_one_process(monkeypatch, digits_recipe):
     from torch.distributed import HashStore
 
     from rarkit.pipeline.run import rehearse
-    from rarkit.runtime import ranks as module
+    from rarkit.runtime import together as module
 
     monkeypatch.setattr(module, "_joined", Ranks(1, 2, HashStore()))
     with pytest.raises(RecipeError, match="Start it without torchrun"):

@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
+from rarkit.engine.degrees import degrees
 from rarkit.engine.optimizer import learning_rate, make_optimizer, takes_decay
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.trainer import Trainer
 from rarkit.errors import PluginError, RarkitError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.runtime.machine import auto_precision
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.likelihood import nats_per_image
-from rarkit.training.loop import Trainer, as_columns
+from rarkit.training.next_token import NextToken
 
 SCHEDULES = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())
 SMALL = RARConfig(hidden_size=16, depth=2, num_heads=2, mlp_hidden_size=32, seq_len=6, codebook_size=8, num_classes=3)
@@ -52,19 +54,36 @@ def settings(**changes):
     return TrainSettings(**(defaults | changes))
 
 
-def trainer(*, config=SMALL, attention=None, schedule=LINEAR, **changes):
-    generator = np.random.default_rng(0)
-    tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
-    return Trainer(
-        RAR(config, attention, seed=1),
-        InMemory(tokens),
-        InMemory(labels),
-        settings(**changes),
-        seed=3,
-        scan_order_L=np.arange(6),
-        schedule=schedule,
-        device="cpu",
-    )
+class Alone:
+    """A trainer of one process, and the records of its steps."""
+
+    def __init__(self, *, config=SMALL, attention=None, schedule=LINEAR, precision_before=None, seed=3, **changes):
+        generator = np.random.default_rng(0)
+        tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
+        self.model, chosen = RAR(config, attention, seed=1), settings(**changes)
+        task = NextToken(
+            self.model, InMemory(tokens), InMemory(labels), chosen, seed=seed, scan_order_L=np.arange(6), schedule=schedule
+        )
+        self.trainer = Trainer(task, chosen, seed=seed, device="cpu", degrees=degrees(chosen, 1), precision=precision_before)
+
+    def advance(self):
+        self.trainer.advance()
+        [(record, _)] = self.trainer.records()
+        return record
+
+    @property
+    def state(self):
+        tensors = {name: tensor.clone() for name, tensor in self.trainer.tensors().items()}
+        return tensors, self.trainer.facts, self.trainer.step
+
+    def restore(self, tensors, facts, step):
+        for name, tensor in self.trainer.tensors().items():
+            tensor.copy_(tensors[name])
+        self.trainer.step = step
+        return self
+
+
+trainer = Alone
 
 
 def weights(of):
@@ -110,18 +129,24 @@ def test_weight_decay_groups_are_the_released_ones():
     assert sizes == [(len(decayed), 0.03), (len(others), 0.0)]
 
 
-def test_an_interrupted_training_ends_with_the_same_bits(tmp_path):
-    whole = trainer()
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "muon", "ema_decay": 0.7, "learning_rate_schedule": "wsd", "decay_steps": 3}], ids=["", "others"]
+)
+def test_an_interrupted_training_ends_with_the_same_bits(changes):
+    whole = trainer(**changes)
     records = [whole.advance() for _ in range(8)]
-    first = trainer()
+    first = trainer(**changes)
     early = [first.advance() for _ in range(5)]
-    torch.save(first.state(), tmp_path / "state.pt")
+    state = first.state
     torch.manual_seed(99)
-    second = trainer()
-    second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    second = trainer(**changes).restore(*state)
     late = [second.advance() for _ in range(3)]
     assert early + late == records
     assert all(torch.equal(one, weights(second)[name]) for name, one in weights(whole).items())
+    written = [each.trainer.weights("model") for each in (whole, second)]
+    assert all(torch.equal(one, written[1][name]) for name, one in written[0].items())
+    averaged = any(not torch.equal(one, weights(whole)[name]) for name, one in written[0].items())
+    assert averaged == ("ema_decay" in changes)
 
 
 def test_training_leaves_the_global_generator_alone():
@@ -133,15 +158,13 @@ def test_training_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
-@pytest.mark.parametrize(
-    ("dropout", "attention"), [(0.0, None), (0.3, None), (0.3, Plain().build())], ids=["none", "sdpa", "plain"]
-)
-def test_ways_to_save_memory_give_the_same_gradients(changes, dropout, attention):
-    """With dropout too, because masks are drawn from the samples' seeds."""
-    config = SMALL.model_copy(update={"dropout": dropout, "attention_dropout": dropout})
+@pytest.mark.parametrize(("attention_dropout", "attention"), [(0.0, None), (0.3, Plain().build())], ids=["none", "seeded"])
+def test_ways_to_save_memory_give_the_same_gradients(changes, attention_dropout, attention):
+    """With attention dropout too, where masks are drawn from seeds; modules' own dropout draws for a whole micro-batch at once."""
+    config = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": attention_dropout})
     one, other = (trainer(config=config, attention=attention, **ways) for ways in ({}, changes))
     for each in (one, other):
-        each.step = 2
+        each.trainer.step = 2
         each.advance()
     for name, weight in weights(one).items():
         torch.testing.assert_close(weights(other)[name], weight, atol=2e-4, rtol=0)
@@ -150,23 +173,22 @@ def test_ways_to_save_memory_give_the_same_gradients(changes, dropout, attention
 def test_a_model_learns_what_there_is_to_learn():
     learner = trainer(steps=150, learning_rate=1e-2, schedule=Linear(start=0.3, end=0.6))
     records = [learner.advance() for _ in range(150)]
-    assert np.mean([record.loss for record in records[:5]]) > 2.0
-    assert np.mean([record.loss for record in records[-5:]]) < 1.0
-    columns = as_columns(records)
-    assert columns["step"].tolist() == list(range(150))
-    assert columns["random_ratio"][0] == 1
-    assert columns["random_ratio"][-1] == 0
+    assert np.mean([record["loss"] for record in records[:5]]) > 2.0
+    assert np.mean([record["loss"] for record in records[-5:]]) < 1.0
+    assert [record["step"] for record in records] == list(range(150))
+    assert records[0]["random_ratio"] == 1
+    assert records[-1]["random_ratio"] == 0
 
 
 def test_bfloat16_trains_too():
-    assert trainer(precision="bfloat16").advance().loss == pytest.approx(trainer().advance().loss, abs=0.05)
+    assert trainer(precision="bfloat16").advance()["loss"] == pytest.approx(trainer().advance()["loss"], abs=0.05)
 
 
 def test_a_loss_that_is_no_number_is_an_error():
     broken = trainer()
     with torch.no_grad():
         broken.model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(RarkitError, match=r"loss became nan at step 0\. Lower train\.learning_rate"):
+    with pytest.raises(RarkitError, match=r"loss became nan at step 0, on rows \d+, .*\. Lower train\.learning_rate"):
         broken.advance()
 
 
@@ -174,7 +196,9 @@ def test_a_gradient_that_is_no_number_is_an_error():
     """The loss of this step is finite: after the last one, weights that are all NaN would be the finished model."""
     broken = trainer()
     broken.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(RarkitError, match=r"gradient's norm became (inf|nan) at step 0\. Lower train\.learning_rate"):
+    with pytest.raises(
+        RarkitError, match=r"norm of the gradient became (inf|nan) at step 0, on rows \d+, .*\. Lower train\.learning_rate"
+    ):
         broken.advance()
 
 
@@ -189,14 +213,13 @@ def unscaled(q, k, v, *, causal, dropout=None):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("attention", [sees_all, unscaled])
 def test_a_kernel_that_is_no_causal_attention_is_found_before_training(attention, precision):
+    before = list(RAR(SMALL, seed=1).state_dict().values()), torch.get_rng_state()
     honest = trainer(precision=precision, micro_batch_size=2)
-    before = [tensor.clone() for tensor in honest.model.state_dict().values()], torch.get_rng_state()
-    honest.check_attention()
     assert honest.model.training
     after = list(honest.model.state_dict().values()), torch.get_rng_state()
     torch.testing.assert_close(before, after, rtol=0, atol=0)
     with pytest.raises(PluginError, match=rf"test_training\.{attention.__name__} does not compute causal attention.*off by \d+%"):
-        trainer(attention=attention, precision=precision).check_attention()
+        trainer(attention=attention, precision=precision)
 
 
 def test_likelihood_sums_to_one_over_all_images():
@@ -214,7 +237,7 @@ def test_likelihood_sums_to_one_over_all_images():
 @pytest.mark.parametrize("lacks", [True, False])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_bfloat16_without_instructions_for_it_is_told(monkeypatch, recwarn, lacks, precision):
-    monkeypatch.setattr("rarkit.training.loop.lacks_bfloat16", lambda device: lacks)
+    monkeypatch.setattr("rarkit.engine.trainer.lacks_bfloat16", lambda device: lacks)
     trainer(precision=precision)
     warnings = [warning for warning in recwarn if "Set train.precision = 'float32'" in str(warning.message)]
     assert len(warnings) == (lacks and precision == "bfloat16")
@@ -223,7 +246,7 @@ def test_bfloat16_without_instructions_for_it_is_told(monkeypatch, recwarn, lack
 @pytest.mark.parametrize(("flags", "precision"), [({"avx2"}, "float32"), ({"avx512f"}, "float32"), ({"amx_bf16"}, "bfloat16")])
 def test_auto_is_what_the_processor_has_instructions_for(monkeypatch, recwarn, flags, precision):
     monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset(flags))
-    assert trainer(precision="auto").precision == precision
+    assert trainer(precision="auto").trainer.precision == precision
     assert auto_precision("mps") == "float32"
 
 
@@ -236,7 +259,7 @@ def test_a_training_that_goes_on_elsewhere_keeps_its_precision(monkeypatch, bega
     here = trainer(precision="auto")
     early = [here.advance() for _ in range(2)]
     monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: flags["float32" if began == "bfloat16" else "bfloat16"])
-    elsewhere = trainer(precision="auto")
-    elsewhere.restore(here.state())
-    assert elsewhere.precision == began
+    tensors, facts, step = here.state
+    elsewhere = trainer(precision="auto", precision_before=facts.precision).restore(tensors, facts, step)
+    assert elsewhere.trainer.precision == began
     assert early + [elsewhere.advance() for _ in range(2)] == records

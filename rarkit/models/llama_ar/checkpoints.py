@@ -37,10 +37,10 @@ def load_llama_ar(
         WeightsError: the file is missing or damaged, would run code, or does not fit the model. If the file contains its
             configuration, this includes settings that do not affect shapes: the grid, the number of heads, the rotary base.
     """
-    return load_into(lambda: LlamaAR(config, attention, seed=None), config, path, device=device, dtype=dtype, sizes=_sizes)
+    return load_into(lambda: LlamaAR(config, attention, seed=None), config, path, device=device, dtype=dtype, sizes=sizes_of)
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them. Grid and heads do not show."""
 
     def size(name: str, axis: int) -> int | None:

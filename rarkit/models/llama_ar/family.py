@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, model_validator
 
+from rarkit.models.adaptation import Adapted, GivenWeights
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, refuse_permutations
 from rarkit.models.config import ModelConfig
 from rarkit.models.exported import TransformersModel
@@ -98,6 +99,11 @@ class LlamaARFamily(ModelFamily):
         from rarkit.models.llama_ar.checkpoints import load_llama_ar
 
         return load_llama_ar(path, _own(config), attention=attention, device=device, dtype=dtype)
+
+    def adapted(self, config: ModelConfig, grid: tuple[int, int], given: GivenWeights, new: Mapping[str, Tensor]) -> Adapted:
+        from rarkit.models.llama_ar.adaptation import adapted
+
+        return adapted(_own(config), grid, given, new)
 
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel:
         own = _own(config)

@@ -6,6 +6,7 @@ codebook size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import final
 
@@ -56,6 +57,10 @@ class LlamaAR(ImageModel):
             self.to_empty(device=device)
             if seed is not None:
                 self.initialise(seed)
+
+    @property
+    def repeated(self) -> Sequence[nn.Module]:
+        return [*self.model.layers]
 
     def forward(
         self,

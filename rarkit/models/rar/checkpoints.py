@@ -59,7 +59,7 @@ def load_rar(
     tensors, metadata = read_tensors(place)
     config = _config(path, config, metadata, tensors)
     model = _empty(config, "scan_pos_embed" in tensors, attention)
-    check_fit(path, model, tensors, partial(_advice, tensors), _sizes)
+    check_fit(path, model, tensors, partial(_advice, tensors), sizes_of)
     fill(model, place, tensors, device=device, dtype=dtype)
     return model.eval()
 
@@ -127,7 +127,7 @@ def _advice(tensors: Mapping[str, Tensor]) -> str:
     for preset, config in PRESETS.items():
         if shapes == _shapes(config, "scan_pos_embed" in tensors):
             return f"It fits preset {preset!r}."
-    sizes = _sizes(tensors)
+    sizes = sizes_of(tensors)
     for preset, config in PRESETS.items():
         if all(sizes.get(word) == getattr(config, setting) for setting, word in _OWN_SIZES.items()):
             return f"Its own sizes are those of preset {preset!r}."
@@ -143,7 +143,7 @@ _OWN_SIZES = {
 """By setting, the words of sizes that ``[model]`` determines."""
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them."""
 
     def size(name: str, axis: int) -> int | None:

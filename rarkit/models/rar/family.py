@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 from pydantic import model_validator
 
+from rarkit.models.adaptation import Adapted, GivenWeights
 from rarkit.models.base import Fraction, ModelCosts, ModelFamily, SamplingBytes, TrainingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.models.exported import TransformersModel
@@ -14,6 +15,7 @@ from rarkit.models.rar import sampling_costs, training_costs
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.registry.bounds import Depth, Hidden, Width
+from rarkit.runtime.machine import emulates_bfloat16, sums_bfloat16_apart
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +99,11 @@ class RARFamily(ModelFamily):
 
         return load_rar(path, _own(config), attention=attention, device=device, dtype=dtype)
 
+    def adapted(self, config: ModelConfig, grid: tuple[int, int], given: GivenWeights, new: Mapping[str, Tensor]) -> Adapted:
+        from rarkit.models.rar.adaptation import adapted
+
+        return adapted(_own(config), grid, given, new)
+
     def for_transformers(self, config: ModelConfig, order: Sequence[int]) -> TransformersModel:
         own = _own(config)
         settings = {"model_type": "rarkit_rar", **own.model_dump(), "use_cache": True, "tie_word_embeddings": False}
@@ -142,6 +149,9 @@ class RARCosts(ModelCosts):
             self.config, micro_batch=micro_batch, precision=precision, checkpointing=checkpointing, keeps_weights=keeps_weights
         )
 
+    def hidden_weights(self) -> int:
+        return training_costs.hidden_weights(self.config)
+
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:
         return sampling_costs.sampling_flops(self.config, batch=batch, classes=classes, guided_steps=guided_steps)
 
@@ -158,6 +168,8 @@ class RARCosts(ModelCosts):
             on_cpu=on_cpu,
             # Assumes that a CPU has the compiled kernels.
             compiled=on_cpu,
+            widens_bfloat16=on_cpu and emulates_bfloat16(),
+            sums_apart=on_cpu and sums_bfloat16_apart(),
         )
 
 

@@ -75,10 +75,14 @@ def training_bytes(
     )
 
 
+def hidden_weights(config: RARConfig) -> int:
+    """Number of weights in the matrices of all blocks, without those of modulations: what Muon trains."""
+    return config.depth * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.mlp_hidden_size)
+
+
 def _matrix_weights(config: RARConfig) -> int:
-    width = config.hidden_size
-    block = 4 * width**2 + _modulation_weights(config, 6) + 2 * width * config.mlp_hidden_size
-    return config.depth * block + _modulation_weights(config, 2) + width * config.codebook_size
+    modulations = config.depth * _modulation_weights(config, 6) + _modulation_weights(config, 2)
+    return hidden_weights(config) + modulations + config.hidden_size * config.codebook_size
 
 
 def _modulation_weights(config: RARConfig, parts: int) -> int:

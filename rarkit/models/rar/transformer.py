@@ -72,6 +72,11 @@ class OrderedTransformer(ImageModel, ABC):
 
     @property
     @final
+    def repeated(self) -> Sequence[Block]:
+        return self.layers
+
+    @property
+    @final
     def attends_with_pytorch(self) -> bool:
         """Whether attention is PyTorch's own, so that decoding may use other kernels with the same result."""
         return self.attention is fused_attention

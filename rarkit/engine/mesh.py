@@ -1,0 +1,139 @@
+"""The processes of a training: gradients, weights and numbers that they share, by ``torch.distributed``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from rarkit.engine.degrees import Degrees
+from rarkit.engine.settings import TrainSettings
+from rarkit.errors import RankError
+from rarkit.files.code_folders import keep_torch_private
+from rarkit.runtime.ranks import Ranks
+
+LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "connection refused", "socket")
+"""Words in what torch says when another process of a collective is gone."""
+PATIENCE = timedelta(hours=1)
+"""How long a collective waits for a process that is alive but busy: writing to a slow store, say."""
+
+
+@final
+class Mesh:
+    """This process among those that train together."""
+
+    def __init__(self, ranks: Ranks, degrees: Degrees, device: str) -> None:
+        """``degrees`` divides the batch among ``ranks``; inside ``joined``, unless there is only one."""
+        self.ranks, self.degrees, self.device = ranks, degrees, device
+        self._devices: Any = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only one process."""
+        return self.ranks.size == 1
+
+    def wrap(self, network: nn.Module, blocks: Sequence[nn.Module], settings: TrainSettings, precision: str) -> nn.Module:
+        """What to call instead of the network, so that the processes share its gradients. Compiles and shards it in place.
+
+        Args:
+            network: on the device, with the same weights on each process.
+            blocks: its parts that are compiled and sharded one by one.
+            settings: the recipe's ``[train]``.
+            precision: ``"float32"`` or ``"bfloat16"``.
+        """
+        if settings.compile:
+            keep_torch_private()
+            for module in blocks or [network]:
+                module.compile()
+        if self.alone:
+            return network
+        if settings.data_parallel == "ddp":
+            # Buckets that are made anew after the first step would add gradients in another order after a resumption.
+            fixed = self.device == "cpu"
+            return nn.parallel.DistributedDataParallel(
+                network,
+                device_ids=None if fixed else [torch.device(self.device)],
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=fixed,
+            )
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        low = precision != "float32"
+        policy = MixedPrecisionPolicy(
+            param_dtype=getattr(torch, precision) if low else None,
+            reduce_dtype=torch.float32 if low else None,
+            cast_forward_inputs=False,
+        )
+        options: dict[str, Any] = {"mesh": self._device_mesh(), "mp_policy": policy}
+        for block in blocks:
+            fully_shard(block, reshard_after_forward=settings.reshard_after_forward, **options)
+        # The root's weights are needed again at once, at the start of the backward pass.
+        fully_shard(network, reshard_after_forward=False, **options)
+        return network
+
+    def _device_mesh(self) -> Any:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        if self._devices is None:
+            kind, shard = torch.device(self.device).type, self.degrees.shard
+            sizes, names = ((self.degrees.replicate, shard), ("replicate", "shard"))
+            if self.degrees.replicate == 1:
+                sizes, names = sizes[1:], names[1:]  # type: ignore[assignment]
+            self._devices = init_device_mesh(kind, sizes, mesh_dim_names=names)
+        return self._devices
+
+    @contextmanager
+    def passing(self, network: nn.Module, *, last: bool) -> Iterator[None]:
+        """Around one of several passes whose gradients are added up: only the last is followed by an exchange of gradients."""
+        from torch.distributed.fsdp import FSDPModule
+
+        if isinstance(network, FSDPModule):
+            network.set_requires_gradient_sync(last)
+            network.set_is_last_backward(last)
+        if isinstance(network, nn.parallel.DistributedDataParallel) and not last:
+            with network.no_sync():
+                yield
+        else:
+            yield
+
+    def total(self, numbers_N: Tensor) -> Tensor:
+        """The sum of each number, (N,), over all processes, in place."""
+        if not self.alone:
+            torch.distributed.all_reduce(numbers_N)
+        return numbers_N
+
+
+@contextmanager
+def joined(ranks: Ranks, device: str) -> Iterator[None]:
+    """Around a training of several ranks: they form a process group. What a rank raises because another has gone is a RankError.
+
+    Raises:
+        RankError: another rank has gone.
+    """
+    if ranks.size == 1:
+        yield
+        return
+    distributed = torch.distributed
+    begun = not distributed.is_initialized()
+    try:
+        if begun:
+            # gloo beside nccl, for what is on the host: checkpoints that are written in the background.
+            backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+            distributed.init_process_group(
+                backend, store=ranks.store("process group"), rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
+            )
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error).lower() for word in LOST):
+            raise
+        reason = str(error).splitlines()[0]
+        ended = f"another process of this run has ended ({reason}). The same command goes on from the last checkpoint."
+        raise RankError(ranks.reason() or ended, told=not ranks.first) from error
+    finally:
+        if begun and distributed.is_initialized():
+            distributed.destroy_process_group()

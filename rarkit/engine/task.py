@@ -1,0 +1,90 @@
+"""What the engine trains: the contract between a task (the generator, a classifier, a tokenizer) and the loop over its steps.
+
+Shape letters: B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from rarkit.engine.settings import TrainSettings
+
+
+@final
+@dataclass(frozen=True)
+class Losses:
+    """What a network's pass over some samples gives: means over these samples, as scalars on their device."""
+
+    loss: Tensor
+    """What is differentiated."""
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    """Other numbers for the log, by name."""
+
+
+class Task(ABC):
+    """Modules, their losses, their optimizers, and batches that are a pure function of seed, step and sample."""
+
+    networks: Mapping[str, nn.Module]
+    """What is trained, by name: in each step, each network by its own optimizers on its own loss, in this order."""
+
+    @abstractmethod
+    def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
+        """Samples of a step's global batch.
+
+        Args:
+            step: the step, from 0.
+            indices_B: (B,) int64 in [0, batch size), which of the batch's samples.
+
+        Returns:
+            Tensors on the CPU by name, the first axis of each B: a function of the task, ``step`` and ``indices_B`` alone, in which
+            a row depends on its own index.
+        """
+
+    @abstractmethod
+    def loss(self, name: str, network: nn.Module, batch: Mapping[str, Tensor]) -> Losses:
+        """The loss of a network on some samples.
+
+        Args:
+            name: of the network, as in ``networks``.
+            network: the network itself, or what shares its gradients with other processes: call this one.
+            batch: what ``batch`` returned, on the network's device.
+        """
+
+    def blocks(self, name: str) -> Sequence[nn.Module]:
+        """The parts of a network that are compiled, and sharded, one by one: those that repeat; none if it is one piece.
+
+        Nothing of a block may be used outside its ``forward``, around which its weights are gathered.
+        """
+        return ()
+
+    def optimizers(self, name: str, settings: TrainSettings) -> Sequence[Optimizer]:
+        """New optimizers of a network's weights; unless a task has its own, those that the settings name."""
+        from rarkit.engine.optimizer import make_optimizers
+
+        return make_optimizers(self.networks[name], settings)
+
+    def numbers(self, step: int) -> Mapping[str, float]:
+        """Numbers of a step for the log that are known beforehand."""
+        return {}
+
+    def describe(self, step: int) -> str:
+        """Which samples the batch of a step has, for messages about it."""
+        return f"the samples of step {step}"
+
+    def check(self, batch: Mapping[str, Tensor]) -> None:
+        """Called once before the first step, with the networks and the samples of a pass on their device.
+
+        Raises:
+            RarkitError: they cannot be trained.
+        """
+        return
