@@ -1,8 +1,8 @@
 """The baseline of ``training.py``: the forward pass of training as the paper and its configuration describe it.
 
-Written from the description: positions are looked up for each sample, attention is given a mask tensor, the last entry of the sequence
-is computed and thrown away, each block activates the conditioning of each sample anew, and dropout is torch's. It uses the weights of
-a ``RAR``, so that both can be compared.
+Written from the description: positions are looked up for each sample, attention is given a mask tensor, the last entry of the
+sequence is computed and thrown away, each block activates the conditioning of each sample anew, and dropout is torch's. It uses the
+weights of a ``RAR``, so that both can be compared.
 
 Shape letters: B batch, L tokens of an image, S = L + 2 entries (cls, class, x_1 … x_L), D width, V codebook size.
 """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RankError
+from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.progress import Advance, Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import HeldSignals
@@ -98,7 +99,7 @@ class Learning:
         from rarkit.engine.mesh import joined
         from rarkit.engine.trainer import Trainer
 
-        with joined(self.ranks, self.device), self._checkpoints() as checkpoints:
+        with joined(self.ranks, self.device), kept_memory(self.device), self._checkpoints() as checkpoints:
             step = None if checkpoints is None else checkpoints.latest()
             facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), step, settings, self.output)
             trainer = Trainer(

@@ -115,7 +115,8 @@ class ImageModel(nn.Module, Decodable, ABC):
     def dropout_keys(self, probability: float, layers: int, mask_seeds_B: Tensor | None) -> Tensor | None:
         """The keys of the dropout masks of all layers, (layers, places, B) int64; see ``rarkit.attention.seeded_masks``.
 
-        None outside training, if the probability is 0, and on devices where torch's generator draws them, which there costs nothing.
+        None outside training, if the probability is 0, and on devices where torch's generator draws them, which there costs
+        nothing.
 
         Raises:
             UserError: there is dropout, but there are no seeds.

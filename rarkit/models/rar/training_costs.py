@@ -15,8 +15,8 @@ def forward_flops(config: RARConfig, batch_size: int) -> int:
     """Multiplications and additions of the teacher-forced forward pass of a batch.
 
     2 per weight of a matrix and entry, plus 4·S²·D per image and block for attention, counted as if it were not causal; kernels may
-    do less. Modulations are computed once per class and entry, of all classes where they are fewer than the images; otherwise they are
-    counted for each image, although on a CPU images of one class share them.
+    do less. Modulations are computed once per class and entry, of all classes where they are fewer than the images; otherwise they
+    are counted for each image, although on a CPU images of one class share them.
     """
     width, entries = config.hidden_size, config.seq_len + 1
     matrices = batch_size * (4 * width**2 + 2 * width * config.mlp_hidden_size)

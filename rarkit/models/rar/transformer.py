@@ -130,7 +130,8 @@ class OrderedTransformer(ImageModel, ABC):
         """What the modulations depend on, once for each class in the batch.
 
         Modulations are a third of a block's products. Where there are fewer classes than samples, they are computed of all classes,
-        so that shapes are the same in every batch; else of the batch's own, where that makes no GPU wait and no compiler start anew.
+        so that shapes are the same in every batch; else of the batch's own, where that makes no GPU wait and no compiler start
+        anew.
         """
         first, classes = self.config.codebook_size + 1, self.config.num_classes + 1
         if classes < len(class_ids_B):
