@@ -24,7 +24,7 @@ from rarkit.pipeline.results import Run
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
 from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import Experiment, resolve
-from rarkit.recipe.make import AnyRecipe, as_recipe, folder_name
+from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
@@ -76,7 +76,7 @@ def run(
     """
     recipe = as_recipe(recipe)
     if name is not None:
-        recipe = recipe.named(folder_name(name), recipe.command, rehearsal=recipe.is_rehearsal)
+        recipe = recipe.named(name, recipe.command, rehearsal=recipe.is_rehearsal)
     with together(), allowing(allow_tracking):
         planned = plan_to_run(recipe, store, start=start, until=until, force=force, quiet=quiet)
         return carry_out(planned, device=device, runs=runs, quiet=quiet, wait=wait)
