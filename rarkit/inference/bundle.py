@@ -30,6 +30,7 @@ from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.sources import check_names_known, check_same, sources
 from rarkit.registry.contract import origin
+from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts
 from rarkit.sampling.settings import SampleSettings
 
@@ -112,7 +113,7 @@ def write_bundle(
     """
     import torch
 
-    place, recipe, images = os.fspath(path), experiment.recipe, experiment.images
+    place, recipe, images = place_of("path", path), experiment.recipe, experiment.images
     if not place.lower().endswith(SUFFIX):
         raise WeightsError(f"{place} is to be a bundle, whose name has to end in {SUFFIX}. Give it that suffix.")
     tokenizer, state = recipe.tokenizer.without_files(state)
