@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.errors import DatasetError, RarkitError, UserError
 from rarkit.files.archives import check_archive, check_member
 from rarkit.files.atomic import rewriting
+from rarkit.files.compression import expanded
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
 from rarkit.files.regular import check_not_special, open_on
 from rarkit.files.restraint import check_answers, check_may_fetch
@@ -142,7 +143,7 @@ def opened(
     Args:
         place: a path or any fsspec URL.
         mode: as of Python's ``open``; text is in ``encoding``.
-        compression: its name, ``"infer"`` by the end of the name, or None.
+        compression: its name, ``"infer"`` by the end of the name, or None. What is read is bounded (``compression.expanded``).
         raising: the error, as of ``filesystem_of``.
 
     Raises:
@@ -160,6 +161,10 @@ def opened(
     if "r" not in mode:
         with suppress(PermissionError):  # to make folders, though not to write in them
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+    if "r" in mode and how is not None:
+        with fsspec.core.OpenFile(filesystem, path, "rb") as file, expanded(file, how, place, raising) as layer:
+            yield io.TextIOWrapper(layer, encoding=encoding) if "t" in mode else layer
+        return
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
         yield file
 
