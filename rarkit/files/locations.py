@@ -17,7 +17,7 @@ from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
-from rarkit.files.archives import check_archive, check_member
+from rarkit.files.archives import check_archive, check_directory, check_member
 from rarkit.files.atomic import rewriting
 from rarkit.files.compression import expanded
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
@@ -35,7 +35,7 @@ _ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectory
 _READ_WHOLE = {"tar", "simplecache"}
 """File systems that read all of a file before they give anything of it."""
 _walked: list[tuple[Any, str, Any]] = []
-"""The latest tar archives that were walked through: file system, path, and what changes when the file does."""
+"""The latest archives that were looked through: file system, path, and what changes when the file does."""
 _CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws configure."
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "hf": "hub"}
 """By protocol, the extra of rarkit that installs its file system."""
@@ -127,7 +127,7 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
         if is_remote(place):
             check_may_fetch(place, large=not _READ_WHOLE.isdisjoint(protocols_of(place)))
             _check_answers(place, raising)
-        _check_tars(place, raising)
+        _check_archives(place, raising)
         filesystem, path = fsspec.core.url_to_fs(place, **_patience(place), **options)
         check_archive(filesystem, raising)
         check_member(filesystem, str(path), raising=raising)
@@ -169,15 +169,18 @@ def opened(
         yield file
 
 
-def _check_tars(place: str, raising: type[UserError]) -> None:
-    """Walks through the tar archives of a chain before fsspec does, which believes what their headers claim."""
+def _check_archives(place: str, raising: type[UserError]) -> None:
+    """Looks through the archives of a chain before fsspec does, which believes what they claim."""
     links = place.split("::")
     for number, protocol in enumerate(protocols_of(place)[:-1]):
-        if protocol == "tar":
+        if protocol in ("tar", "zip"):
             filesystem, path = filesystem_of("::".join(links[number + 1 :]), raising=raising)
             if (archive := (filesystem, path, filesystem.ukey(path))) not in _walked:
                 with open_on(filesystem, path, raising=raising) as stream:
-                    walk(stream)
+                    if protocol == "tar":
+                        walk(stream)
+                    else:
+                        check_directory(stream, path, raising)
                 _walked.append(archive)
                 del _walked[:-100]
 
