@@ -30,6 +30,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
+from rarkit.registry.inputs import names as listed_names
 from rarkit.rendering.notebook import heading, table
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import Stage, View
@@ -190,6 +191,7 @@ def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, fo
     experiment, obstacle = _resolved(recipe)
     stages = [stage for stage in STAGES if stage.upstream(recipe) is not None]
     names = [stage.name for stage in stages]
+    force = listed_names("force", force)
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
         if name is not None and name not in names:
             raise RecipeError(f"{option} {name}: this recipe has no such stage. It has: {', '.join(names)}.")
