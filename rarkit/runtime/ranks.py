@@ -235,7 +235,7 @@ def together() -> Iterator[Ranks]:
         RankError: another rank failed, or the launcher stopped this one.
     """
     global _joined
-    if _joined is not None or not _several():
+    if _joined is not None or world_size() == 1:
         yield _joined or ALONE
         return
     from torch.distributed.distributed_c10d import PrefixStore
@@ -262,8 +262,14 @@ def together() -> Iterator[Ranks]:
         _joined = None
 
 
-def _several() -> bool:
-    return launched() and int(os.environ["WORLD_SIZE"]) > 1
+def world_size() -> int:
+    """The number of processes that torchrun started, as its environment says; 1 if it did not start this one."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def local_world_size() -> int:
+    """The number of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if launched() else 1
 
 
 def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:

@@ -86,11 +86,11 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def forward(self, ids_BS: Tensor, rotary: Rotary, attends: Sequence[Attend], *, checkpointing: bool = False) -> Tensor:
+    def forward(self, ids_BS: Tensor, rotary: Rotary, attends: Sequence[Attend], *, checkpointing: int = 0) -> Tensor:
         """The last hidden states (B, S, D) of entries with these rows of the embedding table; ``attends`` has one per block."""
         x_BSD = self.embed_tokens(ids_BS)
-        for block, attend in zip(self.layers, attends, strict=True):
-            arguments = x_BSD, rotary, attend
-            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+        for layer, (block, attend) in enumerate(zip(self.layers, attends, strict=True)):
+            arguments, again = (x_BSD, rotary, attend), checkpointing and layer % checkpointing == 0
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         out_BSD: Tensor = self.norm(x_BSD)
         return out_BSD

@@ -111,7 +111,7 @@ class OrderedTransformer(ImageModel, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         class_ids_B = self.class_ids(labels_B, dropped_B)
@@ -123,7 +123,7 @@ class OrderedTransformer(ImageModel, ABC):
         for layer, block in enumerate(self.layers):
             dropout = self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer)
             read = partial(attend, self.attention, causal=True, dropout=dropout)
-            if checkpointing:
+            if checkpointing and layer % checkpointing == 0:
                 x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, read, use_reentrant=False)
             else:
                 x_BSD = _run_block(block, x_BSD, activated_BSD, read)
