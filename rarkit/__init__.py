@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from rarkit.scan_orders.base import ScanOrder as ScanOrder
     from rarkit.tokenizers.base import Tokenizer as Tokenizer
     from rarkit.tokenizers.base import TokenizerModel as TokenizerModel
+    from rarkit.trackers.base import OpenTracker as OpenTracker
+    from rarkit.trackers.base import TrackedRun as TrackedRun
+    from rarkit.trackers.base import Tracker as Tracker
 
 __version__ = "0.1.0"
 

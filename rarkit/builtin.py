@@ -35,6 +35,8 @@ from rarkit.tokenizers.base import Tokenizer
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
+from rarkit.trackers.base import Tracker
+from rarkit.trackers.tensorboard import TensorBoard
 
 
 @hookimpl
@@ -70,3 +72,8 @@ def rarkit_feature_extractors() -> list[type[FeatureExtractor]]:
 @hookimpl
 def rarkit_models() -> list[type[ModelFamily]]:
     return [RARFamily, LlamaARFamily]
+
+
+@hookimpl
+def rarkit_trackers() -> list[type[Tracker]]:
+    return [TensorBoard]

@@ -55,6 +55,9 @@ bootstrap = 2
 [evaluate.features]
 name = "new_feature_extractor"
 cells = 2
+
+[[trackers]]
+name = "new_tracker"
 """
 
 

@@ -18,7 +18,7 @@ import rarkit
 ROOT = Path(__file__).parents[1]
 BASE = {"printable", "errors", "randomness", "images", "lazy", "files", "runtime"}
 FAMILIES = ("scan_orders", "permutation_schedules", "attention", "tokenizers", "datasets", "features")
-PARTS = {*FAMILIES, "models"}
+PARTS = {*FAMILIES, "models", "trackers"}
 SETTINGS = {"sampling", "engine", "training", "evaluation"}
 """Rooms whose settings are tables of a recipe."""
 GROUND = BASE | {"registry"}
@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rendering": {"printable", "errors", "files"},
     "registry": BASE,
     "cache": BASE,
-    "engine": GROUND | {"cache"},
+    "trackers": GROUND,
+    "engine": GROUND | {"cache", "trackers"},
     "sampling": GROUND,
     **dict.fromkeys(FAMILIES, GROUND),
     **dict.fromkeys(("tokenizers", "features"), GROUND | {"engine"}),
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ``__init__``."""
 PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing", "rarkit.training"}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
-SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers"}
+SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers", "tensorboard"}
 QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli.app", "rarkit.recipe.load", "rarkit.recipe.schema")
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 

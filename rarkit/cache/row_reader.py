@@ -1,8 +1,8 @@
 """Random rows of a token array, read through memory maps of its chunk files.
 
 zarr decodes whole chunks to give a few rows of each; a chunk file here is raw little-endian data (and a checksum behind it), so a
-map of the file gives any row at the price of one page. Chunks of remote stores are copied to local scratch first. When a chunk is
-first touched, all of it is read and compared with what was written.
+map of the file gives any row at the price of one page. When a chunk is first touched, all of it is read and compared with what was
+written. Chunks of remote stores are copied to local scratch first, and compared on the way.
 
 All chunks stay mapped, and none holds a file descriptor: a store may have thousands of chunks, a process often 1,024 descriptors.
 """
@@ -10,7 +10,6 @@ All chunks stay mapped, and none holds a file descriptor: a store may have thous
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any, final
 
@@ -18,20 +17,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.cache.output import StageOutput
-from rarkit.errors import StoreError
-from rarkit.files.locations import reaching
+from rarkit.cache.scratch import local_chunks
 from rarkit.files.system_errors import system_error
+from rarkit.runtime.progress import Reporter
+from rarkit.runtime.ranks import ALONE, Ranks
 
 
 @final
 class RowReader:
     """Rows of one array (N, …) of a complete output, in any order. Letters: N rows of the array, B rows asked for."""
 
-    def __init__(self, output: StageOutput, name: str) -> None:
-        """Maps the chunks; copies them to scratch (removed with the reader) where the store is not a local folder.
+    def __init__(self, output: StageOutput, name: str, *, ranks: Ranks = ALONE, reporter: Reporter | None = None) -> None:
+        """Maps the chunks; where the store is not a local folder, copies them to scratch first (``scratch.local_chunks``).
+
+        Args:
+            output: where the array is.
+            name: of the array.
+            ranks: those that make this reader together, all at the same point: those of a machine share a copy.
+            reporter: shows the progress of the copying; None for none.
 
         Raises:
-            IncompleteError: the output is not complete, or a chunk is missing or too short.
+            IncompleteError: the output is not complete, or a chunk is missing, too short, or copied and not what was written.
             StoreError: the store cannot be reached, a chunk cannot be opened, or there is no room for the copies.
         """
         output.require_complete()
@@ -39,21 +45,15 @@ class RowReader:
         self.shape = layout.shape
         self.dtype = np.dtype(layout.dtype).newbyteorder("<")
         self._rows = layout.rows
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        paths = [output.chunk_path(name, block) for block in range(layout.blocks)]
-        with output.reading_array(name):
-            if not output.is_local:
-                self._scratch = _scratch()
-                copies = [str(Path(self._scratch.name) / str(block)) for block in range(len(paths))]
-                output.filesystem.get(paths, copies)
-                paths = copies
+        with local_chunks(output, name, ranks, reporter or Reporter(quiet=True)) as paths, output.reading_array(name):
             self._chunks = [_mapped(path, layout.chunk_bytes) for path in paths]
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self._output, self._name = output, name
         self._keys = [layout.chunk_key(name, block) for block in range(layout.blocks)]
-        # Copies are checked whoever has checked the original.
+        # Copies were checked as they were made, if the record tells what they must be.
+        is_checked = not output.is_local and output.begun().is_sealed
         seen = output.digests.checked if output.is_local else set()
-        self._untouched = {block for block, key in enumerate(self._keys) if key not in seen}
+        self._untouched = set() if is_checked else {block for block, key in enumerate(self._keys) if key not in seen}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -86,12 +86,6 @@ class RowReader:
         self._untouched -= blocks
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    place = tempfile.gettempdir()
-    with reaching(place, "Name a folder with room for the store's tokens in TMPDIR.", raising=StoreError):
-        return tempfile.TemporaryDirectory(prefix="rarkit-", dir=place)
-
-
 def _mapped(path: str, size: int) -> memoryview:
     """The bytes of a file of ``size`` bytes, mapped privately.
 
@@ -110,12 +104,13 @@ def _mapped(path: str, size: int) -> memoryview:
         raise (system_error(error) or error) from error
 
 
-def read_rows(output: StageOutput, name: str, rows_N: NDArray[np.int64]) -> NDArray[Any]:
+def read_rows(
+    output: StageOutput, name: str, rows_N: NDArray[np.int64], *, ranks: Ranks = ALONE, reporter: Reporter | None = None
+) -> NDArray[Any]:
     """Rows of an array, ascending and each at most once; read from start to end if they are all that there are.
 
-    Raises:
-        IncompleteError: the output is not complete, or damaged.
+    Arguments and errors are those of ``RowReader``.
     """
     if len(rows_N) == output.layout(name).shape[0]:
         return output.read_array(name)
-    return RowReader(output, name).rows(rows_N)
+    return RowReader(output, name, ranks=ranks, reporter=reporter).rows(rows_N)

@@ -17,6 +17,7 @@ from rarkit.cli.export import export
 from rarkit.cli.failures import print_what_is_foreign_safely, reported
 from rarkit.cli.options import (
     DEFAULT_STORE,
+    AllowTracking,
     AsJson,
     Commands,
     Device,
@@ -106,6 +107,7 @@ def run(
     rehearse: Annotated[bool, flag("--rehearse", help="Run a small version of the recipe on generated images.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", help="Print the plan and exit.")] = False,
     no_wait: NoWait = False,
+    allow_tracking: AllowTracking = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
@@ -115,9 +117,10 @@ def run(
     from rarkit.estimate.estimate import estimate
     from rarkit.files.restraint import fetching
     from rarkit.pipeline.plan import plan as make_plan
-    from rarkit.runtime.ranks import together
+    from rarkit.runtime.together import together
+    from rarkit.trackers.consent import allowing
 
-    with together() as ranks:
+    with together() as ranks, allowing(allow_tracking or ()):
         loaded = _load(recipe, overrides, unset, strict_plugins)
         if rehearse:
             from rarkit.pipeline.results import as_json as rehearsal_as_json
@@ -159,6 +162,7 @@ def plan(
     force: ForceStages = None,
     gpu: Annotated[GpuName, typer.Option(help="Estimate memory and time for this GPU.")] = GpuName.h100,
     measure: Annotated[bool, flag("--measure", help="Time a few steps on this machine.")] = False,
+    allow_tracking: AllowTracking = None,
     as_json: AsJson = False,
     strict_plugins: Strict = False,
 ) -> None:
@@ -167,10 +171,11 @@ def plan(
     from rarkit.estimate.estimate import estimate
     from rarkit.files.restraint import fetching
     from rarkit.pipeline.plan import plan as make_plan
+    from rarkit.trackers.consent import allowing
 
     loaded = _load(recipe, overrides, unset, strict_plugins)
     # Around both, so that a machine that does not answer is asked once.
-    with fetching("little"):
+    with fetching("little"), allowing(allow_tracking or ()):
         planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
         needed = estimate(planned, gpu.value, measure=measure)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)

@@ -74,6 +74,10 @@ Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available (to sample, MPS too).")
 ]
 NoWait = Annotated[bool, flag("--no-wait", help="Fail at once if another run is making what is needed, instead of waiting.")]
+AllowTracking = Annotated[
+    list[str] | None,
+    typer.Option("--allow-tracking", metavar="NAME", help="Let this tracker of the recipe send data away. Repeatable."),
+]
 Quiet = Annotated[bool, flag("--quiet", "-q", help="Show no progress on stderr.")]
 AsJson = Annotated[bool, flag("--json", help="Print JSON on stdout.")]
 Strict = Annotated[bool, flag("--strict-plugins", help="Fail if any installed plugin is broken.")]

@@ -33,6 +33,9 @@ def print_plan(plan: Plan, estimate: Estimate | None = None) -> None:
     console.print(table)
     for setting, place, remote in plan.addresses:
         console.print(f"reads {place} ({setting}{', on another machine' if remote else ''})", soft_wrap=True)
+    for tracker in plan.recipe.trackers:
+        receiver = tracker.sends_to()
+        console.print(f"tracked by {tracker.name}{f', which sends it to {receiver}' if receiver else ''}", soft_wrap=True)
     for sentence in (*plan.lacking, links_sentence(plan.links_out)):
         if sentence:
             console.print(sentence, soft_wrap=True)
@@ -58,6 +61,7 @@ def plan_as_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
         "nothing_to_do": plan.nothing_to_do,
         "stages": stages,
         "reads": [address._asdict() for address in plan.addresses],
+        "trackers": [{"name": tracker.name, "sends_to": tracker.sends_to()} for tracker in plan.recipe.trackers],
         "lacking": plan.lacking,
         "links_out": dict(plan.links_out),
         "needs": estimate_as_json(estimate),

@@ -56,7 +56,7 @@ def share(tensors: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tens
     The planner of PyTorch would divide them too, but after each rank has staged all of them on its host.
     """
     taken = [0] * size
-    own = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
+    own: dict[str, Tensor] = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
     whole = [name for name in tensors if name not in own]
     for name in sorted(whole, key=lambda name: (-tensors[name].nbytes, name)):
         owner = taken.index(min(taken))

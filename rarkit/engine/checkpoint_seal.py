@@ -5,6 +5,7 @@ Reading seals needs no torch, so that a plan can say where a training goes on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ FORMAT = 2
 MOST_RANKS = 4096
 PREFIX = "checkpoint-"
 """How the names of all files of checkpoints begin."""
+_BLANK = b"0" * 64
+"""Stands in the place of the digest while it is computed."""
 _STEP = r"(0|[1-9]\d{0,17})"
 _SEAL = re.compile(rf"{PREFIX}{_STEP}\.json")
 
@@ -44,6 +47,8 @@ class Seal(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
+    sha256: Sha256 = _BLANK.decode()
+    """Of the seal's own bytes, with zeros in this place."""
     format: Format
     output: Annotated[str, StringConstraints(max_length=1000)]
     """The fingerprint of what is being trained: another training's checkpoint is none of its own."""
@@ -59,10 +64,16 @@ class Seal(BaseModel):
 
     def as_bytes(self) -> bytes:
         """As JSON. Raises ValueError if the facts are too many, or hold a number that JSON has not."""
-        data = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False).encode()
+        fields = {**self.model_dump(mode="json"), "sha256": _BLANK.decode()}
+        data = json.dumps(fields, indent=1, allow_nan=False).encode()
         if len(data) > LARGEST:
             raise ValueError(f"a seal of {len(data):,} bytes is larger than {LARGEST:,}")
-        return data
+        # It stands first, so that it is found even if the facts have the same digits.
+        return data.replace(_BLANK, hashlib.sha256(data).hexdigest().encode(), 1)
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether the bytes are those that it was written as."""
+        return hashlib.sha256(data.replace(self.sha256.encode(), _BLANK, 1)).hexdigest() == self.sha256
 
 
 def seal_name(step: int) -> str:
@@ -85,7 +96,7 @@ def checkpoint_step(output: StageOutput) -> int | None:
 
 
 def sealed(output: StageOutput) -> Iterator[Seal]:
-    """The seals of this training whose files have the sizes that they say, latest first. Raises StoreError as ``checkpoint_step``."""
+    """The seals of this training whose files have the sizes that they say, latest first. Raises as ``checkpoint_step``."""
     sizes = output.file_sizes()
     steps = (int(seal[1]) for seal in map(_SEAL.fullmatch, sizes) if seal is not None)
     for step in sorted(steps, reverse=True):
@@ -110,7 +121,8 @@ def _seal(output: StageOutput, step: int, sizes: Mapping[str, int]) -> Seal | No
             f"{name} of {output} was written by a newer rarkit (format {number}; this one reads {FORMAT}). Update rarkit, or "
             f"remove the file to train on from an older checkpoint."
         )
-    return seal if seal is not None and (seal.output, seal.step) == (output.fingerprint, step) else None
+    is_own = seal is not None and (seal.output, seal.step) == (output.fingerprint, step) and seal.is_of(data)
+    return seal if is_own else None
 
 
 def told(seal: Mapping[str, Any]) -> Seal:

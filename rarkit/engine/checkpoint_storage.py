@@ -84,7 +84,8 @@ class ShardWriter(StorageWriter):
                 if self._is_over():
                     raise StoreError("the training has ended before its last checkpoint was written. The one before is kept.")
                 tensor = planner.resolve_data(items[piece])
-                assert isinstance(tensor, Tensor) and tuple(tensor.shape) == piece.shape, piece
+                assert isinstance(tensor, Tensor), piece
+                assert tuple(tensor.shape) == piece.shape, piece
                 stream.write(content(tensor))
         shard = Shard(bytes=stream.size, sha256=stream.sha256)
         done.set_result([WriteResult(MetadataIndex(self._name), stream.size, shard.model_dump())])
@@ -104,7 +105,7 @@ class ShardWriter(StorageWriter):
 def _piece_of(item: WriteItem) -> Piece | None:
     """What of a tensor an item writes; None for the shard of a rank that holds nothing of it."""
     data = item.tensor_data
-    assert data is not None and data.chunk is not None, item
+    assert data is not None, item
     shape, offsets = tuple(data.chunk.sizes), tuple(data.chunk.offsets)
     is_whole = shape == tuple(data.size)
     if 0 in shape and not is_whole:

@@ -62,7 +62,7 @@ class Checkpoints:
             keep_every: checkpoints of multiples of so many steps are kept too; None: of none.
             asynchronous: whether ``save`` returns once the tensors are copied to the host; None: if one of them is on CUDA.
         """
-        assert keep_last >= 1 and (keep_every is None or keep_every >= 1), (keep_last, keep_every)
+        assert min(keep_last, keep_every or 1) >= 1, (keep_last, keep_every)
         self._output, self._ranks = output, ranks
         self._keep_last, self._keep_every = keep_last, keep_every
         self._asynchronous = asynchronous
@@ -113,7 +113,8 @@ class Checkpoints:
             ValueError: names with brackets or control characters, more than eight axes, facts that are no JSON.
         """
         import torch
-        from torch.distributed.checkpoint import DefaultSavePlanner, async_save, save
+        from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+        from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save, save
 
         from rarkit.engine.checkpoint_ranks import agree, failing_together, share, without_warning
         from rarkit.engine.checkpoint_storage import ShardWriter
@@ -140,7 +141,8 @@ class Checkpoints:
         on_cuda = any(tensor.is_cuda for tensor in own.values())
         if self._asynchronous if self._asynchronous is not None else on_cuda:
             with without_warning(for_good=group is None):
-                self._pending = async_save(own, async_stager=self._staging(torch.cuda.is_available()), **options)
+                begun = async_save(own, async_stager=self._staging(torch.cuda.is_available()), **options)
+            self._pending = begun.upload_completion if isinstance(begun, AsyncSaveResponse) else begun
         else:
             with failing_together(self._ranks), without_warning():
                 save(own, **options)
@@ -247,7 +249,8 @@ class Checkpoints:
         Raises:
             IncompleteError: there is no such checkpoint, or it is damaged, or has other tensors. Nothing has been copied.
         """
-        from torch.distributed.checkpoint import DefaultLoadPlanner, load
+        from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+        from torch.distributed.checkpoint.state_dict_loader import load
 
         from rarkit.engine.checkpoint_ranks import failing_together, without_warning
         from rarkit.engine.checkpoint_storage import opened

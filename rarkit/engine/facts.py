@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import IncompleteError
 
 Word = Annotated[str, Field(min_length=1, max_length=100)]
@@ -27,13 +28,15 @@ class Facts(BaseModel):
     """Of the log, in order; the values are tensors of the checkpoint."""
 
 
-def facts_of(stored: Mapping[str, JsonValue], where: Any) -> Facts:
-    """The facts of a checkpoint.
+def facts_of(stored: Mapping[str, JsonValue], step: int, settings: TrainSettings, where: Any) -> Facts:
+    """The facts of a checkpoint of a step, from which a training of these settings goes on.
 
     Raises:
         IncompleteError: they are none that a training wrote.
     """
     try:
+        if step > settings.steps:
+            raise ValueError(f"step {step:,} of {settings.steps:,}")
         return Facts.model_validate(stored)
-    except ValidationError as error:
+    except ValueError as error:
         raise IncompleteError(f"the checkpoint of {where} is of another training. {where.cure}") from error

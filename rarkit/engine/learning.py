@@ -18,6 +18,7 @@ from rarkit.errors import RankError
 from rarkit.runtime.progress import Advance, Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import HeldSignals
+from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +75,7 @@ class Learning:
         micro: int | None = None,
         watchers: Sequence[Watcher] = (),
         held: HeldSignals | None = None,
+        tracked: Callable[[int], Trackers] | None = None,
     ) -> Trained:
         """Trains to the last step, from the last checkpoint if there is one.
 
@@ -86,6 +88,7 @@ class Learning:
                 share.
             watchers: what looks on.
             held: holds signals back beyond the training; None lets them go at its end.
+            tracked: opens trackers for a training that goes on at a step, and closes them later; None for none.
 
         Raises:
             RarkitError: a loss is no longer finite; the batch cannot be divided; a checkpoint is another training's.
@@ -96,7 +99,7 @@ class Learning:
 
         with joined(self.ranks, self.device), self._checkpoints() as checkpoints:
             step = None if checkpoints is None else checkpoints.latest()
-            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), self.output)
+            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), step, settings, self.output)
             trainer = Trainer(
                 task,
                 settings,
@@ -109,6 +112,8 @@ class Learning:
             course = _Course(self, trainer, checkpoints, title, watchers)
             if step is not None and facts is not None:
                 course.resume(step, facts)
+            if tracked is not None:
+                course.trackers = tracked(trainer.step)
             self.reporter.say(f"{title}: {course.described}")
             with nullcontext(held) if held is not None else HeldSignals() as holding:
                 assert holding is not None
@@ -140,6 +145,7 @@ class _Course:
         self.learning, self.trainer, self.checkpoints, self.title, self.watchers = learning, trainer, checkpoints, title, watchers
         self.settings = trainer.settings
         self.records: list[Record] = []
+        self.trackers = Trackers()
         self._saved, self._since = 0, time.monotonic()
 
     @property
@@ -209,6 +215,8 @@ class _Course:
         self.records.append(record)
         if self.learning.ranks.first:
             self.learning.log(record)
+            numbers = {f"{self.title}/{name}": number for name, number in record.items() if name != "step"}
+            self.trackers.log(int(record["step"]), numbers)
 
     def _save(self) -> None:
         self._since = time.monotonic()

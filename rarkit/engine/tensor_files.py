@@ -100,7 +100,8 @@ def header(pieces: Sequence[Piece]) -> bytes:
     """
     entries, begin = {}, 0
     for piece in pieces:
-        if _KEY.fullmatch(piece.key) is None or len(piece.shape) > MOST_AXES:
+        found = _KEY.fullmatch(piece.key)
+        if found is None or found[1] != piece.name or len(piece.shape) > MOST_AXES:
             raise ValueError(f"{piece.key[:100]!r} is no name of a tensor in a checkpoint")
         offsets = begin, begin + piece.nbytes
         entries[piece.key] = {"dtype": NAMES[piece.dtype], "shape": list(piece.shape), "data_offsets": list(offsets)}
@@ -117,7 +118,7 @@ def header(pieces: Sequence[Piece]) -> bytes:
 def content(tensor: Tensor) -> memoryview:
     """The numbers of a tensor as they lie in a file: a view of those of a contiguous tensor on the CPU, else a copy."""
     numbers = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(numbers.view(torch.uint8).numpy()) if numbers.numel() else memoryview(b"")
+    return numbers.view(torch.uint8).numpy().data if numbers.numel() else memoryview(b"")
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> list[Piece]:

@@ -57,6 +57,7 @@ class GivenWeights:
         return side, side
 
 
+@final
 class Adapted(NamedTuple):
     """Weights that fit the new model, and what was changed: a sentence without a full stop each."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import KEPT, Stopped
 from rarkit.stages.base import Work
+from rarkit.trackers.tracking import Trackers, untracked
 
 MEANWHILE = "another run has made it meanwhile"
 FORCED = "But leave out --from and --force (start and force in Python), which would begin again."
@@ -49,6 +50,7 @@ def execute(
     ranks: Ranks = ALONE,
     *,
     wait: bool = True,
+    trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked,
 ) -> list[StageResult]:
     """Runs the stages that the plan says to run, and locks each output while it is written.
 
@@ -61,6 +63,7 @@ def execute(
         log: called with (stage, record) for each log record.
         ranks: the processes that execute the same plan, each in its own call.
         wait: wait for what another process is making; otherwise that is an error.
+        trackers: opens the trackers of a training that goes on at a step.
 
     Returns:
         One result per stage that ran or was cached, in order.
@@ -75,7 +78,7 @@ def execute(
                 continue
             started = time.monotonic()
             with sensible_threads(plan.experiment, device):
-                ran = _run_stage(plan, planned, device, reporter, log, ranks, wait)
+                ran = _run_stage(plan, planned, device, reporter, log, ranks, wait, trackers)
             seconds = time.monotonic() - started
             if ran:
                 reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
@@ -111,6 +114,7 @@ def _run_stage(
     log: Callable[[str, Mapping[str, Any]], None],
     ranks: Ranks,
     wait: bool,
+    trackers: Callable[[int], AbstractContextManager[Trackers]],
 ) -> bool:
     """Returns whether the stage ran; false if another process has finished its output since the plan was made."""
     output, recipe = planned.output, plan.recipe
@@ -145,8 +149,11 @@ def _run_stage(
         for upstream in inputs.values() if takes_part else ():
             ranks.check_sees(upstream.path, upstream.exists)
             upstream.require_complete()
+        if needed and ranks.size > 1 and not planned.stage.is_shared:
+            reporter.say(ranks.alone(planned.name))
         if needed and takes_part:
-            work = Work(planned.view, device, inputs, output, reporter, lambda record: log(planned.name, record), ranks)
+            stage_log = partial(log, planned.name)
+            work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks, trackers if ranks.first else untracked)
             planned.stage.run(work)
         # No rank reads an unfinished output, and the lock is held until all ranks have written.
         ranks.meet()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rarkit.engine.settings import lacks_muon
 from rarkit.errors import CapabilityError, DatasetError, IncompleteError, NotFetchedError, RarkitError, WeightsError
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.contradictions import contradictions
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
-from rarkit.registry.component import Component, Settings
-from rarkit.registry.kinds import TABLES
+from rarkit.recipe.sources import part_tables
+from rarkit.registry.component import Settings
+from rarkit.registry.kinds import KINDS
 from rarkit.runtime.machine import auto_precision
 from rarkit.stages.initial_weights import initial_weights
 from rarkit.stages.train import imported
+from rarkit.trackers.base import Tracker
+from rarkit.trackers.consent import refusal
 
 
 def check_ready(plan: Plan, device: str) -> Experiment:
@@ -51,14 +52,13 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
         obstacles["train.optimizer"] = reason
     dtype = train.precision if train is not None else "float32"
     dtype = auto_precision(device) if dtype == "auto" else dtype
-    for table in TABLES:
-        part: Any = recipe
-        for key in table.split("."):
-            part = getattr(part, key, None)
-        if isinstance(part, Component) and table not in obstacles:
+    for table, part in part_tables(recipe):
+        if table not in obstacles:
             reason = part.capability(device, dtype)
+            if reason is None and isinstance(part, Tracker):
+                reason = refusal(part)
             if reason is not None:
-                obstacles[table] = f"[{table}] {part.name!r} cannot be used here: {reason}"
+                obstacles[table] = f"{KINDS[part.kind].header} {part.name!r} cannot be used here: {reason}"
     return obstacles
 
 

@@ -25,7 +25,7 @@ from rarkit.pipeline.plan import Plan
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
-from rarkit.recipe.sources import check_names_known, check_same, sources
+from rarkit.recipe.sources import check_names_known, check_same, sources, without_observers
 from rarkit.registry.component import ABSOLUTE, Settings, own_settings
 from rarkit.registry.loader import parts
 from rarkit.runtime.machine import machine_description
@@ -158,7 +158,7 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
     receipt = read_receipt(folder)
     if receipt.recipe is None or receipt.store is None:
         raise RecipeError(f"{folder / RECEIPT} names no recipe and store of a finished run. Run the recipe again.")
-    tables = _tables(receipt.recipe, receipt, folder)
+    tables = _tables(without_observers(receipt.recipe), receipt, folder)
     check_names_known(receipt.sources, f"the run {folder}")
     recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt.recipe_name)
     check_same(recipe, receipt.sources, f"the run {folder}")

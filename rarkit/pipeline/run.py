@@ -6,13 +6,15 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from rarkit.errors import RecipeError
 from rarkit.files.atomic import started
+from rarkit.pipeline.agreement import check_agreement
 from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
@@ -29,8 +31,11 @@ from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
-from rarkit.runtime.ranks import together
+from rarkit.runtime.together import together
 from rarkit.stages.evaluate import measured
+from rarkit.trackers.base import TrackedRun
+from rarkit.trackers.consent import allowing
+from rarkit.trackers.tracking import Trackers, open_trackers
 
 
 def run(
@@ -45,6 +50,7 @@ def run(
     runs: str | os.PathLike[str] = "runs",
     quiet: bool = False,
     wait: bool = True,
+    allow_tracking: Iterable[str] = (),
 ) -> Run:
     """Runs the stages that are not in the store yet, and writes report, images and numbers to ``runs/<name>/``.
 
@@ -62,6 +68,7 @@ def run(
         runs: the folder for results.
         quiet: show no progress on stderr.
         wait: wait for what another run is making in the same store, and use it; otherwise that is an error.
+        allow_tracking: names of trackers in the recipe that may send settings, numbers and pictures to other machines.
 
     Raises:
         LockedError: another run is making what this one needs, and ``wait`` is false.
@@ -70,7 +77,7 @@ def run(
     recipe = as_recipe(recipe)
     if name is not None:
         recipe = recipe.named(folder_name(name), recipe.command, rehearsal=recipe.is_rehearsal)
-    with together():
+    with together(), allowing(allow_tracking):
         planned = plan_to_run(recipe, store, start=start, until=until, force=force, quiet=quiet)
         return carry_out(planned, device=device, runs=runs, quiet=quiet, wait=wait)
 
@@ -110,8 +117,7 @@ def carry_out(
     """
     began = time.monotonic()
     with together() as ranks:
-        # This also keeps the first rank from writing before the others have made their plans.
-        ranks.agree("the plan", [[stage.name, stage.action, stage.fingerprint] for stage in planned.stages])
+        check_agreement(planned, ranks)
         reporter = Reporter(quiet=quiet or not ranks.first)
         folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
         if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned)):
@@ -132,7 +138,8 @@ def carry_out(
         with _holding_folder(planned, Path(runs), reporter) as (folder, begun):
             live = _LiveLog(folder / "log.jsonl")
             try:
-                results = execute(planned, device, reporter, live.write, ranks, wait=wait)
+                trackers = partial(_trackers, planned.recipe, folder)
+                results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers)
             finally:
                 live.close()
             # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.
@@ -194,6 +201,10 @@ def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
     small = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": path})})
     # The path is another one each time, but the rehearsal is the same.
     return small.named(recipe.recipe_name, recipe.command, rehearsal=True)
+
+
+def _trackers(recipe: Recipe, folder: Path, step: int) -> AbstractContextManager[Trackers]:
+    return open_trackers(recipe.trackers, TrackedRun(recipe.recipe_name, folder, recipe.model_dump(mode="json"), step))
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:

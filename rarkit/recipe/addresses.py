@@ -26,6 +26,9 @@ def addresses(settings: Settings, above: str = "") -> Iterator[Address]:
         value = getattr(settings, name)
         if isinstance(value, Settings):
             yield from addresses(value, f"{above}{name}.")
+        elif isinstance(value, tuple) and all(isinstance(one, Settings) for one in value):
+            for index, one in enumerate(value):
+                yield from addresses(one, f"{above}{name}.{index}.")
         elif _names_locations([*field.metadata, field.annotation]):
             places = [value] if isinstance(value, str) else value or ()
             yield from (Address(f"{above}{name}", place, is_remote(place)) for place in places)

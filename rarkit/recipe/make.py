@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -24,6 +24,7 @@ from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.trackers.base import Tracker
 
 Table = Mapping[str, Any]
 LONGEST_NAME = 200
@@ -45,6 +46,7 @@ def make_recipe(
     train: Table | TrainSettings | None = None,
     sample: Table | SampleSettings | None = None,
     evaluate: Table | EvaluateSettings | None = None,
+    trackers: Sequence[str | Table | Tracker | type[Tracker]] = (),
     seed: int = 0,
     title: str | None = None,
     name: str = "",
@@ -59,6 +61,7 @@ def make_recipe(
         train: training; None for a model with ``weights``.
         sample: sampling; None for none.
         evaluate: evaluation of the samples; None for none.
+        trackers: where numbers and pictures of the training are shown while it runs.
         seed: of everything random.
         title: one line for plans and reports; None for the names of the parts.
         name: of the recipe, whose results are in ``runs/<name>/``; the names of dataset and model if it is empty.
@@ -77,6 +80,7 @@ def make_recipe(
         "train": train,
         "sample": sample,
         "evaluate": evaluate,
+        "trackers": trackers,
         "title": title,
         "seed": seed,
     }

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rarkit.errors import RecipeError, did_you_mean, sentences
 from rarkit.recipe.edits import SET
-from rarkit.registry.kinds import TABLES, Parts
+from rarkit.registry.kinds import TABLES, Parts, kind_at
 from rarkit.registry.shown import shortened, shown
 
 MISSING = "missing"
@@ -27,11 +27,14 @@ NOT_A_TABLE = {"model_type", "model_attributes_type", "dict_type", "dataclass_ty
 
 def unknown_parts(tables: Mapping[str, Any], parts: Parts) -> dict[str, str]:
     """A message for each table that names no installed part, by dotted path."""
-    problems = {}
+    problems, named = {}, list[str]()
     for path, kind in TABLES.items():
-        table = _at(tables, path)
-        if isinstance(table, Mapping):
-            registry_of_kind = parts.of_kind(kind.name)
+        value = _at(tables, path)
+        named += [f"{path}.{index}" for index in range(len(value) if isinstance(value, list) else 0)] if kind.many else [path]
+    for path in named:
+        table, kind_of_part = _at(tables, path), kind_at(path)
+        if isinstance(table, Mapping) and kind_of_part is not None:
+            registry_of_kind = parts.of_kind(kind_of_part.name)
             part_name = table.get("name")
             if part_name is None:
                 problems[f"{path}.name"] = f"{MISSING}. Choose one of: {', '.join(registry_of_kind)}."
@@ -82,11 +85,16 @@ def _message(mistake: Any, path: str, location: Sequence[int | str], allowed: Se
         return f"{MISSING}. Choose one of: {', '.join(below)}."
     if kind == "union_tag_invalid":
         return f"found {shown(value['name'])}; expected one of: {', '.join(below)}"
+    if kind in NOT_A_LIST and path in TABLES:
+        item = f"{{name = {json.dumps(shortened(value) if isinstance(value, str) else below[0])}}}"
+        header = TABLES[path].header
+        return f"found {what}; expected a list of tables: {header} above each, or {path} = [{item}] (with {SET}, in quotes)"
     if kind in NOT_A_LIST and what != "a table":
         return f"found {what}; expected a list: write {path} = {_as_list(value)} (with {SET}, in quotes)"
     if kind in NOT_A_TABLE:
-        named = isinstance(value, str) and (path in TABLES or below)
-        name = f", {path}.name = {json.dumps(shortened(value))} for instance" if named else ""
+        named = isinstance(value, str) and (kind_at(path) is not None or below)
+        setting = f"{path}.name" if path in TABLES or path.rpartition(".")[0] not in TABLES else "name"
+        name = f", {setting} = {json.dumps(shortened(value))} for instance" if named else ""
         return f"found {shown(value)}; expected a table: set its keys{name}"
     if kind == "finite_number":
         return f"found {what}; expected a finite number"
@@ -149,6 +157,9 @@ def _spelled(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[l
     holding: list[type[BaseModel]] = []
     tables: list[type[BaseModel]] = [model]
     for key in location:
+        if isinstance(key, int) and tables:
+            spelled.append(key)
+            continue
         if spelled and not tables and isinstance(key, str) and _TYPE.fullmatch(key):
             continue
         chosen = [table for table in tables if "name" in table.model_fields and table.model_fields["name"].default == key]
@@ -176,16 +187,19 @@ def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:
 
 def _place_of(dotted: str, path: str, texts: Mapping[str, str]) -> tuple[str, int | None]:
     """File and line that set a dotted key; ``path`` and no line if none does."""
-    # The items of a list are on the line of their key.
-    while (above := dotted.rpartition("."))[2].isdecimal():
+    # The items of a list are on the line of their key, unless each is a table of its own.
+    while kind_at(dotted) is None and (above := dotted.rpartition("."))[2].isdecimal():
         dotted = above[0]
     table, _, key = dotted.rpartition(".")
     for file, text in texts.items():
-        inside = ""
+        inside, items = "", dict[str, int]()
         for number, line in enumerate(text.splitlines(), start=1):
-            header = re.match(r"\s*\[([^\[\]]+)\]", line)
+            header = re.match(r"\s*(\[+)([^\[\]]+)\]", line)
             if header:
-                inside = header[1].replace(" ", "")
+                inside = header[2].replace(" ", "")
+                if header[1] == "[[":
+                    items[inside] = items.get(inside, -1) + 1
+                    inside = f"{inside}.{items[inside]}"
                 if inside == dotted:
                     return file, number
             elif inside == table and re.match(rf"\s*{re.escape(key)}\s*[=.]", line):

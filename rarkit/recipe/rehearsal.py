@@ -43,6 +43,7 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
         ),
         "tokenizer": recipe.tokenizer.rehearsed(),
         "model": recipe.model.rehearsed(),
+        "trackers": tuple(tracker.rehearsed() for tracker in recipe.trackers),
     }
     if recipe.train is not None:
         changes["train"] = _quick(recipe.train, device)

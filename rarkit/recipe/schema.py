@@ -27,7 +27,7 @@ from rarkit.recipe.sources import PartSource, check_names_known, check_same, sou
 from rarkit.recipe.values import as_tables
 from rarkit.registry.component import Component, Seed, Settings
 from rarkit.registry.exits import exits_are_errors
-from rarkit.registry.kinds import KINDS, TABLES, Parts
+from rarkit.registry.kinds import KINDS, OBSERVERS, TABLES, Parts
 from rarkit.registry.loader import parts as installed_parts
 from rarkit.registry.registry import Registry
 from rarkit.registry.shown import shown
@@ -35,6 +35,7 @@ from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.scan_orders.raster import Raster
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.trackers.base import Tracker
 
 Made = TypeVar("Made", bound=Settings)
 
@@ -67,6 +68,8 @@ class Recipe(Settings, ABC):
     """Sampling; without this table no images are sampled."""
     evaluate: EvaluateSettings | None = None
     """Evaluation of the samples; skipped without this table."""
+    trackers: tuple[SerializeAsAny[Tracker], ...] = ()
+    """Where numbers and pictures of the training are shown while it runs; they decide nothing in any result."""
 
     _recipe_name: str = PrivateAttr(default="")
     _command: str = PrivateAttr(default="")
@@ -105,8 +108,8 @@ class Recipe(Settings, ABC):
 
     @property
     def content_digest(self) -> str:
-        """The SHA-256 of all settings as they are now, and of the source of registered parts, in hexadecimal."""
-        settings = self.model_dump(mode="json")
+        """The SHA-256 of all settings that decide anything as they are now, and of the source of registered parts, hexadecimal."""
+        settings = self.model_dump(mode="json", exclude=set(OBSERVERS))
         registered = {table: source.sha256 for table, source in sources(self).items()}
         return digest({**settings, "sources": registered} if registered else settings)
 
@@ -165,6 +168,10 @@ class Recipe(Settings, ABC):
             raise ValueError("[evaluate] needs samples: add a [sample] table (it may be empty)")
         if self.sample is not None and self.sample.classes is not None and len(set(self.sample.classes)) < len(self.sample.classes):
             raise ValueError("sample.classes lists a class twice: list each once, and set per_class for more images of each")
+        for kind in KINDS.values():
+            names = [part.name for part in getattr(self, kind.table)] if kind.many else []
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{kind.header} names {twice!r} twice: name it once")
         if self.permutation_schedule is not None:
             try:
                 self.model.check_schedule(self.permutation_schedule)
@@ -268,7 +275,7 @@ def _evaluate_model(parts: Parts) -> type[EvaluateSettings]:
 
 
 def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[Any, Any]:
-    """Annotation and field of a part's table, with the default and description of the base."""
+    """Annotation and field of a part's table, or of the list of them, with the default and description of the base."""
     base_field = base.model_fields[name]
     classes: list[type[Component]] = list(registry.values())
     default = ... if base_field.is_required() else base_field.default
@@ -276,4 +283,6 @@ def _field(base: type[Settings], name: str, registry: Registry[Any]) -> tuple[An
     annotation: Any = classes[0]
     if len(classes) > 1:
         annotation = Annotated[reduce(or_, classes), Field(discriminator="name")]
+    if registry.kind.many:
+        annotation = tuple[annotation, ...]
     return (annotation | None if base_field.default is None and not base_field.is_required() else annotation), field

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from rarkit.errors import PluginError
 from rarkit.registry.component import Component
 from rarkit.registry.contract import named
-from rarkit.registry.kinds import TABLES
+from rarkit.registry.kind import Kind
+from rarkit.registry.kinds import OBSERVERS, TABLES, kind_at
 from rarkit.registry.loader import parts
 from rarkit.registry.registered import identify_by_source, source_of
 from rarkit.registry.source_text import file_of
@@ -40,22 +41,33 @@ class _Source(Protocol):
 
 
 def part_tables(recipe: BaseModel) -> Iterator[tuple[str, Component]]:
-    """The parts of a recipe, by the table that names them."""
-    for table in TABLES:
-        part: Any = recipe
+    """The parts of a recipe, by the table that names them: ``scan_order``, ``trackers.0``."""
+    for table, kind in TABLES.items():
+        value: Any = recipe
         for key in table.split("."):
-            part = getattr(part, key, None)
-        if isinstance(part, Component):
-            yield table, part
+            value = getattr(value, key, None)
+        named_by = {f"{table}.{index}": part for index, part in enumerate(value or ())} if kind.many else {table: value}
+        yield from ((path, part) for path, part in named_by.items() if isinstance(part, Component))
+
+
+def without_observers(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of a finished run without the parts that only watched it: they need not be known where it is read."""
+    return {key: table for key, table in tables.items() if key not in OBSERVERS}
 
 
 def sources(recipe: BaseModel) -> dict[str, PartSource]:
-    """The registered parts of a recipe, by table."""
+    """The registered parts of a recipe that decide anything in it, by table."""
     return {
         table: PartSource(part.name, f"{type(part).__module__}.{type(part).__qualname__}", file_of(type(part)), sha256)
         for table, part in part_tables(recipe)
-        if (sha256 := source_of(type(part))) is not None
+        if (sha256 := source_of(type(part))) is not None and not _kind(table).observes
     }
+
+
+def _kind(table: str) -> Kind:
+    kind = kind_at(table)
+    assert kind is not None, table
+    return kind
 
 
 def check_known(recipe: BaseModel) -> None:
@@ -74,7 +86,8 @@ def check_known(recipe: BaseModel) -> None:
         is_replaced = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
         if known is not None and is_replaced and source_of(known) != source_of(cls):
             raise PluginError(
-                f"[{table}] is a {named(cls)} as it was before another class of this name was registered. Make the recipe anew."
+                f"{_kind(table).header} is a {named(cls)} as it was before another class of this name was registered. Make the "
+                "recipe anew."
             )
 
 
@@ -85,7 +98,7 @@ def check_names_known(then: Mapping[str, _Source], where: str) -> None:
         PluginError: one is not.
     """
     for table, source in then.items():
-        if table in TABLES and source.name not in parts().of_kind(TABLES[table].name):
+        if (kind := kind_at(table)) is not None and source.name not in parts().of_kind(kind.name):
             raise PluginError(
                 f"{where} uses {_called(table, source)}, which its script defined{_in(source.file)}. It is not known here: in "
                 "Python, call rarkit.register with that class first; for the command line, install it as a plugin."
@@ -105,7 +118,7 @@ def check_same(recipe: BaseModel, then: Mapping[str, _Source], where: str) -> No
             continue
         if before is None:
             raise PluginError(
-                f"{where} used an installed {TABLES[table].singular} {part.name!r}, and here {named(type(part))} is registered in "
+                f"{where} used an installed {_kind(table).singular} {part.name!r}, and here {named(type(part))} is registered in "
                 "its place. Open the run in a process that does not register it, or give the class another name."
             )
         raise PluginError(
@@ -115,7 +128,7 @@ def check_same(recipe: BaseModel, then: Mapping[str, _Source], where: str) -> No
 
 
 def _called(table: str, source: _Source) -> str:
-    return f"{TABLES[table].singular} {source.name!r}, the class {source.of}"
+    return f"{_kind(table).singular} {source.name!r}, the class {source.of}"
 
 
 def _in(file: str | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rarkit.errors import RecipeError
 from rarkit.registry.component import Component, Settings
-from rarkit.registry.kinds import TABLES
+from rarkit.registry.kinds import TABLES, kind_at
 from rarkit.registry.loader import parts
 from rarkit.registry.registered import source_of
 
@@ -31,15 +31,22 @@ def as_tables(value: Any, path: str = "") -> Any:
             _check_known(type(value), path)
         start = f"{path}." if path else ""
         inner = {name: getattr(value, name) for name in type(value).model_fields}
-        below = {name: as_tables(one, f"{start}{name}") for name, one in inner.items() if isinstance(one, Settings)}
+        nested = {name: one for name, one in inner.items() if isinstance(one, Settings) or _takes_many(f"{start}{name}")}
+        below = {name: as_tables(one, f"{start}{name}") for name, one in nested.items()}
         return {**value.model_dump(mode="json"), **below}
     if isinstance(value, Mapping):
         return {str(key): as_tables(one, f"{path}.{key}" if path else str(key)) for key, one in value.items()}
-    if isinstance(value, str) and path in TABLES:
+    if isinstance(value, list | tuple) and _takes_many(path):
+        return [as_tables(one, f"{path}.{index}") for index, one in enumerate(value)]
+    if isinstance(value, str) and kind_at(path) is not None:
         return {"name": value}
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _takes_many(path: str) -> bool:
+    return path in TABLES and TABLES[path].many
 
 
 def _check_known(cls: type[Component], path: str) -> None:

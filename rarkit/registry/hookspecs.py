@@ -25,7 +25,7 @@ def _hook(kind: Kind) -> Callable[[], list[type[Any]]]:
         ...
 
     hook.__name__ = hook.__qualname__ = kind.hook
-    hook.__doc__ = f"{kind.title}: {kind.about}. Chosen by ``[{kind.table}] name = …``."
+    hook.__doc__ = f"{kind.title}: {kind.about}. Chosen by ``{kind.header} name = …``."
     return hookspec(hook)
 
 

@@ -14,7 +14,7 @@ class Kind:
     name: str
     """The plural, as in registries and hooks: ``"scan_orders"``."""
     table: str
-    """The recipe table whose ``name`` selects a part; dotted if the table is nested."""
+    """The recipe table (if ``many``, the array of tables) whose ``name`` selects a part; dotted if it is nested."""
     home: str
     """The module of the kind's base class."""
     public: tuple[str, ...]
@@ -23,6 +23,15 @@ class Kind:
     """What parts of this kind do, in a few words."""
     default: str | None = None
     """The part that a table without ``name`` selects."""
+    many: bool = False
+    """Whether a recipe takes a list of such parts, none by default."""
+    observes: bool = False
+    """Whether its parts watch a run and decide nothing in it: no fingerprint has them, and a finished run is read without them."""
+
+    @property
+    def header(self) -> str:
+        """What stands above the part's settings in a recipe: ``"[scan_order]"``, ``"[[trackers]]"``."""
+        return f"[[{self.table}]]" if self.many else f"[{self.table}]"
 
     @property
     def singular(self) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rarkit.registry.registry import Registry
     from rarkit.scan_orders.base import ScanOrder
     from rarkit.tokenizers.base import Tokenizer
+    from rarkit.trackers.base import Tracker
 
 
 @final
@@ -85,6 +86,16 @@ class Parts:
             "about": "the spaces in which evaluation compares images",
         }
     )
+    trackers: Registry[Tracker] = field(
+        metadata={
+            "table": "trackers",
+            "home": "rarkit.trackers.base",
+            "public": ("Tracker", "OpenTracker", "TrackedRun"),
+            "about": "where the numbers and pictures of a training are shown while it runs",
+            "many": True,
+            "observes": True,
+        }
+    )
 
     def of_kind(self, kind: str) -> Registry[Component]:
         """The registry of the kind with this name."""
@@ -95,7 +106,17 @@ class Parts:
 KINDS: dict[str, Kind] = {registry.name: Kind(registry.name, **registry.metadata) for registry in fields(Parts)}
 """The kinds by name, in the order of the documentation."""
 TABLES: dict[str, Kind] = {kind.table: kind for kind in KINDS.values()}
-"""The kinds by the recipe table that selects a part."""
+"""The kinds by the recipe table that selects a part; of a kind of which there are ``many``, each item of the table does."""
+OBSERVERS = frozenset(kind.table for kind in KINDS.values() if kind.observes)
+"""The tables of the parts that decide nothing in a run."""
+
+
+def kind_at(path: str) -> Kind | None:
+    """The kind of the part at a dotted path of a recipe: ``scan_order``, ``trackers.0``. None if no part belongs there."""
+    table, _, index = path.rpartition(".")
+    is_item = index.isdecimal() and table in TABLES and TABLES[table].many
+    kind = TABLES.get(table if is_item else path)
+    return kind if kind is not None and kind.many == is_item else None
 
 
 def kind_named(name: str) -> Kind:

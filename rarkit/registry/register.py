@@ -31,7 +31,7 @@ def register(cls: Any = None, /, *, replace: bool = False) -> Any:
     line, parts are installed, as plugins.
 
     Args:
-        cls: a class derived from one of the seven bases, ``rarkit.ScanOrder``, say.
+        cls: a class derived from the base of a kind, ``rarkit.ScanOrder``, say.
         replace: also take the place of another part of this name: of an installed one, or of another class.
 
     Returns:

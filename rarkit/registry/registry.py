@@ -12,7 +12,11 @@ from rarkit.registry.kind import Kind
 
 T = TypeVar("T", bound=Component)
 
-KNOWN_PLUGINS = {("scan_orders", "hilbert"): "rarkit-hilbert", ("attention_backends", "xformers"): "rarkit-xformers"}
+KNOWN_PLUGINS = {
+    ("scan_orders", "hilbert"): "rarkit-hilbert",
+    ("attention_backends", "xformers"): "rarkit-xformers",
+    ("trackers", "wandb"): "rarkit-wandb",
+}
 """Parts of the plugins in rarkit's repository, which no package index has: named in the error if the part is missing."""
 
 

@@ -71,6 +71,15 @@ def emulates_bfloat16() -> bool:
     return "sse2" in flags and "avx512f" not in flags
 
 
+def sums_bfloat16_apart() -> bool:
+    """Whether this is known to be an x86 processor with AVX-512 but no bfloat16 instructions.
+
+    There, oneDNN sums bfloat16 products in float32 memory beside the output.
+    """
+    flags = cpu_flags()
+    return "avx512f" in flags and BFLOAT16_FLAGS.isdisjoint(flags)
+
+
 def here() -> Literal["cuda", "cpu"]:
     """The device that a run takes on this machine unless told otherwise."""
     return "cpu" if no_gpu() else "cuda"

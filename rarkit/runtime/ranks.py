@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 from rarkit.printable import printable
-from rarkit.runtime.signals import Stopped, handle, launched, raise_stopped
+from rarkit.runtime.signals import Stopped
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -33,6 +32,7 @@ LEAVE_SECONDS = 10.0
 REASON_SECONDS = 2.0
 """How long a rank that lost another waits to be told why."""
 FAILED, LEFT = "failed", "left"
+SAME_STORE = "All ranks need the same store: a shared folder or an s3:// URL"
 
 
 @final
@@ -42,12 +42,13 @@ class Ranks:
     All ranks must make the same calls of ``told``, ``gathered`` and ``meet``, in the same order.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
-        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank."""
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None, run: Ranks | None = None) -> None:
+        """``rank`` in [0, size); ``store``: a key-value store that all ranks reach, or None for a single rank; ``run``: of whose
+        ranks these are some."""
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False
-        self._store = store
+        self._store, self._run = store, run
         self._calls = 0
         self._looked = 0.0
 
@@ -61,6 +62,25 @@ class Ranks:
         """Rank and host, for messages."""
         return f"rank {self.rank} on {platform.node()}"
 
+    def alone(self, what: str) -> str:
+        """A line for what the first rank does: ``fit: the first rank alone; 3 others wait``, or ``fit`` if there are no others."""
+        others = self.size - 1
+        return what if others == 0 else f"{what}: the first rank alone; {others} other{' waits' if others == 1 else 's wait'}"
+
+    @cached_property
+    def node(self) -> Ranks:
+        """The ranks that torchrun started on this machine, this one among them; a single one where it does not say which.
+
+        They make their own calls of ``told`` and ``meet``, and hear of failures on other machines too.
+        """
+        place = [os.environ.get(name) for name in ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+        if self._store is None or None in place or place[2] == "1":
+            return ALONE
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        group, rank, size = map(int, place)  # type: ignore[arg-type]
+        return Ranks(rank, size, PrefixStore(f"node {group}", self._store), self)
+
     def told(self, value: Callable[[], Told]) -> Told:
         """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
         if self._store is None:
@@ -68,12 +88,12 @@ class Ranks:
         key = self._key()
         if self.first:
             result = value()
-            with _launcher():
+            with launcher():
                 self._store.set(key, json.dumps(result))
             return result
         store = self._store
         self._wait(lambda: store.check([key]))
-        with _launcher():
+        with launcher():
             received: Told = json.loads(store.get(key))
         return received
 
@@ -82,46 +102,55 @@ class Ranks:
         if self._store is None:
             return [own]
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.set(f"{key} {self.rank}", json.dumps(own))
         self.meet()
         if not self.first:
             return []
-        with _launcher():
+        with launcher():
             return [json.loads(store.get(f"{key} {rank}")) for rank in range(self.size)]
 
-    def meet(self) -> None:
-        """Waits until all ranks have called this."""
+    def meet(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Waits until all ranks have called this; calls ``meanwhile`` at least twice a second of the wait, and after it."""
         if self._store is None:
             return
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.add(key, 1)
-        self._wait(lambda: store.add(key, 0) >= self.size)
+        self._wait(lambda: (store.add(key, 0) >= self.size, meanwhile())[0])
 
-    def agree(self, what: str, own: Any) -> None:
+    def counter(self) -> Callable[[int], int]:
+        """A count that all ranks, of which there are several, add to: the function adds, from any thread, and returns the sum."""
+        assert self._store is not None
+        key, store = self._key(), self._store
+
+        def add(n: int) -> int:
+            with launcher():
+                return store.add(key, n)
+
+        return add
+
+    def agree(self, what: str, own: Any, differing: Callable[[Any, Any], str] = lambda first, own: json.dumps(own)) -> None:
         """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
 
         Raises:
-            StoreError: this rank's data differs from the first rank's.
+            StoreError: this rank's differs from the first rank's, in the words of ``differing``.
         """
-        if self.told(lambda: own) != own:
-            raise StoreError(
-                f"{what} differs from that of the first rank: {json.dumps(own)}. All ranks need the same store (a shared folder or "
-                "an s3:// URL), recipe, data and version of rarkit."
-            )
+        own = json.loads(json.dumps(own))
+        if (first := self.told(lambda: own)) != own:
+            said = f"{what} differs from that of the first rank: {differing(first, own)}"
+            raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
         self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError if this rank does not see what the first rank wrote."""
         if not (self.first or exists()):
-            raise StoreError(
-                f"this rank does not see what the first rank wrote to {path}. All ranks need the same store: a shared folder or "
-                "an s3:// URL."
-            )
+            raise StoreError(f"this rank does not see what the first rank wrote to {path}. {SAME_STORE}.")
 
     def check(self) -> None:
         """Raises RankError if another rank has failed. Cheap: asks the store at most twice a second."""
+        if self._run is not None:
+            return self._run.check()
         if self._store is None or time.monotonic() - self._looked < LONGEST_PAUSE:
             return
         self._looked = time.monotonic()
@@ -131,7 +160,7 @@ class Ranks:
 
     def store(self, purpose: str) -> Store:
         """A key-value store of the ranks, for a purpose of its own; there must be several."""
-        from torch.distributed import PrefixStore
+        from torch.distributed.distributed_c10d import PrefixStore
 
         assert self._store is not None, "a rank alone has nobody to share a store with"
         return PrefixStore(purpose, self._store)
@@ -182,7 +211,7 @@ class Ranks:
             return
         until = time.monotonic() + LEAVE_SECONDS
         try:
-            with _launcher():
+            with launcher():
                 self._store.add(LEFT, 1)
                 while self._store.add(LEFT, 0) < self.size and time.monotonic() < until:
                     time.sleep(SHORTEST_PAUSE)
@@ -194,7 +223,7 @@ class Ranks:
         assert self._store is not None
         reason = str(error) if isinstance(error, RarkitError | Stopped) else printable(f"{type(error).__name__} {error}".strip())
         try:
-            with _launcher():
+            with launcher():
                 self._store.compare_set(FAILED, "", f"{self.name}: {reason}")
         except RankError:
             # The launcher is gone; the other ranks notice it themselves.
@@ -202,7 +231,7 @@ class Ranks:
 
     def _failure(self) -> str | None:
         assert self._store is not None
-        with _launcher():
+        with launcher():
             return self._store.get(FAILED).decode() if self._store.check([FAILED]) else None
 
     def _key(self) -> str:
@@ -212,7 +241,7 @@ class Ranks:
     def _wait(self, happened: Callable[[], bool]) -> None:
         pause = SHORTEST_PAUSE
         while True:
-            with _launcher():
+            with launcher():
                 if happened():
                     return
             self.check()
@@ -220,70 +249,8 @@ class Ranks:
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
-ALONE = Ranks()
-_joined: Ranks | None = None
-
-
 @contextmanager
-def together() -> Iterator[Ranks]:
-    """Yields the ranks of this run, if torchrun started this process, or else a single rank.
-
-    All ranks leave together. If one fails, the others raise RankError as soon as they wait, generate or receive SIGTERM, and the
-    first rank's lock is released. A nested ``together`` yields the same ranks.
-
-    Raises:
-        RankError: another rank failed, or the launcher stopped this one.
-    """
-    global _joined
-    if _joined is not None or world_size() == 1:
-        yield _joined or ALONE
-        return
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    with _launcher():
-        store, rank, size = next(rendezvous("env://"))
-    ranks = _joined = Ranks(rank, size, PrefixStore("rarkit", store))
-    restore = _stop_on_signals(ranks)
-    try:
-        yield ranks
-        ranks.meet()
-        ranks.leave()
-        restore()
-    except BaseException as error:
-        # When a process exits, the launcher sends SIGTERM to the others; the first rank still has to report the reason.
-        handle(signal.SIG_IGN)
-        raised = ranks.failing(error)
-        ranks.leave()
-        if raised is error:
-            raise
-        raise raised from error
-    finally:
-        _joined = None
-
-
-def world_size() -> int:
-    """The number of processes that torchrun started, as its environment says; 1 if it did not start this one."""
-    return int(os.environ["WORLD_SIZE"]) if launched() else 1
-
-
-def local_world_size() -> int:
-    """The number of them on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if launched() else 1
-
-
-def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:
-    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handlers."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        ranks.terminated = number == signal.SIGTERM
-        raise_stopped(number, frame)
-
-    return handle(stop)
-
-
-@contextmanager
-def _launcher() -> Iterator[None]:
+def launcher() -> Iterator[None]:
     """Turns the loss of torchrun's store into a RankError."""
     from torch.distributed import DistError
 
@@ -292,3 +259,6 @@ def _launcher() -> Iterator[None]:
     except DistError as error:
         message = f"lost the connection to torchrun ({error}). Start the run again to continue."
         raise RankError(message, told=os.environ["RANK"] != "0") from error
+
+
+ALONE = Ranks()

@@ -55,7 +55,7 @@ class NewPlugin:
             "part": self.part,
             "Class": class_name,
             "kind": self.kind.singular,
-            "table": self.kind.table,
+            "header": self.kind.header,
             "suite": f"{self.kind.public[0]}Suite",
             "versions": compatible_versions(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, final
 
@@ -17,6 +18,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Settings
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
+from rarkit.trackers.tracking import Trackers, untracked
 
 STATE = "state_"
 """Prefix of the arrays that hold a part's learned state."""
@@ -63,6 +65,8 @@ class Work(Generic[V]):
     """Appends a record to ``log.jsonl``."""
     ranks: Ranks = ALONE
     """The processes that share the work; the first holds the lock of the output."""
+    trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked
+    """Opens the recipe's trackers for a training that goes on at this step; on ranks other than the first, none."""
 
     def learning(self, ranks: Ranks | None = None) -> Learning:
         """The engine for what learns in this stage, on all its processes or on those given; checkpoints are kept in the output."""

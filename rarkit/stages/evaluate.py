@@ -29,14 +29,13 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work, read_state
+from rarkit.stages.measured_images import features_of
 from rarkit.stages.nearest_training_images import Nearest, Search, write_nearest
 from rarkit.stages.reference import (
-    BLOCK_ROWS,
     REAL,
     SHOWN_ORIGINALS,
     SHOWN_RECONSTRUCTIONS,
     YARDSTICKS,
-    features_of,
     image_sets,
 )
 from rarkit.stages.sample import ModelSource, sampling_model
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 
 METRICS_FILE = "metrics.json"
 MEASURED_IMAGES = 10_000
+BLOCK_ROWS = 4096
 LIKELIHOOD_BATCH = 256
 
 

@@ -19,7 +19,8 @@ from rarkit.evaluation.nearest import nearest
 from rarkit.features.base import FeatureExtractor, FeatureModel
 from rarkit.images import ImageReader, Split
 from rarkit.randomness import drawn_rows
-from rarkit.stages.reference import REAL, features_of
+from rarkit.stages.measured_images import features_of
+from rarkit.stages.reference import REAL
 
 ARRAYS = "nearest_to_"
 """Prefix of the arrays (Q, 1 + K, H, W, C): each image, followed by its neighbours."""

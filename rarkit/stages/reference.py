@@ -1,40 +1,48 @@
 """reference: features of the real images that samples are compared with, and of the yardsticks.
 
+Ranks take blocks of images, the chunks of the store, in turn; whoever takes the features of a block does so in the same batches, to
+the same bits. Statistics are computed later, from the features of all.
+
 Shape letters: B batch, N images, H, W, C height, width and channels of an image, L tokens per image, F, S features, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.cache.chunk_layout import rows_per_block
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
-from rarkit.images import ImageBlock, ImageInfo, Split
+from rarkit.features.reference_batch import ReferenceBatch
+from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
-from rarkit.runtime.progress import Advance
 from rarkit.runtime.ranks import ALONE
-from rarkit.stages.base import Stage, View, Work, read_state, write_state
+from rarkit.runtime.shared_progress import shared_task
+from rarkit.stages.base import STATE, Stage, View, Work, read_state, rows_left_off, write_state
+from rarkit.stages.measured_images import ImageSet, all_of, decoded_from, features_and_labels, some_of, streamed
+from rarkit.stages.shared_blocks import check_length, missing_on_all, vouch_for_all
 from rarkit.stages.tokenize import decoded
-from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 YARDSTICK_IMAGES = 50_000
 SHOWN_IMAGES = 20
-BLOCK_ROWS = 4096
+MEASURED = ("features", "logits", "spatial", "labels")
+"""The arrays of a set that have a row for each image."""
 REAL = "real"
 YARDSTICKS = {"test": "real test images", "reconstructions": "reconstructions", "uniform": "uniform tokens"}
 """The sets measured beside the samples: prefix of their arrays, and name in the report."""
 SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS = "shown_originals", "shown_reconstructions"
-Sets = dict[str, tuple[Iterable[NDArray[np.uint8]], int]]
-"""By name: batches of images, and the number of images."""
 
 
 @final
@@ -80,6 +88,7 @@ class Reference(Stage[ReferenceView]):
 
     name = "reference"
     version = 2
+    is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         if recipe.evaluate is None:
@@ -110,39 +119,36 @@ class Reference(Stage[ReferenceView]):
             yardsticks=yardsticks,
         )
 
+    def left_off(self, view: ReferenceView, output: StageOutput) -> str | None:
+        rows = ((name, rows_left_off(output, *arrays)) for name, arrays in _declared(output).items())
+        return ", ".join(f"{name} {done}" for name, done in rows if done) or None
+
     def run(self, work: Work[ReferenceView]) -> None:
-        view, output = work.view, work.output
+        view, output, ranks = work.view, work.output, work.ranks
         view.features.check_images(view.images)
-        batch = view.features.reference_batch()
-        state: LearnedState = {}
-        sets: Sets = {}
-        real_labels: list[NDArray[np.int64]] = []
-        if batch is not None:
-            if batch.has_images:
-                sets[REAL] = batch.batches(view.batch_size), len(batch)
-            for space, (mean_F, covariance_FF) in batch.statistics().items():
-                output.write_array(f"{REAL}_{space}_mean", mean_F)
-                output.write_array(f"{REAL}_{space}_covariance", covariance_FF)
-        if view.dataset is not None:
-            if view.features.learns:
-                work.reporter.say(f"reference: training feature extractor {view.features.name!r}")
-                seed = derived_seed(view.seed, "fit features")
-                state = view.features.learn(view.dataset.open("train"), seed, work.learning(ALONE))
-                write_state(output, state)
-            if batch is None:
-                train = view.dataset.open("train")
-                sets[REAL] = _images(train.blocks(0, len(train), view.batch_size), real_labels), len(train)
-            if view.yardsticks is not None:
-                sets |= _yardstick_sets(work, view.dataset, view.yardsticks)
-        model = view.features.build(state, work.device)
-        with work.reporter.task("reference", sum(size for _, size in sets.values()), "images") as advance:
-            for name, (images, _) in sets.items():
-                for array, values in features_of(model, images, advance).items():
-                    output.write_array(f"{name}_{array}", values, rows=BLOCK_ROWS)
-        if real_labels:
-            output.write_array(f"{REAL}_labels", np.concatenate(real_labels))
-        output.finish(sets=list(dict.fromkeys([REAL, *sets])))
-        work.remove_checkpoints()
+        batch, held_out = view.features.reference_batch(), _held_out(work)
+        sets = _sets(view, batch, held_out)
+        if ranks.first:
+            _write_what_is_not_shared(work, batch, held_out)
+            _declare(work, sets, view.features.build(_learned(work), work.device))
+        missing = missing_on_all(work, lambda: _declared(output))
+        layouts = {name: output.layout(f"{name}_features") for name in sets}
+        todo = [(name, *layouts[name].block_rows(block), block) for name in sets for block in missing[name]]
+        count, left = sum(images.count for images in sets.values()), sum(stop - start for _, start, stop, _ in todo)
+        model = view.features.build(read_state(output), work.device)
+        with shared_task(ranks, work.reporter, "reference", count, "images", count - left) as advance:
+
+            def look_and_advance(n: int) -> None:
+                ranks.check()
+                advance(n)
+
+            for name, start, stop, block in todo[ranks.rank :: ranks.size]:
+                values = features_and_labels(model, sets[name].batches(start, stop), look_and_advance)
+                output.write_block(block, **{f"{name}_{array}": of_block for array, of_block in values.items()})
+        vouch_for_all(work)
+        if ranks.first:
+            output.finish(sets=list(dict.fromkeys([REAL, *sets])))
+            work.remove_checkpoints()
 
 
 def opens_data(recipe: Recipe) -> bool:
@@ -180,47 +186,97 @@ class _StoredSet(Mapping[str, NDArray[Any]]):
         return len(self._names)
 
 
-def _yardstick_sets(work: Work[ReferenceView], dataset: Dataset, yardsticks: YardstickView) -> Sets:
-    """The yardsticks' images, read lazily. Their labels and the images for the report are written right away."""
-    output, tokenized, batch_size, split = work.output, work.inputs["tokenize"], work.view.batch_size, yardsticks.held_out_split
-    tokenizer = yardsticks.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-    held_out = dataset.open(split)
-    rows_N = drawn_rows(work.view.seed, len(held_out), YARDSTICK_IMAGES)
-    tokens_NL, labels_N = (read_rows(tokenized, f"{split}_{what}", rows_N).astype(np.int64) for what in ("tokens", "labels"))
-    count = len(rows_N)
-    generator = np.random.Generator(np.random.Philox(derived_seed(work.view.seed, "uniform tokens")))
-    uniform_NL = generator.integers(0, yardsticks.codebook_size, tokens_NL.shape)
-    sets: Sets = {"test": (_images(held_out.chosen(rows_N, batch_size)), count)} if split == "test" else {}
-    sets["reconstructions"] = decoded(tokenizer, tokens_NL, yardsticks.grid, batch_size), count
-    sets["uniform"] = decoded(tokenizer, uniform_NL, yardsticks.grid, batch_size), count
-    for name in sets:
-        output.write_array(f"{name}_labels", labels_N)
-    shown_N = drawn_rows(work.view.seed, len(held_out), SHOWN_IMAGES)
-    output.write_array(SHOWN_ORIGINALS, next(held_out.chosen(shown_N, SHOWN_IMAGES)).images_NHWC)
-    shown_tokens_NL = tokens_NL[np.searchsorted(rows_N, shown_N)]
-    output.write_array(SHOWN_RECONSTRUCTIONS, next(decoded(tokenizer, shown_tokens_NL, yardsticks.grid, SHOWN_IMAGES)))
+# The work of the stage
+
+
+@final
+@dataclass(frozen=True)
+class _HeldOut:
+    """The held-out images that yardsticks are made of: rows of the reader, and their tokens and labels in that order."""
+
+    reader: ImageReader
+    tokenizer: TokenizerModel
+    rows_N: NDArray[np.int64]
+    tokens_NL: NDArray[np.int64]
+    labels_N: NDArray[np.int64]
+
+
+def _held_out(work: Work[ReferenceView]) -> _HeldOut | None:
+    """What yardsticks are made of, if there are any. All ranks call this together."""
+    view = work.view
+    if view.dataset is None or view.yardsticks is None:
+        return None
+    tokenized, split = work.inputs["tokenize"], view.yardsticks.held_out_split
+    reader = view.dataset.open(split)
+    check_length(reader, split, tokenized.layout(f"{split}_tokens").shape[0])
+    rows_N = drawn_rows(view.seed, len(reader), YARDSTICK_IMAGES)
+    tokens_NL, labels_N = (
+        read_rows(tokenized, f"{split}_{what}", rows_N, ranks=work.ranks, reporter=work.reporter).astype(np.int64)
+        for what in ("tokens", "labels")
+    )
+    tokenizer = view.yardsticks.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
+    return _HeldOut(reader, tokenizer, rows_N, tokens_NL, labels_N)
+
+
+def _sets(view: ReferenceView, batch: ReferenceBatch | None, held_out: _HeldOut | None) -> dict[str, ImageSet]:
+    """The sets of images, by name. They are read when their features are taken."""
+    sets, size = dict[str, ImageSet](), view.batch_size
+    if batch is None and view.dataset is not None:
+        sets[REAL] = all_of(view.dataset.open("train"), size)
+    elif batch is not None and batch.has_images:
+        sets[REAL] = streamed(partial(batch.batches, size), len(batch), size)
+    if held_out is None or view.yardsticks is None:
+        return sets
+    if view.yardsticks.held_out_split == "test":
+        sets["test"] = some_of(held_out.reader, held_out.rows_N, size)
+    generator = np.random.Generator(np.random.Philox(derived_seed(view.seed, "uniform tokens")))
+    uniform_NL = generator.integers(0, view.yardsticks.codebook_size, held_out.tokens_NL.shape)
+    for name, tokens_NL in (("reconstructions", held_out.tokens_NL), ("uniform", uniform_NL)):
+        sets[name] = decoded_from(held_out.tokenizer, tokens_NL, held_out.labels_N, view.yardsticks.grid, size)
     return sets
 
 
-def _images(blocks: Iterator[ImageBlock], labels: list[NDArray[np.int64]] | None = None) -> Iterator[NDArray[np.uint8]]:
-    """The images of blocks, (B, H, W, C) uint8; their labels are appended to ``labels``."""
-    for block in blocks:
-        if labels is not None:
-            labels.append(block.labels_N)
-        yield block.images_NHWC
+def _write_what_is_not_shared(work: Work[ReferenceView], batch: ReferenceBatch | None, held_out: _HeldOut | None) -> None:
+    """The statistics of a reference batch, and the images for the report."""
+    view, output = work.view, work.output
+    for space, (mean_F, covariance_FF) in ({} if batch is None else batch.statistics()).items():
+        output.write_array(f"{REAL}_{space}_mean", mean_F)
+        output.write_array(f"{REAL}_{space}_covariance", covariance_FF)
+    if held_out is not None and view.yardsticks is not None:
+        shown_N = drawn_rows(view.seed, len(held_out.reader), SHOWN_IMAGES)
+        output.write_array(SHOWN_ORIGINALS, next(held_out.reader.chosen(shown_N, SHOWN_IMAGES)).images_NHWC)
+        tokens_NL = held_out.tokens_NL[np.searchsorted(held_out.rows_N, shown_N)]
+        output.write_array(SHOWN_RECONSTRUCTIONS, next(decoded(held_out.tokenizer, tokens_NL, view.yardsticks.grid, SHOWN_IMAGES)))
 
 
-def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:
-    """``features`` (N, F) of all images, and if the extractor has them ``logits`` (N, K) and ``spatial`` (N, S)."""
-    import torch
+def _learned(work: Work[ReferenceView]) -> LearnedState:
+    """What the extractor learned: in an interrupted run, which declared features only after it, or now."""
+    view, output = work.view, work.output
+    if not view.features.learns or view.dataset is None:
+        return {}
+    names = [name for name in output.begun().arrays if name.startswith(STATE)]
+    if _declared(output) and not any(output.missing_blocks([name]) for name in names):
+        return read_state(output)
+    work.reporter.say(work.ranks.alone(f"reference: training feature extractor {view.features.name!r}"))
+    state = view.features.learn(view.dataset.open("train"), derived_seed(view.seed, "fit features"), work.learning(ALONE))
+    write_state(output, state)
+    return state
 
-    batches: dict[str, list[NDArray[np.float32]]] = {}
-    with torch.inference_mode():
-        for images_BHWC in images:
-            # Torch has no read-only tensors, so images of a memory-mapped store are copied.
-            batch = model(torch.from_numpy(np.require(images_BHWC, requirements="W")))
-            for name, values in (("features", batch.features_BF), ("logits", batch.logits_BC), ("spatial", batch.spatial_BS)):
-                if values is not None:
-                    batches.setdefault(name, []).append(values.float().cpu().numpy())
-            advance(len(images_BHWC))
-    return {name: np.concatenate(parts) for name, parts in batches.items()}
+
+def _declare(work: Work[ReferenceView], sets: Mapping[str, ImageSet], model: FeatureModel) -> None:
+    """Creates the arrays of features and labels. A block is of whole batches; those of an interrupted run keep their size."""
+    begun, size = work.output.begun().arrays, work.view.batch_size
+    for name, images in sets.items():
+        arrays = features_and_labels(model, images.batches(0, 1), lambda _: None)
+        widest = max(values[0].nbytes for values in arrays.values())
+        known = begun.get(f"{name}_features")
+        rows = known.rows if known else size * max(1, rows_per_block(images.count, widest) // size)
+        for array, values in arrays.items():
+            work.output.create(f"{name}_{array}", (images.count, *values.shape[1:]), values.dtype, rows)
+
+
+def _declared(output: StageOutput) -> dict[str, list[str]]:
+    """The arrays that have a row for each image, by set."""
+    arrays, sets = output.begun().arrays, (REAL, *YARDSTICKS)
+    of_sets = {name: [f"{name}_{array}" for array in MEASURED if f"{name}_{array}" in arrays] for name in sets}
+    return {name: of_set for name, of_set in of_sets.items() if f"{name}_features" in of_set}

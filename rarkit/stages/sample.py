@@ -29,10 +29,12 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.background import Background
 from rarkit.runtime.progress import Advance
+from rarkit.runtime.shared_progress import shared_task
 from rarkit.sampling.precision import MODEL_DTYPES, SamplingPrecision
 from rarkit.sampling.settings import SampleSettings
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work, read_state, rows_left_off
+from rarkit.stages.shared_blocks import missing_on_all, vouch_for_all
 from rarkit.stages.tokenize import decoded
 from rarkit.stages.train import trained_model
 from rarkit.tokenizers.base import Tokenizer
@@ -126,22 +128,19 @@ class Sample(Stage[SampleView]):
         output, ranks = work.output, work.ranks
         if ranks.first:
             _create(work)
-        missing = set(ranks.told(lambda: output.missing_blocks(ARRAYS)))
-        if not ranks.first:
-            output.refresh()
-        ranks.check_sees(output.path, output.exists)
+        missing = set(missing_on_all(work, lambda: {"samples": ARRAYS})["samples"])
         layout = output.layout("images")
         batch_size = work.view.sample.batch_size
         todo = [stretch for stretch in stretches(layout.shape[0], layout.rows, batch_size) if missing & set(stretch.blocks)]
         own = todo[ranks.rank :: ranks.size]
         rows = {block: layout.block_rows(block) for stretch in own for block in stretch.blocks if block in missing}
-        share = sum(stop - start for start, stop in rows.values())
-        alone = "sample", layout.shape[0], "images", layout.shape[0] - share
-        shared = f"sample, rank {ranks.rank} of {ranks.size}", share, "images"
-        with work.reporter.task(*(alone if ranks.size == 1 else shared)) as advance, torch.inference_mode():
+        done = layout.shape[0] - sum(stop - start for start, stop in map(layout.block_rows, missing))
+        with (
+            shared_task(ranks, work.reporter, "sample", layout.shape[0], "images", done) as advance,
+            torch.inference_mode(),
+        ):
             _draw(work, own, rows, advance)
-        for written in ranks.gathered(output.written()):
-            output.vouch(written)
+        vouch_for_all(work)
         if ranks.first:
             output.finish()
 

@@ -1,5 +1,7 @@
 """tokenize: images to grids of codes in raster order, shared by all scan orders and permutation schedules.
 
+Ranks take blocks, the chunks of the store, in turn; whoever encodes a block does so in the same batches, to the same bits.
+
 Shape letters: N images, B batch, H, W, C height, width and channels of an image (H, W of codes: of the grid), L tokens per image.
 """
 
@@ -19,7 +21,9 @@ from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.progress import Advance
+from rarkit.runtime.shared_progress import shared_task
 from rarkit.stages.base import Stage, View, Work, read_state, rows_left_off
+from rarkit.stages.shared_blocks import check_length, missing_on_all, vouch_for_all
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 BATCH_ROWS = 256
@@ -42,6 +46,7 @@ class Tokenize(Stage[TokenizeView]):
     """Images → ``<split>_tokens`` (N, L) in raster order and ``<split>_labels`` (N,)."""
 
     name = "tokenize"
+    is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         measured = recipe.evaluate is not None and recipe.evaluate.yardsticks
@@ -61,42 +66,55 @@ class Tokenize(Stage[TokenizeView]):
         )
 
     def left_off(self, view: TokenizeView, output: StageOutput) -> str | None:
-        splits = ((split, rows_left_off(output, f"{split}_tokens", f"{split}_labels")) for split in view.splits)
+        splits = ((split, rows_left_off(output, *_arrays(split))) for split in view.splits)
         return ", ".join(f"{split} {rows}" for split, rows in splits if rows) or None
 
     def run(self, work: Work[TokenizeView]) -> None:
         import torch
 
-        view, output = work.view, work.output
-        length, dtype = view.grid[0] * view.grid[1], token_dtype(view.codebook_size)
+        view, output, ranks = work.view, work.output, work.ranks
+        readers = {split: view.dataset.open(split) for split in view.splits}
+        if ranks.first:
+            for split, reader in readers.items():
+                self._create(view, output, split, len(reader))
         with torch.inference_mode():
             model = view.tokenizer.build(read_state(work.inputs.get("fit")), work.device)
-            for split in view.splits:
-                reader = view.dataset.open(split)
-                rows = rows_per_block(len(reader), length * dtype.itemsize)
-                names = f"{split}_tokens", f"{split}_labels"
-                output.create(names[0], (len(reader), length), dtype, rows)
-                output.create(names[1], (len(reader),), np.int32, rows)
-                missing = output.missing_blocks(names)
-                if missing:
+            missing = missing_on_all(work, lambda: {split: _arrays(split) for split in view.splits})
+            for split, reader in readers.items():
+                tokens, labels = _arrays(split)
+                layout = output.layout(tokens)
+                check_length(reader, split, layout.shape[0])
+                if missing[split] and ranks.first:
                     view.tokenizer.check_round_trip(model, reader.read(0, 1))
-                todo = sum(stop - start for start, stop in (output.block_rows(names[0], block) for block in missing))
-                with work.reporter.task(f"tokenize {split}", len(reader), "images", len(reader) - todo) as advance:
-                    for block in missing:
-                        start, stop = output.block_rows(names[0], block)
-                        tokens_NL, labels_N = _encode(model, reader, start, stop, advance)
-                        arrays = {names[0]: tokens_NL.astype(dtype), names[1]: labels_N.astype(np.int32)}
-                        output.write_block(block, **arrays)
-        output.finish(grid=list(view.grid))
+                done = len(reader) - sum(stop - start for start, stop in map(layout.block_rows, missing[split]))
+                with shared_task(ranks, work.reporter, f"tokenize {split}", len(reader), "images", done) as advance:
+                    for block in missing[split][ranks.rank :: ranks.size]:
+                        tokens_NL, labels_N = _encode(model, reader, *layout.block_rows(block), work, advance)
+                        output.write_block(block, **{tokens: tokens_NL.astype(layout.dtype), labels: labels_N.astype(np.int32)})
+        vouch_for_all(work)
+        if ranks.first:
+            output.finish(grid=list(view.grid))
+
+    def _create(self, view: TokenizeView, output: StageOutput, split: Split, count: int) -> None:
+        length, dtype = view.grid[0] * view.grid[1], token_dtype(view.codebook_size)
+        rows = rows_per_block(count, length * dtype.itemsize)
+        tokens, labels = _arrays(split)
+        output.create(tokens, (count, length), dtype, rows)
+        output.create(labels, (count,), np.int32, rows)
+
+
+def _arrays(split: Split) -> tuple[str, str]:
+    return f"{split}_tokens", f"{split}_labels"
 
 
 def _encode(
-    model: TokenizerModel, reader: ImageReader, start: int, stop: int, advance: Advance
+    model: TokenizerModel, reader: ImageReader, start: int, stop: int, work: Work[TokenizeView], advance: Advance
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     import torch
 
     tokens, labels = [], []
     for block in reader.blocks(start, stop, BATCH_ROWS):
+        work.ranks.check()
         codes_BHW = model.encode(torch.from_numpy(block.images_NHWC))
         tokens.append(codes_BHW.flatten(1).cpu().numpy())
         labels.append(block.labels_N)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
@@ -29,6 +31,7 @@ from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
 from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
+from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,8 +132,9 @@ class Train(Stage[TrainView]):
             for change in start_from(view.initial_weights, model, view.model):
                 work.reporter.say(f"train: {change}")
         # Held back to the end, because there is no checkpoint of the last step.
-        with HeldSignals() as held:
-            trained = work.learning().train(task, settings, seed=view.seed, held=held)
+        with ExitStack() as trackers, HeldSignals() as held:
+            tracked = partial(_opened, work, trackers)
+            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked)
             if not work.ranks.first:
                 return
             for name, values in trained.log.items():
@@ -138,6 +142,11 @@ class Train(Stage[TrainView]):
             output.write_file(MODEL_FILE, weights_file(trained.weights[MODEL], metadata))
             output.finish([MODEL_FILE], parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
             work.remove_checkpoints([MODEL_FILE])
+
+
+def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:
+    """The trackers, which are closed after the output is finished: one that hangs would keep it waiting."""
+    return ends.enter_context(work.trackers(step))
 
 
 def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:

@@ -24,6 +24,7 @@ from rarkit.testing.permutation_schedule_suite import PermutationScheduleSuite
 from rarkit.testing.scan_order_suite import ScanOrderSuite
 from rarkit.testing.strategies import grids, images, orders
 from rarkit.testing.tokenizer_suite import TokenizerSuite
+from rarkit.testing.tracker_suite import TrackerSuite
 
 __all__ = [
     "check",
@@ -34,6 +35,7 @@ __all__ = [
     "DatasetSuite",
     "FeatureExtractorSuite",
     "ModelFamilySuite",
+    "TrackerSuite",
     "CheckError",
     "ArrayReader",
     "random_images",

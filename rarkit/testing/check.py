@@ -21,6 +21,7 @@ from rarkit.testing.part_suite import PartSuite
 from rarkit.testing.permutation_schedule_suite import PermutationScheduleSuite
 from rarkit.testing.scan_order_suite import ScanOrderSuite
 from rarkit.testing.tokenizer_suite import TokenizerSuite
+from rarkit.testing.tracker_suite import TrackerSuite
 
 SUITES: dict[str, type[PartSuite]] = {
     "datasets": DatasetSuite,
@@ -30,6 +31,7 @@ SUITES: dict[str, type[PartSuite]] = {
     "attention_backends": AttentionBackendSuite,
     "models": ModelFamilySuite,
     "feature_extractors": FeatureExtractorSuite,
+    "trackers": TrackerSuite,
 }
 """The suite of each kind."""
 

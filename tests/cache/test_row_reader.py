@@ -134,3 +134,23 @@ def test_a_truncated_chunk_is_damage(tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:-1])
     with pytest.raises(IncompleteError, match="--force tokenize"):
         RowReader(output, "tokens")
+
+
+def test_a_rank_reads_the_rows_it_is_given_and_no_chunk_besides(place, monkeypatch):
+    """What a rank needs of a step's rows is its own part of them: no data position is kept, and no other row is touched."""
+    output = Store(place).output("tokenize", "f00d")
+    checked = []
+    plain = type(output.digests).check
+    monkeypatch.setattr(type(output.digests), "check", lambda self, key, data: (checked.append(key), plain(self, key, data)))
+    rows_B = np.random.default_rng(1).integers(0, len(ROWS), 32)
+    whole = RowReader(output, "tokens").rows(rows_B)
+    touched = []
+    for rank in range(4):
+        output.refresh()
+        checked.clear()
+        own = rows_B[8 * rank : 8 * rank + 8]
+        reader = RowReader(output, "tokens")
+        np.testing.assert_array_equal(reader.rows(own), whole[8 * rank : 8 * rank + 8])
+        assert set(checked) == {f"tokens/c/{row // 2}/0" for row in own}
+        touched += checked
+    assert len(set(touched)) < CHUNKS / 4

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,6 +20,8 @@ from rarkit import load_recipe, plan, run
 from rarkit.cli import options
 from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
+from rarkit.engine.average import Average
+from rarkit.engine.optimizer import make_optimizers
 from rarkit.engine.trainer import Trainer
 from rarkit.errors import CapabilityError, DatasetError, WeightsError
 from rarkit.estimate.estimate import _batches, estimate
@@ -184,10 +187,13 @@ def test_what_the_cache_takes_depends_on_its_type():
     assert cache(precision="float32") == 2 * cache() == 4 * cache(kv_cache="float8")
 
 
-def test_a_cpu_holds_the_projections_twice():
+@pytest.mark.parametrize(("has", "bfloat16"), [("avx2", "widens_bfloat16"), ("avx512f", "sums_apart"), ("avx512f avx512_bf16", "")])
+def test_a_cpu_holds_the_projections_twice(monkeypatch, has, bfloat16):
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset({"sse2", *has.split()}))
     needs = estimate(plan(load_recipe(str(ROOT / "recipes/rar_xl.toml")), "memory://needs"))
     sample = needs.sample
-    expected = sampling_bytes(needs.model, batch=256, guided=True, dtype="bfloat16", on_cpu=True, compiled=True)
+    asked = {"on_cpu": True, "compiled": True} | ({bfloat16: True} if bfloat16 else {})
+    expected = sampling_bytes(needs.model, batch=256, guided=True, dtype="bfloat16", **asked)
     assert sample.cpu_memory == expected
     assert sample.memory.laid_out == 0 < expected.laid_out < expected.weights == sample.memory.weights
     assert estimate_as_json(needs)["sample"]["cpu_memory"]["total"] == expected.total
@@ -299,3 +305,24 @@ for more in ((), ("--json", "--gpu", "h200")):
     assert refused.stderr.startswith("error: there is no ")
     assert len(refused.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changes", [[], ["model.name=llama_ar", "model.num_heads=1", "model.hidden_size=8", "model.depth=2"]])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_moments_and_average_are_what_training_holds(small_recipe, changes, optimizer):
+    recipe = load_recipe(small_recipe, [f"train.optimizer={optimizer}", "train.ema_decay=0.9", *changes])
+    planned = plan(recipe, "memory://moments")
+    config, attention = planned.experiment.config, recipe.attention.build()
+    model = recipe.model.create(config, attention, 0)
+    optimizers, average = make_optimizers(model, recipe.train), Average({"model": model}, 0.9)
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    for each in optimizers:
+        each.step()
+    moments = [value for each in optimizers for state in each.state.values() for value in state.values() if value.ndim]
+    needed = estimate(planned)
+    assert needed.train.memory.optimizer == sum(value.nbytes for value in moments)
+    assert needed.train.memory.average == sum(tensor.nbytes for tensor in average.state().values())
+    held = [*model.parameters(), *moments, *average.state().values()]
+    assert needed.disk["checkpoints"] == 2 * sum(tensor.nbytes for tensor in held)
+    assert needed.train.memory.persistent >= sum(tensor.nbytes for tensor in held)

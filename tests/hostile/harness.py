@@ -26,7 +26,19 @@ from typing import Any, NoReturn
 from tests.hostile.entry import Entry, Place
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("addresses", "links", "decoders", "bundles", "printing", "records", "damages", "recipes", "plugins", "kernels")
+KINDS = (
+    "addresses",
+    "links",
+    "decoders",
+    "bundles",
+    "printing",
+    "records",
+    "checkpoints",
+    "damages",
+    "recipes",
+    "plugins",
+    "kernels",
+)
 """The modules beside this one that have entries, by what is hostile."""
 MEMORY = 2 << 30
 """Bytes of data that a process may ask for: more is refused to it."""

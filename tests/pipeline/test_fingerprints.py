@@ -31,7 +31,7 @@ from rarkit.recipe.experiment import resolve
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint, Settings
-from rarkit.registry.kinds import KINDS, TABLES
+from rarkit.registry.kinds import KINDS, OBSERVERS, TABLES
 from rarkit.runtime.progress import Reporter
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
@@ -77,6 +77,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "sample": {"per_class": 1, "classes": [0, 1]},
         "evaluate": {"bootstrap": 0, "yardsticks": False, "features": {"name": "inception", "weights": None}},
     },
+    "trackers.tensorboard": {"trackers": [{"name": "tensorboard"}]},
 }
 """The tables that a recipe needs to use each part."""
 WITHOUT_RUN = {"attention_backends.flex"}
@@ -133,6 +134,10 @@ CHANGED: dict[str, Any] = {
     "model.dropout": 0.3,
     "model.attention_dropout": 0.3,
     "train.tokens": (None, "tested below"),
+    "train.init_from": (None, "tests/stages/test_initial_weights.py tests it"),
+    "train.muon_learning_rate": (0.1, "goes with optimizer, tested below"),
+    "train.decay_steps": (2, "goes with learning_rate_schedule, tested below"),
+    "train.ema_decay": 0.5,
     "train.micro_batch_size": 2,
     "train.gradient_clip": 0.01,
     "train.betas": [0.5, 0.6],
@@ -311,15 +316,15 @@ def test_every_part_is_among_them():
 def changed_tables(part: str, table: str, key: str, files) -> dict[str, Any]:
     """The part's recipe with another value of a setting; skips the test if no run can use another value."""
     tables = tables_of(part, files)
-    owner: Any = parse_recipe(tables, rarkit.parts())
+    many, owner = table in TABLES and TABLES[table].many, parse_recipe(tables, rarkit.parts())
     for step in table.split(".") if table else ():
-        owner = getattr(owner, step)
+        owner = getattr(owner, step)[0] if many else getattr(owner, step)
     value = other_value(part, table, key, getattr(owner, key))
     if isinstance(value, tuple):
         pytest.skip(value[1])
     inner = tables
     for step in table.split(".") if table else ():
-        inner = inner.setdefault(step, {})
+        inner = inner[step][0] if many else inner.setdefault(step, {})
     inner[key] = json.loads(json.dumps(value).replace("FILES", str(files)))
     return tables
 
@@ -343,7 +348,9 @@ def test_what_changes_the_output_changes_the_fingerprint(part, table, key, files
         again = ran(after, copied(store), force=doubtful)
         for name in doubtful:
             assert_close(outputs[name][1], again[name][1], 0.0 if mark is None else mark.tolerance, f"{name} after {table}.{key}")
-    if mark is None and key not in ONLY_ON_THE_PAGE:
+    if table in OBSERVERS:
+        assert len(same) == len(old), f"{table}.{key} decides nothing"
+    elif mark is None and key not in ONLY_ON_THE_PAGE:
         assert len(same) < len(old), f"{table}.{key} is in no fingerprint"
 
 
@@ -406,6 +413,8 @@ def differing(tables: dict[str, Any], **inside: dict[str, Any]) -> set[str]:
         ({"model": {"attention_dropout": 0.1}}, {"train": {"compile": True}}, "train"),
         ({"sample": {"precision": "bfloat16"}}, {"sample": {"batch_size": 3}}, "sample"),
         ({}, {"attention": {"name": "plain"}}, "sample"),
+        ({"train": {"optimizer": "muon"}}, {"train": {"muon_learning_rate": 0.1}}, "train"),
+        ({"train": {"learning_rate_schedule": "wsd", "decay_steps": 2}}, {"train": {"decay_steps": 3}}, "train"),
     ],
 )
 def test_settings_that_count_together_enter_together(base, change, stage, files):

@@ -13,13 +13,16 @@ from rarkit.pipeline.plan import STAGE_NAMES
 from tests.pipeline.killed import killed_at_a_write
 from tests.processes import call
 
-LAST_WRITES = {"fit": 2, "tokenize": 6, "train": 12, "sample": 3, "reference": 26, "evaluate": 4}
+LAST_WRITES = {"fit": 2, "tokenize": 6, "train": 12, "sample": 3, "reference": 23, "evaluate": 4}
 """How many writes each stage makes: a kill there comes late."""
 
 GOES_ON = {
     ("tokenize", True): "goes on after train 600 of 600 images, test 300 of 300 images",
     ("sample", True): "goes on after 300 of 300 images",
     ("train", True): "goes on after step 4 of 6",
+    ("reference", True): (
+        "goes on after real 600 of 600 images, test 300 of 300 images, reconstructions 300 of 300 images, uniform 300 of 300 images"
+    ),
 }
 """What the plan says of a stage that was killed late."""
 NOTHING_TO_GO_ON_FROM = "an earlier run stopped before there was anything to go on from"

@@ -7,12 +7,14 @@ import http.server
 import json
 import threading
 
+import fsspec
 import pytest
 from typer.testing import CliRunner
 
 from rarkit import load_recipe, plan, run
 from rarkit.cli.app import app
 from rarkit.errors import NotFetchedError
+from rarkit.estimate.estimate import estimate
 from rarkit.pipeline.run import carry_out
 from tests.files.test_weights import planted, recipe_of
 
@@ -99,3 +101,32 @@ def test_nothing_is_said_of_a_recipe_without_addresses(digits_recipe):
     result = CliRunner().invoke(app, ["plan", digits_recipe, "--store", "memory://without"])
     assert "reads " not in result.stdout
     assert plan(load_recipe(digits_recipe), "memory://without").addresses == []
+
+
+def test_a_plan_leaves_the_weights_of_a_start_where_they_are_and_a_run_fetches_them(
+    elsewhere, tmp_path, small_finished, small_recipe
+):
+    place, site, asked = elsewhere
+    (site / "start.safetensors").write_bytes(small_finished.plan["train"].output.read_file("model.safetensors"))
+    recipe = load_recipe(small_recipe, [f"train.init_from={place}/start.safetensors", "train.steps=1"])
+    planned = plan(recipe, str(tmp_path / "store"))
+    assert {method for method, _ in asked} == {"HEAD"}
+    assert planned["train"].reason == f"unknown until {place}/start.safetensors is read"
+    assert ("train.init_from", f"{place}/start.safetensors", True) in [tuple(address) for address in planned.addresses]
+    done = run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", until="train")
+    assert asked.count(("GET", "/start.safetensors")) == 1
+    assert done.plan["train"].output.is_complete
+
+
+def test_of_a_start_in_a_store_elsewhere_the_record_tells_what_it_is(s3_bucket, tmp_path, small_finished, small_recipe):
+    output = small_finished.plan["train"].output
+    there = f"s3://{s3_bucket}/{output.name}"
+    fsspec.filesystem("s3").put(output.path, there, recursive=True)
+    here, elsewhere = (
+        plan(load_recipe(small_recipe, [f"train.init_from={place}"]), "memory://start") for place in (output.path, there)
+    )
+    assert elsewhere["train"].fingerprint == here["train"].fingerprint is not None
+    assert estimate(elsewhere).initial_changes == (
+        f"starts from {there}/files/model.safetensors; what is adapted is unknown until it is read",
+    )
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -10,8 +10,10 @@ from rarkit.datasets.generated import Generated
 from rarkit.features.classifier import Classifier
 from rarkit.models.rar.family import RARFamily
 from rarkit.permutation_schedules.linear import Linear
+from rarkit.registry.kinds import TABLES
 from rarkit.scan_orders.spiral import Spiral
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
+from rarkit.trackers.tensorboard import TensorBoard
 
 
 class OwnData(Generated):
@@ -56,6 +58,12 @@ class OwnFeatures(Classifier):
     name: Literal["own_features"] = "own_features"
 
 
+class OwnTracker(TensorBoard):
+    """TensorBoard's."""
+
+    name: Literal["own_tracker"] = "own_tracker"
+
+
 OWN = {
     "dataset": OwnData,
     "tokenizer": OwnTokenizer,
@@ -64,11 +72,16 @@ OWN = {
     "attention": OwnAttention,
     "model": OwnFamily,
     "evaluate.features": OwnFeatures,
+    "trackers": OwnTracker,
 }
 """By recipe table."""
 SETTINGS = ("dataset.height=4", "dataset.width=4", "dataset.channels=1", "dataset.train_images=60", "dataset.test_images=30")
 SMALL = ("tokenizer.patch=2", "tokenizer.codes=5", "model.hidden_size=8", "model.depth=1", "model.num_heads=2")
-OVERRIDES = [*(f"{table}.name={part.part_name()}" for table, part in OWN.items()), *SETTINGS, *SMALL, "evaluate.features.steps=3"]
+NAMED = (
+    f'{table}=[{{name="{part.part_name()}"}}]' if TABLES[table].many else f"{table}.name={part.part_name()}"
+    for table, part in OWN.items()
+)
+OVERRIDES = [*NAMED, *SETTINGS, *SMALL, "evaluate.features.steps=3"]
 """That make a small recipe of all of them. Another name drops the other settings of a table."""
 
 

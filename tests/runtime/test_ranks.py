@@ -18,9 +18,11 @@ from rarkit import load_recipe, plan, run
 from rarkit.cache.holder import Holder
 from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, RankError, RecipeError, StoreError
-from rarkit.runtime.ranks import ALONE, Ranks, together
+from rarkit.runtime.ranks import ALONE, Ranks
+from rarkit.runtime.together import together
 from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
 from tests.processes import rarkit as command_line
+from tests.rank_threads import threads
 from tests.runtime.failing import failing_at_a_chunk
 
 THREE_BLOCKS = ("sample.per_class=60", "sample.batch_size=100")
@@ -159,29 +161,6 @@ def test_an_interrupted_process_leaves_whole_chunks_and_no_lock(alone, small_rec
 
 
 # Ranks as threads, on a store in memory
-
-
-def threads(size, work):
-    """What ``work`` of each rank returned or raised."""
-    from torch.distributed import HashStore
-
-    store, found = HashStore(), {}
-
-    def one(rank):
-        try:
-            found[rank] = work(Ranks(rank, size, store))
-        except RankError as error:
-            found[rank] = error
-        except StoreError as error:
-            found[rank] = error
-
-    running = [threading.Thread(target=one, args=(rank,)) for rank in range(size)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join(HANGS_AFTER)
-        assert not thread.is_alive()
-    return [found[rank] for rank in range(size)]
 
 
 def test_all_hear_what_the_first_finds_and_meet():

@@ -96,7 +96,7 @@ def test_its_files_name_what_they_should():
     for plugin in new_plugins.plugins():
         texts = plugin.texts()
         assert f"tests/test_{plugin.part}.py" in texts
-        assert re.search(rf"^\[{re.escape(plugin.kind.table)}\]\nname = \"{plugin.part}\"$", texts["README.md"], re.MULTILINE)
+        assert re.search(rf"^{re.escape(plugin.kind.header)}\nname = \"{plugin.part}\"$", texts["README.md"], re.MULTILINE)
         assert not [path for path, text in texts.items() if "$" in text]
 
 

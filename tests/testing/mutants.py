@@ -17,6 +17,7 @@ from tests.testing.wrong_model_family import Bent
 from tests.testing.wrong_orders import WrongOrder
 from tests.testing.wrong_schedules import WrongSchedule
 from tests.testing.wrong_tokenizers import GREY, Levels
+from tests.testing.wrong_trackers import Lines, tracked
 
 
 class Mutant(NamedTuple):
@@ -310,6 +311,36 @@ FAULTY: dict[type[Any], dict[str, dict[str, str]]] = {
         "it_takes_its_own_schedule": {"schedule": "given its default schedule"},
         "it_can_be_rehearsed": {"rehearsed": "rehearsed: still has weights"},
     },
+    Lines: {
+        "it_says_where_data_goes": {"mute": "asked whom it sends to: raises PluginError: .*sends to ''"},
+        "it_takes_numbers_and_pictures": {
+            "returns": "raises PluginError: .*opens object; it must open an OpenTracker",
+            "slashes": "in a thread of its own: raises (FileNotFound|NotADirectory)Error",
+            "main_thread": "raises ValueError: signal only works in main thread",
+            "global": "global generator of random",
+            "forgets": r"shows \[\(1, 0.25\), \(3, 0.75\)\] as train/loss",
+            "rounds": "as train/loss.\nEach step is shown once",
+            "grey": "raises AssertionError",
+            "colour": "raises AssertionError",
+        },
+        "it_takes_what_it_is_told_of_a_single_step": {"buffered": r"and closed: shows \[\] as train/loss"},
+        "it_may_be_told_nothing": {"empty": "closed at once: raises IndexError"},
+        "numbers_need_not_be_finite": {"finite": "told .*nan.*: raises ValueError"},
+        "what_it_is_given_stays_as_it_is": {
+            "writes_numbers": "told numbers: changes them",
+            "writes_image": "shown a picture: modifies it",
+        },
+        "an_interrupted_training_goes_on": {
+            "new_folder": "after an interruption at step 6: raises FileExistsError",
+            "twice": r"at step 6: shows .*\(4, 1.0\), \(5, 1.25\), \(6, 1.5\), \(4, 1.0\)",
+            "cut_off": r"at step 6: shows \[\(4, 1.0\)",
+        },
+        "it_stays_in_its_folder": {
+            "working_folder": r"told of a step: writes \['stray'\] outside its folder",
+            "beside": r"told of a step: writes \['stray'\] outside its folder",
+        },
+        "nothing_keeps_the_process_when_it_is_closed": {"undead": r"leaves threads that keep the process: \['undead'\]"},
+    },
 }
 
 MUTANTS = [
@@ -326,5 +357,10 @@ MUTANTS = [
         for fault, words in faults.items()
     ),
 ]
-SETTINGS = {"permutation_schedules": {"falls": True}, "tokenizers": {"info": GREY}, "feature_extractors": {"info": GREY}}
+SETTINGS = {
+    "permutation_schedules": {"falls": True},
+    "tokenizers": {"info": GREY},
+    "feature_extractors": {"info": GREY},
+    "trackers": {"tracked": tracked},
+}
 """Attributes of the suites, by kind."""

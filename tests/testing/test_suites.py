@@ -31,6 +31,7 @@ from rarkit.testing import (
     PermutationScheduleSuite,
     ScanOrderSuite,
     TokenizerSuite,
+    TrackerSuite,
     check,
     grids,
     images,
@@ -47,6 +48,7 @@ from tests.testing.wrong_model_family import Bent
 from tests.testing.wrong_orders import WrongOrder
 from tests.testing.wrong_schedules import WrongSchedule
 from tests.testing.wrong_tokenizers import GREY, Levels
+from tests.testing.wrong_trackers import Lines, tracked
 
 pytest_plugins = "pytester"
 
@@ -76,6 +78,11 @@ class TestFeatureExtractors(FeatureExtractorSuite):
 
 class TestModelFamilies(ModelFamilySuite):
     parts = (Bent(), Bent(attention_dropout=0.3, class_dropout=0.0))
+
+
+class TestTrackers(TrackerSuite):
+    parts = (Lines(),)
+    tracked = tracked
 
 
 class TestSmallSoundParts(ScanOrderSuite):

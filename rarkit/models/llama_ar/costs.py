@@ -11,6 +11,7 @@ from typing import final
 from rarkit.models.base import ModelCosts, SamplingBytes, TrainingBytes
 from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, kept_weights_bytes, keys_read, loss_bytes, recomputed_blocks
 from rarkit.models.llama_ar.config import LlamaARConfig
+from rarkit.runtime.machine import emulates_bfloat16
 
 
 @final
@@ -86,7 +87,11 @@ class LlamaARCosts(ModelCosts):
     def sampling_bytes(self, *, batch: int, guided: bool, precision: str, kv_cache: str, on_cpu: bool) -> SamplingBytes:
         config, element = self.config, ELEMENT_BYTES[precision]
         rows = 2 * batch if guided else batch
-        step = rows * (8 * config.hidden_size + 3 * config.mlp_hidden_size) * element
+        attention, mlp = 0, 3 * config.mlp_hidden_size
+        if on_cpu and precision != "float32" and not emulates_bfloat16():
+            # oneDNN multiplies contiguous matrices only: it copies a block's keys, then its values, out of the cache.
+            attention = config.seq_len * config.hidden_size
+        step = rows * (8 * config.hidden_size + max(attention, mlp)) * element
         return SamplingBytes(
             weights=config.parameter_count() * element,
             kv_cache=2 * config.depth * rows * config.seq_len * config.hidden_size * element,

@@ -15,6 +15,7 @@ from rarkit.models.rar import sampling_costs, training_costs
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.sizes import PRESETS
 from rarkit.registry.bounds import Depth, Hidden, Width
+from rarkit.runtime.machine import emulates_bfloat16, sums_bfloat16_apart
 
 if TYPE_CHECKING:
     import torch
@@ -170,6 +171,8 @@ class RARCosts(ModelCosts):
             on_cpu=on_cpu,
             # Assumes that a CPU has the compiled kernels.
             compiled=on_cpu,
+            widens_bfloat16=on_cpu and emulates_bfloat16(),
+            sums_apart=on_cpu and sums_bfloat16_apart(),
         )
 
 

@@ -24,7 +24,8 @@ def sampling_bytes(
     dtype: str,
     on_cpu: bool = False,
     compiled: bool = False,
-    float32_rows: bool = False,
+    widens_bfloat16: bool = False,
+    sums_apart: bool = False,
     float8_cache: bool = False,
 ) -> SamplingBytes:
     """Memory of decoding, as ``CachedDecoder`` allocates it.
@@ -36,13 +37,14 @@ def sampling_bytes(
         dtype: type of weights and cache: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (only the blocks' projections are int8).
         on_cpu: whether a CPU decodes; it copies the projections into a layout for decoding.
         compiled: whether the CPU uses the compiled kernels, in float32; without them, the cache is moved as it fills.
-        float32_rows: whether entries are computed in float32 for weights of any type, as with the compiled kernels and on x86
-            processors without AVX-512.
+        widens_bfloat16: whether bfloat16 weights are multiplied in float32 without the compiled kernels too, modulations with
+            them, as on x86 processors without AVX-512 (``emulates_bfloat16``).
+        sums_apart: whether bfloat16 products are summed in float32 memory of their own (``sums_bfloat16_apart``).
         float8_cache: whether the cache uses one byte per number.
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
-    computed = 4 if compiled or float32_rows else element
-    rows = 2 * batch if guided else batch
+    filled = 4 if widens_bfloat16 else element
+    computed, rows = 4 if compiled else filled, 2 * batch if guided else batch
     # Plain norms have one row for all classes and entries.
     classes = min(batch, config.num_classes) + guided if config.conditioning == "adaln" else 1
     at_once = entries_at_once(config, classes, element)
@@ -54,14 +56,14 @@ def sampling_bytes(
     if (float8_cache or computed != element) and not compiled:
         # The cache is widened block by block, on a CPU some rows at a time.
         step += min(cached, max(WIDENED_BYTES // computed, cached // rows) if on_cpu else cached) * computed
-    filling = at_once * classes * 8 * width * computed if config.conditioning == "adaln" else 0
-    if compiled:
-        # An entry's widened modulations; a layer's weights in panels.
-        step += _entry_bytes(config, classes, 4) if element != 4 else 0
-        filling += 6 * width**2 * element if filling else 0
-    elif computed != element:
-        # A layer's widened weights.
-        filling += 6 * width**2 * computed if filling else 0
+    if compiled and element != 4:
+        # An entry's widened modulations.
+        step += _entry_bytes(config, classes, 4)
+    filling = 0
+    if config.conditioning == "adaln":
+        filling = at_once * classes * width * (8 * filled + (6 * 4 if sums_apart and filled != 4 else 0))
+        # A layer's weights: in panels, or widened.
+        filling += 6 * width**2 * (element if compiled and filled == 4 else filled if filled != element else 0)
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),

@@ -117,6 +117,14 @@ def test_the_peak_of_sampling_is_what_torch_allocates(config, labels, guided, dt
     assert said.total - said.weights == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize(("config", "labels", "guided"), [PEAKS[2][:3], PEAKS[4][:3]], ids=["bfloat16", "wide-bfloat16"])
+def test_the_peak_is_that_of_processors_without_bfloat16_too(monkeypatch, config, labels, guided):
+    monkeypatch.setattr("rarkit.runtime.machine.cpu_flags", lambda: frozenset({"sse2", "avx2"}))
+    # Without oneDNN, PyTorch multiplies bfloat16 matrices in plain loops, as on these processors.
+    with torch.backends.mkldnn.flags(enabled=False):
+        test_the_peak_of_sampling_is_what_torch_allocates(config, labels, guided, "bfloat16")
+
+
 @pytest.mark.parametrize(
     ("guidance", "guided_steps"),
     [(Constant(), 0), (Constant(scale=3.0), SHORT.seq_len), (Interval(scale=3.0, end=5 / 12), 5)],

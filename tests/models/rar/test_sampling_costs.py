@@ -13,7 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from rarkit.attention.plain import Plain
 from rarkit.models import RAR, RARConfig
 from rarkit.models.rar import sampling_costs
+from rarkit.models.rar.decoding import projections
 from rarkit.models.rar.sampling_costs import WIDENED_BYTES, sampling_bytes, sampling_flops, sampling_traffic
+from rarkit.runtime.machine import sums_bfloat16_apart
+from rarkit.runtime.processors import is_x86
 from rarkit.sampling import Constant, Interval, generate
 from rarkit.sampling.precision import MODEL_DTYPES
 from tests.models.measured import peak
@@ -105,9 +108,18 @@ def test_the_peak_is_what_torch_allocates(config, labels, guided, dtype, compile
         dtype=dtype,
         on_cpu=True,
         compiled=compiled,
-        float32_rows=ready.weights.rows_dtype == torch.float32,
+        widens_bfloat16=projections.lacks_bfloat16(torch.device("cpu")),
+        sums_apart=sums_bfloat16_apart(),
     )
     assert costs.total - costs.weights - costs.laid_out == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.skipif(not is_x86(torch.device("cpu")), reason="needs an x86 processor")
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+@pytest.mark.parametrize("case", [name for name, (*_, dtype) in zip(PEAK_IDS, PEAKS, strict=True) if dtype != "float32"])
+def test_the_peak_is_that_of_processors_without_bfloat16_too(monkeypatch, case, compiled):
+    monkeypatch.setattr(projections, "lacks_bfloat16", is_x86)
+    test_the_peak_is_what_torch_allocates(*PEAKS[PEAK_IDS.index(case)], compiled)
 
 
 @pytest.mark.parametrize("config", [SHORT, SHORT.model_copy(update=PREFIX)], ids=["rar", "prefix"])
