@@ -90,8 +90,12 @@ class ModelCosts(ABC):
 
     @abstractmethod
     def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
-        """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and recomputation if checkpointing, which
-        is as in ``ImageModel.forward``."""
+        """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and recomputation.
+
+        Args:
+            batch_size: images per step.
+            checkpointing: every block (1) or every n-th (n) is recomputed; 0 for none.
+        """
 
     @abstractmethod
     def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool) -> TrainingBytes:
@@ -109,7 +113,7 @@ class ModelCosts(ABC):
         return 0
 
     def blocks(self) -> tuple[int, int]:
-        """The number of ``ImageModel.repeated`` and the weights of one, which FSDP gathers one by one; (0, 0): the model as a whole."""
+        """The number of ``ImageModel.repeated``, which FSDP gathers one by one, and the weights of one; (0, 0) if there is none."""
         return 0, 0
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rarkit.engine.degrees import Degrees
+from rarkit.engine.degrees import Degrees, degrees
 from rarkit.engine.settings import TrainSettings
 from rarkit.models.base import ModelCosts, TrainingBytes
 
@@ -70,6 +70,25 @@ def fitting_micro_batch(share: int, total: Callable[[int], int], free: float) ->
     """
     divisors = (size for size in range(share, 0, -1) if share % size == 0)
     return next((size for size in divisors if total(size) <= USABLE * free), None)
+
+
+def largest_micro_batch(
+    settings: TrainSettings, costs: ModelCosts, processes: int, free: float, *, precision: str, keeps_weights: bool
+) -> int | None:
+    """The most images of a pass for which each process's memory is enough, whatever ``micro_batch_size`` is; None if none is.
+
+    Arguments are those of ``training_memory`` and ``fitting_micro_batch``.
+
+    Raises:
+        RecipeError: the batch cannot be divided among so many processes.
+    """
+    unset = settings.model_copy(update={"micro_batch_size": None})
+
+    def total(micro: int) -> int:
+        divided = degrees(unset, processes, micro)
+        return training_memory(unset, costs, divided, precision=precision, keeps_weights=keeps_weights).total
+
+    return fitting_micro_batch(degrees(unset, processes).share, total, free)
 
 
 def in_words(memory: TrainingBytes) -> str:
