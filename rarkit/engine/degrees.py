@@ -57,8 +57,9 @@ def degrees(settings: TrainSettings, size: int, micro: int | None = None) -> Deg
     batch = settings.batch_size
     if batch % size:
         fitting = [count for count in range(1, size) if batch % count == 0]
+        fewer = f"{fitting[-1]} process{'' if fitting[-1] == 1 else 'es'}"
         raise RecipeError(
-            f"train.batch_size {batch} cannot be shared evenly by {size} processes. Start {fitting[-1]} processes, or set "
+            f"train.batch_size {batch} cannot be shared evenly by {size} processes. Start {fewer}, or set "
             f"train.batch_size to {batch - batch % size or size} or {batch + size - batch % size}."
         )
     share = batch // size

@@ -61,10 +61,6 @@ class TrainView(View):
     """Digest of the tokens that ``train.tokens`` names."""
     initial_weights: InitialWeights | None = None
     """What ``train.init_from`` names."""
-    mask_draws: tuple[int, bool] | None = None
-    """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
-
-    None if no mask is drawn from it, or if each batch is a single pass of the uncompiled model."""
 
 
 @final
@@ -75,7 +71,7 @@ class Train(Stage[TrainView]):
     """
 
     name = "train"
-    version = 2
+    version = 3
     is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
@@ -100,7 +96,6 @@ class Train(Stage[TrainView]):
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
             initial_weights=initial_weights(experiment),
-            mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
@@ -120,8 +115,8 @@ class Train(Stage[TrainView]):
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         task = NextToken(
             model,
-            RowReader(tokens, TOKENS),
-            RowReader(tokens, LABELS),
+            RowReader(tokens, TOKENS, ranks=work.ranks, reporter=work.reporter),
+            RowReader(tokens, LABELS, ranks=work.ranks, reporter=work.reporter),
             settings,
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
@@ -151,13 +146,6 @@ class Train(Stage[TrainView]):
 def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:
     """The trackers, which are closed after the output is finished: one that hangs would keep it waiting."""
     return ends.enter_context(work.trackers(step))
-
-
-def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:
-    seeded = {"attention_dropout"} if attention.has_seeded_dropout else set()
-    drawn = any(probability > 0 for name, probability in model.dropped.items() if name not in seeded)
-    draws = settings.micro_batch_size or settings.batch_size, settings.compile
-    return draws if drawn and draws != (settings.batch_size, False) else None
 
 
 def imported(experiment: Experiment) -> StageOutput | None:

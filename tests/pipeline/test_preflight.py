@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from rarkit import load_recipe, plan
@@ -28,11 +26,9 @@ def test_what_the_processes_cannot_share_is_refused(small_recipe, tmp_path, proc
     assert not (tmp_path / "store").exists()
 
 
-def test_what_is_trained_already_is_shared_by_any_number(small_recipe, small_finished, tmp_path):
+def test_what_is_trained_already_is_shared_by_any_number(small_recipe, small_finished):
     """Sampling goes on under three processes, whose share of the batch would not be whole."""
-    shutil.copytree(small_finished.plan.store.root, tmp_path / "store")
-    shutil.rmtree(tmp_path / "store/sample")
-    planned = plan(load_recipe(small_recipe), str(tmp_path / "store"))
+    planned = plan(load_recipe(small_recipe), small_finished.plan.store, force=("sample",))
     assert (planned["train"].action, planned["sample"].action) == ("cached", "run")
     check_ready(planned, "cpu", 3)
 
@@ -57,8 +53,6 @@ def test_under_torchrun_nothing_runs(small_recipe, tmp_path):
     arguments = ["run", small_recipe, "--store", tmp_path / "store", "--runs", tmp_path / "runs", "--device", "cpu"]
     refused = call_ranks(2, tmp_path, command_line, *arguments, "--set", "train.batch_size=7")
     assert refused.returncode != 0
-    message = (
-        "error: train.batch_size 7 cannot be shared evenly by 2 processes. Start 1 processes, or set train.batch_size to 6 or 8."
-    )
+    message = "train.batch_size 7 cannot be shared evenly by 2 processes. Start 1 process, or set train.batch_size to 6 or 8."
     assert refused.stderr.count(message) == 1
     assert not (tmp_path / "runs").exists()
