@@ -68,7 +68,8 @@ def train_estimate(experiment: Experiment, gpu: Gpu, processes: int) -> TrainEst
         # Listed as missing by ``plan_obstacles``.
         return None
     memory = training_memory(train, costs, divided, **of_pass)
-    flops = costs.step_flops(train.batch_size, checkpointing=int(train.activation_checkpointing))
+    passes = processes * divided.accumulation
+    flops = passes * costs.step_flops(divided.micro, checkpointing=int(train.activation_checkpointing))
     seconds = flops / (processes * UTILISATION * gpu.rates[precision])
     return TrainEstimate(
         steps=train.steps,

@@ -90,10 +90,10 @@ class ModelCosts(ABC):
 
     @abstractmethod
     def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
-        """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and recomputation.
+        """FLOPs of a step of one pass: forwards, twice that backwards, and recomputation.
 
         Args:
-            batch_size: images per step.
+            batch_size: images of the pass.
             checkpointing: every block (1) or every n-th (n) is recomputed; 0 for none.
         """
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rarkit.engine.degrees import degrees, resumed_micro
 from rarkit.engine.facts import Facts
@@ -56,6 +57,18 @@ def test_the_engine_keeps_the_passes_of_a_checkpoint_where_it_can(processes, mic
     facts = Facts(precision="float32", micro_batch_size={1: 5, 2: 4, 4: 32}[processes], processes=2)
     ranks = Ranks() if processes == 1 else Ranks(0, processes, store=object())
     assert Learning(ranks=ranks)._degrees(settings(batch), micro, facts).micro == expected
+
+
+@pytest.mark.parametrize("every", [True, False, 1, 7])
+def test_blocks_are_recomputed_all_or_every_nth(every):
+    chosen = settings(activation_checkpointing=every).activation_checkpointing
+    assert (chosen, type(chosen)) == (every, type(every))
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "all"])
+def test_no_other_blocks_are_recomputed(every):
+    with pytest.raises(ValidationError, match="activation_checkpointing"):
+        settings(activation_checkpointing=every)
 
 
 @pytest.mark.parametrize(

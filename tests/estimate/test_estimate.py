@@ -36,7 +36,6 @@ from rarkit.sampling.decoder import guided_steps
 from rarkit.stages.sample import sample_rows, stretches
 
 ROOT = Path(__file__).parents[2]
-ALONE = {"train.data_parallel": "ddp", "train.shard": None, "train.micro_batch_size": None}
 RELEASED = str(ROOT / "recipes/rar_b_released.toml")
 
 
@@ -124,7 +123,12 @@ def test_processes_share_what_the_engine_gives_them(digits_recipe, processes, ch
     assert (train.processes, train.shard, train.share) == (divided.size, divided.shard, divided.share)
     assert (train.micro_batch, train.accumulation) == (divided.micro, divided.accumulation)
     assert train.gpu_hours * 3600 == pytest.approx(processes * train.steps * train.step_seconds)
-    assert train.gpu_hours == pytest.approx(estimate(plan(recipe.replace(ALONE), "memory://needs")).train.gpu_hours)
+    flops = (
+        processes
+        * divided.accumulation
+        * plan(recipe, "memory://needs").experiment.costs.step_flops(divided.micro, checkpointing=0)
+    )
+    assert train.flops == train.steps * flops
 
 
 def test_torchrun_tells_how_many_processes_there_are(digits_recipe, monkeypatch):
@@ -366,7 +370,7 @@ for more in ((), ("--json", "--gpu", "h200", "--processes", "8")):
     planned = json.loads(text)
     assert planned["needs"]["gpu"]["title"] == "H200 141 GB"
     assert planned["needs"]["model"]["parameters"] == 461_668_352
-    assert (planned["needs"]["train"]["share"], planned["needs"]["train"]["accumulation"]) == (256, 4)
+    assert (planned["needs"]["train"]["share"], planned["needs"]["train"]["accumulation"]) == (256, 2)
     assert planned["needs"]["train"]["memory"]["total"] > planned["needs"]["train"]["memory"]["activations"] > 0
     assert {stage["fingerprint"] for stage in planned["stages"]} == {None}
     rarkit = Path(sys.executable).with_name("rarkit")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from rarkit import load_recipe, run
 from rarkit.engine.degrees import degrees
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.trainer import Trainer
 from rarkit.errors import CapabilityError
-from rarkit.models import PRESETS
+from rarkit.models import PRESETS, RAR, RARConfig
 from rarkit.models.rar.family import RARCosts
+from rarkit.permutation_schedules.linear import Linear
 from rarkit.runtime.ranks import ALONE
 from rarkit.stages.passes import Passes
 from rarkit.stages.train import training_log
 from rarkit.training.memory import training_memory
+from rarkit.training.next_token import NextToken
+from tests.training.test_training import InMemory
 
 LARGE = RARCosts(PRESETS["rar_l"])
 GB = 10**9
@@ -90,6 +95,27 @@ def test_memory_that_runs_out_is_explained(monkeypatch):
     assert "more" not in said
     with pytest.raises(RuntimeError, match="other"), chosen.explained(64):
         raise RuntimeError("other")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("checkpointing", [False, 2, True])
+def test_a_gpu_holds_what_the_estimate_says(checkpointing):
+    """The peak of two eager steps of a small RAR, of which activations are most."""
+    config = RARConfig(
+        hidden_size=512, depth=8, num_heads=8, mlp_hidden_size=2048, seq_len=256, codebook_size=1024, num_classes=1000
+    )
+    chosen = TrainSettings(steps=4, batch_size=32, precision="bfloat16", activation_checkpointing=checkpointing)
+    generator = np.random.default_rng(0)
+    rows = (InMemory(generator.integers(0, 1000, shape)) for shape in ((64, 256), 64))
+    task = NextToken(RAR(config), *rows, chosen, seed=0, scan_order_L=np.arange(256), schedule=Linear())
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    trainer = Trainer(task, chosen, seed=0, device="cuda", degrees=degrees(chosen, 1))
+    for _ in range(2):
+        trainer.advance()
+    peak = torch.cuda.max_memory_allocated() - before
+    said = training_memory(chosen, RARCosts(config), degrees(chosen, 1), precision="bfloat16", keeps_weights=False).total
+    assert peak == pytest.approx(said, rel=0.1)
 
 
 def test_training_takes_the_passes_that_fit(monkeypatch, small_recipe, small_finished, tmp_path, capsys):
