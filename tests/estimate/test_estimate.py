@@ -123,12 +123,8 @@ def test_processes_share_what_the_engine_gives_them(digits_recipe, processes, ch
     assert (train.processes, train.shard, train.share) == (divided.size, divided.shard, divided.share)
     assert (train.micro_batch, train.accumulation) == (divided.micro, divided.accumulation)
     assert train.gpu_hours * 3600 == pytest.approx(processes * train.steps * train.step_seconds)
-    flops = (
-        processes
-        * divided.accumulation
-        * plan(recipe, "memory://needs").experiment.costs.step_flops(divided.micro, checkpointing=0)
-    )
-    assert train.flops == train.steps * flops
+    of_pass = plan(recipe, "memory://needs").experiment.costs.step_flops(divided.micro, checkpointing=0)
+    assert train.flops == train.steps * processes * divided.accumulation * of_pass
 
 
 def test_torchrun_tells_how_many_processes_there_are(digits_recipe, monkeypatch):

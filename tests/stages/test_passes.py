@@ -98,6 +98,7 @@ def test_memory_that_runs_out_is_explained(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("checkpointing", [False, 2, True])
 def test_a_gpu_holds_what_the_estimate_says(checkpointing):
     """The peak of two eager steps of a small RAR, of which activations are most."""
