@@ -139,6 +139,8 @@ CHANGED: dict[str, Any] = {
     "train.decay_steps": (2, "goes with learning_rate_schedule, tested below"),
     "train.ema_decay": 0.5,
     "train.micro_batch_size": 2,
+    "train.shard": (2, "goes with several processes: tests/engine/test_ranks.py"),
+    "train.replicate": (2, "goes with several processes: tests/engine/test_ranks.py"),
     "train.gradient_clip": 0.01,
     "train.betas": [0.5, 0.6],
     "train.precision": "bfloat16",
@@ -408,9 +410,6 @@ def differing(tables: dict[str, Any], **inside: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("base", "change", "stage"),
     [
-        ({"model": {"dropout": 0.1}}, {"train": {"micro_batch_size": 2}}, "train"),
-        ({"model": {"attention_dropout": 0.1}}, {"train": {"micro_batch_size": 2}}, "train"),
-        ({"model": {"attention_dropout": 0.1}}, {"train": {"compile": True}}, "train"),
         ({"sample": {"precision": "bfloat16"}}, {"sample": {"batch_size": 3}}, "sample"),
         ({}, {"attention": {"name": "plain"}}, "sample"),
         ({"train": {"optimizer": "muon"}}, {"train": {"muon_learning_rate": 0.1}}, "train"),
@@ -422,9 +421,10 @@ def test_settings_that_count_together_enter_together(base, change, stage, files)
     assert stage in differing(tables, **change)
 
 
-def test_seeded_masks_do_not_depend_on_the_micro_batch(files):
-    tables = changed(tables_of("attention_backends.plain", files), model={"attention_dropout": 0.3})
-    assert differing(tables, train={"micro_batch_size": 2}) == set()
+@pytest.mark.parametrize("part", ["attention_backends.plain", "models.rar", "models.llama_ar"])
+def test_seeded_masks_do_not_depend_on_the_micro_batch(part, files):
+    tables = changed(tables_of(part, files), model={"attention_dropout": 0.3, "dropout": 0.3})
+    assert differing(tables, train={"micro_batch_size": 2}) == differing(tables, train={"compile": True}) == set()
     (_, whole), (_, cut) = (ran(recipe)["train"] for recipe in (tables, changed(tables, train={"micro_batch_size": 2})))
     assert_close(whole, cut, 1e-4, "train in micro-batches")
 
