@@ -73,6 +73,12 @@ ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available (to sample, MPS too).")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", metavar="N", min=1, max=2**16, help="Plan for N processes that train together, each on a GPU of its own."
+    ),
+]
 NoWait = Annotated[bool, flag("--no-wait", help="Fail at once if another run is making what is needed, instead of waiting.")]
 AllowTracking = Annotated[
     list[str] | None,

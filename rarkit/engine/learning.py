@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RankError
@@ -85,7 +86,8 @@ class Learning:
             settings: the recipe's ``[train]``, or a part's own.
             seed: decides what modules draw from torch's generator.
             title: of the progress.
-            micro: samples of a pass where the settings do not say; None means a process's whole share.
+            micro: the most samples of a pass where the settings do not say: what the memory holds; None means a process's whole
+                share.
             watchers: what looks on.
             held: holds signals back beyond the training; None lets them go at its end.
             on_all: whether every rank gets the weights; otherwise only the first.
@@ -95,7 +97,6 @@ class Learning:
             RarkitError: a loss is no longer finite; the batch cannot be divided; a checkpoint is another training's.
             RankError: another rank has failed.
         """
-        from rarkit.engine.degrees import degrees
         from rarkit.engine.mesh import joined
         from rarkit.engine.trainer import Trainer
 
@@ -107,7 +108,7 @@ class Learning:
                 settings,
                 seed=seed,
                 device=self.device,
-                degrees=degrees(settings, self.ranks.size, micro if facts is None else facts.micro_batch_size),
+                degrees=self._degrees(settings, micro, facts),
                 precision=None if facts is None else facts.precision,
                 ranks=self.ranks,
             )
@@ -123,6 +124,13 @@ class Learning:
                 return Trained(
                     {name: trainer.weights(name, on_all=on_all) for name in task.networks}, course.columns(), trainer.precision
                 )
+
+    def _degrees(self, settings: TrainSettings, micro: int | None, facts: Facts | None) -> Degrees:
+        size = self.ranks.size
+        divided = degrees(settings, size, micro)
+        if facts is None:
+            return divided
+        return degrees(settings, size, resumed_micro(divided.share, facts.micro_batch_size, facts.processes, size, micro))
 
     def _checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
         if self.output is None:

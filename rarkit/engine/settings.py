@@ -13,6 +13,7 @@ from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Degree = Annotated[int, Field(ge=1, le=2**16)]
+Every = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
 LearningRateSchedule = Literal["cosine", "constant", "wsd"]
 
@@ -82,8 +83,9 @@ class TrainSettings(Settings):
     instructions for it, else float32; a training that goes on elsewhere keeps what it began with."""
     compile: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = False
     """Compile the model with ``torch.compile``."""
-    activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
-    """Recompute each block in the backward pass: less memory, about a third more time."""
+    activation_checkpointing: Annotated[bool | Every, NotInFingerprint()] = False
+    """Recompute blocks in the backward pass, every one (``true``) or every n-th (n): less memory, for all blocks about a third more
+    time."""
     data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
     """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` (FSDP2) shards weights, gradients and optimizer
     state."""

@@ -129,7 +129,7 @@ def carry_out(
             results = execute(planned, "cpu", reporter, _ignore, ranks)
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         device = ranks.device(resolve_device(device))
-        experiment = check_ready(planned, device)
+        experiment = check_ready(planned, device, ranks.size)
         # The first rank's device is like those of the others.
         ranks.told(lambda: try_parts(planned, device))
         if not ranks.first:

@@ -69,6 +69,8 @@ def _quick(train: TrainSettings, device: str) -> TrainSettings:
         "init_from": None,
         "compile": False,
         "micro_batch_size": None,
+        "shard": None,
+        "replicate": None,
         "warmup_steps": 1,
         "decay_steps": None if train.decay_steps is None else 1,
         "checkpoint_every": 2,

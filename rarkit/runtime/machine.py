@@ -41,12 +41,17 @@ GPUS = {
 
 def has_cuda() -> bool:
     """Whether the driver shows this process a CUDA device (``CUDA_VISIBLE_DEVICES`` can hide them all)."""
+    return gpu_count() > 0
+
+
+def gpu_count() -> int:
+    """The number of CUDA devices that the driver shows this process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
 def auto_precision(device: str) -> Literal["float32", "bfloat16"]:

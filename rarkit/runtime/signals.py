@@ -43,6 +43,16 @@ def launched() -> bool:
     return all(name in os.environ for name in LAUNCHED)
 
 
+def world_size() -> int:
+    """The number of processes that torchrun started, as its environment says; 1 if it did not start this one."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def local_world_size() -> int:
+    """The number of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if launched() else 1
+
+
 def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *numbers: signal.Signals) -> Callable[[], None]:
     """Sets the handler of these signals (SIGINT and SIGTERM unless given), and returns a function that restores those before.
 

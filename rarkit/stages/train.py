@@ -31,6 +31,7 @@ from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
 from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
+from rarkit.stages.passes import Passes
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
@@ -126,10 +127,14 @@ class Train(Stage[TrainView]):
             # Also where a checkpoint follows, of which only reading tells whether it is whole.
             for change in start_from(view.initial_weights, model, view.model):
                 work.reporter.say(f"train: {change}")
+        passes = Passes(settings, view.model.costs(view.config), view.attention.keeps_weights, work.device, work.ranks)
+        most = passes.most()
         # Held back to the end, because there is no checkpoint of the last step.
         with ExitStack() as trackers, HeldSignals() as held:
             tracked = partial(_opened, work, trackers)
-            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked, on_all=False)
+            learning = work.learning()
+            with passes.explained(most):
+                trained = learning.train(task, settings, seed=view.seed, micro=most, held=held, tracked=tracked, on_all=False)
             if not work.ranks.first:
                 return
             for name, values in trained.log.items():

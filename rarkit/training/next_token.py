@@ -94,7 +94,7 @@ class NextToken(Task):
             orders_BL,
             dropped_B=batch["dropped"],
             mask_seeds_B=batch["mask_seeds"],
-            checkpointing=self.settings.activation_checkpointing,
+            checkpointing=int(self.settings.activation_checkpointing),
         )
         # Otherwise logits of too many codes would be trained without a word.
         expected = *tokens_BL.shape, self.model.config.codebook_size

@@ -80,7 +80,9 @@ def test_logits(export: Export) -> None:
     torch.testing.assert_close(export.logits(ids_BS), export.expected["unconditional"], atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("labels", [[1.5], [True, 1], ["1"], None, [-1], [10], [0, 2**40], [2**70], torch.tensor([1.0]), []], ids=str)
+@pytest.mark.parametrize(
+    "labels", [[1.5], [True, 1], ["1"], None, [-1], [10], [0, 2**40], [2**70], torch.tensor([1.0]), []], ids=str
+)
 def test_what_names_no_class_is_refused(export: Export, labels: Any) -> None:
     assert export.model.config.num_classes == 10
     with pytest.raises(ValueError, match="labels are .* classes (are )?0 … 9"):

@@ -46,7 +46,9 @@ def test_what_expands_without_bounds_is_refused_on_the_way(tmp_path, monkeypatch
         assert len(file.read()) == 20 * 2**20
     monkeypatch.setattr(archives, "LARGEST_UNSEEN", 2**20)
     with (
-        pytest.raises(StoreError, match=rf"a\.{suffix} expands from [\d,]+ bytes to more than [\d,]+, which no data do.*Decompress it"),
+        pytest.raises(
+            StoreError, match=rf"a\.{suffix} expands from [\d,]+ bytes to more than [\d,]+, which no data do.*Decompress it"
+        ),
         opened(str(path), compression="infer", raising=StoreError) as file,
     ):
         for count in range(2**20, 20 * 2**20, 2**20):

@@ -139,6 +139,8 @@ CHANGED: dict[str, Any] = {
     "train.decay_steps": (2, "goes with learning_rate_schedule, tested below"),
     "train.ema_decay": 0.5,
     "train.micro_batch_size": 2,
+    "train.shard": (2, "goes with several processes: tests/engine/test_ranks.py"),
+    "train.replicate": (2, "goes with several processes: tests/engine/test_ranks.py"),
     "train.gradient_clip": 0.01,
     "train.betas": [0.5, 0.6],
     "train.precision": "bfloat16",

@@ -110,7 +110,7 @@ class OrderedTransformer(ImageModel, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         class_ids_B = self.class_ids(labels_B, dropped_B)
@@ -123,7 +123,8 @@ class OrderedTransformer(ImageModel, ABC):
         for layer, block in enumerate(self.layers):
             read = CausalAttention(self.attention, self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer))
             arguments = x_BSD, conditions, read, None if keys is None else keys[layer]
-            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+            again = checkpointing and layer % checkpointing == 0
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         return self.head(x_BSD[:, 1:], None if conditions is None else conditions.after(1))
 
     def _conditions(self, class_ids_B: Tensor, entries: int) -> Conditions:
