@@ -108,6 +108,15 @@ class Mesh:
         return numbers_N
 
 
+def reshard(network: nn.Module) -> None:
+    """Frees what a forward pass has gathered of a network's weights, if processes share them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 @contextmanager
 def joined(ranks: Ranks, device: str) -> Iterator[None]:
     """Around a training of several ranks: they form a process group. What a rank raises because another has gone is a RankError.
