@@ -146,13 +146,12 @@ class Course:
     # Looks
 
     def _look(self, held: HeldSignals) -> Look:
-        return Look(self.trainer, lambda: self._stopping(held), self.log, self.trackers)
+        return Look(self.trainer, lambda: held.arrived is not None, lambda: self._stopping(held), self.log, self.trackers)
 
     def _watch(self, held: HeldSignals) -> bool:
         """Has those look whose turn it is; returns whether a signal broke that off, on any rank."""
         due = [watcher for watcher in self.watchers if self.trainer.step % watcher.every == 0]
         with self._speed.paused():
-            # Asked once for each, and answered alike on all ranks.
             for watcher in due:
                 watcher.look(self._look(held))
                 if self._stopping(held):

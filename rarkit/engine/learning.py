@@ -96,8 +96,15 @@ class Learning:
                 trainer = Trainer(
                     task, settings, seed=seed, device=self.device, degrees=divided, precision=precision, ranks=self.ranks
                 )
-                about = {"title": title, "ranks": self.ranks, "reporter": self.reporter, "log": self.log, "watchers": watchers}
-                course = Course(trainer, checkpoints, **about)
+                course = Course(
+                    trainer,
+                    checkpoints,
+                    title=title,
+                    ranks=self.ranks,
+                    reporter=self.reporter,
+                    log=self.log,
+                    watchers=watchers,
+                )
                 if step is not None and facts is not None:
                     course.resume(step, facts)
                 if tracked is not None:

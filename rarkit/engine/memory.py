@@ -18,9 +18,7 @@ GB = 1e9
 
 
 @contextmanager
-def saying_what_to_lower(
-    task: Task, settings: TrainSettings, degrees: Degrees, precision: str, device: str
-) -> Iterator[None]:
+def saying_what_to_lower(task: Task, settings: TrainSettings, degrees: Degrees, precision: str, device: str) -> Iterator[None]:
     """Around training: where the memory does not suffice, says which settings to lower.
 
     Raises:

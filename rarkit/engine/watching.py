@@ -18,6 +18,8 @@ class Look:
     """A training at a step, as a watcher sees it on each rank."""
 
     trainer: Trainer
+    arrived: Callable[[], bool]
+    """Whether a signal has stopped this rank meanwhile."""
     stopping: Callable[[], bool]
     """Whether a signal has stopped any rank meanwhile: all call it together, between pieces of work, and break off if so."""
     log: Callable[[Mapping[str, Any]], None]

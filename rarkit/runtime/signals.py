@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1: held back during work that ends in good order, and an exit code of 128 + the signal's number."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1: held back during work that ends in good order; the exit code is 128 + the number."""
 
 from __future__ import annotations
 
