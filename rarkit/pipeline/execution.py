@@ -131,8 +131,7 @@ def _run_stage(
         "host": platform.node(),
         "machine": machine_description(),
     }
-    looked_at = {name: plan[name].output for name in planned.stage.looks_at(recipe) if name not in planned.upstream}
-    inputs = {name: plan[name].output for name in planned.upstream} | looked_at
+    inputs = {name: plan[name].output for name in planned.stage.inputs(recipe)}
     takes_part = ranks.first or planned.stage.is_shared
     waiting: dict[str, Any] = {"wait": wait, "while_waiting": ranks.check, "reporter": reporter}
     for upstream in inputs.values():
@@ -142,7 +141,8 @@ def _run_stage(
             upstream.wait_for_writer(reporter=reporter, while_waiting=ranks.check)
     ranks.meet()
     assert planned.view is not None, planned.name
-    reads = (*planned.stage.reads(planned.view), *looked_at.values())
+    looked_at = (upstream for name, upstream in inputs.items() if name not in planned.upstream)
+    reads = (*planned.stage.reads(planned.view), *looked_at)
     taking = partial(output.writing, about, reads=reads, afresh=planned.forced, made_from=lambda: plan.store.made_from(output))
     with taking(**waiting) if ranks.first else nullcontext() as writing:
         # The other ranks, too, write only as long as the first holds the lock.

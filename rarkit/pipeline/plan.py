@@ -278,7 +278,7 @@ def _pruned(recipe: Recipe, planned: Mapping[str, PlannedStage], left_out: list[
     # Backwards, because a stage that is not needed does not need its upstream stages either.
     for index, name in reversed(list(enumerate(names))):
         stage = kept[name]
-        readers = [kept[other] for other in names if other not in left_out and name in _inputs(recipe, kept[other])]
+        readers = [kept[other] for other in names if other not in left_out and name in kept[other].stage.inputs(recipe)]
         if name in left_out:
             kept[name] = _changed(stage, "left out", "after --until")
         elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked", "unknown"):
@@ -286,10 +286,6 @@ def _pruned(recipe: Recipe, planned: Mapping[str, PlannedStage], left_out: list[
         elif stage.action == "run" and not stage.forced and readers and not any(_reads(reader) for reader in readers):
             kept[name] = _changed(stage, "not needed", "all stages that read it are cached")
     return list(kept.values())
-
-
-def _inputs(recipe: Recipe, planned: PlannedStage) -> set[str]:
-    return {*planned.upstream, *planned.stage.looks_at(recipe)}
 
 
 def _reads(stage: PlannedStage) -> bool:

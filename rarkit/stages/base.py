@@ -103,6 +103,12 @@ class Stage(ABC, Generic[V]):
         """Names of stages before it whose outputs it also reads, for what is shown meanwhile. They decide nothing in its output."""
         return ()
 
+    @final
+    def inputs(self, recipe: Recipe) -> tuple[str, ...]:
+        """Names of the stages whose outputs ``run`` gets."""
+        upstream = self.upstream(recipe) or ()
+        return (*upstream, *(name for name in self.looks_at(recipe) if name not in upstream))
+
     @abstractmethod
     def view(self, experiment: Experiment) -> V | None:
         """What the stage reads of an experiment; None if the recipe does not have this stage.
