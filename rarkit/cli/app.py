@@ -117,7 +117,7 @@ def run(
     from rarkit.estimate.estimate import estimate
     from rarkit.files.restraint import fetching
     from rarkit.pipeline.plan import plan as make_plan
-    from rarkit.runtime.ranks import together
+    from rarkit.runtime.together import together
     from rarkit.trackers.consent import allowing
 
     with together() as ranks, allowing(allow_tracking or ()):

@@ -214,6 +214,10 @@ class Checkpoints:
         self._output.relist()
         # Later ones were not whole, or the training would have gone on from there.
         whole = [older for older in sealed(self._output) if older.step <= seal.step]
+        if not whole or whole[0].step != seal.step:
+            raise StoreError(
+                f"the first rank does not see what others wrote to {self._output.path}. All ranks need the same store."
+            )
         every = self._keep_every
         kept = [*whole[: self._keep_last], *(older for older in whole if every is not None and older.step % every == 0)]
         files_kept = {name for other in kept for name in (seal_name(other.step), *other.files)}

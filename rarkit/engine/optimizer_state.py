@@ -16,7 +16,7 @@ def network_tensors(name: str, network: nn.Module) -> dict[str, Tensor]:
 
 def optimizer_tensors(name: str, network: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """The state of a network's optimizers, under ``optimizer/<name>/<weight>/<what>``; the optimizers must have state."""
-    names = {weight: key for key, weight in network.named_parameters()}
+    names: dict[Tensor, str] = {weight: key for key, weight in network.named_parameters()}
     return {
         f"optimizer/{name}/{names[weight]}/{what}": tensor
         for optimizer in optimizers

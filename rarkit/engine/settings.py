@@ -53,7 +53,7 @@ class TrainSettings(Settings):
     in a store, a bundle, or a released or exported checkpoint. They are adapted to other classes and another grid."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images per forward and backward pass of a process; gradients are accumulated over its share of ``batch_size``. Defaults to
-    the whole share on a CPU, and to what the memory holds on a GPU."""
+    the whole share on a CPU, and to what the memory holds on a GPU, where other dropout masks are drawn for another one."""
     learning_rate: Rate = 4e-4
     """Peak learning rate, reached at the end of the warm-up."""
     end_learning_rate: RateOrZero = 1e-5

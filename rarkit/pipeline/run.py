@@ -32,7 +32,7 @@ from rarkit.registry.exits import exits_are_errors
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
-from rarkit.runtime.ranks import together
+from rarkit.runtime.together import together
 from rarkit.stages.evaluate import measured
 from rarkit.trackers.base import TrackedRun
 from rarkit.trackers.consent import allowing

@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 from rarkit.printable import printable
-from rarkit.runtime.signals import Stopped, handle, launched, raise_stopped
+from rarkit.runtime.signals import Stopped
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -78,10 +76,8 @@ class Ranks:
         place = [os.environ.get(name) for name in ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         if self._store is None or None in place or place[2] == "1":
             return ALONE
-        from torch.distributed.distributed_c10d import PrefixStore
-
         group, rank, size = map(int, place)  # type: ignore[arg-type]
-        return Ranks(rank, size, PrefixStore(f"node {group}", self._store), self)
+        return Ranks(rank, size, self.store(f"node {group}"), self)
 
     def told(self, value: Callable[[], Told]) -> Told:
         """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
@@ -90,12 +86,12 @@ class Ranks:
         key = self._key()
         if self.first:
             result = value()
-            with _launcher():
+            with launcher():
                 self._store.set(key, json.dumps(result))
             return result
         store = self._store
         self._wait(lambda: store.check([key]))
-        with _launcher():
+        with launcher():
             received: Told = json.loads(store.get(key))
         return received
 
@@ -104,12 +100,12 @@ class Ranks:
         if self._store is None:
             return [own]
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.set(f"{key} {self.rank}", json.dumps(own))
         self.meet()
         if not self.first:
             return []
-        with _launcher():
+        with launcher():
             return [json.loads(store.get(f"{key} {rank}")) for rank in range(self.size)]
 
     def meet(self, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -117,32 +113,19 @@ class Ranks:
         if self._store is None:
             return
         key, store = self._key(), self._store
-        with _launcher():
+        with launcher():
             store.add(key, 1)
         self._wait(lambda: (store.add(key, 0) >= self.size, meanwhile())[0])
 
     def counter(self) -> Callable[[int], int]:
         """A count that all ranks, of which there are several, add to: the function adds, from any thread, and returns the sum."""
-        assert self._store is not None
-        key, store = self._key(), self._store
+        key, store = self._key(), self.store("counts")
 
         def add(n: int) -> int:
-            with _launcher():
+            with launcher():
                 return store.add(key, n)
 
         return add
-
-    def agree(self, what: str, own: Any, differing: Callable[[Any, Any], str] = lambda first, own: json.dumps(own)) -> None:
-        """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
-
-        Raises:
-            StoreError: this rank's differs from the first rank's, in the words of ``differing``.
-        """
-        own = json.loads(json.dumps(own))
-        if (first := self.told(lambda: own)) != own:
-            said = f"{what} differs from that of the first rank: {differing(first, own)}"
-            raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
-        self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError if this rank does not see what the first rank wrote."""
@@ -162,7 +145,7 @@ class Ranks:
 
     def store(self, purpose: str) -> Store:
         """A key-value store of the ranks, for a purpose of its own; there must be several."""
-        from torch.distributed import PrefixStore
+        from torch.distributed.distributed_c10d import PrefixStore
 
         assert self._store is not None, "a rank alone has nobody to share a store with"
         return PrefixStore(purpose, self._store)
@@ -213,7 +196,7 @@ class Ranks:
             return
         until = time.monotonic() + LEAVE_SECONDS
         try:
-            with _launcher():
+            with launcher():
                 self._store.add(LEFT, 1)
                 while self._store.add(LEFT, 0) < self.size and time.monotonic() < until:
                     time.sleep(SHORTEST_PAUSE)
@@ -225,7 +208,7 @@ class Ranks:
         assert self._store is not None
         reason = str(error) if isinstance(error, RarkitError | Stopped) else printable(f"{type(error).__name__} {error}".strip())
         try:
-            with _launcher():
+            with launcher():
                 self._store.compare_set(FAILED, "", f"{self.name}: {reason}")
         except RankError:
             # The launcher is gone; the other ranks notice it themselves.
@@ -233,7 +216,7 @@ class Ranks:
 
     def _failure(self) -> str | None:
         assert self._store is not None
-        with _launcher():
+        with launcher():
             return self._store.get(FAILED).decode() if self._store.check([FAILED]) else None
 
     def _key(self) -> str:
@@ -243,7 +226,7 @@ class Ranks:
     def _wait(self, happened: Callable[[], bool]) -> None:
         pause = SHORTEST_PAUSE
         while True:
-            with _launcher():
+            with launcher():
                 if happened():
                     return
             self.check()
@@ -251,60 +234,8 @@ class Ranks:
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
-ALONE = Ranks()
-_joined: Ranks | None = None
-
-
 @contextmanager
-def together() -> Iterator[Ranks]:
-    """Yields the ranks of this run, if torchrun started this process, or else a single rank.
-
-    All ranks leave together. If one fails, the others raise RankError as soon as they wait, generate or receive SIGTERM, and the
-    first rank's lock is released. A nested ``together`` yields the same ranks.
-
-    Raises:
-        RankError: another rank failed, or the launcher stopped this one.
-    """
-    global _joined
-    if _joined is not None or not launched() or os.environ["WORLD_SIZE"] == "1":
-        yield _joined or ALONE
-        return
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    with _launcher():
-        store, rank, size = next(rendezvous("env://"))
-    ranks = _joined = Ranks(rank, size, PrefixStore("rarkit", store))
-    restore = _stop_on_signals(ranks)
-    try:
-        yield ranks
-        ranks.meet()
-        ranks.leave()
-        restore()
-    except BaseException as error:
-        # When a process exits, the launcher sends SIGTERM to the others; the first rank still has to report the reason.
-        handle(signal.SIG_IGN)
-        raised = ranks.failing(error)
-        ranks.leave()
-        if raised is error:
-            raise
-        raise raised from error
-    finally:
-        _joined = None
-
-
-def _stop_on_signals(ranks: Ranks) -> Callable[[], None]:
-    """Makes SIGTERM unwind this process instead of killing it; returns a function that restores the previous handlers."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        ranks.terminated = number == signal.SIGTERM
-        raise_stopped(number, frame)
-
-    return handle(stop)
-
-
-@contextmanager
-def _launcher() -> Iterator[None]:
+def launcher() -> Iterator[None]:
     """Turns the loss of torchrun's store into a RankError."""
     from torch.distributed import DistError
 
@@ -313,3 +244,6 @@ def _launcher() -> Iterator[None]:
     except DistError as error:
         message = f"lost the connection to torchrun ({error}). Start the run again to continue."
         raise RankError(message, told=os.environ["RANK"] != "0") from error
+
+
+ALONE = Ranks()

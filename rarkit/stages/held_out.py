@@ -114,7 +114,10 @@ class HeldOut:
             # A rank without images takes part in passes that all ranks must make.
             part = slice(0, 1)
         self._rows_N = rows_N[part]
-        self._tokens_NL, self._labels_N = (read_rows(tokens, name, rows_N)[part].astype(np.int64) for name in (TOKENS, LABELS))
+        self._tokens_NL, self._labels_N = (
+            read_rows(tokens, name, rows_N, ranks=work.ranks, reporter=work.reporter)[part].astype(np.int64)
+            for name in (TOKENS, LABELS)
+        )
         random = any(task.schedule.random_ratio(step, self._settings.steps) > 0 for step in _some(self._settings.steps))
         self._random_orders = self._settings.evaluate_orders if random else 0
         self._known: dict[int, HeldOutBits] = {}

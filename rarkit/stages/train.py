@@ -66,10 +66,6 @@ class TrainView(View):
     """What ``train.init_from`` names."""
     previews: Annotated[PreviewView | None, NotInFingerprint()] = None
     """What pictures of samples are drawn with meanwhile; None if there are none."""
-    mask_draws: tuple[int, bool] | None = None
-    """Images per micro-batch, and whether the model is compiled: dropout masks drawn from torch's global generator depend on both.
-
-    None if no mask is drawn from it, or if each batch is a single pass of the uncompiled model."""
 
 
 @final
@@ -80,7 +76,7 @@ class Train(Stage[TrainView]):
     """
 
     name = "train"
-    version = 2
+    version = 3
     is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
@@ -110,7 +106,6 @@ class Train(Stage[TrainView]):
             imported_tokens=None if tokens is None else digest(tokens),
             initial_weights=initial_weights(experiment),
             previews=PreviewView.of(experiment),
-            mask_draws=_mask_draws(recipe.train, recipe.model, recipe.attention),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
@@ -130,8 +125,8 @@ class Train(Stage[TrainView]):
         model = view.model.create(view.config, view.attention.build(), derived_seed(view.seed, "weights"))
         task = NextToken(
             model,
-            RowReader(tokens, TOKENS),
-            RowReader(tokens, LABELS),
+            RowReader(tokens, TOKENS, ranks=work.ranks, reporter=work.reporter),
+            RowReader(tokens, LABELS, ranks=work.ranks, reporter=work.reporter),
             settings,
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
@@ -148,7 +143,9 @@ class Train(Stage[TrainView]):
         with ExitStack() as trackers, HeldSignals() as held:
             tracked = partial(_opened, work, trackers)
             watchers = _watchers(work, task, tokens)
-            trained = work.learning().train(task, settings, seed=view.seed, watchers=watchers, held=held, tracked=tracked)
+            trained = work.learning().train(
+                task, settings, seed=view.seed, watchers=watchers, held=held, tracked=tracked, on_all=False
+            )
             if not work.ranks.first:
                 return
             for name, values in trained.log.items():
@@ -183,13 +180,6 @@ def _beside(output: StageOutput, settings: TrainSettings) -> list[str]:
 def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:
     """The trackers, which are closed after the output is finished: one that hangs would keep it waiting."""
     return ends.enter_context(work.trackers(step))
-
-
-def _mask_draws(settings: TrainSettings, model: ModelFamily, attention: AttentionBackend) -> tuple[int, bool] | None:
-    seeded = {"attention_dropout"} if attention.has_seeded_dropout else set()
-    drawn = any(probability > 0 for name, probability in model.dropped.items() if name not in seeded)
-    draws = settings.micro_batch_size or settings.batch_size, settings.compile
-    return draws if drawn and draws != (settings.batch_size, False) else None
 
 
 def imported(experiment: Experiment) -> StageOutput | None:

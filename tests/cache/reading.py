@@ -10,7 +10,7 @@ import numpy as np
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.store import Store
 from rarkit.runtime.progress import Reporter
-from rarkit.runtime.ranks import together
+from rarkit.runtime.together import together
 
 
 def reading_rows(address: str, count: int, variables: dict[str, str]) -> None:

@@ -19,7 +19,8 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 from rarkit.engine.checkpoints import Checkpoints
 from rarkit.errors import StoreError
-from rarkit.runtime.ranks import Ranks, together
+from rarkit.runtime.ranks import Ranks
+from rarkit.runtime.together import together
 
 
 def state(sharding: str, ranks: int) -> dict[str, Tensor]:

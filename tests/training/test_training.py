@@ -129,17 +129,24 @@ def test_weight_decay_groups_are_the_released_ones():
     assert sizes == [(len(decayed), 0.03), (len(others), 0.0)]
 
 
-def test_an_interrupted_training_ends_with_the_same_bits():
-    whole = trainer()
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "muon", "ema_decay": 0.7, "learning_rate_schedule": "wsd", "decay_steps": 3}], ids=["", "others"]
+)
+def test_an_interrupted_training_ends_with_the_same_bits(changes):
+    whole = trainer(**changes)
     records = [whole.advance() for _ in range(8)]
-    first = trainer()
+    first = trainer(**changes)
     early = [first.advance() for _ in range(5)]
     state = first.state
     torch.manual_seed(99)
-    second = trainer().restore(*state)
+    second = trainer(**changes).restore(*state)
     late = [second.advance() for _ in range(3)]
     assert early + late == records
     assert all(torch.equal(one, weights(second)[name]) for name, one in weights(whole).items())
+    written = [each.trainer.weights("model") for each in (whole, second)]
+    assert all(torch.equal(one, written[1][name]) for name, one in written[0].items())
+    averaged = any(not torch.equal(one, weights(whole)[name]) for name, one in written[0].items())
+    assert averaged == ("ema_decay" in changes)
 
 
 def test_training_leaves_the_global_generator_alone():

@@ -44,8 +44,7 @@ def sampling_bytes(
     """
     element, width, entries = ELEMENT_BYTES[dtype], config.hidden_size, config.seq_len + 1
     filled = 4 if widens_bfloat16 else element
-    computed = 4 if compiled else filled
-    rows = 2 * batch if guided else batch
+    computed, rows = 4 if compiled else filled, 2 * batch if guided else batch
     # Plain norms have one row for all classes and entries.
     classes = min(batch, config.num_classes) + guided if config.conditioning == "adaln" else 1
     at_once = entries_at_once(config, classes, element)
@@ -63,12 +62,8 @@ def sampling_bytes(
     filling = 0
     if config.conditioning == "adaln":
         filling = at_once * classes * width * (8 * filled + (6 * 4 if sums_apart and filled != 4 else 0))
-        if compiled and filled == 4:
-            # A layer's weights in panels.
-            filling += 6 * width**2 * element
-        elif filled != element:
-            # A layer's widened weights.
-            filling += 6 * width**2 * filled
+        # A layer's weights: in panels, or widened.
+        filling += 6 * width**2 * (element if compiled and filled == 4 else filled if filled != element else 0)
     return SamplingBytes(
         weights=config.parameter_count() * element,
         kv_cache=(config.depth + (on_cpu and not compiled)) * cached * (1 if float8_cache else element),
