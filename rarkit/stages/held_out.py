@@ -115,6 +115,7 @@ class HeldOut:
             part = slice(0, 1)
         self._rows_N = rows_N[part]
         self._tokens_NL, self._labels_N = (
+            # The same rows on all ranks, because those of a machine fetch them together.
             read_rows(tokens, name, rows_N, ranks=work.ranks, reporter=work.reporter)[part].astype(np.int64)
             for name in (TOKENS, LABELS)
         )
