@@ -32,7 +32,6 @@ class Course:
         self,
         trainer: Trainer,
         checkpoints: Checkpoints | None,
-        *,
         title: str,
         ranks: Ranks,
         reporter: Reporter,

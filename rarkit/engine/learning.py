@@ -98,15 +98,8 @@ class Learning:
                 trainer = Trainer(
                     task, settings, seed=seed, device=self.device, degrees=divided, precision=precision, ranks=self.ranks
                 )
-                course = Course(
-                    trainer,
-                    checkpoints,
-                    title=title,
-                    ranks=self.ranks,
-                    reporter=self.reporter,
-                    log=self.log,
-                    watchers=watchers,
-                )
+                about = self.ranks, self.reporter, self.log, watchers
+                course = Course(trainer, checkpoints, title, *about)
                 if step is not None and facts is not None:
                     course.resume(step, facts)
                 if tracked is not None:

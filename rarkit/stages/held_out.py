@@ -53,7 +53,9 @@ class HeldOutBits(BaseModel):
 
 
 @final
-class _Log(BaseModel):
+class HeldOutLog(BaseModel):
+    """What the file says."""
+
     model_config = ConfigDict(strict=True)
 
     entries: Annotated[tuple[HeldOutBits, ...], Field(max_length=2**17)]
@@ -65,7 +67,7 @@ def held_out_bits(output: StageOutput) -> list[HeldOutBits]:
         return []
     data = output.read_file(FILE)
     place = f"{FILE} of {output}"
-    return list(read_json(_Log, data, place, output.cure, most=LARGEST, raising=IncompleteError).entries)
+    return list(read_json(HeldOutLog, data, place, output.cure, most=LARGEST, raising=IncompleteError).entries)
 
 
 def check_held_out(experiment: Experiment, tokens: StageOutput | None) -> None:

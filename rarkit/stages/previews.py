@@ -5,13 +5,15 @@ Shape letters: M samples, L tokens of an image, H, W, C height, width and channe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.engine.watching import Look
+from rarkit.errors import CapabilityError
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.component import NotInFingerprint
 from rarkit.sampling.precision import MODEL_DTYPES
@@ -63,6 +65,19 @@ class _BrokenOff(Exception):  # noqa: N818
     """A signal has stopped this process."""
 
 
+@contextmanager
+def _saying_what_to_leave_out(device: str) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CapabilityError(
+            f"the memory of {device} does not suffice for previews beside the training. Leave train.preview_every out, or lower "
+            "train.micro_batch_size; the same command goes on from the last checkpoint."
+        ) from error
+
+
 @final
 class Previews:
     """Samples from the model as it would be kept, averaged if there is an average: on the first rank, while the others wait.
@@ -82,13 +97,11 @@ class Previews:
         weights = look.trainer.weights(MODEL)
         if ranks.first and not look.arrived():
             try:
-                images_MHWC = self._images(weights, look)
+                picture_HWC = self._work.show(step, self._images(weights, look), view.captions)
             except _BrokenOff:
-                images_MHWC = None
-            if images_MHWC is not None:
-                picture_HWC = self._work.show(step, images_MHWC, view.captions)
-                if picture_HWC is not None:
-                    look.trackers.image(step, "train/previews", picture_HWC)
+                picture_HWC = None
+            if picture_HWC is not None:
+                look.trackers.image(step, "train/previews", picture_HWC)
         ranks.meet()
 
     def _images(self, weights: Mapping[str, Tensor], look: Look) -> NDArray[np.uint8]:
@@ -104,7 +117,7 @@ class Previews:
             if look.arrived():
                 raise _BrokenOff
 
-        with torch.inference_mode():
+        with torch.inference_mode(), _saying_what_to_leave_out(work.device):
             model = view.model.restore(view.config, view.attention.build(), weights).eval()
             model = model.to(device=work.device, dtype=getattr(torch, MODEL_DTYPES[sample.precision]))
             tokens_ML = generate(

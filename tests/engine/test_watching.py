@@ -21,13 +21,17 @@ from rarkit.engine.average import Average
 from rarkit.engine.checkpoint_seal import sealed
 from rarkit.engine.speed import Speed, progress_line
 from rarkit.errors import CapabilityError, NotFiniteError, RecipeError
+from rarkit.files.stored_json import read_json
 from rarkit.models import RAR
 from rarkit.permutation_schedules.draw import draw_orders
+from rarkit.pipeline.run import rehearse
 from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.runtime.machine import GPUS, gpu_called
 from rarkit.stages.base import Work
-from rarkit.stages.held_out import HeldOut, held_out_bits
+from rarkit.stages.held_out import HeldOut, HeldOutBits, HeldOutLog, held_out_bits
+from rarkit.stages.previews import Previews
 from rarkit.stages.train import trained_model, training_log
+from rarkit.trackers.tracking import Trackers
 from rarkit.training.likelihood import nats_per_image
 from tests.pipeline.stopped import stopped_in_training
 from tests.processes import call, call_ranks
@@ -225,6 +229,36 @@ def test_a_signal_breaks_a_look_off(train, monkeypatch):
     assert [entry.step for entry in held_out_bits(output)] == [2, 4, 6]
 
 
+def test_a_signal_breaks_previews_off(train, monkeypatch):
+    """They are made up for when the training goes on, at the step that it goes on from."""
+    images = Previews._images
+
+    def interrupted(self, weights, look):
+        os.kill(os.getpid(), signal.SIGINT)
+        return images(self, weights, look)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Previews, "_images", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            train(*PREVIEWS, "train.checkpoint_every=100")
+    assert "Training stands at step 3 of 6, in a checkpoint" in caught.value.__notes__[0]
+    done, _ = train(*PREVIEWS, "train.checkpoint_every=100")
+    assert sorted(path.name for path in (done.folder / "previews").iterdir()) == ["step-000003.png", "step-000006.png"]
+
+
+def test_trackers_are_told(train, monkeypatch):
+    told = []
+    monkeypatch.setattr(Trackers, "log", lambda self, step, numbers: told.append((step, *numbers)))
+    monkeypatch.setattr(Trackers, "image", lambda self, step, name, image_HWC: told.append((step, name, image_HWC.ndim)))
+    train(*WATCHED, *PREVIEWS)
+    looks = [entry for entry in told if "train/loss" not in entry]
+    measured = "train/held_out_bits", "train/held_out_bits_random_orders"
+    previews = "train/previews", 3
+    assert looks == [(2, *measured), (3, *previews), (4, *measured), (6, *measured), (6, *previews)]
+    steps = [step for step, *_ in told]
+    assert steps == sorted(steps)
+
+
 def test_without_held_out_images_the_plan_says_so(small_recipe, tmp_path):
     lines = tmp_path / "tokens.jsonl"
     lines.write_text("".join(json.dumps({"class_id": row % 10, "tokens": [row % 5] * 4}) + "\n" for row in range(8)))
@@ -232,6 +266,21 @@ def test_without_held_out_images_the_plan_says_so(small_recipe, tmp_path):
     recipe = load_recipe(small_recipe, ["train.evaluate_every=2", f"train.tokens={tmp_path / 'tokens'}"])
     with pytest.raises(RecipeError, match=r"measures held-out images, and train\.tokens = .* has none\. Leave evaluate_every out"):
         plan(recipe, str(tmp_path / "store"))
+
+
+def test_a_rehearsal_rehearses_them(small_recipe, tmp_path):
+    done = rehearse(load_recipe(small_recipe, [*WATCHED, *PREVIEWS]), device="cpu", runs=tmp_path, quiet=True)
+    assert [path.name for path in (done.folder / "previews").iterdir()] == ["step-000004.png"]
+    assert "held_out_bits_random_orders" in (done.folder / "log.jsonl").read_text()
+
+
+@given(st.lists(st.floats(), max_size=5))
+def test_any_number_comes_back(values):
+    """Also where a model gives a held-out image no probability at all."""
+    entries = [HeldOutBits(step=step, held_out_bits=bits) for step, bits in enumerate(values)]
+    stored = json.dumps({"entries": [entry.model_dump() for entry in entries]}).encode()
+    read = read_json(HeldOutLog, stored, "a file", "").entries
+    assert str([entry.held_out_bits for entry in read]) == str(values)
 
 
 def test_pictures_of_an_earlier_training_go(train, tmp_path):
@@ -317,6 +366,15 @@ def test_out_of_memory_says_what_to_lower(changes, told, train, monkeypatch):
     assert "for weights, gradients and optimizer, and" in str(caught.value)
     assert f"for the activations of {size} images" in str(caught.value)
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_a_preview_that_does_not_fit_says_so(train, monkeypatch):
+    def fail(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("rarkit.sampling.generation.generate", fail)
+    with pytest.raises(CapabilityError, match=r"previews beside the training\. Leave train\.preview_every out"):
+        train(*PREVIEWS)
 
 
 def test_other_errors_are_left_as_they_are(train, monkeypatch):
