@@ -95,6 +95,7 @@ def _cuda_has_bfloat16() -> bool:
 def gpu_name() -> str:
     """What the driver calls the first CUDA device; the machine must have one."""
     driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    driver.cuInit(0)
     driver.cuDeviceGetName(name, len(name), 0)
     return name.value.decode()
 
