@@ -377,6 +377,35 @@ def test_a_preview_that_does_not_fit_says_so(train, monkeypatch):
         train(*PREVIEWS)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(small_recipe, small_finished, store, tmp_path):
+    """Looks beside checkpoints that a thread writes; and memory that does not suffice, in truth."""
+    changes = [*WATCHED, *PREVIEWS, "train.checkpoint_every=1", "train.keep_every=3"]
+
+    def trained(*more):
+        recipe = load_recipe(small_recipe, [*changes, *more])
+        return run(recipe, str(store), until="train", device="cuda", runs=tmp_path / "runs", quiet=True)
+
+    told = r"the memory of cuda \([\d.]+ GB\) does not suffice.* Set train\.micro_batch_size"
+    torch.cuda.set_per_process_memory_fraction(1e-5)
+    try:
+        with pytest.raises(
+            CapabilityError, match=r"the memory of cuda \([\d.]+ GB\) does not suffice.* Set train\.micro_batch_size"
+        ):
+            trained("model.hidden_size=1024")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    done = trained()
+    output = done.plan["train"].output
+    along, random = expected_bits(output, small_finished.plan["tokenize"].output, done.plan.recipe)
+    last = held_out_bits(output)[-1]
+    assert (last.step, last.held_out_bits, last.held_out_bits_random_orders) == pytest.approx((6, along, random), rel=1e-4)
+    assert len(list((done.folder / "previews").iterdir())) == 2
+    assert [seal.step for seal in sealed(output)] == [3]
+    assert output.defect() is None
+
+
 def test_other_errors_are_left_as_they_are(train, monkeypatch):
     def fail(logits):
         raise RuntimeError("something else")
