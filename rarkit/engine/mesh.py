@@ -110,9 +110,18 @@ class Mesh:
 def compile_in_place(module: nn.Module) -> None:
     """Has ``torch.compile`` make the module's ``forward`` when it is first called."""
     keep_torch_private()
-    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation; generated ones draw a number at a time, which
-    # on a GPU takes twice as long as the rest of the layer's elementwise work.
+    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation. Generated kernels draw a number at a time,
+    # which on a GPU takes longer than the rest of what they do.
     module.compile(options={"fallback_random": True})
+
+
+def reshard(network: nn.Module) -> None:
+    """Frees what a forward pass has gathered of a network's weights, if processes share them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @contextmanager

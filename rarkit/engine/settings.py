@@ -8,10 +8,12 @@ from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
 
-from rarkit.registry.bounds import Batch, Rate, RateOrZero, Step, Steps
+from rarkit.registry.bounds import Batch, Images, Rate, RateOrZero, Step, Steps
 from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Kept = Annotated[int, Field(ge=1, le=10**4)]
+Orders = Annotated[int, Field(ge=1, le=1000)]
 Degree = Annotated[int, Field(ge=1, le=2**16)]
 Every = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -100,6 +102,19 @@ class TrainSettings(Settings):
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
     checkpoint_minutes: Annotated[Rate, NotInFingerprint()] = 5.0
     """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
+    keep_checkpoints: Annotated[Kept, NotInFingerprint()] = 1
+    """Checkpoints kept while it trains: the last ones. All but those of ``keep_every`` are removed at its end."""
+    keep_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Also write checkpoints every so many steps, and keep them beside the trained model."""
+    evaluate_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between measurements of the bits per token of held-out images: along the scan order, and along random orders if the
+    training has some. They go to ``log.jsonl``, the report and trackers, and decide nothing."""
+    evaluate_images: Annotated[Images, NotInFingerprint()] = 256
+    """Held-out images that ``evaluate_every`` measures, drawn once from all."""
+    evaluate_orders: Annotated[Orders, NotInFingerprint()] = 4
+    """Random orders of each image that ``evaluate_every`` averages over."""
+    preview_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between pictures of 16 samples, drawn as ``[sample]`` says, in ``runs/<recipe>/previews/``."""
 
     @field_validator("gradient_clip")
     @classmethod

@@ -173,10 +173,11 @@ def _disk(experiment: Experiment, images: Mapping[str, int | None]) -> dict[str,
         disk["tokens"] = sum(counts) * row
     if recipe.train is not None:
         disk["model"] = 4 * config.parameter_count()
-        # Weights, moments and average; the old checkpoint is deleted once the new one is complete.
+        # Weights, moments and average; an old checkpoint is deleted once a new one is complete, unless kept.
         moments = 8 * config.parameter_count() - (4 * experiment.costs.hidden_weights() if recipe.train.optimizer == "muon" else 0)
         average = 0 if recipe.train.ema_decay is None else 4 * config.parameter_count()
-        disk["checkpoints"] = 2 * (4 * config.parameter_count() + moments + average)
+        kept = 0 if recipe.train.keep_every is None else (recipe.train.steps - 1) // recipe.train.keep_every
+        disk["checkpoints"] = (recipe.train.keep_checkpoints + 1 + kept) * (4 * config.parameter_count() + moments + average)
     if recipe.sample is not None:
         count, pixels = len(experiment.sample_classes) * recipe.sample.per_class, int(np.prod(experiment.image_shape))
         disk["samples"] = count * (row + pixels)

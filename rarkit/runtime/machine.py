@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,6 +103,24 @@ def gpu_name() -> str:
     driver.cuInit(0)
     driver.cuDeviceGetName(name, len(name), 0)
     return name.value.decode()
+
+
+def peak_rate(device: str, precision: str) -> float | None:
+    """FLOP/s of dense matrix products on a torch device by the data sheet of its GPU; None if that is not known.
+
+    The machine's GPUs are taken to be like its first.
+    """
+    gpu = gpu_called(gpu_name()) if device.startswith("cuda") and has_cuda() else None
+    return None if gpu is None else gpu.rates.get(precision)
+
+
+def gpu_called(name: str) -> Gpu | None:
+    """The entry of ``GPUS`` for what a driver calls a GPU; None if there is none, or for a slower form of it, or a part (MIG)."""
+    words = set(re.findall(r"[A-Z0-9]+", name.upper()))
+    found = next((model for model in GPUS if model.upper() in words), None)
+    # An A100 computes as fast on a PCIe card; its successors do not.
+    slower = {"MIG"} if found == "a100" else {"MIG", "PCIE", "NVL"}
+    return GPUS[found] if found is not None and words.isdisjoint(slower) else None
 
 
 def cpu_flags() -> frozenset[str]:

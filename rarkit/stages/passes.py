@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -51,26 +49,6 @@ class Passes:
             )
         everyone = self.ranks.gathered(own)
         return self.ranks.told(lambda: min(everyone))
-
-    @contextmanager
-    def explained(self, most: int | None) -> Iterator[None]:
-        """Around a training: says what to lower if the GPU has too little memory.
-
-        Raises:
-            CapabilityError: it has.
-        """
-        import torch
-
-        try:
-            yield
-        except torch.cuda.OutOfMemoryError as error:
-            micro = degrees(self.settings, self.ranks.size, most).micro
-            smaller = f"Set train.micro_batch_size to {max(1, micro // 2)} or so, or " if micro > 1 else ""
-            ways = self._advice(micro)
-            raise CapabilityError(
-                f"the memory of {self.device} is not enough to train with {micro} images per pass ({str(error).splitlines()[0]}). "
-                f"By the estimate, it takes {self._needs(micro)}. {smaller}{ways[0].lower() if smaller else ways[0]}{ways[1:]}."
-            ) from error
 
     def _free(self) -> int:
         import torch

@@ -145,6 +145,9 @@ CHANGED: dict[str, Any] = {
     "train.betas": [0.5, 0.6],
     "train.precision": "bfloat16",
     "train.warmup_steps": 3,
+    "train.keep_every": 3,
+    "train.evaluate_every": 2,
+    "train.preview_every": 2,
     "train.learning_rate": 0.1,
     "sample.classes": [1],
     "sample.top_k": 2,
@@ -220,11 +223,18 @@ def views(tables: dict[str, Any], store: str) -> dict[str, tuple[str | None, Any
     return {stage.name: (stage.fingerprint, stage.view) for stage in planned.stages}
 
 
+def is_beside(name: str) -> bool:
+    """Whether a file was kept beside an output because somebody asked for it: nothing that runs later reads it."""
+    return name == "held_out.json" or name.startswith("checkpoint-")
+
+
 def content(output) -> dict[str, Any]:
     """Arrays, tensors and numbers of an output, by name."""
     record = output.record()
     values: dict[str, Any] = {name: output.read_array(name) for name in record.arrays}
     for name in record.files:
+        if is_beside(name):
+            continue
         data = output.read_file(name)
         if name.endswith(".safetensors"):
             tensors = sorted(load(data).items())

@@ -81,22 +81,6 @@ def test_a_gpu_that_is_too_small_is_refused_with_numbers_and_the_cure(monkeypatc
         assert word in said, said
 
 
-def test_memory_that_runs_out_is_explained(monkeypatch):
-    chosen = passes(monkeypatch)
-    with pytest.raises(CapabilityError) as refused, chosen.explained(64):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-    said = str(refused.value)
-    for word in (
-        "with 64 images per pass (CUDA out of memory. Tried",
-        "activations",
-        "Set train.micro_batch_size to 32 or so, or set",
-    ):
-        assert word in said, said
-    assert "more" not in said
-    with pytest.raises(RuntimeError, match="other"), chosen.explained(64):
-        raise RuntimeError("other")
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("checkpointing", [False, 2, True])
