@@ -3,9 +3,9 @@
 So they are the same in any batch, at any world size, on any device, compiled or not. Torch's generators give others for another
 batch, and on a CPU take ten times as long.
 
-The numbers are those of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), with
-arithmetic shifts, because torch has no others; these are bijections too. The counter of a sample's n-th number is its key plus n times
-the increment. A number gives four draws of 16 bits, so probabilities are multiples of 2⁻¹⁶.
+The numbers are those of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), seeded with
+a sample's key at the place: any of them is computed from its number alone. Each gives four draws of 16 bits, so probabilities are
+multiples of 2⁻¹⁶.
 
 Shape letters: B batch, N heads, R rows and C columns of a mask, W numbers of a row.
 """
@@ -20,7 +20,10 @@ from torch import Tensor
 ATTENTION, PROJECTION, HIDDEN, OUTPUT = range(4)
 """Places of dropout in a layer: attention weights, the output of attention, the MLP's hidden layer, its output."""
 PLACES = 4
-_INCREMENT, _FIRST, _SECOND = (word - 2**64 for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+# As signed numbers, because torch computes with those.
+_INCREMENT = 0x9E3779B97F4A7C15 - 2**64
+_ROUNDS = (30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)
+_LAST = 31
 _DRAWS = 4
 _LEVELS = 2**16
 
@@ -93,13 +96,20 @@ def _mixed(numbers: Tensor) -> Tensor:
 
 def _mixed_in_place(numbers: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
-        numbers = (numbers ^ (numbers >> 30)) * _FIRST
-        numbers = (numbers ^ (numbers >> 27)) * _SECOND
-        return numbers ^ (numbers >> 31)
-    shifted = torch.bitwise_right_shift(numbers, 30)
-    numbers.bitwise_xor_(shifted).mul_(_FIRST)
-    numbers.bitwise_xor_(torch.bitwise_right_shift(numbers, 27, out=shifted)).mul_(_SECOND)
-    return numbers.bitwise_xor_(torch.bitwise_right_shift(numbers, 31, out=shifted))
+        for bits, factor in _ROUNDS:
+            numbers = (numbers ^ (numbers >> bits & _ones(bits))) * factor
+        return numbers ^ (numbers >> _LAST & _ones(_LAST))
+    shifted = torch.empty_like(numbers)
+    for bits, factor in _ROUNDS:
+        torch.bitwise_right_shift(numbers, bits, out=shifted)
+        numbers.bitwise_xor_(shifted.bitwise_and_(_ones(bits))).mul_(factor)
+    torch.bitwise_right_shift(numbers, _LAST, out=shifted)
+    return numbers.bitwise_xor_(shifted.bitwise_and_(_ones(_LAST)))
+
+
+def _ones(bits: int) -> int:
+    """What is left of 64 bits after a shift: torch shifts signed numbers, which fills them up with the sign."""
+    return 2 ** (64 - bits) - 1
 
 
 @lru_cache(maxsize=16)
@@ -110,4 +120,4 @@ def _counters(heads: int, rows: int, words: int, device: torch.device) -> Tensor
 
 
 def _new_counters(heads: int, rows: int, words: int, device: torch.device) -> Tensor:
-    return (torch.arange(heads * rows * words, device=device) * _INCREMENT).view(heads, rows, words)
+    return (torch.arange(1, heads * rows * words + 1, device=device) * _INCREMENT).view(heads, rows, words)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Trained:
-    """What a training ends with. The weights are on the first rank alone."""
+    """What a training ends with."""
 
     weights: Mapping[str, Mapping[str, Tensor]]
     """The state dict of each network, on the CPU: its averaged weights, if the settings ask for an average."""
@@ -74,6 +74,7 @@ class Learning:
         micro: int | None = None,
         watchers: Sequence[Watcher] = (),
         held: HeldSignals | None = None,
+        on_all: bool = True,
         tracked: Callable[[int], Trackers] | None = None,
     ) -> Trained:
         """Trains to the last step, from the last checkpoint if there is one.
@@ -86,6 +87,7 @@ class Learning:
             micro: samples of a pass where the settings do not say; None means a process's whole share.
             watchers: what looks on.
             held: holds signals back beyond the training; None lets them go at its end.
+            on_all: whether every rank gets the weights; otherwise only the first.
             tracked: opens trackers for a training that goes on at a step, and closes them later; None for none.
 
         Raises:
@@ -117,7 +119,9 @@ class Learning:
             with nullcontext(held) if held is not None else HeldSignals() as holding:
                 assert holding is not None
                 course.run(holding)
-                return Trained({name: trainer.weights(name) for name in task.networks}, course.columns(), trainer.precision)
+                return Trained(
+                    {name: trainer.weights(name, on_all=on_all) for name in task.networks}, course.columns(), trainer.precision
+                )
 
     def _checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
         if self.output is None:

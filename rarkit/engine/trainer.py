@@ -159,15 +159,15 @@ class Trainer:
             tensors |= network_tensors(name, network) | optimizer_tensors(name, network, self._optimizers[name])
         return tensors if self._average is None else tensors | self._average.state()
 
-    def weights(self, name: str) -> dict[str, Tensor]:
-        """The state dict of a network, averaged if there is an average, whole and on the CPU, on the first rank; empty on others.
+    def weights(self, name: str, *, on_all: bool = False) -> dict[str, Tensor]:
+        """The state dict of a network, averaged if there is an average, whole and on the CPU. All ranks must call it.
 
-        All ranks must call it.
+        It is empty on all but the first, unless it is to be ``on_all``.
         """
         state = self.networks[name].state_dict() if self._average is None else self._average.weights(name)
         gathered = ((key, whole(tensor.detach())) for key, tensor in state.items())
-        # One by one: the whole is on the first rank alone, and not on its device.
-        return {key: tensor.cpu() for key, tensor in gathered if self.mesh.ranks.first}
+        # One by one: the whole is not on the device, and on the first rank alone.
+        return {key: tensor.cpu() for key, tensor in gathered if on_all or self.mesh.ranks.first}
 
     @property
     def facts(self) -> Facts:

@@ -129,7 +129,7 @@ class Train(Stage[TrainView]):
         # Held back to the end, because there is no checkpoint of the last step.
         with ExitStack() as trackers, HeldSignals() as held:
             tracked = partial(_opened, work, trackers)
-            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked)
+            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked, on_all=False)
             if not work.ranks.first:
                 return
             for name, values in trained.log.items():

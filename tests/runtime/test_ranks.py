@@ -220,7 +220,7 @@ def test_a_rehearsal_is_for_one_process(monkeypatch, digits_recipe):
     from torch.distributed import HashStore
 
     from rarkit.pipeline.run import rehearse
-    from rarkit.runtime import ranks as module
+    from rarkit.runtime import together as module
 
     monkeypatch.setattr(module, "_joined", Ranks(1, 2, HashStore()))
     with pytest.raises(RecipeError, match="Start it without torchrun"):

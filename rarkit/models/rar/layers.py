@@ -119,7 +119,7 @@ class Block(nn.Module):
             x_BSD = x_BSD + self.attn(self.norm1(x_BSD), attend, keys_PB)
             x_BSD = x_BSD + self.mlp(self.norm2(x_BSD), keys_PB)
             return x_BSD
-        if self._steps_on_cpu(x_BSD, conditions, attend, keys_PB):
+        if self.steps_on_cpu(x_BSD, conditions, attend, keys_PB):
             return self._step_on_cpu(x_BSD, conditions, attend, keys_PB)
         modulations_BSM = conditions.of_samples(self.adaLN_modulation[1](conditions.activated_USD))
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations_BSM.chunk(6, dim=-1)
@@ -127,7 +127,7 @@ class Block(nn.Module):
         x_BSD = x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2), keys_PB)
         return x_BSD
 
-    def _steps_on_cpu(self, x_BSD: Tensor, conditions: Conditions, attend: Attend, keys_PB: Tensor | None) -> bool:
+    def steps_on_cpu(self, x_BSD: Tensor, conditions: Conditions, attend: Attend, keys_PB: Tensor | None) -> bool:
         """Whether ``BlockStep`` computes the same: in training on the CPU, without autocast, with PyTorch's attention and layers."""
         if x_BSD.device.type != "cpu" or torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_BSD.requires_grad):
             return False

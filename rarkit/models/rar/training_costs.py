@@ -11,27 +11,37 @@ from rarkit.models.costs import kept_weights_bytes, loss_bytes
 from rarkit.models.rar.config import RARConfig
 
 
-def forward_flops(config: RARConfig) -> int:
-    """Multiplications and additions of the teacher-forced forward pass of one image.
+def forward_flops(config: RARConfig, batch_size: int) -> int:
+    """Multiplications and additions of the teacher-forced forward pass of a batch.
 
-    2 per weight of a matrix and entry, including the modulations, which training computes for every image and entry; plus 4·S²·D
-    per block for attention, counted as if it were not causal; kernels may do less.
+    2 per weight of a matrix and entry, plus 4·S²·D per image and block for attention, counted as if it were not causal; kernels may
+    do less. Modulations are computed once per class and entry, of all classes where they are fewer than the images; otherwise they are
+    counted for each image, although on a CPU images of one class share them.
     """
     width, entries = config.hidden_size, config.seq_len + 1
-    matrices = 4 * width**2 + 2 * width * config.mlp_hidden_size + _modulation_weights(config, 6)
-    head = config.seq_len * (_modulation_weights(config, 2) + width * config.codebook_size)
-    return 2 * (config.depth * entries * matrices + head) + config.depth * 4 * entries**2 * width
+    matrices = batch_size * (4 * width**2 + 2 * width * config.mlp_hidden_size)
+    block = entries * (matrices + _conditions(config, batch_size) * _modulation_weights(config, 6))
+    return 2 * config.depth * block + config.depth * batch_size * 4 * entries**2 * width + _head_flops(config, batch_size)
 
 
 def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> int:
-    """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and the blocks again if recomputed."""
-    head = 2 * config.seq_len * (_modulation_weights(config, 2) + config.hidden_size * config.codebook_size)
-    forward = forward_flops(config)
-    again = forward - head
+    """FLOPs of one pass over a batch: forwards, twice that backwards, and the blocks again if recomputed."""
+    forward = forward_flops(config, batch_size)
+    again = forward - _head_flops(config, batch_size)
     if config.conditioning == "prefix" and config.dropout == 0:
         # PyTorch stops recomputing at the last tensor that the backward pass needs: without gate and dropout, not the last product.
-        again -= 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
-    return batch_size * (3 * forward + (again if checkpointing else 0))
+        again -= batch_size * 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
+    return 3 * forward + (again if checkpointing else 0)
+
+
+def _conditions(config: RARConfig, batch_size: int) -> int:
+    """How many classes, or else images, modulations are computed for."""
+    return min(batch_size, config.num_classes + 1)
+
+
+def _head_flops(config: RARConfig, batch_size: int) -> int:
+    modulations = _conditions(config, batch_size) * _modulation_weights(config, 2)
+    return 2 * config.seq_len * (modulations + batch_size * config.hidden_size * config.codebook_size)
 
 
 def training_bytes(
