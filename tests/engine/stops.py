@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import torch
 
 from rarkit.cache.file_stream import FileStream
 from rarkit.cache.output_folder import OutputFolder
 from rarkit.engine.checkpoints import Checkpoints
+from rarkit.engine.mesh import joined
 from rarkit.engine.trainer import Trainer
+from rarkit.runtime.together import together
 from tests.processes import rarkit
 
 WHOLE = 10**6
@@ -79,8 +84,30 @@ def full() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def stopped_at(how: str, rank: int, step: int, place: int | None, *arguments: object) -> None:
-    """The command ``rarkit``; at a point, one of its processes gets the signal ``how``, or finds the disk ``full``."""
-    if int(os.environ.get("RANK", "0")) == rank:
-        install(Point(step, place), full if how == "full" else lambda: os.kill(os.getpid(), getattr(signal, how)))
+def stopped_at(stops: Sequence[tuple[str, int, int, int | None]], *arguments: object) -> None:
+    """The command ``rarkit``, stopped at points.
+
+    Args:
+        stops: the signal that comes, or ``"full"`` for a full disk; in which process; before which step, or in the first checkpoint
+            from then on; after how many of its portions, or None for a step.
+        arguments: of the command.
+    """
+    for how, rank, step, place in stops:
+        if int(os.environ.get("RANK", "0")) == rank:
+            install(Point(step, place), full if how == "full" else partial(_signal, how))
     rarkit(*arguments)
+
+
+def _signal(name: str) -> None:
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+def join_again_and_again() -> None:
+    """Processes that train one thing after another in one run; prints the sums that they share."""
+    with together() as ranks:
+        for _ in range(3):
+            with joined(ranks, "cpu"):
+                number = torch.ones(1)
+                torch.distributed.all_reduce(number)
+                if ranks.first:
+                    print(int(number))
