@@ -43,7 +43,9 @@ class PublishedTraining(nn.Module):
         return logits_BSV[:, 1:-1]
 
     def _positions(self, orders_BL: Tensor) -> Tensor:
-        own, target = (table.expand(len(orders_BL), -1, -1) for table in (self.model.pos_embed, self.model.target_aware_pos_embed))
+        own, target = (
+            table.expand(len(orders_BL), -1, -1) for table in (self.model.pos_embed, self.model.target_aware_pos_embed)
+        )
         places_BLD = (orders_BL + 2)[..., None].expand(-1, -1, own.shape[2])
         own_BSD = torch.cat([own[:, :2], own.gather(1, places_BLD)], dim=1)
         target_BLD = target.gather(1, places_BLD)

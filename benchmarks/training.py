@@ -185,9 +185,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
     if kind is None:
         raise UserError(f"the peak of {title} is not known: add its data sheet to rarkit/runtime/machine.py")
     peak, rows = GPUS[kind].rates["bfloat16"], []
-    print(
-        f"{title}, {peak / 1e12:.0f} TFLOP/s\n{'model':7}{'attention':11}{'':10}{'batch':>6}{'step':>11}{'samples/s':>11}{'MFU':>7}"
-    )
+    print(f"{title}, {peak / 1e12:.0f} TFLOP/s\n{'model':7}{'attention':11}{'':10}{'batch':>6}{'step':>11}{'samples/s':>11}{'MFU':>7}")
     for size in options.sizes:
         for attention in options.attention:
             for compiled in (False, True):

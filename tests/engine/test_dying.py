@@ -16,7 +16,9 @@ from tests.processes import call_ranks
 from tests.processes import rarkit as command_line
 
 WAYS = {"ddp": [], "fsdp": ["--set", "train.data_parallel=fsdp"]}
-GONE = r"error: another process of this run was killed, or cannot be reached \([^[].*\)\. The same command goes on from the last checkpoint\."
+GONE = (
+    r"another process of this run was killed, or cannot be reached \([^[].*\)\. The same command goes on from the last checkpoint\."
+)
 STANDS = r"Training stands at step 3 of 6, in a checkpoint: the same command goes on from there\."
 STOPS = {
     "the first, in a step": ("ddp", [("SIGKILL", 0, 3, None)], "", 2),

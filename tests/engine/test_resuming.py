@@ -124,9 +124,10 @@ def stopped(how, point, folder, way, monkeypatch):
         "kill": (kill, Killed),
     }
     stop, raised = ways[how]
-    with monkeypatch.context() as patch, pytest.raises(raised):
+    with monkeypatch.context() as patch:
         install(point, stop, patch.setattr)
-        train(folder, way)
+        with pytest.raises(raised):
+            train(folder, way)
     return left if how == "kill" else folder
 
 
