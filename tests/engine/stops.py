@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,7 @@ from rarkit.engine.trainer import Trainer
 from rarkit.runtime.together import together
 from tests.processes import rarkit
 
+MOMENT = b"stopping at %.3f\n"
 WHOLE = 10**6
 """A place behind all tensors of a checkpoint: its seal."""
 
@@ -84,21 +87,40 @@ def full() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def stopped_at(stops: Sequence[tuple[str, int, int, int | None]], *arguments: object) -> None:
-    """The command ``rarkit``, stopped at points.
+@dataclass(frozen=True)
+class Stop:
+    """How one process of a run is stopped, and where."""
 
-    Args:
-        stops: the signal that comes, or ``"full"`` for a full disk; in which process; before which step, or in the first checkpoint
-            from then on; after how many of its portions, or None for a step.
-        arguments: of the command.
-    """
-    for how, rank, step, place in stops:
-        if int(os.environ.get("RANK", "0")) == rank:
-            install(Point(step, place), full if how == "full" else partial(_signal, how))
+    how: str
+    """The name of a signal, or ``"full"``: the disk is full."""
+    rank: int
+    point: Point
+    delay: float = 0.0
+    """Seconds between the point and the signal."""
+
+
+def stopped_at(stops: Sequence[Stop], *arguments: object) -> None:
+    """The command ``rarkit``, stopped. Says on stderr when."""
+    for stop in stops:
+        if int(os.environ.get("RANK", "0")) == stop.rank:
+            install(stop.point, partial(_stop, stop))
     rarkit(*arguments)
 
 
+def _stop(stop: Stop) -> None:
+    if stop.delay:
+        timer = threading.Timer(stop.delay, _signal, (stop.how,))
+        timer.daemon = True
+        timer.start()
+    elif stop.how == "full":
+        os.write(2, MOMENT % time.time())
+        full()
+    else:
+        _signal(stop.how)
+
+
 def _signal(name: str) -> None:
+    os.write(2, MOMENT % time.time())
     os.kill(os.getpid(), getattr(signal, name))
 
 

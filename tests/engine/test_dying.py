@@ -11,7 +11,7 @@ import pytest
 from rarkit import load_recipe, plan
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.stages.train import training_log
-from tests.engine.stops import WHOLE, join_again_and_again, stopped_at
+from tests.engine.stops import WHOLE, Point, Stop, join_again_and_again, stopped_at
 from tests.processes import call_ranks
 from tests.processes import rarkit as command_line
 
@@ -21,14 +21,14 @@ GONE = (
 )
 STANDS = r"Training stands at step 3 of 6, in a checkpoint: the same command goes on from there\."
 STOPS = {
-    "the first, in a step": ("ddp", [("SIGKILL", 0, 3, None)], "", 2),
-    "the second, in a step": ("fsdp", [("SIGKILL", 1, 3, None)], GONE, 2),
-    "the second, in a checkpoint": ("fsdp", [("SIGKILL", 1, 3, 5)], GONE, 2),
-    "the first, before the seal of a checkpoint": ("ddp", [("SIGKILL", 0, 3, WHOLE)], "", 2),
-    "a signal to the second alone": ("ddp", [("SIGTERM", 1, 1, None)], STANDS, 3),
-    "a signal to the first alone": ("fsdp", [("SIGTERM", 0, 1, None)], STANDS, 3),
-    "SIGKILL cuts an emergency checkpoint off": ("ddp", [("SIGTERM", 1, 1, None), ("SIGKILL", 1, 3, 5)], GONE, 2),
-    "the disk of the second is full": ("fsdp", [("full", 1, 3, 5)], r"No space left on device", 2),
+    "the first, in a step": ("ddp", [Stop("SIGKILL", 0, Point(3))], "", 2),
+    "the second, in a step": ("fsdp", [Stop("SIGKILL", 1, Point(3))], GONE, 2),
+    "the second, in a checkpoint": ("fsdp", [Stop("SIGKILL", 1, Point(3, 5))], GONE, 2),
+    "the first, before the seal of a checkpoint": ("ddp", [Stop("SIGKILL", 0, Point(3, WHOLE))], "", 2),
+    "a signal to the second alone": ("ddp", [Stop("SIGTERM", 1, Point(1))], STANDS, 3),
+    "a signal to the first alone": ("fsdp", [Stop("SIGTERM", 0, Point(1))], STANDS, 3),
+    "SIGKILL cuts an emergency checkpoint off": ("ddp", [Stop("SIGTERM", 1, Point(1)), Stop("SIGKILL", 1, Point(3, 5))], GONE, 2),
+    "the disk of the second is full": ("fsdp", [Stop("full", 1, Point(3, 5))], r"No space left on device", 2),
 }
 """How two processes share the training, where they are stopped, what is told, and the step where the training goes on."""
 
