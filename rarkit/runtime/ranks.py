@@ -48,6 +48,7 @@ class Ranks:
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False
+        self._lost = False
         self._store, self._run = store, run
         self._calls = 0
         self._looked = 0.0
@@ -155,6 +156,7 @@ class Ranks:
         until = time.monotonic() + REASON_SECONDS
         while (failure := self._failure()) is None and time.monotonic() < until:
             time.sleep(LONGEST_PAUSE)
+        self._lost = failure is None
         return failure
 
     def device(self, device: str) -> str:
@@ -191,10 +193,13 @@ class Ranks:
         return error
 
     def leave(self) -> None:
-        """Marks this rank as done and waits for the others, so that none exits before the others have read its messages."""
-        if self._store is None or self.terminated:
+        """Marks this rank as done and waits for the others, so that none exits before the others have read its messages.
+
+        One that was stopped, or that lost another without a word, has none that they do not know.
+        """
+        if self._store is None:
             return
-        until = time.monotonic() + LEAVE_SECONDS
+        until = time.monotonic() + (0 if self.terminated or self._lost else LEAVE_SECONDS)
         try:
             with launcher():
                 self._store.add(LEFT, 1)
