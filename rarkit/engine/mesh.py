@@ -117,7 +117,7 @@ class Mesh:
 def compile_in_place(module: nn.Module) -> None:
     """Has ``torch.compile`` make the module's ``forward`` when it is first called."""
     keep_torch_private()
-    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation. Generated kernels draw number by number,
+    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation. Generated kernels draw one by one,
     # which on a GPU takes longer than the rest of what they do.
     module.compile(options={"fallback_random": True})
 
