@@ -317,6 +317,8 @@ def other_ways_out(module: Module) -> Iterator[str]:
 CODE = {
     "rarkit.files.code_folders": {"torch.compile"},
     "rarkit.models.rar.decoding.native_kernels": {"ctypes.CDLL"},
+    # glibc itself, which the process has loaded.
+    "rarkit.runtime.kept_memory": {"ctypes.CDLL"},
     "rarkit.runtime.machine": {"ctypes.CDLL"},
 }
 """What turns files into code that runs, by the modules that see to it that nobody else put it there. The last one loads CUDA's
