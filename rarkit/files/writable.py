@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rarkit.errors import StoreError, UserError
 
-
 MOST_NUMBERED = 10_000
 """Files of one name beside each other."""
 

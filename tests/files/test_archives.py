@@ -118,7 +118,9 @@ def test_a_zip_archive_of_too_many_files_is_refused_before_they_are_listed(tmp_p
 
 
 NAMES = st.lists(
-    st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join) | st.sampled_from(["a/", "b/c/"]), unique=True, max_size=6
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join) | st.sampled_from(["a/", "b/c/"]),
+    unique=True,
+    max_size=6,
 )
 
 
