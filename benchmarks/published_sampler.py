@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarkit.models import RAR
+from rarkit.models.rar.layers import Conditions
 
 
 @torch.inference_mode()
@@ -51,7 +52,7 @@ def _forward(model: RAR, ids_RT: Tensor, class_ids_R: Tensor, order_L: Tensor, c
             cache[layer] = k_RNTK, v_RNTK
             return functional.scaled_dot_product_attention(q_RNTK, k_RNTK, v_RNTK, is_causal=past is None)
 
-        # As published, each block calls all of adaLN_modulation and so recomputes the SiLU.
-        x_RTD = block(x_RTD, block.adaLN_modulation(condition_RTD), attend)
-    final = model.adaln_before_head
-    return model.lm_head(final(x_RTD, final.adaLN_modulation(condition_RTD)))[:, -1]
+        # As published, the activation is computed in each block.
+        conditions = Conditions(functional.silu(condition_RTD), None)
+        x_RTD = block(x_RTD, conditions, attend)
+    return model.lm_head(model.adaln_before_head(x_RTD, Conditions(functional.silu(condition_RTD), None)))[:, -1]

@@ -28,7 +28,7 @@ import tomli_w
 import rarkit
 from rarkit.engine.settings import TrainSettings
 from rarkit.evaluation.settings import EvaluateSettings
-from rarkit.registry.kinds import KINDS
+from rarkit.registry.kinds import KINDS, TABLES
 from rarkit.sampling.settings import SampleSettings
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +200,10 @@ def _setting(chance: random.Random, tables: Tables) -> None:
 
 
 def _table_at(tables: Tables, path: str) -> Tables:
+    if path in TABLES and TABLES[path].many:
+        items = tables.get(path)
+        tables[path] = items if isinstance(items, list) and items and isinstance(items[0], dict) else [{}]
+        return tables[path][0]
     for key in path.split("."):
         if not isinstance(tables.get(key), dict):
             tables[key] = {}

@@ -144,7 +144,9 @@ def modules() -> dict[str, Module]:
 def plugin_files(tests: bool) -> list[Module]:
     """The files of plugins/: their tests, or what they ship."""
     paths = sorted(path for path in (ROOT / "plugins").rglob("*.py") if ("tests" in path.parts) == tests)
-    return [Module("plugins." + path.stem, path, path.read_text()) for path in paths]
+    # The first folder is that of the distribution.
+    names = (".".join(("plugins", *path.relative_to(ROOT / "plugins").with_suffix("").parts[1:])) for path in paths)
+    return [Module(name, path, path.read_text()) for name, path in zip(names, paths, strict=True)]
 
 
 def target(found: Import) -> str:

@@ -27,9 +27,10 @@ IMPORTERS = {
 }
 """Who imports a module of rarkit."""
 SETTINGS = {
-    "gradient_clip": {"engine/settings.py", "engine/trainer.py"},
-    "end_learning_rate": {"engine/settings.py", "engine/learning_rates.py"},
-    "betas": {"engine/settings.py", "engine/optimizer.py"},
+    # The classifier of features is trained with values of its own.
+    "gradient_clip": {"engine/settings.py", "engine/trainer.py", "features/classifier.py"},
+    "end_learning_rate": {"engine/settings.py", "engine/learning_rates.py", "features/classifier.py"},
+    "betas": {"engine/settings.py", "engine/optimizer.py", "features/classifier.py"},
     # The command line has an option of its own for it; others are reached by --set.
     "top_p": {"sampling/settings.py", "sampling/choice.py", "cli/sample.py"},
 }

@@ -136,10 +136,10 @@ class AttentionBackend(Component):
     has_dropout: ClassVar[bool] = True
     """Whether the kernel can drop attention weights in training; if not, planning refuses ``attention_dropout``."""
     has_seeded_dropout: ClassVar[bool] = False
-    """Whether a sample's mask depends only on its seed and the layer.
+    """Whether a sample's mask depends only on its seed and the layer, on every device.
 
-    If not, the kernel draws from torch's global generator, which training seeds at each step. The masks then depend on how the
-    batch is split into micro-batches, so the split enters the fingerprint."""
+    If not, the kernel may draw from torch's generator, which training seeds at each step: on such a device masks then depend on how
+    the batch is split."""
     keeps_weights: ClassVar[bool] = False
     """Whether all S × T attention weights stay in memory for the backward pass; the memory estimate counts them."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from rarkit.attention.base import AttentionBackend, AttentionFunction, Dropout
-from rarkit.randomness import derived_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 class Plain(AttentionBackend):
     """Softmax attention as plain matrix products. Works on every device; keeps all S × T weights in memory."""
 
+    version: ClassVar[int] = 2
     name: Literal["plain"] = "plain"
     has_seeded_dropout: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
@@ -34,18 +34,15 @@ def plain_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: b
         scores_BNST = scores_BNST.masked_fill(future_ST, float("-inf"))
     weights_BNST = scores_BNST.softmax(-1)
     if dropout is not None:
-        weights_BNST = weights_BNST * _mask(dropout, weights_BNST)
+        weights_BNST = weights_BNST * _kept(dropout, weights_BNST)
     read_BNSK: Tensor = weights_BNST @ v_BNTK
     return read_BNSK
 
 
-def _mask(dropout: Dropout, weights_BNST: Tensor) -> Tensor:
-    """0 for a dropped weight, 1 / (1 − p) for the others. Drawn on the CPU, so that it is the same on every device."""
-    import torch
+def _kept(dropout: Dropout, weights_BNST: Tensor) -> Tensor:
+    """0 for a dropped weight, and for the others what keeps the mean. The same on every device."""
+    from rarkit.attention.seeded_masks import ATTENTION, draws, kept_scale, mask_keys, threshold
 
-    masks = []
-    for seed in dropout.seeds_B.tolist():
-        generator = torch.Generator().manual_seed(derived_seed(seed, "attention dropout", dropout.layer))
-        kept_NST = torch.rand(weights_BNST.shape[1:], generator=generator) >= dropout.probability
-        masks.append(kept_NST)
-    return torch.stack(masks).to(weights_BNST) / (1 - dropout.probability)
+    _, heads, queries, keys = weights_BNST.shape
+    drawn_BNST = draws(mask_keys(dropout.seeds_B, dropout.layer, ATTENTION), (heads, queries), keys)
+    return (drawn_BNST >= threshold(dropout.probability)).to(weights_BNST.dtype) * kept_scale(dropout.probability)

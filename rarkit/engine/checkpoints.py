@@ -185,10 +185,12 @@ class Checkpoints:
         return self._made_group
 
     def _staging(self, has_cuda: bool) -> DefaultStager:
+        import torch
         from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-        if self._stager is None:
-            # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying.
+        # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying; but a stager of PyTorch 2.11 fails
+        # when it is used again.
+        if self._stager is None or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13):
             self._stager = DefaultStager(StagingOptions(has_cuda, False, False, has_cuda))
         return self._stager
 
@@ -214,6 +216,10 @@ class Checkpoints:
         self._output.relist()
         # Later ones were not whole, or the training would have gone on from there.
         whole = [older for older in sealed(self._output) if older.step <= seal.step]
+        if not whole or whole[0].step != seal.step:
+            raise StoreError(
+                f"the first rank does not see what others wrote to {self._output.path}. All ranks need the same store."
+            )
         every = self._keep_every
         kept = [*whole[: self._keep_last], *(older for older in whole if every is not None and older.step % every == 0)]
         files_kept = {name for other in kept for name in (seal_name(other.step), *other.files)}

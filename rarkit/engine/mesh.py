@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, final
+from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from rarkit.runtime.ranks import Ranks
 
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "connection refused", "socket")
 """Words in what torch says when another process of a collective is gone."""
+KEPT = "The same command goes on from the last checkpoint."
 PATIENCE = timedelta(hours=1)
 """How long a collective waits for a process that is alive but busy: writing to a slow store, say."""
 
@@ -46,14 +50,14 @@ class Mesh:
             precision: ``"float32"`` or ``"bfloat16"``.
         """
         if settings.compile:
-            keep_torch_private()
             for module in blocks or [network]:
-                module.compile()
+                compile_in_place(module)
         if self.alone:
             return network
         if settings.data_parallel == "ddp":
             # Buckets that are made anew after the first step would add gradients in another order after a resumption.
             fixed = self.device == "cpu"
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
             return nn.parallel.DistributedDataParallel(
                 network,
                 device_ids=None if fixed else [torch.device(self.device)],
@@ -63,6 +67,8 @@ class Mesh:
             )
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+        # Nothing is changed in place behind a network.
+        warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module \(\w+\) returned a view tensor")
         low = precision != "float32"
         policy = MixedPrecisionPolicy(
             param_dtype=getattr(torch, precision) if low else None,
@@ -108,6 +114,23 @@ class Mesh:
         return numbers_N
 
 
+def compile_in_place(module: nn.Module) -> None:
+    """Has ``torch.compile`` make the module's ``forward`` when it is first called."""
+    keep_torch_private()
+    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation. Generated kernels draw one by one,
+    # which on a GPU takes longer than the rest of what they do.
+    module.compile(options={"fallback_random": True})
+
+
+def reshard(network: nn.Module) -> None:
+    """Frees what a forward pass has gathered of a network's weights, if processes share them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 @contextmanager
 def joined(ranks: Ranks, device: str) -> Iterator[None]:
     """Around a training of several ranks: they form a process group. What a rank raises because another has gone is a RankError.
@@ -124,15 +147,16 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
         if begun:
             # gloo beside nccl, for what is on the host: checkpoints that are written in the background.
             backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-            distributed.init_process_group(
-                backend, store=ranks.store("process group"), rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
-            )
+            # Of its own: addresses that an earlier group of this run left would be taken for those of this one.
+            store = ranks.store(f"process group {ranks.told(lambda: uuid4().hex)}")
+            distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
         yield
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in LOST):
             raise
-        reason = str(error).splitlines()[0]
-        ended = f"another process of this run has ended ({reason}). The same command goes on from the last checkpoint."
+        # gloo's begins with a line of its own source and ends with advice.
+        what = re.sub(r"^\[\S+:\d+\] |\. This is typically caused .*", "", str(error).splitlines()[0])
+        ended = f"another process of this run was killed, or cannot be reached ({what}). {KEPT}"
         raise RankError(ranks.reason() or ended, told=not ranks.first) from error
     finally:
         if begun and distributed.is_initialized():

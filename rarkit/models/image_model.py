@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rarkit.attention.base import AttentionFunction, Dropout, observed
+from rarkit.attention.seeded_masks import layer_keys
 from rarkit.errors import UserError
 from rarkit.models.config import ModelConfig
 from rarkit.models.inputs import check_inputs
@@ -51,7 +52,7 @@ class ImageModel(nn.Module, Decodable, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """Teacher forcing: the predictions at every step, given the true tokens of the previous steps.
 
@@ -60,9 +61,11 @@ class ImageModel(nn.Module, Decodable, ABC):
             labels_B: (B,) int64 in [0, C).
             orders_BL: (B, L) int64, the raster index visited at each step, or (L,) for the same order in every sample.
             dropped_B: (B,) bool; true for samples without a class.
-            mask_seeds_B: (B,) int64, the seeds of the dropout masks of attention weights; required in training mode if
-                attention dropout is above 0.
-            checkpointing: save only the blocks' inputs for the backward pass and recompute the rest.
+            mask_seeds_B: (B,) int64, the seeds of the samples' dropout masks; required in training mode if a dropout is above 0. On
+                the CPU masks depend on nothing else. On other devices torch's generator draws them, except for attention backends
+                with seeded dropout.
+            checkpointing: of every block (1) or every n-th (n), save only the input for the backward pass and recompute the rest;
+                0 for none.
 
         Returns:
             logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
@@ -107,12 +110,22 @@ class ImageModel(nn.Module, Decodable, ABC):
         """
         if not self.training or probability == 0:
             return None
-        if mask_seeds_B is None:
-            raise UserError(
-                f"the model is in training mode with an attention dropout of {probability:g}: pass mask_seeds_B, one integer per "
-                "sample, or call .eval() first"
-            )
-        return Dropout(probability, mask_seeds_B, layer)
+        return Dropout(probability, _needed(mask_seeds_B, f"an attention dropout of {probability:g}"), layer)
+
+    @final
+    def dropout_keys(self, probability: float, layers: int, mask_seeds_B: Tensor | None) -> Tensor | None:
+        """The keys of the dropout masks of all layers, (layers, places, B) int64; see ``rarkit.attention.seeded_masks``.
+
+        None outside training, if the probability is 0, and on devices where torch's generator draws them, which there costs
+        nothing.
+
+        Raises:
+            UserError: there is dropout, but there are no seeds.
+        """
+        if not self.training or probability == 0:
+            return None
+        seeds_B = _needed(mask_seeds_B, f"a dropout of {probability:g}")
+        return layer_keys(seeds_B, layers) if seeds_B.device.type == "cpu" else None
 
     @final
     def check_attention(self, tokens_BL: Tensor, labels_B: Tensor, orders_BL: Tensor) -> None:
@@ -154,6 +167,14 @@ class ImageModel(nn.Module, Decodable, ABC):
         return self.prepare().decoder(labels_B, order_L, scales)
 
 
+def _needed(mask_seeds_B: Tensor | None, dropout: str) -> Tensor:
+    if mask_seeds_B is None:
+        raise UserError(
+            f"the model is in training mode with {dropout}: pass mask_seeds_B, one integer per sample, or call .eval() first"
+        )
+    return mask_seeds_B
+
+
 @final
 class _Prepared(Decodable):
     """A model that is decoded by its ``forward``."""
@@ -182,7 +203,7 @@ def _checked_forward(
     *,
     dropped_B: Tensor | None = None,
     mask_seeds_B: Tensor | None = None,
-    checkpointing: bool = False,
+    checkpointing: int = 0,
 ) -> Tensor:
     arguments = tokens_BL, labels_B, orders_BL
     check_inputs(model.config, *arguments, dropped_B, mask_seeds_B, training=model.training)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rarkit.cache.fingerprint import differences
+from rarkit.errors import StoreError
 from rarkit.pipeline.execution import versions
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.addresses import addresses
 from rarkit.recipe.sources import part_tables
 from rarkit.registry.loader import present
 from rarkit.registry.registered import source_of
-from rarkit.runtime.ranks import Ranks
+from rarkit.runtime.ranks import SAME_STORE, Ranks
 
 MOST_SHOWN = 3
 """Differences that a message names."""
@@ -38,7 +40,21 @@ def check_agreement(planned: Plan, ranks: Ranks) -> None:
         ("what the stages read (data, weights)", {stage.name: dict(stage.identity) for stage in stages}),
         ("the plan", {stage.name: {"action": stage.action, "fingerprint": stage.fingerprint} for stage in stages}),
     ):
-        ranks.agree(what, own, _differing)
+        agree(ranks, what, own)
+
+
+def agree(ranks: Ranks, what: str, own: dict[str, Any]) -> None:
+    """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
+
+    Raises:
+        StoreError: this rank's differs from the first rank's.
+    """
+    first = ranks.told(lambda: own)
+    # As JSON, in which tuples are lists.
+    if json.dumps(first, sort_keys=True) != json.dumps(own, sort_keys=True):
+        said = f"{what} differs from that of the first rank: {_differing(first, own)}"
+        raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
+    ranks.meet()
 
 
 def _parts(planned: Plan) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def _settings(planned: Plan) -> dict[str, Any]:
     return settings
 
 
-def _differing(first: Any, own: Any) -> str:
+def _differing(first: dict[str, Any], own: dict[str, Any]) -> str:
     changes = differences(first, own)
     more = len(changes) - MOST_SHOWN
     return ", ".join(changes[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "") + " (the first rank's → this one's)"

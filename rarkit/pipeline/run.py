@@ -19,6 +19,7 @@ from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
+from rarkit.pipeline.previews import show_preview
 from rarkit.pipeline.receipt import make_receipt, shows, weights_used
 from rarkit.pipeline.results import Run
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
@@ -130,7 +131,7 @@ def carry_out(
             results = execute(planned, "cpu", reporter, _ignore, ranks)
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         device = ranks.device(resolve_device(device))
-        experiment = check_ready(planned, device)
+        experiment = check_ready(planned, device, ranks.size)
         # The first rank's device is like those of the others.
         ranks.told(lambda: try_parts(planned, device))
         if not ranks.first:
@@ -144,7 +145,8 @@ def carry_out(
             live = _LiveLog(folder / "log.jsonl")
             try:
                 trackers = partial(_trackers, planned.recipe, folder)
-                results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers)
+                show = partial(show_preview, folder, None if planned.recipe.train is None else planned.recipe.train.preview_every)
+                results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers, show=show)
             finally:
                 live.close()
             # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, final
 
-from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.kind import Kind
 
 if TYPE_CHECKING:
@@ -128,5 +127,8 @@ def kind_named(name: str) -> Kind:
     known = {kind.name.removesuffix("s"): kind for kind in KINDS.values()}
     written = name.lower().replace("-", "_").replace(" ", "_").removesuffix("s")
     if written not in known:
+        # On use: importing rarkit imports this file.
+        from rarkit.errors import UserError, did_you_mean
+
         raise UserError(f"there is no kind of part {name!r}{did_you_mean(written, known)} There are: {', '.join(known)}.")
     return known[written]

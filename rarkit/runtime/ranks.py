@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from rarkit.errors import CapabilityError, RankError, RarkitError, StoreError
 from rarkit.printable import printable
@@ -48,6 +48,7 @@ class Ranks:
         assert (store is None) == (size == 1), (store, size)
         self.rank, self.size = rank, size
         self.terminated = False
+        self._lost = False
         self._store, self._run = store, run
         self._calls = 0
         self._looked = 0.0
@@ -76,10 +77,8 @@ class Ranks:
         place = [os.environ.get(name) for name in ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         if self._store is None or None in place or place[2] == "1":
             return ALONE
-        from torch.distributed.distributed_c10d import PrefixStore
-
         group, rank, size = map(int, place)  # type: ignore[arg-type]
-        return Ranks(rank, size, PrefixStore(f"node {group}", self._store), self)
+        return Ranks(rank, size, self.store(f"node {group}"), self)
 
     def told(self, value: Callable[[], Told]) -> Told:
         """The first rank's ``value()``, on every rank. Only the first rank calls it; the result is plain JSON data."""
@@ -121,26 +120,13 @@ class Ranks:
 
     def counter(self) -> Callable[[int], int]:
         """A count that all ranks, of which there are several, add to: the function adds, from any thread, and returns the sum."""
-        assert self._store is not None
-        key, store = self._key(), self._store
+        key, store = self._key(), self.store("counts")
 
         def add(n: int) -> int:
             with launcher():
                 return store.add(key, n)
 
         return add
-
-    def agree(self, what: str, own: Any, differing: Callable[[Any, Any], str] = lambda first, own: json.dumps(own)) -> None:
-        """Waits for all ranks and checks that ``own``, plain JSON data, is the same on each.
-
-        Raises:
-            StoreError: this rank's differs from the first rank's, in the words of ``differing``.
-        """
-        own = json.loads(json.dumps(own))
-        if (first := self.told(lambda: own)) != own:
-            said = f"{what} differs from that of the first rank: {differing(first, own)}"
-            raise StoreError(f"{said}. {SAME_STORE}, and the same recipe, data, versions and parts.")
-        self.meet()
 
     def check_sees(self, path: str, exists: Callable[[], bool]) -> None:
         """Raises StoreError if this rank does not see what the first rank wrote."""
@@ -170,6 +156,7 @@ class Ranks:
         until = time.monotonic() + REASON_SECONDS
         while (failure := self._failure()) is None and time.monotonic() < until:
             time.sleep(LONGEST_PAUSE)
+        self._lost = failure is None
         return failure
 
     def device(self, device: str) -> str:
@@ -206,10 +193,13 @@ class Ranks:
         return error
 
     def leave(self) -> None:
-        """Marks this rank as done and waits for the others, so that none exits before the others have read its messages."""
-        if self._store is None or self.terminated:
+        """Marks this rank as done and waits for the others, so that none exits before the others have read its messages.
+
+        One that was stopped, or that lost another without a word, has none that they do not know.
+        """
+        if self._store is None:
             return
-        until = time.monotonic() + LEAVE_SECONDS
+        until = time.monotonic() + (0 if self.terminated or self._lost else LEAVE_SECONDS)
         try:
             with launcher():
                 self._store.add(LEFT, 1)

@@ -31,6 +31,7 @@ class Fit(Stage[FitView]):
     """Training images → the tokenizer's learned state."""
 
     name = "fit"
+    is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         return () if recipe.tokenizer.learns else None
@@ -46,9 +47,14 @@ class Fit(Stage[FitView]):
     def run(self, work: Work[FitView]) -> None:
         import torch
 
-        view, tokenizer = work.view, work.view.tokenizer
-        work.reporter.say(f"fit: training tokenizer {tokenizer.name!r}")
+        view, tokenizer, ranks = work.view, work.view.tokenizer, work.ranks
+        what = f"fit: training tokenizer {tokenizer.name!r}"
+        work.reporter.say(what if tokenizer.learns_on_all else ranks.alone(what))
+        if not (ranks.first or tokenizer.learns_on_all):
+            return
         state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), work.learning())
+        if not ranks.first:
+            return
         with torch.inference_mode():
             tokenizer.check_decoding(tokenizer.build(state, work.device), view.grid, view.images)
         write_state(work.output, state)

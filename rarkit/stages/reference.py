@@ -127,15 +127,17 @@ class Reference(Stage[ReferenceView]):
         view, output, ranks = work.view, work.output, work.ranks
         view.features.check_images(view.images)
         batch, held_out = view.features.reference_batch(), _held_out(work)
-        sets = _sets(view, batch, held_out)
+        sets, model = _sets(view, batch, held_out), None
         if ranks.first:
             _write_what_is_not_shared(work, batch, held_out)
-            _declare(work, sets, view.features.build(_learned(work), work.device))
+            model = view.features.build(_learned(work), work.device)
+            _declare(work, sets, model)
         missing = missing_on_all(work, lambda: _declared(output))
         layouts = {name: output.layout(f"{name}_features") for name in sets}
         todo = [(name, *layouts[name].block_rows(block), block) for name in sets for block in missing[name]]
         count, left = sum(images.count for images in sets.values()), sum(stop - start for _, start, stop, _ in todo)
-        model = view.features.build(read_state(output), work.device)
+        if model is None:
+            model = view.features.build(read_state(output), work.device)
         with shared_task(ranks, work.reporter, "reference", count, "images", count - left) as advance:
 
             def look_and_advance(n: int) -> None:

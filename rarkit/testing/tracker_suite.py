@@ -21,7 +21,7 @@ from rarkit.testing.failure import require, trying
 from rarkit.testing.part_suite import PartSuite, untouched_randomness
 from rarkit.trackers.base import OpenTracker, TrackedRun, Tracker
 
-SETTINGS = {"title": "A recipe", "seed": 0, "train": {"steps": 8, "betas": [0.9, 0.96]}, "evaluate": None}
+SETTINGS = {"title": "A recipe", "seed": 0, "train": {"steps": 8, "rates": [0.1, 0.2]}, "evaluate": None}
 NAMES = ("train/loss", "train/learning_rate", "held-out/bits_per_token.raster")
 THREAD = "in a thread of its own"
 Tracked = Mapping[str, Sequence[tuple[int, float]]]

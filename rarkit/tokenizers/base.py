@@ -126,6 +126,12 @@ class Tokenizer(Component):
         """
         return self.fit(reader, seed)
 
+    @property
+    @final
+    def learns_on_all(self) -> bool:
+        """Whether all processes of a run learn together, with the engine; otherwise the first does alone."""
+        return type(self).learn is not Tokenizer.learn
+
     @abstractmethod
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         """Creates the tokenizer on a device.

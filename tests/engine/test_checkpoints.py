@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 from rarkit.engine import checkpoint_storage
 from rarkit.engine.checkpoint_seal import FORMAT
@@ -254,6 +255,19 @@ def test_what_was_not_sealed_is_none_and_is_removed_with_the_next(tmp_path, monk
     assert files(output) == ["checkpoint-12-rank-0.safetensors", "checkpoint-12.json"]
 
 
+def test_older_ones_stay_while_the_first_rank_does_not_see_what_others_wrote(tmp_path, monkeypatch):
+    output, plain = saved(tmp_path, 2), StageOutput.writing_file
+
+    def elsewhere(self, name):
+        return plain(self, f"elsewhere/{name}")
+
+    monkeypatch.setattr(StageOutput, "writing_file", elsewhere)
+    with pytest.raises(StoreError, match="All ranks need the same store"):
+        saved(tmp_path, 4)
+    output.refresh()
+    assert step_of(output) == 2
+
+
 # Asynchronous
 
 
@@ -344,3 +358,30 @@ def saved_and_loaded(url):
 def test_saving_and_loading_hold_no_second_copy(tmp_path):
     ended = call(tmp_path, saved_and_loaded, str(tmp_path / "store"))
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_save_goes_on_while_the_tensors_change(tmp_path, monkeypatch):
+    go_on, plain = threading.Event(), checkpoint_storage.content
+    monkeypatch.setattr(checkpoint_storage, "content", lambda tensor: go_on.wait() and plain(tensor))
+    with training(tmp_path) as checkpoints:
+        state = {"weight": torch.randn(2000, 1000, device="cuda"), "step": torch.tensor(3.0)}
+        state["half"] = torch.ones(5, device="cuda").half()
+        expected = {name: tensor.clone() for name, tensor in state.items()}
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        for step in (4, 5):
+            go_on.clear()
+            checkpoints.save(step, state, {})
+            for tensor in state.values():
+                tensor.zero_()
+            go_on.set()
+            checkpoints.wait()
+            into = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+            checkpoints.load(step, into)
+            assert all(torch.equal(into[name], tensor) for name, tensor in expected.items())
+            for name, tensor in state.items():
+                tensor.copy_(expected[name])
+        assert torch.cuda.max_memory_allocated() <= 2.1 * held

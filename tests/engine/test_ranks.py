@@ -6,8 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load
 
 from rarkit import load_recipe, plan, run
+from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.stages.train import training_log
 from tests.pipeline.stopped import stopped_in_training
 from tests.processes import call, call_ranks
@@ -86,3 +89,21 @@ def test_processes_that_cannot_share_a_batch_are_told(small_recipe, store, tmp_p
     assert lines == [
         "error: train.batch_size 4 cannot be shared evenly by 3 processes. Start 2 processes, or set train.batch_size to 3 or 6."
     ]
+
+
+def test_muon_and_the_average_are_those_of_one_process(small_recipe, store, tmp_path):
+    model = ["model.name=llama_ar", "model.hidden_size=16", "model.depth=2", "model.num_heads=2"]
+    model += ["model.dropout=0", "model.attention_dropout=0"]
+    changes = [*model, "train.optimizer=muon", "train.ema_decay=0.7", "train.learning_rate=0.01"]
+    alone = run(load_recipe(small_recipe, changes), str(store), device="cpu", runs=tmp_path / "alone", until="train", quiet=True)
+    output = alone.plan["train"].output
+    expected, log = load(output.read_file(MODEL_FILE)), training_log(output)
+    sets = [word for change in [*changes, FSDP] for word in ("--set", change)]
+    arguments = ["run", small_recipe, *sets, "--until", "train", "--force", "train", "--store", store, "--device", "cpu"]
+    done = call_ranks(2, tmp_path, command_line, *arguments, "--runs", tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    output = plan(load_recipe(small_recipe, changes), str(store))["train"].output
+    np.testing.assert_allclose(training_log(output)["loss"], log["loss"], rtol=1e-5)
+    for name, tensor in load(output.read_file(MODEL_FILE)).items():
+        # Muon computes in bfloat16.
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4, msg=name)

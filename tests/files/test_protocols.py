@@ -72,6 +72,7 @@ def doors(place, tmp_path, digits_recipe):
     yield StoreError, lambda: Store(place)
     yield StoreError, lambda: plan(load_recipe(digits_recipe), place)
     yield RarkitError, lambda: raised(plan(load_recipe(digits_recipe, [f"train.tokens={place}"]), "memory://doors").obstacle)
+    yield RarkitError, lambda: raised(plan(load_recipe(digits_recipe, [f"train.init_from={place}"]), "memory://doors").obstacle)
     yield WeightsError, lambda: checksum(place)
     yield WeightsError, lambda: write_tensors({}, f"{place}.safetensors", {})
     yield DatasetError, lambda: ImageFolder(path=place).info()

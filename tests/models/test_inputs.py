@@ -35,6 +35,7 @@ def arguments(**changes):
         "tokens_BL": torch.arange(2 * LENGTH).reshape(2, LENGTH) % CODES,
         "labels_B": torch.tensor([0, CLASSES - 1]),
         "orders_BL": torch.arange(LENGTH),
+        "mask_seeds_B": torch.arange(2),
     }
     return given | changes
 

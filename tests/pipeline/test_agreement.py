@@ -119,3 +119,22 @@ def test_what_differs_is_told_briefly():
     assert "key0: 0 → 1, key1: 1 → 2, key2: 2 → 3 and 6 more" in agreement._differing(
         many, {key: value + 1 for key, value in many.items()}
     )
+
+
+def test_ranks_that_do_not_agree_stop():
+    def work(ranks):
+        try:
+            agreement.agree(ranks, "the plan", {"train": "run" if ranks.rank < 2 else "cached"})
+        except BaseException as error:
+            raise ranks.failing(error) from None
+
+    first, second, third = threads(3, work)
+    assert isinstance(first, RankError)
+    assert not first.told
+    assert str(first).startswith("rank 2 on ")
+    assert (
+        'the plan differs from that of the first rank: train: "run" → "cached" (the first rank\'s → this one\'s). All ranks'
+        in str(first)
+    )
+    assert second.told
+    assert third.told

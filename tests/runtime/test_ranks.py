@@ -17,7 +17,7 @@ import pytest
 from rarkit import load_recipe, plan, run
 from rarkit.cache.holder import Holder
 from rarkit.cache.store import Store
-from rarkit.errors import CapabilityError, RankError, RecipeError, StoreError
+from rarkit.errors import CapabilityError, RecipeError, StoreError
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.together import together
 from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
@@ -182,22 +182,6 @@ def test_all_hear_what_the_first_finds_and_meet():
     assert threads(3, work) == [[*told, own, True, True, True] for own in ([[0], [1], [2]], [], [])]
 
 
-def test_ranks_that_do_not_agree_stop():
-    def work(ranks):
-        try:
-            ranks.agree("the plan", ["run" if ranks.rank < 2 else "cached"])
-        except BaseException as error:
-            raise ranks.failing(error) from None
-
-    first, second, third = threads(3, work)
-    assert isinstance(first, RankError)
-    assert not first.told
-    assert str(first).startswith("rank 2 on ")
-    assert 'the plan differs from that of the first rank: ["cached"]. All ranks need the same store' in str(first)
-    assert second.told
-    assert third.told
-
-
 def test_a_rank_that_does_not_see_the_store_says_so(tmp_path):
     from torch.distributed import HashStore
 
@@ -228,7 +212,6 @@ def test_alone_there_is_nobody_to_wait_for():
         assert ranks is inner is ALONE
         ranks.meet()
         ranks.check()
-        ranks.agree("the plan", [1])
         assert ranks.told(lambda: {1: (2,)}) == {1: (2,)}
         assert ranks.gathered({"a": 1}) == [{"a": 1}]
 
@@ -237,7 +220,7 @@ def test_a_rehearsal_is_for_one_process(monkeypatch, digits_recipe):
     from torch.distributed import HashStore
 
     from rarkit.pipeline.run import rehearse
-    from rarkit.runtime import ranks as module
+    from rarkit.runtime import together as module
 
     monkeypatch.setattr(module, "_joined", Ranks(1, 2, HashStore()))
     with pytest.raises(RecipeError, match="Start it without torchrun"):

@@ -66,7 +66,7 @@ def test_several_ranks_give_the_bits_of_one_and_say_what_one_does_alone(count, a
         assert files(store, stage) == files(alone, stage)
         assert done.stderr.count(f"{stage}: done") == 1
     others = "1 other waits" if count == 2 else "2 others wait"
-    for alone_in in ("fit", "reference: training feature extractor 'classifier'"):
+    for alone_in in ("fit: training tokenizer 'patch_kmeans'", "reference: training feature extractor 'classifier'"):
         assert " ".join(done.stderr.split()).count(f"{alone_in}: the first rank alone; {others}") == 1
 
 

@@ -129,17 +129,24 @@ def test_weight_decay_groups_are_the_released_ones():
     assert sizes == [(len(decayed), 0.03), (len(others), 0.0)]
 
 
-def test_an_interrupted_training_ends_with_the_same_bits():
-    whole = trainer()
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "muon", "ema_decay": 0.7, "learning_rate_schedule": "wsd", "decay_steps": 3}], ids=["", "others"]
+)
+def test_an_interrupted_training_ends_with_the_same_bits(changes):
+    whole = trainer(**changes)
     records = [whole.advance() for _ in range(8)]
-    first = trainer()
+    first = trainer(**changes)
     early = [first.advance() for _ in range(5)]
     state = first.state
     torch.manual_seed(99)
-    second = trainer().restore(*state)
+    second = trainer(**changes).restore(*state)
     late = [second.advance() for _ in range(3)]
     assert early + late == records
     assert all(torch.equal(one, weights(second)[name]) for name, one in weights(whole).items())
+    written = [each.trainer.weights("model") for each in (whole, second)]
+    assert all(torch.equal(one, written[1][name]) for name, one in written[0].items())
+    averaged = any(not torch.equal(one, weights(whole)[name]) for name, one in written[0].items())
+    assert averaged == ("ema_decay" in changes)
 
 
 def test_training_leaves_the_global_generator_alone():
@@ -150,7 +157,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}, {"activation_checkpointing": 2}])
 @pytest.mark.parametrize(("attention_dropout", "attention"), [(0.0, None), (0.3, Plain().build())], ids=["none", "seeded"])
 def test_ways_to_save_memory_give_the_same_gradients(changes, attention_dropout, attention):
     """With attention dropout too, where masks are drawn from seeds; modules' own dropout draws for a whole micro-batch at once."""

@@ -61,7 +61,7 @@ class WandB(Tracker):
         last = _read(run.folder / LAST) if run.step else None
         name = _read(run.folder / ID) if run.step else None
         name = name or secrets.token_hex(8)
-        (run.folder / ID).write_text(name)
+        _write(run.folder / ID, name)
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -96,7 +96,7 @@ class _OpenRun(OpenTracker):
         # W&B's history is never changed: what an interrupted training told stays.
         if step > self._last:
             self._run.log(dict(numbers), step=step)
-            self._path.write_text(str(step))
+            _write(self._path, str(step))
 
     def image(self, step: int, name: str, image_HWC: NDArray[np.uint8]) -> None:
         import wandb
@@ -110,6 +110,14 @@ class _OpenRun(OpenTracker):
 
 def _read(path: Path) -> str | None:
     return path.read_text() if path.exists() else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, and through no link that somebody may have put there."""
+    new = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with new.open("x") as file:
+        file.write(text)
+    os.replace(new, path)
 
 
 @hookimpl

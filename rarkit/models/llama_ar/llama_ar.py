@@ -70,7 +70,7 @@ class LlamaAR(ImageModel):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         config = self.config
@@ -83,7 +83,8 @@ class LlamaAR(ImageModel):
             partial(attend, self.attention, causal=True, dropout=self.weight_dropout(config.attention_dropout, mask_seeds_B, layer))
             for layer in range(config.depth)
         ]
-        x_BLD = self.model(ids_BL, rotary(config, orders_BL), attends, checkpointing=checkpointing)
+        keys = self.dropout_keys(config.dropout, config.depth, mask_seeds_B)
+        x_BLD = self.model(ids_BL, rotary(config, orders_BL), attends, keys, checkpointing=checkpointing)
         logits_BLV: Tensor = self.lm_head(x_BLD)
         return logits_BLV
 

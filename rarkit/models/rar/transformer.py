@@ -1,14 +1,13 @@
 """The base of RAR and its merged form: embeddings, conditioning, blocks, head.
 
 Shape letters: B batch, L tokens of an image, S = L + 1 entries fed to the blocks (cls, class, x_1 … x_{L−1}; the last token
-predicts nothing), D width, V codebook size; M modulations.
+predicts nothing), D width, V codebook size, U classes, C classes that there are.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import cast, final
 
 import torch
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from rarkit.attention.base import AttentionFunction, attend
+from rarkit.attention.base import AttentionFunction
 from rarkit.attention.sdpa import SDPA, fused_attention
 from rarkit.models.image_model import ImageModel
 from rarkit.models.rar.config import SPARE_STEPS, RARConfig
 from rarkit.models.rar.decoding.prepared import Prepared, prepare
-from rarkit.models.rar.layers import Attend, Block, FinalNorm
+from rarkit.models.rar.layers import Block, CausalAttention, Conditions, FinalNorm
 
 
 class OrderedTransformer(ImageModel, ABC):
@@ -111,7 +110,7 @@ class OrderedTransformer(ImageModel, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         class_ids_B = self.class_ids(labels_B, dropped_B)
@@ -119,30 +118,39 @@ class OrderedTransformer(ImageModel, ABC):
         ids_BL = torch.cat([class_ids_B[:, None], visited_BL[:, :-1]], dim=1)
         cls_B1D = self.cls_token.expand(len(ids_BL), -1, -1)
         x_BSD = torch.cat([cls_B1D, self.embeddings(ids_BL)], dim=1) + self.positions(orders_BL)
-        activated_BSD = self.conditioning(class_ids_B, 0, x_BSD.shape[1]) if self.has_modulations else None
+        conditions = self._conditions(class_ids_B, x_BSD.shape[1]) if self.has_modulations else None
+        keys = self.dropout_keys(max(self.config.dropout, self.config.attention_dropout), self.config.depth, mask_seeds_B)
         for layer, block in enumerate(self.layers):
-            dropout = self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer)
-            read = partial(attend, self.attention, causal=True, dropout=dropout)
-            if checkpointing:
-                x_BSD = checkpoint(_run_block, block, x_BSD, activated_BSD, read, use_reentrant=False)
-            else:
-                x_BSD = _run_block(block, x_BSD, activated_BSD, read)
-        final_BSM = None if activated_BSD is None else self.adaln_before_head.modulations(activated_BSD[:, 1:])
-        return self.head(x_BSD[:, 1:], final_BSM)
+            read = CausalAttention(self.attention, self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer))
+            arguments = x_BSD, conditions, read, None if keys is None else keys[layer]
+            again = checkpointing and layer % checkpointing == 0
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
+        return self.head(x_BSD[:, 1:], None if conditions is None else conditions.after(1))
+
+    def _conditions(self, class_ids_B: Tensor, entries: int) -> Conditions:
+        """What the modulations depend on, once for each class in the batch.
+
+        Modulations are a third of a block's products. Where there are fewer classes than samples, they are computed of all classes,
+        so that shapes are the same in every batch; else of the batch's own, where that makes no GPU wait and no compiler start
+        anew.
+        """
+        first, classes = self.config.codebook_size + 1, self.config.num_classes + 1
+        if classes < len(class_ids_B):
+            every_U = torch.arange(first, first + classes, device=class_ids_B.device)
+            return Conditions(self.conditioning(every_U, 0, entries), class_ids_B - first)
+        if class_ids_B.device.type == "cpu" and type(class_ids_B) is Tensor and not torch.compiler.is_compiling():
+            own_U, row_B = torch.unique(class_ids_B, return_inverse=True)
+            if len(own_U) < len(class_ids_B):
+                return Conditions(self.conditioning(own_U, 0, entries), row_B)
+        return Conditions(self.conditioning(class_ids_B, 0, entries), None)
 
     @final
-    def head(self, x_BSD: Tensor, modulations_BSM: Tensor | None) -> Tensor:
+    def head(self, x_BSD: Tensor, conditions: Conditions | None) -> Tensor:
         """Logits (B, S, V) from the last block's output."""
-        logits_BSV: Tensor = self.lm_head(self.adaln_before_head(x_BSD, modulations_BSM))
+        logits_BSV: Tensor = self.lm_head(self.adaln_before_head(x_BSD, conditions))
         return logits_BSV
 
     @final
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
         """Prepares the weights for decoding; see ``rarkit.models.rar.decoding.prepared.prepare``."""
         return prepare(self, self, int8=int8, float8_cache=float8_cache, compiled=compiled)
-
-
-def _run_block(block: Block, x_BSD: Tensor, activated_BSD: Tensor | None, attend: Attend) -> Tensor:
-    modulations_BSM = None if activated_BSD is None else block.modulations(activated_BSD)
-    out_BSD: Tensor = block(x_BSD, modulations_BSM, attend)
-    return out_BSD

@@ -8,7 +8,7 @@ import torch
 from rarkit.errors import WeightsError
 from rarkit.models import RARConfig
 from rarkit.models.rar.decoding import cuda_graphs
-from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for
+from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for, varlen_attention
 from rarkit.sampling import Constant, Interval, PlainDecoder, generate
 from tests.models.rar.small import lively
 
@@ -43,7 +43,8 @@ def test_captured_steps_equal_plain(monkeypatch, case, guidance):
     monkeypatch.setattr(cuda_graphs, "BUCKET", 32)
     exact = lively(SIZES, scale=0.05).cuda()
     prepared = lively(SIZES, scale=0.05).to("cuda", dtype).prepare(**asked)
-    assert fixed_reads_for(prepared.weights) is reads
+    has_lengths = "seqused_k" in (getattr(varlen_attention(), "__kwdefaults__", None) or {})
+    assert fixed_reads_for(prepared.weights) is (reads if has_lengths else MaskedReads)
     scales = [guidance.scale_at(step, SIZES.seq_len) for step in range(SIZES.seq_len)]
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
