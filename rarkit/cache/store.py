@@ -31,7 +31,7 @@ class Store:
             url: a local path or any fsspec URL (``s3://…`` needs ``rarkit[s3]``).
 
         Raises:
-            StoreError: this is no path or URL, the protocol is unknown, what it needs is not installed, or a local file is in the place.
+            StoreError: this is no place, the protocol is unknown, what it needs is not installed, or a local file is there.
         """
         if not isinstance(url, str | os.PathLike):
             raise StoreError(f"found {url!r:.80} where a store is needed. Pass its path or URL, or leave it out.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, final
-
-import fsspec.compression
 
 from rarkit.errors import UserError
 from rarkit.files import archives
@@ -14,7 +13,7 @@ BUFFER = 2**16
 """Bytes that are read at a time."""
 
 
-def expanded(file: Any, compression: str, place: str, raising: type[UserError]) -> io.BufferedReader:
+def expanded(file: Any, decompressor: Callable[..., Any], place: str, raising: type[UserError]) -> io.BufferedReader:
     """What is in a compressed file.
 
     Reading raises ``raising`` when far more has come out than went in, with the bounds of ``archives``; and besides whatever the
@@ -22,12 +21,12 @@ def expanded(file: Any, compression: str, place: str, raising: type[UserError]) 
 
     Args:
         file: the file, open for reading bytes.
-        compression: as fsspec calls it.
+        decompressor: makes of it, and ``mode="rb"``, a file of what is in it.
         place: where it is, for messages.
         raising: the error.
     """
     counted = _Counted(file)
-    layer = fsspec.compression.compr[compression](io.BufferedReader(counted, BUFFER), mode="rb")
+    layer = decompressor(io.BufferedReader(counted, BUFFER), mode="rb")
     return io.BufferedReader(_Bounded(layer, counted, place, raising), BUFFER)
 
 

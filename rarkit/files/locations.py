@@ -162,7 +162,8 @@ def opened(
         with suppress(PermissionError):  # to make folders, though not to write in them
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     if "r" in mode and how is not None:
-        with fsspec.core.OpenFile(filesystem, path, "rb") as file, expanded(file, how, place, raising) as layer:
+        decompressor = fsspec.compression.compr[how]
+        with fsspec.core.OpenFile(filesystem, path, "rb") as file, expanded(file, decompressor, place, raising) as layer:
             yield io.TextIOWrapper(layer, encoding=encoding) if "t" in mode else layer
         return
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:

@@ -29,7 +29,8 @@ from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
-from rarkit.registry.inputs import names, place
+from rarkit.registry.inputs import names
+from rarkit.registry.inputs import place as place_of
 from rarkit.runtime.devices import check_known, resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
@@ -118,7 +119,7 @@ def carry_out(
 
     Arguments and errors are those of ``run``.
     """
-    began, runs = time.monotonic(), place("runs", runs)
+    began, runs = time.monotonic(), place_of("runs", runs)
     with together() as ranks:
         # Also where all is cached, and none is used.
         check_known(device)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
-from pydantic_core import InitErrorDetails
 
 Location = tuple[int | str, ...]
 
@@ -22,7 +21,7 @@ def check_numbers(model: type[BaseModel], values: Any) -> None:
     """
     if not isinstance(values, Mapping):
         return
-    mistakes: list[InitErrorDetails] = []
+    mistakes: list[Any] = []
     for name, field in model.model_fields.items():
         for place, value in _truth_values(values.get(name), (name,)):
             types = list(_types(field.annotation))

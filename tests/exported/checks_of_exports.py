@@ -85,7 +85,7 @@ def test_logits(export: Export) -> None:
 )
 def test_what_names_no_class_is_refused(export: Export, labels: Any) -> None:
     assert export.model.config.num_classes == 10
-    with pytest.raises(ValueError, match="labels are .* classes (are )?0 … 9"):
+    with pytest.raises(ValueError, match=r"labels are .* classes (are )?0 … 9"):
         export.model.prompt(labels)
 
 
@@ -109,9 +109,9 @@ def test_a_prompt_has_a_class(export: Export) -> None:
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, 1e7, True, "3", [3.0]], ids=str)
 def test_guidance_is_a_number_from_zero(export: Export, value: Any) -> None:
-    with pytest.raises(ValueError, match="scale is .*; it must be a number from 0 to 1,000,000"):
+    with pytest.raises(ValueError, match=r"scale is .*; it must be a number from 0 to 1,000,000"):
         export.model.guidance(scale=value)
-    with pytest.raises(ValueError, match="power is .*; it must be a number from 0 to 1,000,000"):
+    with pytest.raises(ValueError, match=r"power is .*; it must be a number from 0 to 1,000,000"):
         export.model.guidance(scale=3.0, power=value)
 
 

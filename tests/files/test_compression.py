@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from fsspec.compression import compr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ CALLED = {"gz": "gzip"}
 
 @given(data=st.binary(max_size=300_000), suffix=st.sampled_from(list(COMPRESS)), piece=st.integers(1, 2**18))
 def test_what_was_compressed_comes_back(data, suffix, piece):
-    with expanded(io.BytesIO(COMPRESS[suffix](data)), CALLED.get(suffix, suffix), "a", DatasetError) as file:
+    with expanded(io.BytesIO(COMPRESS[suffix](data)), compr[CALLED.get(suffix, suffix)], "a", DatasetError) as file:
         assert b"".join(iter(lambda: file.read(piece), b"")) == data
 
 
@@ -45,14 +46,10 @@ def test_what_expands_without_bounds_is_refused_on_the_way(tmp_path, monkeypatch
     with opened(str(path), compression="infer") as file:
         assert len(file.read()) == 20 * 2**20
     monkeypatch.setattr(archives, "LARGEST_UNSEEN", 2**20)
-    with (
-        pytest.raises(
-            StoreError, match=rf"a\.{suffix} expands from [\d,]+ bytes to more than [\d,]+, which no data do.*Decompress it"
-        ),
-        opened(str(path), compression="infer", raising=StoreError) as file,
-    ):
-        for count in range(2**20, 20 * 2**20, 2**20):
-            assert len(file.read(2**20)) == 2**20, count
+    with opened(str(path), compression="infer", raising=StoreError) as file:
+        assert len(file.read(2**20)) == 2**20
+        with pytest.raises(StoreError, match=rf"a\.{suffix} expands from [\d,]+ bytes to more than [\d,]+, .*Decompress it"):
+            file.read()
     with pytest.raises(DatasetError, match="expands from"), opened(str(path), "rt", compression="infer") as file:
         file.read()
 

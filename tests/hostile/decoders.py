@@ -7,6 +7,7 @@ import lzma
 import os
 import pickle
 import random
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -33,6 +34,11 @@ def one_line_of_four_gigabytes(place: Place) -> None:
 @hostile(ENTRIES, f"tokens import tokens.json.gz store {IMPORT}", code=2, words=("tokens.json.gz", "of white space"))
 def an_array_of_nothing_but_white_space(place: Place) -> None:
     place.write("tokens.json.gz", gzip.compress(b"[") + _gzipped(b" " * 2**24, 256))
+
+
+@hostile(ENTRIES, f"tokens import tokens.jsonl.gz store {IMPORT}", code=2, words=("tokens.jsonl.gz expands from", "Decompress it"))
+def a_billion_records_that_are_the_same(place: Place) -> None:
+    place.write("tokens.jsonl.gz", _gzipped(b'{"class_id": 1, "tokens": [1, 2, 3, 4, 5, 6]}\n' * 2**18, 4096))
 
 
 @hostile(ENTRIES, f"tokens import tokens.json store {IMPORT}", code=2, words=("record 1 of its JSON array is nested too deep",))
@@ -148,6 +154,18 @@ def a_recipe_that_expands(place: Place) -> None:
         for _ in range(100):
             file.write(bytes(2**20))
     place.write("recipe.toml", 'extends = "zip://a.toml::all.zip"')
+
+
+@hostile(ENTRIES, "plan recipe.toml", code=0, words=("all.zip has more than 262,144 files", "Unpack it"))
+def a_zip_archive_of_300_000_files(place: Place) -> None:
+    with zipfile.ZipFile(place.write("all.zip", b""), "w") as archive:
+        archive.writestr("cat/000000.png", _png(4, 4))
+    archive_1 = (place.work / "all.zip").read_bytes()
+    start, end = archive_1.index(b"PK\1\2"), archive_1.index(b"PK\5\6")
+    files = b"".join(archive_1[start:end].replace(b"000000", b"%06d" % number) for number in range(300_000))
+    # An end claims how many there are in 16 bits: none, here.
+    place.write("all.zip", archive_1[:start] + files + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, len(files), start, 0))
+    place.recipe('unset = ["dataset"]\n[dataset]\nname = "image_folder"\npath = "zip://::all.zip"\nsize = 4\n')
 
 
 @hostile(ENTRIES, "plan recipe.toml", code=2, words=("recipe.toml is a named pipe",))

@@ -60,5 +60,5 @@ def test_an_unknown_device_is_refused_where_nothing_is_to_be_computed(finished, 
 
 
 def test_settings_to_unset_are_listed_or_one_is_named(finished):
-    with pytest.raises(UserError, match="--unset top_k: the recipe's .* sets no 'top_k'"):
+    with pytest.raises(UserError, match=r"--unset top_k: the recipe's .* sets no 'top_k'"):
         rarkit.sample(finished, [3], unset="top_k", device="cpu")
