@@ -81,7 +81,7 @@ def complaint(ended: Ended, stop: Stop, locks: int) -> str | None:
     """What is wrong with how a run was stopped, if anything is."""
     if ended.returncode == 0:
         return "it ended well"
-    if 'rarkit/' in ended.stderr:
+    if "rarkit/" in ended.stderr:
         return f"a traceback: {ended.stderr}"
     messages = len(re.findall(r"^(error: |stopped by )", ended.stderr, re.M))
     silent = stop.how == "SIGKILL" and stop.rank == 0
@@ -165,7 +165,9 @@ def main() -> None:
             found[f"{ranks} process(es)"], problems = tried(scratch, ranks, options)
             wrong += problems
     for name, told in found.items():
-        print(f"{name}: {sum(told['stops'].values())} stops in {told['runs']} runs; all had ended after at most {told['seconds']} s")
+        print(
+            f"{name}: {sum(told['stops'].values())} stops in {told['runs']} runs; all had ended after at most {told['seconds']} s"
+        )
     print(f"{len(wrong)} wrong; {time.monotonic() - began:.0f} s", *wrong, sep="\n")
     if options.save:
         from machine import machine

@@ -143,6 +143,7 @@ class _Course:
         self.records: list[Record] = []
         self.trackers = Trackers()
         self._saved, self._since = 0, time.monotonic()
+        self._failure: RankError | None = None
 
     @property
     def described(self) -> str:
@@ -176,7 +177,7 @@ class _Course:
         with self.learning.reporter.task(self.title, settings.steps, "steps", trainer.step) as advance:
             while trainer.step < settings.steps:
                 late = time.monotonic() - self._since >= 60 * settings.checkpoint_minutes
-                trainer.advance(flags=(held.arrived is not None, late))
+                trainer.advance(flags=(held.arrived is not None or self._lacks_others(), late))
                 stopped, due = self._take(advance)
                 looks = [watcher for watcher in self.watchers if trainer.step % watcher.every == 0]
                 due = due or trainer.step % settings.checkpoint_every == 0
@@ -190,6 +191,14 @@ class _Course:
                 if stopped and trainer.step < settings.steps:
                     self._stop(held)
             self._take(advance, all_of_them=True)
+
+    def _lacks_others(self) -> bool:
+        """Whether torchrun is gone, which nobody would then start again, or another rank has failed."""
+        try:
+            self.learning.ranks.check()
+        except RankError as failure:
+            self._failure = failure
+        return self._failure is not None
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The log by column."""
@@ -234,6 +243,8 @@ class _Course:
             stands += ", in a checkpoint: the same command goes on from there."
         if held.arrived is not None:
             held.deliver(stands)
+        if self._failure is not None:
+            raise RankError(f"{self._failure} {stands}", told=self._failure.told)
         raise RankError(f"another process of this run was stopped. {stands}", told=not self.learning.ranks.first)
 
 
