@@ -4,9 +4,9 @@
 
 Trains a small model on the digits in two processes, `torchrun --nproc-per-node 2 -m rarkit run`: once undisturbed. Then in a fresh
 store, at steps drawn at random, one of the processes is killed with SIGKILL, one of them alone gets SIGTERM, and torchrun itself is
-killed with SIGKILL; each time the same command is run again. Measures how long it takes until all processes have ended, and compares
-weights and log. Exits with 1 where they differ, where a run did not go on from a checkpoint, or where a process was still there after
-30 s. `--save` writes benchmarks/results/torchrun_kills.json. Needs Linux.
+killed with SIGKILL; each time the same command is run again. Measures how long it takes until all processes have ended, and
+compares weights and log. Exits with 1 where they differ, where a run did not go on from a checkpoint, or where a process was still
+there after 30 s. `--save` writes benchmarks/results/torchrun_kills.json. Needs Linux.
 """
 
 from __future__ import annotations
