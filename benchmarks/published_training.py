@@ -1,8 +1,8 @@
 """The baseline of ``training.py``: the forward pass of training as the paper and its configuration describe it.
 
-Written from the description: positions are looked up for each sample, attention is given a mask tensor, the last entry of the sequence
-is computed and thrown away, each block activates the conditioning of each sample anew, and dropout is torch's. It uses the weights of
-a ``RAR``, so that both can be compared.
+Written from the description: positions are looked up for each sample, attention is given a mask tensor, the last entry of the
+sequence is computed and thrown away, each block activates the conditioning of each sample anew, and dropout is torch's. It uses the
+weights of a ``RAR``, so that both can be compared.
 
 Shape letters: B batch, L tokens of an image, S = L + 2 entries (cls, class, x_1 … x_L), D width, V codebook size.
 """
@@ -43,9 +43,7 @@ class PublishedTraining(nn.Module):
         return logits_BSV[:, 1:-1]
 
     def _positions(self, orders_BL: Tensor) -> Tensor:
-        own, target = (
-            table.expand(len(orders_BL), -1, -1) for table in (self.model.pos_embed, self.model.target_aware_pos_embed)
-        )
+        own, target = (table.expand(len(orders_BL), -1, -1) for table in (self.model.pos_embed, self.model.target_aware_pos_embed))
         places_BLD = (orders_BL + 2)[..., None].expand(-1, -1, own.shape[2])
         own_BSD = torch.cat([own[:, :2], own.gather(1, places_BLD)], dim=1)
         target_BLD = target.gather(1, places_BLD)

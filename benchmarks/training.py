@@ -4,14 +4,14 @@
     python benchmarks/training.py --device cuda [--save] [--sizes rar_b rar_l] [--batches 64]
     python benchmarks/training.py --digits OTHER_CHECKOUT [--save] [--pairs 7]
 
-On a CPU: the forward and backward pass of RAR-B (6 of its 24 blocks) in float32 with labels from 1,000 classes, in turn with ``published_training.py`` on the
-same weights, and with products of large square matrices. "share" is the rate of the products that were really executed (causal
-attention without what is masked, modulations once for each class) over the rate of the square ones; of the baseline, its own products.
-Without dropout the gradients of both are compared. A profile says where the rest of the time goes.
+On a CPU: the forward and backward pass of RAR-B (6 of its 24 blocks) in float32 with labels from 1,000 classes, in turn with
+``published_training.py`` on the same weights, and with products of large square matrices. "share" is the rate of the products that
+were really executed (causal attention without what is masked, modulations once for each class) over the rate of the square ones; of
+the baseline, its own products. Without dropout the gradients of both are compared. A profile says where the rest of the time goes.
 
-On a GPU: whole steps with fused AdamW, bfloat16 autocast and dropout 0.1 (flex: no dropout of attention weights), eager and compiled per
-block, for each attention backend; samples per second, and MFU: executed products, activations not recomputed, over the data sheet's
-peak.
+On a GPU: whole steps with fused AdamW, bfloat16 autocast and dropout 0.1 (flex: no dropout of attention weights), eager and
+compiled per block, for each attention backend; samples per second, and MFU: executed products, activations not recomputed, over the
+data sheet's peak.
 
 With ``--digits``: whole steps of the digits recipe's training on one core, here and in another checkout, in turn in processes of
 their own. Medians throughout; ratios are medians over pairs. ``--save`` writes benchmarks/results/training[_cuda|_digits].json.
@@ -33,6 +33,7 @@ from typing import Any
 from rarkit.attention.flex import Flex
 from rarkit.attention.plain import Plain
 from rarkit.attention.sdpa import SDPA
+from rarkit.runtime.kept_memory import kept_memory
 
 BACKENDS = {"sdpa": SDPA, "flex": Flex, "plain": Plain}
 RESULTS = Path(__file__).parent / "results"
@@ -145,8 +146,8 @@ def on_cpu(options: argparse.Namespace) -> dict[str, Any]:
             row["profile"] = profiled(ours)
             rows.append(row)
             print(
-                f"{size:6}{dropout:9}{row['published_seconds']:10.2f} s{row['seconds']:8.2f} s{row['ratio']:7.2f}{row['share']:8.1%}"
-                f"{row['published_share']:11.1%}{row['product_rate'] / 1e9:9.0f}",
+                f"{size:6}{dropout:9}{row['published_seconds']:10.2f} s{row['seconds']:8.2f} s{row['ratio']:7.2f}"
+                f"{row['share']:8.1%}{row['published_share']:11.1%}{row['product_rate'] / 1e9:9.0f}",
                 flush=True,
             )
             for name, share in row["profile"].items():
@@ -185,7 +186,9 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
     if kind is None:
         raise UserError(f"the peak of {title} is not known: add its data sheet to rarkit/runtime/machine.py")
     peak, rows = GPUS[kind].rates["bfloat16"], []
-    print(f"{title}, {peak / 1e12:.0f} TFLOP/s\n{'model':7}{'attention':11}{'':10}{'batch':>6}{'step':>11}{'samples/s':>11}{'MFU':>7}")
+    print(
+        f"{title}, {peak / 1e12:.0f} TFLOP/s\n{'model':7}{'attention':11}{'':10}{'batch':>6}{'step':>11}{'samples/s':>11}{'MFU':>7}"
+    )
     for size in options.sizes:
         for attention in options.attention:
             for compiled in (False, True):
@@ -202,7 +205,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
 def gpu_row(size: str, attention: str, compiled: bool, options: argparse.Namespace, peak: float) -> dict[str, Any]:
     import torch
 
-    from rarkit.files.code_folders import keep_torch_private
+    from rarkit.engine.mesh import compile_in_place
 
     backend = BACKENDS[attention]()
     torch.cuda.empty_cache()
@@ -211,9 +214,8 @@ def gpu_row(size: str, attention: str, compiled: bool, options: argparse.Namespa
     model, batch = problem(size, count, (0.1, 0.1 if backend.has_dropout else 0.0), options.depth, options.device)
     model.attention = backend.build()
     if compiled:
-        keep_torch_private()
         for block in model.layers:
-            block.compile()
+            compile_in_place(block)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     seeds_B = torch.arange(count, device=options.device)
 
@@ -253,12 +255,15 @@ def gpu_row(size: str, attention: str, compiled: bool, options: argparse.Namespa
 
 DIGITS = """
 import json, statistics, sys, time
+from contextlib import nullcontext
 import numpy as np, torch
 torch.set_num_threads(1)
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.models import RAR, RARConfig
-from rarkit.training.loop import Trainer
-from rarkit.{room}.settings import TrainSettings
+try:
+    from rarkit.engine.settings import TrainSettings
+except ImportError:
+    from rarkit.training.settings import TrainSettings
 class Rows:
     def __init__(self, rows): self._rows = rows
     def __len__(self): return len(self._rows)
@@ -267,12 +272,31 @@ drawn = np.random.default_rng(0)
 config = RARConfig(hidden_size=64, depth=4, num_heads=4, mlp_hidden_size=256, seq_len=16, codebook_size=64, num_classes=10,
                    dropout=0.0, attention_dropout=0.1)
 settings = TrainSettings(steps=700, batch_size=64, learning_rate=4e-3, warmup_steps=100, weight_decay=0.1, precision="float32")
-trainer = Trainer(RAR(config), Rows(drawn.integers(0, 64, (1438, 16))), Rows(drawn.integers(0, 10, 1438)), settings, seed=1,
-                  scan_order_L=np.arange(16), schedule=Linear(start=0.25, end=0.5), device="cpu")
-for _ in range(10): trainer.advance()
+tokens, labels = Rows(drawn.integers(0, 64, (1438, 16))), Rows(drawn.integers(0, 10, 1438))
+decided = dict(seed=1, scan_order_L=np.arange(16), schedule=Linear(start=0.25, end=0.5))
+try:
+    from rarkit.training.loop import Trainer
+    trainer = Trainer(RAR(config), tokens, labels, settings, device="cpu", **decided)
+    advance = trainer.advance
+except ImportError:
+    from rarkit.engine.degrees import degrees
+    from rarkit.engine.trainer import Trainer
+    from rarkit.training.next_token import NextToken
+    task = NextToken(RAR(config), tokens, labels, settings, **decided)
+    trainer = Trainer(task, settings, seed=1, device="cpu", degrees=degrees(settings, 1))
+    def advance():
+        trainer.advance()
+        return list(trainer.records())
+keeping = nullcontext()
+try:
+    from rarkit.runtime.kept_memory import kept_memory
+    keeping = kept_memory()
+except ImportError: pass
+keeping.__enter__()
+for _ in range(10): advance()
 taken = []
 for _ in range({steps}):
-    began = time.perf_counter(); trainer.advance(); taken.append(time.perf_counter() - began)
+    began = time.perf_counter(); advance(); taken.append(time.perf_counter() - began)
 print(json.dumps(statistics.median(taken)))
 """
 
@@ -281,8 +305,7 @@ def digits(options: argparse.Namespace) -> dict[str, Any]:
     here, other = Path(__file__).parents[1], Path(options.digits).resolve()
 
     def median(checkout: Path) -> float:
-        room = "engine" if (checkout / "rarkit/engine/settings.py").exists() else "training"
-        code = DIGITS.replace("{room}", room).replace("{steps}", str(options.steps * 20))
+        code = DIGITS.replace("{steps}", str(options.steps * 20))
         environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
         return float(json.loads(done.stdout))
@@ -313,8 +336,11 @@ def main() -> None:
     options.depth = options.depth or (6 if options.device == "cpu" else None)
     if options.quick:
         options.depth, options.pairs, options.batches, options.steps = 2, 1, [2], 1
-    measure = digits if options.digits else on_gpu if options.device == "cuda" else on_cpu
-    result = measure(options)
+    measure: Callable[[argparse.Namespace], dict[str, Any]] = on_gpu if options.device == "cuda" else on_cpu
+    measure = digits if options.digits else measure
+    # As training does; the baseline gains from it too.
+    with kept_memory(options.device):
+        result = measure(options)
     if options.save:
         from machine import machine
 

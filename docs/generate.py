@@ -1,4 +1,4 @@
-"""Writes docs/parts.md, docs/api.md and the tables of settings in docs/recipes.md from the code: ``python docs/generate.py``."""
+"""Writes docs/parts.md, docs/api.md, and the tables of docs/recipes.md and docs/training.md from the code."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Any
 
 import rarkit
 from rarkit.engine.settings import TrainSettings
+from rarkit.estimate.training import TrainEstimate, train_estimate
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.contradictions import contradictions
 from rarkit.registry.kind import Kind
 from rarkit.registry.kinds import KINDS
+from rarkit.runtime.machine import GPUS
 from rarkit.sampling.settings import SampleSettings
 
 DOCS = Path(__file__).parent
 TABLES: dict[str, type[rarkit.Settings]] = {"train": TrainSettings, "sample": SampleSettings, "evaluate": EvaluateSettings}
 """The tables of a recipe that name no part."""
 TABLE = re.compile(r"<!-- settings of \[(\w+)\] -->\n.*?<!-- end -->", re.DOTALL)
+COSTS = re.compile(r"<!-- what the recipes take on (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+TRAINED, PROCESSES = ("rar_b", "rar_l", "rar_xl", "rar_xxl"), (1, 8, 32)
+"""The recipes whose training is estimated, and on how many GPUs."""
 INTRODUCTION = """\
 # Parts
 
@@ -51,6 +56,44 @@ def recipes_page(page: str) -> str:
         return f"<!-- settings of [{match[1]}] -->\n{rows}\n<!-- end -->"
 
     return TABLE.sub(table, page)
+
+
+def training_page(page: str) -> str:
+    """docs/training.md with its table of what training takes regenerated between its marks."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- what the recipes take on {match[1]} -->\n{chr(10).join(training_costs(match[1]))}\n<!-- end -->"
+
+    return COSTS.sub(table, page)
+
+
+def training_costs(gpu: str) -> Iterator[str]:
+    """A row for each recipe and number of GPUs of this kind."""
+    yield "| recipe | GPUs | a step | all steps | GPU-hours | passes of a GPU | its memory | passes (`fsdp`) | memory (`fsdp`) |"
+    yield "|---" + "|--:" * 8 + "|"
+    for name in TRAINED:
+        recipe = rarkit.load_recipe(str(DOCS.parent / f"recipes/{name}.toml"))
+        sharded = recipe.replace({"train.data_parallel": "fsdp"})
+        for processes in PROCESSES:
+            copied, shared = (estimated(each, gpu, processes) for each in (recipe, sharded))
+            days = copied.steps * copied.step_seconds / 86400
+            columns = [f"`{name}`", str(processes), f"{copied.step_seconds:.2f} s", f"{days:.1f} days", f"{copied.gpu_hours:,.0f}"]
+            columns += division(copied) + (division(shared) if processes > 1 else ["–", "–"])
+            yield cells(*columns)
+
+
+def estimated(recipe: rarkit.Recipe, gpu: str, processes: int) -> TrainEstimate:
+    experiment = rarkit.plan(recipe, "memory://costs").experiment
+    assert experiment is not None, recipe
+    estimate = train_estimate(experiment, GPUS[gpu], processes)
+    assert estimate is not None, recipe
+    assert estimate.fits, f"{recipe} does not fit a {gpu}"
+    return estimate
+
+
+def division(train: TrainEstimate) -> list[str]:
+    """The passes of a process, and its memory."""
+    return [f"{train.accumulation} × {train.micro_batch} images", f"{train.memory.total / 1e9:.1f} GB"]
 
 
 def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
@@ -178,4 +221,5 @@ if __name__ == "__main__":
 
     (DOCS / "api.md").write_text(api_page())
     (DOCS / "parts.md").write_text(parts_page(rarkit.parts()))
-    (DOCS / "recipes.md").write_text(recipes_page((DOCS / "recipes.md").read_text()))
+    for name, page in (("recipes.md", recipes_page), ("training.md", training_page)):
+        (DOCS / name).write_text(page((DOCS / name).read_text()))

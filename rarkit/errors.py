@@ -100,6 +100,10 @@ class IncompleteError(StoreError):
     """A stage output that is half-written or has lost chunks."""
 
 
+class NotFiniteError(RarkitError):
+    """A loss, or a gradient's norm, that is infinite or no number: the training has diverged."""
+
+
 class RankError(RarkitError):
     """Another process of the same run failed, or the run was stopped from outside."""
 

@@ -40,7 +40,7 @@ ALLOWED = {
     ("rarkit.files.weights", "save_file"): "safetensors takes paths alone: one in a folder of this process, or of atomic.replacing",
     ("rarkit.files.weights", "filesystem.put_file"): "to another machine",
     ("rarkit.files.weight_files", "filesystem.get_file"): "fsspec takes paths alone: one of atomic.replacing",
-    ("rarkit.engine.learning", "self.checkpoints.save"): "rarkit's own, which writes by StageOutput",
+    ("rarkit.engine.course", "self.checkpoints.save"): "rarkit's own, which writes by StageOutput",
     ("rarkit.cache.lock_file", "self.filesystem.open"): "on another machine",
     ("rarkit.cache.lock_file", "self.filesystem.pipe_file"): STORE,
     ("rarkit.cache.receipts", "store.filesystem.pipe_file"): STORE,

@@ -206,6 +206,9 @@ def test_generated_pages_are_up_to_date() -> None:
     assert (DOCS / "parts.md").read_text() == pages.parts_page(rarkit.parts()), "run python docs/generate.py"
     recipes = (DOCS / "recipes.md").read_text()
     assert recipes == pages.recipes_page(recipes), "run python docs/generate.py"
+    training = (DOCS / "training.md").read_text()
+    assert training == pages.training_page(training), "run python docs/generate.py"
+    assert training.count("| `rar_") == len(pages.TRAINED) * len(pages.PROCESSES)
     assert [match[1] for match in pages.TABLE.finditer(recipes)] == list(pages.TABLES)
 
 

@@ -1,9 +1,10 @@
 """Attention on the CPU with seeded dropout, forwards and backwards.
 
-PyTorch's fused kernel for CPUs cannot drop weights. Here the weights are kept for the backward pass, and are computed in pieces that
-stay in the cache; of causal attention, most of what is masked is not computed.
+PyTorch's fused kernel for CPUs cannot drop weights. Here the weights are kept for the backward pass, and are computed in pieces
+that stay in the cache; of causal attention, most of what is masked is not computed.
 
-Shape letters: B batch, N heads, S query length, T key length, K head width; G samples × heads of a piece, C its queries, T its keys.
+Shape letters: B batch, N heads, S query length, T key length, K head width; G samples × heads of a piece, C its queries, T its
+keys.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Piece(NamedTuple):
     keys: int
 
 
-def pieces(batch: int, heads: int, length: int, seen: int, causal: bool) -> list[Piece]:
+def pieces(batch: int, heads: int, length: int, seen: int, *, causal: bool) -> list[Piece]:
     """The pieces of attention. Those of the same samples follow each other, the one with all keys last."""
     at_once = max(1, AT_ONCE // (heads * length * seen))
     # A few queries more or less in the last piece cost less than a piece of their own.
@@ -48,7 +49,7 @@ def pieces(batch: int, heads: int, length: int, seen: int, causal: bool) -> list
 
 
 def attend_forwards(
-    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, out_BNSK: Tensor, keys_B: Tensor | None, probability: float, causal: bool
+    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, out_BNSK: Tensor, keys_B: Tensor | None, probability: float, *, causal: bool
 ) -> list[Tensor]:
     """Writes attention into ``out_BNSK``, of any strides, and returns what the backward pass needs of each piece.
 
@@ -60,7 +61,7 @@ def attend_forwards(
     batch, heads, length, width = q_BNSK.shape
     seen, scale = k_BNTK.shape[2], 1.0 if keys_B is None else kept_scale(probability)
     kept: list[Tensor] = []
-    for samples, queries, keys in pieces(batch, heads, length, seen, causal):
+    for samples, queries, keys in pieces(batch, heads, length, seen, causal=causal):
         q_GCK, k_GTK, v_GTK = _parts(samples, q_BNSK[:, :, queries], k_BNTK[:, :, :keys], v_BNTK[:, :, :keys])
         scores_GCT = q_GCK.new_empty(len(q_GCK), q_GCK.shape[1], keys)
         scores_GCT.baddbmm_(q_GCK, k_GTK.transpose(1, 2), beta=0, alpha=width**-0.5)
@@ -74,7 +75,7 @@ def attend_forwards(
             torch.ge(drawn_BRT.flatten(0, 1), threshold(probability), out=dropped_GCT)
             dropped_GCT.mul_(weights_GCT)
         dropped_GCT = dropped_GCT.to(v_BNTK.dtype)
-        read_BNCK = torch.bmm(dropped_GCT, v_GTK).unflatten(0, (-1, heads))
+        read_BNCK = torch.bmm(dropped_GCT, v_GTK).view(-1, heads, queries.stop - queries.start, width)
         torch.mul(read_BNCK, scale, out=out_BNSK[samples, :, queries])
         kept += [weights_GCT, dropped_GCT]
     return kept
@@ -87,6 +88,7 @@ def attend_backwards(
     kept: Sequence[Tensor],
     gradients: tuple[Tensor, Tensor, Tensor],
     probability: float,
+    *,
     causal: bool,
 ) -> None:
     """Writes the gradients of queries, keys and values into ``gradients``, which may have any strides.
@@ -104,7 +106,7 @@ def attend_backwards(
     batch, heads, length, width = q_BNSK.shape
     seen, alpha, scale = k_BNTK.shape[2], width**-0.5, kept_scale(probability) if probability else 1.0
     dk_GTK = dv_GTK = None
-    for place, (samples, queries, keys) in reversed(list(enumerate(pieces(batch, heads, length, seen, causal)))):
+    for place, (samples, queries, keys) in reversed(list(enumerate(pieces(batch, heads, length, seen, causal=causal)))):
         weights_GCT, dropped_GCT = kept[2 * place : 2 * place + 2]
         q_GCK, k_GTK, v_GTK = _parts(samples, q_BNSK[:, :, queries], k_BNTK[:, :, :keys], v_BNTK[:, :, :keys])
         gradient_GCK, out_GCK = _parts(samples, gradient_BNSK[:, :, queries], out_BNSK[:, :, queries])
@@ -115,23 +117,24 @@ def attend_backwards(
         slopes_GCT = slopes_GCT.to(q_GCK.dtype)
         read_GCK = torch.empty_like(gradient_GCK, memory_format=torch.contiguous_format)
         read_GCK.baddbmm_(slopes_GCT, k_GTK, beta=0, alpha=alpha)
-        gradients[0][samples, :, queries] = read_GCK.unflatten(0, (-1, heads))
+        gradients[0][samples, :, queries] = read_GCK.view(-1, heads, queries.stop - queries.start, width)
         parts = torch.bmm(slopes_GCT.transpose(1, 2), q_GCK), torch.bmm(dropped_GCT.transpose(1, 2), gradient_GCK)
         if queries.stop == length:
             dk_GTK, dv_GTK = parts
         else:
-            assert dk_GTK is not None and dv_GTK is not None
+            assert dk_GTK is not None
+            assert dv_GTK is not None
             dk_GTK[:, :keys].add_(parts[0])
             dv_GTK[:, :keys].add_(parts[1])
         if queries.start == 0:
-            torch.mul(dk_GTK.unflatten(0, (-1, heads)), alpha, out=gradients[1][samples])
-            torch.mul(dv_GTK.unflatten(0, (-1, heads)), scale, out=gradients[2][samples])
+            torch.mul(dk_GTK.view(-1, heads, seen, width), alpha, out=gradients[1][samples])
+            torch.mul(dv_GTK.view(-1, heads, seen, width), scale, out=gradients[2][samples])
 
 
 def seeded_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout) -> Tensor:
     """softmax(q kᵀ / √K) v with dropout of weights, whose masks are functions of the seeds; see ``AttentionFunction``."""
     keys_B = mask_keys(dropout.seeds_B, dropout.layer, ATTENTION)
-    read_BNSK: Tensor = _Seeded.apply(q_BNSK, k_BNTK, v_BNTK, keys_B, dropout.probability, causal)
+    read_BNSK: Tensor = _Seeded.apply(q_BNSK, k_BNTK, v_BNTK, keys_B, dropout.probability, causal)  # type: ignore[no-untyped-call]
     return read_BNSK
 
 
@@ -143,7 +146,7 @@ class _Seeded(torch.autograd.Function):
     ) -> Tensor:
         # In the layout that the output projection reads.
         out_BNSK = _like_model(q_BNSK)
-        kept = attend_forwards(q_BNSK, k_BNTK, v_BNTK, out_BNSK, keys_B, probability, causal)
+        kept = attend_forwards(q_BNSK, k_BNTK, v_BNTK, out_BNSK, keys_B, probability, causal=causal)
         ctx.save_for_backward(q_BNSK, k_BNTK, v_BNTK, out_BNSK, *kept)
         ctx.probability, ctx.causal = probability, causal
         return out_BNSK
@@ -154,7 +157,7 @@ class _Seeded(torch.autograd.Function):
         q_BNSK, k_BNTK, v_BNTK, out_BNSK, *kept = ctx.saved_tensors
         inputs = q_BNSK, k_BNTK, v_BNTK
         gradients = _like_model(q_BNSK), _like_model(k_BNTK), _like_model(v_BNTK)
-        attend_backwards(gradient_BNSK, inputs, out_BNSK, kept, gradients, ctx.probability, ctx.causal)
+        attend_backwards(gradient_BNSK, inputs, out_BNSK, kept, gradients, ctx.probability, causal=ctx.causal)
         return (*gradients, None, None, None)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class SDPA(AttentionBackend):
     """``torch.nn.functional.scaled_dot_product_attention``; PyTorch picks the kernel (flash, memory-efficient, cuDNN, …).
 
-    With dropout on the CPU, where none of them can drop weights, it is rarkit's own, whose masks are seeded by the samples. Elsewhere
-    torch's generator draws the masks.
+    With dropout on the CPU, where none of them can drop weights, it is rarkit's own, whose masks are seeded by the samples.
+    Elsewhere torch's generator draws the masks.
     """
 
     name: Literal["sdpa"] = "sdpa"

@@ -3,9 +3,9 @@
 So they are the same in any batch, at any world size, on any device, compiled or not. Torch's generators give others for another
 batch, and on a CPU take ten times as long.
 
-The numbers are those of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), seeded with
-a sample's key at the place: any of them is computed from its number alone. Each gives four draws of 16 bits, so probabilities are
-multiples of 2⁻¹⁶.
+The numbers are those of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), seeded
+with a sample's key at the place: any of them is computed from its number alone. Each gives four draws of 16 bits, so probabilities
+are multiples of 2⁻¹⁶.
 
 Shape letters: B batch, N heads, R rows and C columns of a mask, W numbers of a row.
 """
@@ -109,7 +109,7 @@ def _mixed_in_place(numbers: Tensor) -> Tensor:
 
 def _ones(bits: int) -> int:
     """What is left of 64 bits after a shift: torch shifts signed numbers, which fills them up with the sign."""
-    return 2 ** (64 - bits) - 1
+    return (1 << (64 - bits)) - 1
 
 
 @lru_cache(maxsize=16)

@@ -103,12 +103,14 @@ class OutputFolder:
 
     def sizes(self) -> Mapping[str, int]:
         """The size of every file that is there, by its path in the folder."""
-        if self._sizes is None:
+        sizes = self._sizes
+        if sizes is None:
             root = self.path.lstrip("/")
             with self._reaching():
                 listing = self.filesystem.find(self.path, detail=True)
-            self._sizes = {name.lstrip("/")[len(root) + 1 :]: int(info["size"]) for name, info in listing.items()}
-        return self._sizes
+            # Checkpoints are written in a thread, which may forget them at any time.
+            self._sizes = sizes = {name.lstrip("/")[len(root) + 1 :]: int(info["size"]) for name, info in listing.items()}
+        return sizes
 
     @property
     def is_local(self) -> bool:

@@ -31,8 +31,10 @@ class Store:
             url: a local path or any fsspec URL (``s3://…`` needs ``rarkit[s3]``).
 
         Raises:
-            StoreError: the protocol is unknown, what it needs is not installed, or a local file is in the place.
+            StoreError: this is no path or URL, the protocol is unknown, what it needs is not installed, or a local file is in the place.
         """
+        if not isinstance(url, str | os.PathLike):
+            raise StoreError(f"found {url!r:.80} where a store is needed. Pass its path or URL, or leave it out.")
         url = os.fspath(url)
         filesystem, root = filesystem_of(url, raising=StoreError, use_listings_cache=False)
         if isinstance(filesystem, LocalFileSystem) and filesystem.isfile(root):

@@ -26,6 +26,7 @@ from rarkit.cli.options import (
     GpuName,
     NoWait,
     Overrides,
+    Processes,
     Quiet,
     RecipePath,
     StoreUrl,
@@ -161,6 +162,7 @@ def plan(
     until: UntilStage = None,
     force: ForceStages = None,
     gpu: Annotated[GpuName, typer.Option(help="Estimate memory and time for this GPU.")] = GpuName.h100,
+    processes: Processes = None,
     measure: Annotated[bool, flag("--measure", help="Time a few steps on this machine.")] = False,
     allow_tracking: AllowTracking = None,
     as_json: AsJson = False,
@@ -177,7 +179,7 @@ def plan(
     # Around both, so that a machine that does not answer is asked once.
     with fetching("little"), allowing(allow_tracking or ()):
         planned = make_plan(loaded, store, start=start, until=until, force=tuple(force or ()))
-        needed = estimate(planned, gpu.value, measure=measure)
+        needed = estimate(planned, gpu.value, measure=measure, processes=processes)
     print_json(show.plan_as_json(planned, needed)) if as_json else show.print_plan(planned, needed)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rarkit.cli.units import duration, gpu_time, size
-from rarkit.estimate.estimate import USABLE, Estimate, SampleEstimate, TrainEstimate
+from rarkit.cli.units import brief, duration, gpu_time, size
+from rarkit.estimate.estimate import Estimate, SampleEstimate
 from rarkit.estimate.this_machine import UTILISATION, Here
+from rarkit.estimate.training import TrainEstimate
 from rarkit.models.base import SamplingBytes
 from rarkit.runtime.console import PrintableConsole, styled
+from rarkit.training.memory import USABLE
 
 Row = tuple[str, str | Text]
 """What is needed, and how much of it."""
@@ -52,10 +54,11 @@ def _rows(estimate: Estimate) -> list[Row]:
         rows += _train_rows(estimate, estimate.train)
     if estimate.sample is not None:
         rows += _sample_rows(estimate, estimate.sample)
+    rows += _attention_rows(estimate)
     if estimate.here is not None:
         rows.append(("this machine", _here(estimate.here)))
     flops = "2 FLOP per matrix weight and token, plus attention; the backward pass is twice the forward pass"
-    rows.append(("assumes", f"{flops}; one {estimate.gpu.title} at {UTILISATION:.0%} utilisation; no tokenizer, no evaluation"))
+    rows.append(("assumes", f"{flops}; {estimate.gpu.title} at {UTILISATION:.0%} utilisation; no tokenizer, no evaluation"))
     return rows
 
 
@@ -63,21 +66,27 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
     memory = train.memory
     work = f"{train.step_flops:.3g} FLOP per step, {train.flops:.3g} in total: {gpu_time(train.gpu_hours)}"
     largest = train.largest_micro_batch
+    rows: list[Row] = [("train", work), ("  step", _step(estimate, train))]
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
-    bytes_used = (
-        f"{size(memory.total)} at {train.micro_batch:,} images per pass{room}: weights {size(memory.weights)}, gradients "
-        f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, casts {size(memory.casts)}, activations "
-        f"{size(memory.activations)}{f', average {size(memory.average)}' if memory.average else ''}"
-    )
-    rows: list[Row] = [("train", work), ("  memory", bytes_used)]
+    uses = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
+    held = ", ".join(f"{use} {size(getattr(memory, use))}" for use in uses if getattr(memory, use))
+    each = " on each GPU" if train.processes > 1 else ""
+    rows.append(("  memory", f"{size(memory.total)}{each} at {train.micro_batch:,} images per pass{room}: {held}"))
     if not train.fits:
-        advice = (
-            f"set train.micro_batch_size = {largest}"
-            if largest is not None
-            else "set train.activation_checkpointing, or choose a smaller model"
-        )
-        rows.append(("", _too_much(estimate) + f": {advice}"))
+        lower = f"set train.micro_batch_size = {largest}" if largest is not None else train.lower
+        rows.append(("", _too_much(estimate) + f": {lower}"))
     return rows
+
+
+def _step(estimate: Estimate, train: TrainEstimate) -> str:
+    """How long a step takes, and how its images are divided."""
+    count = f"{train.processes} {estimate.gpu.title}" if train.processes > 1 else f"one {estimate.gpu.title}"
+    replicate = train.processes // train.shard
+    copies = f"{replicate} copies of the weights, each" if replicate > 1 else "the weights"
+    shards = f", {copies} in {train.shard} shards" if train.shard > 1 else ""
+    passes = f"{train.accumulation:,} passes" if train.accumulation > 1 else "a pass"
+    share = f"{train.share:,} images each" if train.processes > 1 else f"{train.share:,} images"
+    return f"{brief(train.step_seconds)} on {count}{shards}: {share}, in {passes} of {train.micro_batch:,}"
 
 
 def _sample_rows(estimate: Estimate, sample: SampleEstimate) -> list[Row]:
@@ -96,6 +105,13 @@ def _decoding(memory: SamplingBytes) -> str:
         f"weights {size(memory.weights)}{laid_out}, KV cache {size(memory.kv_cache)}, modulations {size(memory.modulations)}, "
         f"logits {size(memory.logits)}, workspace {size(memory.workspace)}"
     )
+
+
+def _attention_rows(estimate: Estimate) -> list[Row]:
+    """For each attention backend whether this machine can use it for this recipe."""
+    usable = ", ".join(name for name, reason in estimate.attention.items() if reason is None)
+    rows: list[Row] = [("attention", f"{usable} can be used here")] if usable else []
+    return rows + [("", reason) for reason in estimate.attention.values() if reason is not None]
 
 
 def _here(here: Here) -> str:

@@ -71,7 +71,13 @@ FromStage = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="
 UntilStage = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 ForceStages = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="Rerun this stage. Repeatable.")]
 Device = Annotated[
-    str, typer.Option(metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available (to sample, MPS too).")
+    str, typer.Option("--device", metavar="DEVICE", help="Run on cpu, cuda, …; auto uses CUDA if available (to sample, MPS too).")
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", metavar="N", min=1, max=2**16, help="Plan for N processes that train together, each on a GPU of its own."
+    ),
 ]
 NoWait = Annotated[bool, flag("--no-wait", help="Fail at once if another run is making what is needed, instead of waiting.")]
 AllowTracking = Annotated[

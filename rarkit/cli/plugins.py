@@ -74,7 +74,7 @@ def plugins_check(
 @plugins.command("new")
 def plugins_new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the distribution, as in rarkit-columns.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="Kind of the part: scan_order, tokenizer, …")],
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="Kind of the part: scan_order, tokenizer, …")],
     part: Annotated[str | None, typer.Option("--name", metavar="PART", help="Name of the part; NAME without rarkit-.")] = None,
     folder: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write here; ./NAME by default.")] = None,
 ) -> None:

@@ -39,7 +39,10 @@ Unset = Annotated[
 Output = Annotated[
     str | None,
     typer.Option(
-        "--output", "-o", metavar="PATH", help="Write a grid (.png), arrays (.npz) or a folder of images; samples.png by default."
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Write a grid (.png), arrays (.npz) or a folder of images; by default samples.png, or samples-2.png if that is there.",
     ),
 ]
 Gif = Annotated[
@@ -72,13 +75,14 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Sample images of given classes from a run, a bundle or a released checkpoint."""
-    from rarkit.files.writable import check_writable
+    from rarkit.files.writable import check_writable, free_name
     from rarkit.inference.sample import sample as draw
 
     settings = _settings(overrides or ())
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "precision": precision, "batch_size": batch_size}
     settings |= {name: value for name, value in options.items() if value is not None}
-    output = "samples.png" if output is None and gif is None else output
+    # Whoever names a file means that one; this name nobody asked for.
+    output = free_name("samples.png") if output is None and gif is None else output
     if output is not None:
         check_writable(output)
     if gif is not None:

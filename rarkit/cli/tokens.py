@@ -44,7 +44,7 @@ def tokens_import(
 def tokens_export(
     source: TokenPlace,
     lines: Annotated[str, typer.Argument(metavar="LINES", help="File to write, compressed if it ends in .gz, …; - for stdout.")],
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="Export this split: train or test.")] = "train",
+    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="Export this split: train or test.")] = "train",
 ) -> None:
     """Export a token store, imported or the output of a tokenize stage, as JSON lines."""
     from rarkit.cache.token_lines import STDOUT, export_tokens

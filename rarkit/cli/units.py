@@ -21,6 +21,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s"
 
 
+def brief(seconds: float) -> str:
+    """A short time: milliseconds below a second."""
+    return f"{1000 * seconds:,.3g} ms" if seconds < 0.9995 else f"{seconds:,.1f} s"
+
+
 def gpu_time(hours: float) -> str:
     """GPU-hours, in hours or minutes."""
     for unit, seconds in (("hours", 3600), ("minutes", 60)):

@@ -109,10 +109,10 @@ class ImageFolder(EncodedDataset):
         key = self.path, "has splits"
         if key not in self._known:
             with reaching(self.path):
-                self._known[key] = any(
-                    filesystem.exists(root)
-                    for filesystem, root in (filesystem_of(within(self.path, folder)) for folder in (TRAIN, TEST))
-                )
+                # Once: the files of an archive are listed each time that it is opened.
+                filesystem, root = filesystem_of(self.path)
+                start = f"{root.rstrip('/')}/" if root else ""
+                self._known[key] = any(filesystem.exists(f"{start}{folder}") for folder in (TRAIN, TEST))
         return bool(self._known[key])
 
     def _listing(self, split: Split) -> Listing:

@@ -185,10 +185,12 @@ class Checkpoints:
         return self._made_group
 
     def _staging(self, has_cuda: bool) -> DefaultStager:
+        import torch
         from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-        if self._stager is None:
-            # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying.
+        # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying; but a stager of PyTorch 2.11 fails
+        # when it is used again.
+        if self._stager is None or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13):
             self._stager = DefaultStager(StagingOptions(has_cuda, False, False, has_cuda))
         return self._stager
 

@@ -48,7 +48,8 @@ def degrees(settings: TrainSettings, size: int, micro: int | None = None) -> Deg
     Args:
         settings: the recipe's ``[train]``.
         size: the number of processes.
-        micro: samples of a pass, where ``micro_batch_size`` is not set; None means a process's whole share.
+        micro: the most samples of a pass, where ``micro_batch_size`` is not set: a pass has the largest number up to it that
+            divides a process's share. None means the whole share.
 
     Raises:
         RecipeError: it cannot be divided so.
@@ -56,19 +57,43 @@ def degrees(settings: TrainSettings, size: int, micro: int | None = None) -> Deg
     batch = settings.batch_size
     if batch % size:
         fitting = [count for count in range(1, size) if batch % count == 0]
+        fewer = f"{fitting[-1]} process{'' if fitting[-1] == 1 else 'es'}"
         raise RecipeError(
-            f"train.batch_size {batch} cannot be shared evenly by {size} processes. Start {fitting[-1]} processes, or set "
+            f"train.batch_size {batch} cannot be shared evenly by {size} processes. Start {fewer}, or set "
             f"train.batch_size to {batch - batch % size or size} or {batch + size - batch % size}."
         )
     share = batch // size
-    micro = settings.micro_batch_size or min(micro or share, share)
-    if micro > share or share % micro:
-        fitting = [count for count in range(1, share + 1) if share % count == 0 and count <= micro]
+    given = settings.micro_batch_size
+    largest = _largest_divisor(share, given or micro or share)
+    if given not in (None, largest):
         raise RecipeError(
-            f"train.micro_batch_size {micro} does not divide the {share} images of train.batch_size {batch} that each of {size} "
-            f"processes has. Set it to {fitting[-1]}, or leave it out."
+            f"train.micro_batch_size {given} does not divide the {share} images of train.batch_size {batch} that each of {size} "
+            f"processes has. Set it to {largest}, or leave it out."
         )
-    return Degrees(size, _shard(settings, size), share, micro)
+    return Degrees(size, _shard(settings, size), share, largest)
+
+
+def _largest_divisor(share: int, most: int) -> int:
+    return next(count for count in range(min(most, share), 0, -1) if share % count == 0)
+
+
+def resumed_micro(share: int, kept: int, processes: int, size: int, micro: int | None) -> int | None:
+    """Samples of a pass, at most, of a training that goes on from a checkpoint.
+
+    Args:
+        share: samples of a process.
+        kept: those of a pass until then.
+        processes: the number of processes until then.
+        size: the number of processes now.
+        micro: the most samples that the memory holds in a pass now; None means any number.
+
+    Returns:
+        ``kept``, which stays as it was resolved at the start; under another number of processes only where it still divides the
+        share and is no more than ``micro``, else ``micro``.
+    """
+    if processes == size or (share % kept == 0 and (micro is None or kept <= micro)):
+        return kept
+    return micro
 
 
 def _shard(settings: TrainSettings, size: int) -> int:

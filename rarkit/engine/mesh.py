@@ -50,9 +50,8 @@ class Mesh:
             precision: ``"float32"`` or ``"bfloat16"``.
         """
         if settings.compile:
-            keep_torch_private()
             for module in blocks or [network]:
-                module.compile()
+                compile_in_place(module)
         if self.alone:
             return network
         if settings.data_parallel == "ddp":
@@ -113,6 +112,23 @@ class Mesh:
         if not self.alone:
             torch.distributed.all_reduce(numbers_N)
         return numbers_N
+
+
+def compile_in_place(module: nn.Module) -> None:
+    """Has ``torch.compile`` make the module's ``forward`` when it is first called."""
+    keep_torch_private()
+    # Dropout masks are then those of PyTorch's own kernel, the same as without compilation. Generated kernels draw one by one,
+    # which on a GPU takes longer than the rest of what they do.
+    module.compile(options={"fallback_random": True})
+
+
+def reshard(network: nn.Module) -> None:
+    """Frees what a forward pass has gathered of a network's weights, if processes share them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @contextmanager

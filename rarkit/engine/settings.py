@@ -8,11 +8,14 @@ from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
 
-from rarkit.registry.bounds import Batch, Rate, RateOrZero, Step, Steps
+from rarkit.registry.bounds import Batch, Images, Rate, RateOrZero, Step, Steps
 from rarkit.registry.component import Location, NotInFingerprint, Seed, Settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Kept = Annotated[int, Field(ge=1, le=10**4)]
+Orders = Annotated[int, Field(ge=1, le=1000)]
 Degree = Annotated[int, Field(ge=1, le=2**16)]
+Every = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
 LearningRateSchedule = Literal["cosine", "constant", "wsd"]
 
@@ -82,8 +85,9 @@ class TrainSettings(Settings):
     instructions for it, else float32; a training that goes on elsewhere keeps what it began with."""
     compile: Annotated[bool, NotInFingerprint(tolerance=1e-3)] = False
     """Compile the model with ``torch.compile``."""
-    activation_checkpointing: Annotated[bool, NotInFingerprint()] = False
-    """Recompute each block in the backward pass: less memory, about a third more time."""
+    activation_checkpointing: Annotated[bool | Every, NotInFingerprint()] = False
+    """Recompute blocks in the backward pass, every one (``true``) or every n-th (n): less memory, for all blocks about a third more
+    time."""
     data_parallel: Annotated[Literal["ddp", "fsdp"], NotInFingerprint(tolerance=1e-3)] = "ddp"
     """With several processes: ``"ddp"`` gives each all weights; ``"fsdp"`` (FSDP2) shards weights, gradients and optimizer
     state."""
@@ -98,6 +102,19 @@ class TrainSettings(Settings):
     """Steps between checkpoints; an interrupted training resumes from the last one with bit-identical results."""
     checkpoint_minutes: Annotated[Rate, NotInFingerprint()] = 5.0
     """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
+    keep_checkpoints: Annotated[Kept, NotInFingerprint()] = 1
+    """Checkpoints kept while it trains: the last ones. All but those of ``keep_every`` are removed at its end."""
+    keep_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Also write checkpoints every so many steps, and keep them beside the trained model."""
+    evaluate_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between measurements of the bits per token of held-out images: along the scan order, and along random orders if the
+    training has some. They go to ``log.jsonl``, the report and trackers, and decide nothing."""
+    evaluate_images: Annotated[Images, NotInFingerprint()] = 256
+    """Held-out images that ``evaluate_every`` measures, drawn once from all."""
+    evaluate_orders: Annotated[Orders, NotInFingerprint()] = 4
+    """Random orders of each image that ``evaluate_every`` averages over."""
+    preview_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between pictures of 16 samples, drawn as ``[sample]`` says, in ``runs/<recipe>/previews/``."""
 
     @field_validator("gradient_clip")
     @classmethod

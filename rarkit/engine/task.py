@@ -77,6 +77,22 @@ class Task(ABC):
         """Numbers of a step for the log that are known beforehand."""
         return {}
 
+    def flops(self, samples: int) -> int | None:
+        """FLOPs of a step of so many samples: forward and backward pass, without recomputation; None if unknown."""
+        return None
+
+    def memory(self, samples: int, precision: str) -> tuple[int, int] | None:
+        """Bytes that training needs by estimate: of weights, gradients and optimizer, whole, and of the activations of a pass.
+
+        Args:
+            samples: of the pass.
+            precision: autocast's dtype, or ``"float32"``.
+
+        Returns:
+            None if unknown.
+        """
+        return None
+
     def describe(self, step: int) -> str:
         """Which samples the batch of a step has, for messages about it."""
         return f"the samples of step {step}"

@@ -8,25 +8,26 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rarkit.engine.average import Average
 from rarkit.engine.degrees import Degrees
 from rarkit.engine.facts import Facts
 from rarkit.engine.gradients import clip_gradients
 from rarkit.engine.late import Late
-from rarkit.engine.mesh import Mesh
+from rarkit.engine.mesh import Mesh, reshard
 from rarkit.engine.optimizer import set_learning_rates
 from rarkit.engine.optimizer_state import begin_state, network_tensors, optimizer_tensors
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.shards import whole
 from rarkit.engine.task import Task
-from rarkit.errors import RarkitError, RarkitWarning
+from rarkit.errors import NotFiniteError, RarkitWarning
 from rarkit.randomness import derived_seed
 from rarkit.runtime.devices import in_float64
 from rarkit.runtime.machine import auto_precision
@@ -67,7 +68,7 @@ class Trainer:
         self.task, self.settings, self.seed, self.device = task, settings, seed, device
         self.degrees, self.mesh = degrees, Mesh(ranks, degrees, device)
         self.step = 0
-        self.precision = precision or self._precision()
+        self.precision = precision or precision_of(settings, device)
         self.networks = {name: network.to(device).train() for name, network in task.networks.items()}
         # As many samples as in training: kernels that are compiled for other sizes too are slower.
         task.check(self._batch(0, degrees.passes(ranks.rank)[0]))
@@ -133,7 +134,7 @@ class Trainer:
         """The steps whose numbers have come back by now, with the flags that any process gave with them; or all steps.
 
         Raises:
-            RarkitError: the loss, or the gradient's norm, is no longer finite; the message names the step and its samples.
+            NotFiniteError: the loss, or the gradient's norm, is no longer finite; the message names the step and its samples.
         """
         for known, numbers in self._late.due(all_of_them=all_of_them):
             step, names = known["step"], known["names"]
@@ -142,7 +143,7 @@ class Trainer:
                 # Such a gradient ruins all weights, which after the last step no loss would tell.
                 if name.endswith(("loss", "gradient_norm")) and not math.isfinite(value):
                     what = name.replace("gradient_norm", "norm of the gradient").replace("_", " ")
-                    raise RarkitError(
+                    raise NotFiniteError(
                         f"the {what} became {value} at step {step}, on {self.task.describe(step)}. Lower train.learning_rate, "
                         "lengthen train.warmup_steps, or train in float32."
                     )
@@ -169,6 +170,25 @@ class Trainer:
         # One by one: the whole is not on the device, and on the first rank alone.
         return {key: tensor.cpu() for key, tensor in gathered if on_all or self.mesh.ranks.first}
 
+    @contextmanager
+    def evaluating(self) -> Iterator[Mapping[str, nn.Module]]:
+        """Within it, the networks by name as they would be kept: averaged if there is an average, in eval mode, without gradients,
+        in the precision of training.
+
+        Of weights that ranks share, each rank must call a network equally often.
+        """
+        averaged = nullcontext() if self._average is None else self._average.in_networks()
+        with averaged, torch.no_grad(), self._autocast():
+            for network in self.networks.values():
+                network.eval()
+            try:
+                yield self.networks
+            finally:
+                for network in self.networks.values():
+                    network.train()
+                    # Weights that stay gathered after a forward pass would be taken for those of the next step.
+                    reshard(network)
+
     @property
     def facts(self) -> Facts:
         """What a checkpoint keeps besides ``tensors``."""
@@ -178,13 +198,15 @@ class Trainer:
         kind = torch.device(self.device).type
         return torch.autocast(kind, getattr(torch, self.precision), enabled=self.precision != "float32")
 
-    def _precision(self) -> Literal["float32", "bfloat16"]:
-        precision = auto_precision(self.device) if self.settings.precision == "auto" else self.settings.precision
-        if precision == "bfloat16" and lacks_bfloat16(torch.device(self.device)):
-            warnings.warn(
-                "this processor has no instructions for bfloat16 (AVX-512), which makes training about ten times slower than in "
-                "float32. Set train.precision = 'float32', or train on a GPU.",
-                RarkitWarning,
-                stacklevel=3,
-            )
-        return precision
+
+def precision_of(settings: TrainSettings, device: str) -> Literal["float32", "bfloat16"]:
+    """Autocast's dtype for a training that begins; warns where it is far slower than the other."""
+    precision = auto_precision(device) if settings.precision == "auto" else settings.precision
+    if precision == "bfloat16" and lacks_bfloat16(torch.device(device)):
+        warnings.warn(
+            "this processor has no instructions for bfloat16 (AVX-512), which makes training about ten times slower than in "
+            "float32. Set train.precision = 'float32', or train on a GPU.",
+            RarkitWarning,
+            stacklevel=3,
+        )
+    return precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
@@ -13,47 +13,28 @@ import numpy as np
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError, NotFetchedError, WeightsError
 from rarkit.estimate.this_machine import UTILISATION, Here, assumed, measured
+from rarkit.estimate.training import TrainEstimate, train_estimate
 from rarkit.files.restraint import fetching
-from rarkit.models.base import SamplingBytes, TrainingBytes
+from rarkit.models.base import SamplingBytes
 from rarkit.models.config import ModelConfig
 from rarkit.pipeline.plan import Plan
 from rarkit.pipeline.plan import plan as make_plan
-from rarkit.pipeline.preflight import missing_content, part_obstacles
+from rarkit.pipeline.preflight import missing_content, plan_obstacles, usable_backends
 from rarkit.pipeline.published import with_published
 from rarkit.pipeline.trial import initial_changes, unfit_weights
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.make import AnyRecipe
 from rarkit.registry.bounds import MOST_SAMPLES
-from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, no_gpu
+from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, gpu_count, no_gpu
 from rarkit.runtime.random_state import random_state_kept
+from rarkit.runtime.signals import launched, local_world_size, world_size
 from rarkit.sampling.precision import MODEL_DTYPES
 from rarkit.stages.reference import opens_data
 from rarkit.stages.sample import sample_rows
 from rarkit.stages.tokenize import Tokenize
+from rarkit.training.memory import USABLE
 
-USABLE = 0.9
-"""Usable share of a GPU's memory; driver, libraries and fragmentation take the rest."""
 LABEL_BYTES = 4
-
-
-@final
-@dataclass(frozen=True)
-class TrainEstimate:
-    """What training needs on one GPU."""
-
-    steps: int
-    step_flops: int
-    micro_batch: int
-    memory: TrainingBytes
-    fits: bool
-    """Whether this fits the memory of the assumed GPU."""
-    largest_micro_batch: int | None
-    """The largest divisor of the batch size that fits; None if not even one image fits."""
-    gpu_hours: float
-
-    @property
-    def flops(self) -> int:
-        return self.steps * self.step_flops
 
 
 @final
@@ -89,44 +70,65 @@ class Estimate:
     """The time on this machine."""
     missing: Mapping[str, str]
     """What is missing here, by name, with how to get it."""
+    attention: Mapping[str, str | None] = field(default_factory=dict)
+    """For each installed attention backend, why the recipe could not use it on this machine; None if it could."""
     initial_changes: tuple[str, ...] = ()
     """What the training begins with if ``train.init_from`` says so, and what is adapted for it."""
 
 
 @random_state_kept()
-def estimate(plan: Plan | AnyRecipe, gpu: str = "h100", *, measure: bool = False) -> Estimate:
-    """Estimates what a recipe needs on a GPU of ``GPUS``, how long it takes here, and what is missing on this machine.
+def estimate(plan: Plan | AnyRecipe, gpu: str = "h100", *, measure: bool = False, processes: int | None = None) -> Estimate:
+    """Estimates what a recipe needs on GPUs of ``GPUS``, how long it takes here, and what is missing on this machine.
 
-    Takes a plan, or what ``rarkit.plan`` takes, which is then planned against the default store.
-    Nothing large is fetched from other machines. ``measure``: time a few steps here instead of assuming a rate.
+    Nothing large is fetched from other machines.
+
+    Args:
+        plan: a plan, or what ``rarkit.plan`` takes, which is then planned against the default store.
+        gpu: a key of ``GPUS``.
+        measure: time a few steps here instead of assuming a rate.
+        processes: those that train together, a GPU for each; None for as many as ``torchrun`` started, or one without it.
 
     Raises:
         CapabilityError: ``measure`` is set, and the recipe cannot run on this machine.
     """
     with fetching("little"):
-        return _estimate(plan if isinstance(plan, Plan) else make_plan(plan), GPUS[gpu], measure)
+        planned = plan if isinstance(plan, Plan) else make_plan(plan)
+        return _estimate(planned, GPUS[gpu], measure, world_size() if processes is None else processes)
 
 
-def _estimate(plan: Plan, kind: Gpu, measure: bool) -> Estimate:
+def _estimate(plan: Plan, kind: Gpu, measure: bool, processes: int) -> Estimate:
     experiment = plan.experiment
     missing = _missing_content(plan)
     if experiment is None:
         return Estimate(kind, None, {}, {}, None, None, None, missing)
-    train, sample = _train(experiment, kind), _sample(experiment, kind)
+    train, sample = train_estimate(experiment, kind, processes), _sample(experiment, kind)
     on_this_machine = (
         measured(experiment)
         if measure
         else assumed(experiment, None if train is None else train.flops, None if sample is None else sample.flops)
     )
+    device = "cpu" if no_gpu() else "cuda"
     if not plan.nothing_to_do:
         flops = (train.flops if train else 0) + (sample.flops if sample else 0)
-        reason = no_gpu()
-        if reason is not None and flops > GPU_WORTHY:
-            missing["GPU"] = reason
-        missing |= part_obstacles(plan.recipe, "cuda" if reason is None else "cpu")
+        lack = _lack_of_gpus(processes)
+        if lack is not None and (device == "cuda" or flops > GPU_WORTHY):
+            missing["GPU"] = lack
+        missing |= plan_obstacles(plan, device, processes)
     images = _images(experiment)
     disk = _disk(experiment, images)
-    return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, _initial_changes(plan))
+    backends = usable_backends(plan.recipe, device)
+    changes = _initial_changes(plan)
+    return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, backends, changes)
+
+
+def _lack_of_gpus(processes: int) -> str | None:
+    """Why each process that starts here cannot have a GPU, and the cure; None if it can."""
+    if (reason := no_gpu()) is not None:
+        return reason
+    count, gpus = local_world_size() if launched() else processes, gpu_count()
+    if count <= gpus:
+        return None
+    return f"{count} processes need a GPU each, and this machine has {gpus}: start them on more machines."
 
 
 def _initial_changes(plan: Plan) -> tuple[str, ...]:
@@ -171,56 +173,17 @@ def _disk(experiment: Experiment, images: Mapping[str, int | None]) -> dict[str,
         disk["tokens"] = sum(counts) * row
     if recipe.train is not None:
         disk["model"] = 4 * config.parameter_count()
-        # Weights, moments and average; the old checkpoint is deleted once the new one is complete.
-        moments = 8 * config.parameter_count() - _without_second_moment(experiment)
+        # Weights, moments and average; an old checkpoint is deleted once a new one is complete, unless kept.
+        moments = 8 * config.parameter_count() - (4 * experiment.costs.hidden_weights() if recipe.train.optimizer == "muon" else 0)
         average = 0 if recipe.train.ema_decay is None else 4 * config.parameter_count()
-        disk["checkpoints"] = 2 * (4 * config.parameter_count() + moments + average)
+        kept = 0 if recipe.train.keep_every is None else (recipe.train.steps - 1) // recipe.train.keep_every
+        disk["checkpoints"] = (recipe.train.keep_checkpoints + 1 + kept) * (4 * config.parameter_count() + moments + average)
     if recipe.sample is not None:
         count, pixels = len(experiment.sample_classes) * recipe.sample.per_class, int(np.prod(experiment.image_shape))
         disk["samples"] = count * (row + pixels)
         if recipe.sample.npz:
             disk["samples.npz"] = count * pixels
     return disk
-
-
-def _train(experiment: Experiment, gpu: Gpu) -> TrainEstimate | None:
-    train, attention = experiment.recipe.train, experiment.recipe.attention
-    if train is None:
-        return None
-
-    precision = "bfloat16" if train.precision == "auto" else train.precision
-
-    def memory(micro_batch: int) -> TrainingBytes:
-        held = experiment.costs.training_bytes(
-            micro_batch=micro_batch,
-            precision=precision,
-            checkpointing=train.activation_checkpointing,
-            keeps_weights=attention.keeps_weights,
-        )
-        average = 0 if train.ema_decay is None else held.weights
-        return replace(held, optimizer=held.optimizer - _without_second_moment(experiment), average=average)
-
-    def fits(micro_batch: int) -> bool:
-        return memory(micro_batch).total <= USABLE * gpu.memory
-
-    micro_batch = train.micro_batch_size or train.batch_size
-    flops = experiment.costs.step_flops(train.batch_size, checkpointing=train.activation_checkpointing)
-    divisors = (size for size in range(train.batch_size, 0, -1) if train.batch_size % size == 0)
-    return TrainEstimate(
-        steps=train.steps,
-        step_flops=flops,
-        micro_batch=micro_batch,
-        memory=memory(micro_batch),
-        fits=fits(micro_batch),
-        largest_micro_batch=next((size for size in divisors if fits(size)), None),
-        gpu_hours=train.steps * flops / (UTILISATION * gpu.rates[precision]) / 3600,
-    )
-
-
-def _without_second_moment(experiment: Experiment) -> int:
-    """Bytes that AdamW would hold more than the recipe's optimizers: of hidden matrices, Muon has one moment."""
-    train = experiment.recipe.train
-    return 4 * experiment.costs.hidden_weights() if train is not None and train.optimizer == "muon" else 0
 
 
 def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
@@ -230,7 +193,7 @@ def _sample(experiment: Experiment, gpu: Gpu) -> SampleEstimate | None:
     try:
         recipe.model.check_sampling(sample.precision, sample.kv_cache)
     except CapabilityError:
-        # Listed as missing by ``part_obstacles``.
+        # Listed as missing by ``plan_obstacles``.
         return None
     images = len(experiment.sample_classes) * sample.per_class
     guided = sample.guidance.guided_steps(experiment.config.seq_len)

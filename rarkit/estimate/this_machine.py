@@ -128,11 +128,13 @@ def _measured_training(experiment: Experiment, train: TrainSettings, device: str
     config, recipe, slow = experiment.config, experiment.recipe, _slowness(experiment, device)
     size = _part(
         train.micro_batch_size or train.batch_size,
-        lambda part: slow * experiment.costs.step_flops(part, checkpointing=train.activation_checkpointing),
+        lambda part: slow * experiment.costs.step_flops(part, checkpointing=int(train.activation_checkpointing)),
         _rate(experiment, device),
     )
     generator = np.random.default_rng(0)
-    settings = train.model_copy(update={"batch_size": size, "micro_batch_size": None})
+    # One process, whose share is a pass.
+    alone = {"batch_size": size, "micro_batch_size": None, "data_parallel": "ddp", "shard": None, "replicate": None}
+    settings = train.model_copy(update=alone)
     task = NextToken(
         recipe.model.create(config, recipe.attention.build(), recipe.seed),
         _RandomRows(generator.integers(0, config.codebook_size, (size, config.seq_len))),

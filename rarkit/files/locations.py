@@ -17,8 +17,9 @@ from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from rarkit.errors import DatasetError, RarkitError, UserError
-from rarkit.files.archives import check_archive, check_member
+from rarkit.files.archives import check_archive, check_directory, check_member
 from rarkit.files.atomic import rewriting
+from rarkit.files.compression import expanded
 from rarkit.files.protocols import check_protocols, host_of, is_allowed, is_name_of_protocol, is_remote, protocols_of
 from rarkit.files.regular import check_not_special, open_on
 from rarkit.files.restraint import check_answers, check_may_fetch
@@ -34,7 +35,7 @@ _ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectory
 _READ_WHOLE = {"tar", "simplecache"}
 """File systems that read all of a file before they give anything of it."""
 _walked: list[tuple[Any, str, Any]] = []
-"""The latest tar archives that were walked through: file system, path, and what changes when the file does."""
+"""The latest archives that were looked through: file system, path, and what changes when the file does."""
 _CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws configure."
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "hf": "hub"}
 """By protocol, the extra of rarkit that installs its file system."""
@@ -126,7 +127,7 @@ def filesystem_of(place: str, *, raising: type[UserError] = DatasetError, **opti
         if is_remote(place):
             check_may_fetch(place, large=not _READ_WHOLE.isdisjoint(protocols_of(place)))
             _check_answers(place, raising)
-        _check_tars(place, raising)
+        _check_archives(place, raising)
         filesystem, path = fsspec.core.url_to_fs(place, **_patience(place), **options)
         check_archive(filesystem, raising)
         check_member(filesystem, str(path), raising=raising)
@@ -142,7 +143,7 @@ def opened(
     Args:
         place: a path or any fsspec URL.
         mode: as of Python's ``open``; text is in ``encoding``.
-        compression: its name, ``"infer"`` by the end of the name, or None.
+        compression: its name, ``"infer"`` by the end of the name, or None. What is read is bounded (``compression.expanded``).
         raising: the error, as of ``filesystem_of``.
 
     Raises:
@@ -160,19 +161,26 @@ def opened(
     if "r" not in mode:
         with suppress(PermissionError):  # to make folders, though not to write in them
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+    if "r" in mode and how is not None:
+        with fsspec.core.OpenFile(filesystem, path, "rb") as file, expanded(file, how, place, raising) as layer:
+            yield io.TextIOWrapper(layer, encoding=encoding) if "t" in mode else layer
+        return
     with fsspec.core.OpenFile(filesystem, path, mode, compression=how, encoding=encoding) as file:
         yield file
 
 
-def _check_tars(place: str, raising: type[UserError]) -> None:
-    """Walks through the tar archives of a chain before fsspec does, which believes what their headers claim."""
+def _check_archives(place: str, raising: type[UserError]) -> None:
+    """Looks through the archives of a chain before fsspec does, which believes what they claim."""
     links = place.split("::")
     for number, protocol in enumerate(protocols_of(place)[:-1]):
-        if protocol == "tar":
+        if protocol in ("tar", "zip"):
             filesystem, path = filesystem_of("::".join(links[number + 1 :]), raising=raising)
             if (archive := (filesystem, path, filesystem.ukey(path))) not in _walked:
                 with open_on(filesystem, path, raising=raising) as stream:
-                    walk(stream)
+                    if protocol == "tar":
+                        walk(stream)
+                    else:
+                        check_directory(stream, path, raising)
                 _walked.append(archive)
                 del _walked[:-100]
 

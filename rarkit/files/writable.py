@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rarkit.errors import StoreError, UserError
 
+MOST_NUMBERED = 10_000
+"""Files of one name beside each other."""
+
 
 def check_writable(path: str, suffixes: tuple[str, ...] = (".png", ".npz"), *, folder: bool = True) -> None:
     """Refuses a place where nothing can be written, before hours are spent on what goes there. Leaves nothing behind.
@@ -39,6 +42,16 @@ def check_writable(path: str, suffixes: tuple[str, ...] = (".png", ".npz"), *, f
             raise NotADirectoryError(f"{nearest} is not a folder")
         with tempfile.TemporaryFile(dir=nearest):
             pass
+
+
+def free_name(path: str) -> str:
+    """The path if nothing is there, or else the first free one of ``samples-2.png``, ``samples-3.png``, …"""
+    stem, suffix = os.path.splitext(path)
+    names = (path, *(f"{stem}-{number}{suffix}" for number in range(2, MOST_NUMBERED + 1)))
+    free = next((name for name in names if not os.path.lexists(name)), None)
+    if free is None:
+        raise StoreError(f"{path} is there, and {MOST_NUMBERED - 1:,} numbered ones beside it. Name a file with -o.")
+    return free
 
 
 def is_folder(path: str) -> bool:

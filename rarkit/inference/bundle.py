@@ -26,9 +26,11 @@ from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.images import ImageInfo
 from rarkit.recipe.addresses import addresses
 from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.sources import check_names_known, check_same, sources
 from rarkit.registry.contract import origin
+from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts
 from rarkit.sampling.settings import SampleSettings
 
@@ -111,7 +113,7 @@ def write_bundle(
     """
     import torch
 
-    place, recipe, images = os.fspath(path), experiment.recipe, experiment.images
+    place, recipe, images = place_of("path", path), experiment.recipe, experiment.images
     if not place.lower().endswith(SUFFIX):
         raise WeightsError(f"{place} is to be a bundle, whose name has to end in {SUFFIX}. Give it that suffix.")
     tokenizer, state = recipe.tokenizer.without_files(state)
@@ -162,7 +164,7 @@ def read_bundle(place: str) -> Bundle | None:
     }
     tables["model"] = {**tables["model"], "weights": place}
     check_names_known(content.sources, f"the bundle {place}")
-    recipe = parse_recipe(tables, parts(), f"{place} (bundle)").named(content.name)
+    recipe = parse_recipe(tables, parts(), f"{place} (bundle)").named(folder_name_of(content.name))
     check_same(recipe, content.sources, f"the bundle {place}")
     for address in addresses(recipe):
         if address.setting != "model.weights":

@@ -17,6 +17,7 @@ from rarkit.evaluation.inception_score import taking_turns
 from rarkit.files.npz import write_npz
 from rarkit.files.writable import check_writable, is_folder, writing
 from rarkit.printable import printable
+from rarkit.registry.inputs import place as place_of
 from rarkit.rendering.animation import write_gif
 from rarkit.rendering.notebook import picture, shown
 from rarkit.rendering.pictures import captioned
@@ -87,7 +88,7 @@ class Drawing:
             UserError: the path has another suffix.
             StoreError: the path cannot be written.
         """
-        place = os.fspath(path)
+        place = place_of("path", path)
         check_writable(place)
         with writing(place):
             if is_folder(place):
@@ -104,7 +105,7 @@ class Drawing:
 
         Each cell appears as in the finished image; cells still to come are grey. Returns and errors are those of ``save``.
         """
-        place = os.fspath(path)
+        place = place_of("path", path)
         check_writable(place, (".gif",), folder=False)
         with writing(place):
             write_gif(self.images_NHWC, self.class_names, self.grid, self.order_L, Path(place))

@@ -22,6 +22,7 @@ from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
 from rarkit.recipe.released import RELEASED, released_recipe
+from rarkit.registry.inputs import names
 from rarkit.registry.loader import parts
 from rarkit.registry.shown import shown
 from rarkit.sampling.guidance import PowerCosine
@@ -230,7 +231,7 @@ def changed(
     if unset:
         default = SampleSettings().model_dump()
         settings = {name: value for name, value in settings.items() if value != default[name]}
-        for key in unset:
+        for key in names("unset", unset):
             drop(settings, key, f"{UNSET} {key}", "the recipe's [sample]")
         settings = merged(default, settings)
     settings = merged(settings, {name: value for name, value in changes.items() if value is not None})

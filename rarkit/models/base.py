@@ -50,11 +50,13 @@ class TrainingBytes:
     """Saved by the forward pass for the backward pass of one micro-batch."""
     average: int = 0
     """The moving average of the weights."""
+    gathered: int = 0
+    """With sharded weights, what a process has of them beyond its share while it computes."""
 
     @property
     def persistent(self) -> int:
         """The part that does not depend on the micro-batch."""
-        return self.weights + self.gradients + self.optimizer + self.casts + self.average
+        return self.weights + self.gradients + self.optimizer + self.casts + self.average + self.gathered
 
     @property
     def total(self) -> int:
@@ -87,23 +89,32 @@ class ModelCosts(ABC):
     """The compute and memory of a model, by arithmetic; without torch, because planning uses it."""
 
     @abstractmethod
-    def step_flops(self, batch_size: int, *, checkpointing: bool) -> int:
-        """FLOPs of one optimizer step: the forward pass, twice that for the backward pass, and recomputation if checkpointing."""
+    def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
+        """FLOPs of a step of one pass: forwards, twice that backwards, and recomputation.
+
+        Args:
+            batch_size: images of the pass.
+            checkpointing: every block (1) or every n-th (n) is recomputed; 0 for none.
+        """
 
     @abstractmethod
-    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool) -> TrainingBytes:
-        """Memory of eager training with fused AdamW and float32 weights.
+    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool) -> TrainingBytes:
+        """Memory of eager training with fused AdamW and float32 weights, in one process.
 
         Args:
             micro_batch: images per forward and backward pass.
             precision: autocast's dtype, or ``"float32"``.
-            checkpointing: whether only the blocks' inputs are saved.
+            checkpointing: of every block (1) or every n-th (n), only the input is saved; 0 for none.
             keeps_weights: whether attention saves all its weights for the backward pass.
         """
 
     def hidden_weights(self) -> int:
         """Weights of the matrices that Muon trains, of which it has one moment, not two; 0 where that is unknown."""
         return 0
+
+    def blocks(self) -> tuple[int, int]:
+        """The number of ``ImageModel.repeated``, which FSDP gathers one by one, and the weights of one; (0, 0) if there is none."""
+        return 0, 0
 
     @abstractmethod
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:

@@ -45,6 +45,21 @@ def drawn_bytes(codebook_size: int, *, rows: int, batch: int, computed: int) -> 
     return codebook_size * (rows * (computed + 4) + batch * (4 + 3 * 8))
 
 
+def recomputed_blocks(depth: int, checkpointing: int) -> tuple[int, int]:
+    """The blocks of which only the input is kept until they are recomputed, and the most that have all activations at a time.
+
+    Args:
+        depth: number of blocks.
+        checkpointing: every block (1) or every n-th (n), from the first; 0 for none.
+    """
+    if not checkpointing:
+        return 0, depth
+    recomputed = -(-depth // checkpointing)
+    # At the start of the backward pass the others have them; when the last of these is recomputed, itself and the others before it.
+    before = (recomputed - 1) * (checkpointing - 1)
+    return recomputed, max(depth - recomputed, before + 1)
+
+
 def keys_read(entries: int) -> int:
     """Number of keys that all queries of a causal sequence see together: 1 + 2 + … + entries."""
     return entries * (entries + 1) // 2

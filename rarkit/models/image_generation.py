@@ -12,6 +12,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, final
 
@@ -25,6 +26,8 @@ from transformers.utils import cached_file
 
 CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 """What this version of transformers calls the cache."""
+MOST = 1e6
+"""The largest scale and power of guidance, as in rarkit."""
 DECODER_CODE, DECODER_WEIGHTS = "image_decoder.py", "image_decoder.safetensors"
 
 
@@ -105,8 +108,11 @@ class ImageGeneration:
         Raises:
             ValueError: a label is not one of the model's classes.
         """
-        labels_B = torch.as_tensor(labels, device=self.device).long().reshape(-1)
         classes = self.config.num_classes
+        labels_B = whole_numbers(labels, self.device)
+        if labels_B is None:
+            raise ValueError(f"labels are {labels}; pass whole numbers, of the model's classes 0 … {classes - 1}")
+        labels_B = labels_B.reshape(-1)
         if ((labels_B < 0) | (labels_B >= classes)).any():
             raise ValueError(f"labels are {labels_B.tolist()}; the model's classes are 0 … {classes - 1}")
         return self._prompt(labels_B + (self.no_class_id - classes))
@@ -117,10 +123,23 @@ class ImageGeneration:
         return torch.cat([first_BS, class_ids_B[:, None]], dim=1)
 
     def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """As in transformers. A column of class ids, (B, 1), is also a prompt."""
+        """As in transformers. A column of class ids, (B, 1), is also a prompt.
+
+        Raises:
+            ValueError: there is no prompt, or its last id is not that of a class, or of no class.
+        """
         ids_BS = kwargs.pop("input_ids", None) if inputs is None else inputs
         if ids_BS is None:
             raise ValueError("there is nothing to start from: pass model.prompt(labels)")
+        if not isinstance(ids_BS, Tensor) or ids_BS.ndim != 2 or not ids_BS.shape[1] or whole_numbers(ids_BS, self.device) is None:
+            raise ValueError("sequences start with ids, an integer tensor (B, S): pass model.prompt(labels)")
+        place, first = min(self.prompt_length, ids_BS.shape[1]) - 1, self.no_class_id - self.config.num_classes
+        wrong = [value for value in ids_BS[:, place].tolist() if not first <= value <= self.no_class_id]
+        if wrong:
+            raise ValueError(
+                f"id {wrong[0]} is in the place of the class; classes have the ids {first} … {self.no_class_id - 1}, and no class "
+                f"has {self.no_class_id}: pass model.prompt(labels)"
+            )
         if ids_BS.shape[1] == 1 < self.prompt_length:
             ids_BS = self._prompt(ids_BS[:, 0])
         return super().generate(ids_BS, **kwargs)  # type: ignore[misc]
@@ -131,7 +150,15 @@ class ImageGeneration:
         Args:
             scale: the same at every step, or what it rises to with a ``power``; None for the model's own schedule.
             power: of the power-cosine schedule, s_k = 1 + (scale − 1) · (1 − cos(π · (k / L)^power)) / 2.
+
+        Raises:
+            ValueError: one is no number from 0 to a million, or there is a power without a scale.
         """
+        for name, value in (("scale", scale), ("power", power)):
+            # A comparison with NaN is false.
+            is_number = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= MOST
+            if value is not None and not is_number:
+                raise ValueError(f"{name} is {value!r}; it must be a number from 0 to {MOST:,.0f}")
         if scale is None:
             if power is not None:
                 raise ValueError("power-cosine guidance needs a scale: pass scale too")
@@ -197,6 +224,18 @@ class ImageGeneration:
         targets_BS = labels_BS[:, 1:]
         targets_BS = targets_BS.masked_fill((targets_BS < 0) | (targets_BS >= codes), -100)
         return functional.cross_entropy(logits_BSV[:, :-1].float().flatten(0, 1), targets_BS.flatten(), ignore_index=-100)
+
+
+def whole_numbers(values: Any, device: torch.device) -> Tensor | None:
+    """Whole numbers as int64 on a device; None of anything else. 1.0 and True are none."""
+    if isinstance(values, list | tuple) and any(isinstance(value, bool) for value in values):
+        return None
+    try:
+        tensor = torch.as_tensor(values, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    is_whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return tensor.long() if is_whole else None
 
 
 def refuse_padding(attention_mask: Tensor | None) -> None:

@@ -52,7 +52,7 @@ class ImageModel(nn.Module, Decodable, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """Teacher forcing: the predictions at every step, given the true tokens of the previous steps.
 
@@ -64,7 +64,8 @@ class ImageModel(nn.Module, Decodable, ABC):
             mask_seeds_B: (B,) int64, the seeds of the samples' dropout masks; required in training mode if a dropout is above 0. On
                 the CPU masks depend on nothing else. On other devices torch's generator draws them, except for attention backends
                 with seeded dropout.
-            checkpointing: save only the blocks' inputs for the backward pass and recompute the rest.
+            checkpointing: of every block (1) or every n-th (n), save only the input for the backward pass and recompute the rest;
+                0 for none.
 
         Returns:
             logits (B, L, V): entry t predicts ``tokens_BL.gather(1, orders_BL)[:, t]``.
@@ -115,7 +116,8 @@ class ImageModel(nn.Module, Decodable, ABC):
     def dropout_keys(self, probability: float, layers: int, mask_seeds_B: Tensor | None) -> Tensor | None:
         """The keys of the dropout masks of all layers, (layers, places, B) int64; see ``rarkit.attention.seeded_masks``.
 
-        None outside training, if the probability is 0, and on devices where torch's generator draws them, which there costs nothing.
+        None outside training, if the probability is 0, and on devices where torch's generator draws them, which there costs
+        nothing.
 
         Raises:
             UserError: there is dropout, but there are no seeds.
@@ -201,7 +203,7 @@ def _checked_forward(
     *,
     dropped_B: Tensor | None = None,
     mask_seeds_B: Tensor | None = None,
-    checkpointing: bool = False,
+    checkpointing: int = 0,
 ) -> Tensor:
     arguments = tokens_BL, labels_B, orders_BL
     check_inputs(model.config, *arguments, dropped_B, mask_seeds_B, training=model.training)

@@ -21,7 +21,7 @@ from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import KEPT, Stopped
-from rarkit.stages.base import Work
+from rarkit.stages.base import Show, Work, not_shown
 from rarkit.trackers.tracking import Trackers, untracked
 
 MEANWHILE = "another run has made it meanwhile"
@@ -51,6 +51,7 @@ def execute(
     *,
     wait: bool = True,
     trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked,
+    show: Show = not_shown,
 ) -> list[StageResult]:
     """Runs the stages that the plan says to run, and locks each output while it is written.
 
@@ -64,6 +65,7 @@ def execute(
         ranks: the processes that execute the same plan, each in its own call.
         wait: wait for what another process is making; otherwise that is an error.
         trackers: opens the trackers of a training that goes on at a step.
+        show: shows images of a step of a training.
 
     Returns:
         One result per stage that ran or was cached, in order.
@@ -78,7 +80,7 @@ def execute(
                 continue
             started = time.monotonic()
             with sensible_threads(plan.experiment, device):
-                ran = _run_stage(plan, planned, device, reporter, log, ranks, wait, trackers)
+                ran = _run_stage(plan, planned, device, reporter, log, ranks, wait, trackers, show)
             seconds = time.monotonic() - started
             if ran:
                 reporter.say(f"{planned.name}: done in {seconds:,.1f} s")
@@ -115,6 +117,7 @@ def _run_stage(
     ranks: Ranks,
     wait: bool,
     trackers: Callable[[int], AbstractContextManager[Trackers]],
+    show: Show,
 ) -> bool:
     """Returns whether the stage ran; false if another process has finished its output since the plan was made."""
     output, recipe = planned.output, plan.recipe
@@ -128,7 +131,7 @@ def _run_stage(
         "host": platform.node(),
         "machine": machine_description(),
     }
-    inputs = {name: plan[name].output for name in planned.upstream}
+    inputs = {name: plan[name].output for name in planned.stage.inputs(recipe)}
     takes_part = ranks.first or planned.stage.is_shared
     waiting: dict[str, Any] = {"wait": wait, "while_waiting": ranks.check, "reporter": reporter}
     for upstream in inputs.values():
@@ -138,7 +141,8 @@ def _run_stage(
             upstream.wait_for_writer(reporter=reporter, while_waiting=ranks.check)
     ranks.meet()
     assert planned.view is not None, planned.name
-    reads = planned.stage.reads(planned.view)
+    looked_at = (upstream for name, upstream in inputs.items() if name not in planned.upstream)
+    reads = (*planned.stage.reads(planned.view), *looked_at)
     taking = partial(output.writing, about, reads=reads, afresh=planned.forced, made_from=lambda: plan.store.made_from(output))
     with taking(**waiting) if ranks.first else nullcontext() as writing:
         # The other ranks, too, write only as long as the first holds the lock.
@@ -153,7 +157,8 @@ def _run_stage(
             reporter.say(ranks.alone(planned.name))
         if needed and takes_part:
             stage_log = partial(log, planned.name)
-            work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks, trackers if ranks.first else untracked)
+            shown = (trackers, show) if ranks.first else (untracked, not_shown)
+            work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks, *shown)
             planned.stage.run(work)
         # No rank reads an unfinished output, and the lock is held until all ranks have written.
         ranks.meet()

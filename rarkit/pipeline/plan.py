@@ -30,6 +30,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
+from rarkit.registry.inputs import names as listed_names
 from rarkit.rendering.notebook import heading, table
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import Stage, View
@@ -190,6 +191,7 @@ def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, fo
     experiment, obstacle = _resolved(recipe)
     stages = [stage for stage in STAGES if stage.upstream(recipe) is not None]
     names = [stage.name for stage in stages]
+    force = listed_names("force", force)
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
         if name is not None and name not in names:
             raise RecipeError(f"{option} {name}: this recipe has no such stage. It has: {', '.join(names)}.")
@@ -199,7 +201,7 @@ def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, fo
     for stage in stages:
         planned[stage.name] = _planned(stage, recipe, experiment, store, planned, stage.name in forced, obstacle, last_run)
     last = names.index(until) if until is not None else len(names) - 1
-    return Plan(recipe, experiment, store, tuple(_pruned(planned, names[last + 1 :], start)))
+    return Plan(recipe, experiment, store, tuple(_pruned(recipe, planned, names[last + 1 :], start)))
 
 
 def _resolved(recipe: Recipe) -> tuple[Experiment | None, RarkitError | None]:
@@ -272,13 +274,13 @@ def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
     return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
 
 
-def _pruned(planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:
+def _pruned(recipe: Recipe, planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:
     """The stages, in which those after ``--until`` are left out, and those that no stage to run reads are not needed."""
     names, kept = list(planned), dict(planned)
     # Backwards, because a stage that is not needed does not need its upstream stages either.
     for index, name in reversed(list(enumerate(names))):
         stage = kept[name]
-        readers = [reader for reader in kept.values() if name in reader.upstream and reader.name not in left_out]
+        readers = [kept[other] for other in names if other not in left_out and name in kept[other].stage.inputs(recipe)]
         if name in left_out:
             kept[name] = _changed(stage, "left out", "after --until")
         elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked", "unknown"):

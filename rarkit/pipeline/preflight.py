@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from rarkit.engine.settings import lacks_muon
-from rarkit.errors import CapabilityError, DatasetError, IncompleteError, NotFetchedError, RarkitError, WeightsError
+from typing import Any
+
+from pydantic import ValidationError
+
+from rarkit.engine.degrees import degrees
+from rarkit.engine.settings import TrainSettings, lacks_muon
+from rarkit.errors import (
+    CapabilityError,
+    DatasetError,
+    IncompleteError,
+    NotFetchedError,
+    RarkitError,
+    RecipeError,
+    WeightsError,
+)
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.contradictions import contradictions
 from rarkit.recipe.experiment import Experiment
@@ -11,6 +24,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sources import part_tables
 from rarkit.registry.component import Settings
 from rarkit.registry.kinds import KINDS
+from rarkit.registry.loader import parts
 from rarkit.runtime.machine import auto_precision
 from rarkit.stages.initial_weights import initial_weights
 from rarkit.stages.train import imported
@@ -18,8 +32,8 @@ from rarkit.trackers.base import Tracker
 from rarkit.trackers.consent import refusal
 
 
-def check_ready(plan: Plan, device: str) -> Experiment:
-    """Checks that a plan can be executed on this device, and returns its experiment.
+def check_ready(plan: Plan, device: str, processes: int = 1) -> Experiment:
+    """Checks that a plan can be executed on this device, by so many processes, and returns its experiment.
 
     Raises:
         DatasetError, WeightsError: data or weights are missing.
@@ -38,18 +52,30 @@ def check_ready(plan: Plan, device: str) -> Experiment:
             stage.output.record()
             raise IncompleteError(f"the output of stage {stage.name!r} at {stage.output.path} is damaged: {stage.reason}.")
     if not plan.nothing_to_do:
-        for reason in part_obstacles(plan.recipe, device).values():
+        for reason in plan_obstacles(plan, device, processes).values():
             raise CapabilityError(reason)
     return plan.experiment
 
 
-def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
-    """Why parts of a recipe cannot be used on a device, by the table that names them."""
+def plan_obstacles(plan: Plan, device: str, processes: int = 1) -> dict[str, str]:
+    """Why a plan cannot be executed on a device, by so many processes, by table or setting; of training only if it will train."""
+    trains = any(stage.name == "train" and stage.action not in ("cached", "not needed", "left out") for stage in plan.stages)
+    return part_obstacles(plan.recipe, device, processes if trains else None)
+
+
+def part_obstacles(recipe: Recipe, device: str, processes: int | None = 1) -> dict[str, str]:
+    """Why a recipe cannot be used on a device, by the table or setting to change.
+
+    Args:
+        recipe: whose parts are asked what they can do.
+        device: ``"cpu"``, ``"cuda"``, …
+        processes: those that train together; None if nothing is trained.
+    """
     obstacles, train = contradictions(recipe), recipe.train
     if recipe.sample is not None and recipe.sample.precision == "int8" and device != "cpu":
         obstacles.setdefault("sample", "sample.precision 'int8' is for CPUs only: set it to 'bfloat16', or run with --device cpu")
-    if train is not None and (reason := lacks_muon(train)) is not None:
-        obstacles["train.optimizer"] = reason
+    if train is not None and processes is not None:
+        obstacles |= _training_obstacles(train, processes)
     dtype = train.precision if train is not None else "float32"
     dtype = auto_precision(device) if dtype == "auto" else dtype
     for table, part in part_tables(recipe):
@@ -60,6 +86,33 @@ def part_obstacles(recipe: Recipe, device: str) -> dict[str, str]:
             if reason is not None:
                 obstacles[table] = f"{KINDS[part.kind].header} {part.name!r} cannot be used here: {reason}"
     return obstacles
+
+
+def _training_obstacles(train: TrainSettings, processes: int) -> dict[str, str]:
+    reasons = {}
+    if (lack := lacks_muon(train)) is not None:
+        reasons["train.optimizer"] = lack
+    try:
+        degrees(train, processes)
+    except RecipeError as error:
+        reasons["train"] = str(error)
+    return reasons
+
+
+def usable_backends(recipe: Recipe, device: str) -> dict[str, str | None]:
+    """For each installed attention backend by name, why this recipe could not use it on a device; None if it could."""
+    reasons: dict[str, str | None] = {}
+    for name, backend in parts().attention_backends.items():
+        if name == recipe.attention.name:
+            chosen: Any = recipe.attention
+        else:
+            try:
+                chosen = backend()
+            except ValidationError:
+                reasons[name] = f"[attention] {name!r} has settings without a default"
+                continue
+        reasons[name] = part_obstacles(recipe.model_copy(update={"attention": chosen}), device, None).get("attention")
+    return reasons
 
 
 def missing_content(recipe: Recipe, experiment: Experiment | None) -> dict[str, RarkitError]:

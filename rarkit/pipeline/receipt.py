@@ -23,6 +23,7 @@ from rarkit.pipeline.execution import StageResult, versions
 from rarkit.pipeline.kept_receipts import about_run, receipt_name
 from rarkit.pipeline.plan import Plan
 from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.sources import check_names_known, check_same, sources, without_observers
@@ -160,7 +161,7 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
         raise RecipeError(f"{folder / RECEIPT} names no recipe and store of a finished run. Run the recipe again.")
     tables = _tables(without_observers(receipt.recipe), receipt, folder)
     check_names_known(receipt.sources, f"the run {folder}")
-    recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(receipt.recipe_name)
+    recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(folder_name_of(receipt.recipe_name))
     check_same(recipe, receipt.sources, f"the run {folder}")
     images = None if receipt.images is None else ImageInfo(**receipt.images.model_dump())
     weights = {table: used.sha256 for table, used in receipt.weights.items()}

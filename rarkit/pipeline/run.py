@@ -19,16 +19,18 @@ from rarkit.pipeline.execution import execute
 from rarkit.pipeline.kept_receipts import begin, ended, keep
 from rarkit.pipeline.plan import DEFAULT_STORE, Plan, plan
 from rarkit.pipeline.preflight import check_ready
+from rarkit.pipeline.previews import show_preview
 from rarkit.pipeline.receipt import make_receipt, shows, weights_used
 from rarkit.pipeline.results import Run
 from rarkit.pipeline.run_folder import claimed, folder_of, release, variant, writing_results
 from rarkit.pipeline.trial import try_parts
 from rarkit.recipe.experiment import Experiment, resolve
-from rarkit.recipe.make import AnyRecipe, as_recipe, folder_name
+from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.rehearsal import rehearsal
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
-from rarkit.runtime.devices import resolve_device
+from rarkit.registry.inputs import names, place
+from rarkit.runtime.devices import check_known, resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.together import together
@@ -76,7 +78,7 @@ def run(
     """
     recipe = as_recipe(recipe)
     if name is not None:
-        recipe = recipe.named(folder_name(name), recipe.command, rehearsal=recipe.is_rehearsal)
+        recipe = recipe.named(name, recipe.command, rehearsal=recipe.is_rehearsal)
     with together(), allowing(allow_tracking):
         planned = plan_to_run(recipe, store, start=start, until=until, force=force, quiet=quiet)
         return carry_out(planned, device=device, runs=runs, quiet=quiet, wait=wait)
@@ -95,6 +97,7 @@ def plan_to_run(
 
     Arguments and errors are those of ``plan`` and ``run``.
     """
+    force = names("force", force)
     planned = plan(recipe, store, start=start, until=until, force=force)
     if planned.not_fetched is None:
         return planned
@@ -115,8 +118,10 @@ def carry_out(
 
     Arguments and errors are those of ``run``.
     """
-    began = time.monotonic()
+    began, runs = time.monotonic(), place("runs", runs)
     with together() as ranks:
+        # Also where all is cached, and none is used.
+        check_known(device)
         check_agreement(planned, ranks)
         reporter = Reporter(quiet=quiet or not ranks.first)
         folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
@@ -125,7 +130,7 @@ def carry_out(
             results = execute(planned, "cpu", reporter, _ignore, ranks)
             return Run(planned, folder, tuple(results), time.monotonic() - began)
         device = ranks.device(resolve_device(device))
-        experiment = check_ready(planned, device)
+        experiment = check_ready(planned, device, ranks.size)
         # The first rank's device is like those of the others.
         ranks.told(lambda: try_parts(planned, device))
         if not ranks.first:
@@ -139,7 +144,8 @@ def carry_out(
             live = _LiveLog(folder / "log.jsonl")
             try:
                 trackers = partial(_trackers, planned.recipe, folder)
-                results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers)
+                show = partial(show_preview, folder, None if planned.recipe.train is None else planned.recipe.train.preview_every)
+                results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers, show=show)
             finally:
                 live.close()
             # If a run of the same recipe failed meanwhile and gave the folder up, another recipe may have it now.

@@ -21,9 +21,10 @@ from rarkit.errors import RarkitError, StoreError
 from rarkit.files.atomic import write_once
 from rarkit.files.regular import read_regular
 from rarkit.files.stored_json import Model, parsed
+from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.origin import digest
-from rarkit.recipe.schema import UNNAMED, Recipe
+from rarkit.recipe.schema import Recipe
 from rarkit.registry.loader import parts
 
 CLAIM = ".claim.json"
@@ -100,9 +101,8 @@ def writing_results(folder: Path) -> Iterator[None]:
 
 
 def _candidates(recipe: Recipe, runs: Path, own: dict[str, Any]) -> list[Path]:
-    hashed, name = digest(own), recipe.recipe_name
-    # That of a recipe in a receipt is whatever was written there.
-    name = name if name.strip(".") and name == Path(name).name and "\0" not in name else UNNAMED
+    # That of a recipe in a pickle is whatever was written there.
+    hashed, name = digest(own), folder_name_of(recipe.recipe_name)
     return [runs / name, *(runs / f"{name}-{hashed[:length]}" for length in (6, 12, 64))]
 
 

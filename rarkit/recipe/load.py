@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 
 from rarkit.errors import RecipeError
 from rarkit.recipe.edits import SET, UNSET, drop, override
+from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.origin import Origin
-from rarkit.recipe.schema import UNNAMED, Recipe
+from rarkit.recipe.schema import Recipe
 from rarkit.recipe.schema import parse_recipe as parse_recipe
 from rarkit.recipe.toml_files import read_tables
 from rarkit.registry.exits import exits_are_errors
@@ -53,6 +54,5 @@ def load_recipe(
     recipe = parse_recipe(tables, installed_parts(strict=strict_plugins), path, texts)
     changes = [*(f"{UNSET}={key}" for key in unset), *(f"{SET}={assignment}" for assignment in overrides)]
     command = shlex.join(["rarkit", "run", path, *changes])
-    name = PurePosixPath(path).stem
     # "...toml" without its suffix is "..", and its results would lie in the folder above.
-    return recipe.named(name if name.strip(".") else UNNAMED, command, origin=Origin.of(path, tuple(changes)))
+    return recipe.named(folder_name_of(PurePosixPath(path).stem), command, origin=Origin.of(path, tuple(changes)))

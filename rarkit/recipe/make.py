@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from rarkit.attention.base import AttentionBackend
@@ -27,8 +26,6 @@ from rarkit.tokenizers.base import Tokenizer
 from rarkit.trackers.base import Tracker
 
 Table = Mapping[str, Any]
-LONGEST_NAME = 200
-"""In bytes: file systems take 255 or so, and numbers are put after it."""
 AnyRecipe = Recipe | str | os.PathLike[str] | Table
 """A recipe; the path or URL of its TOML file; or its tables, each as in ``make_recipe``."""
 
@@ -85,22 +82,7 @@ def make_recipe(
         "seed": seed,
     }
     recipe = _of_tables({key: value for key, value in tables.items() if value is not None})
-    return recipe.named(folder_name(name) if name != "" else "")
-
-
-def folder_name(name: str) -> str:
-    """A name that results can be under, in ``runs/<name>/``, as it is.
-
-    Raises:
-        RecipeError: no folder can have it.
-    """
-    is_text = isinstance(name, str) and name.isprintable() and len(os.fsencode(name)) <= LONGEST_NAME
-    if not is_text or name in ("", "..") or name != PurePath(name).name:
-        raise RecipeError(
-            f"name {shown(name)} cannot name a folder of results. Choose letters and digits, without slashes, "
-            f"{LONGEST_NAME} bytes at most."
-        )
-    return name
+    return recipe if name == "" else recipe.named(name)
 
 
 def as_recipe(recipe: AnyRecipe) -> Recipe:

@@ -69,9 +69,14 @@ def _quick(train: TrainSettings, device: str) -> TrainSettings:
         "init_from": None,
         "compile": False,
         "micro_batch_size": None,
+        "shard": None,
+        "replicate": None,
         "warmup_steps": 1,
         "decay_steps": None if train.decay_steps is None else 1,
         "checkpoint_every": 2,
+        "keep_every": None,
+        "evaluate_every": None if train.evaluate_every is None else STEPS,
+        "preview_every": None if train.preview_every is None else STEPS,
     }
     if train.precision == "bfloat16" and lacks_bfloat16(torch_device(device)):
         message = "this processor has no instructions for bfloat16 (AVX-512): the rehearsal trains in float32 instead."

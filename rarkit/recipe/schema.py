@@ -21,6 +21,7 @@ from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.models.base import ModelFamily
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.recipe.edits import replaced
+from rarkit.recipe.folder_names import folder_name
 from rarkit.recipe.mistakes import problems_of, refuse, unknown_parts
 from rarkit.recipe.origin import Origin, digest
 from rarkit.recipe.sources import PartSource, check_names_known, check_same, sources
@@ -38,9 +39,6 @@ from rarkit.tokenizers.base import Tokenizer
 from rarkit.trackers.base import Tracker
 
 Made = TypeVar("Made", bound=Settings)
-
-UNNAMED = "recipe"
-"""What a recipe is called whose own name is none that a folder can have."""
 
 
 class Recipe(Settings, ABC):
@@ -114,11 +112,15 @@ class Recipe(Settings, ABC):
         return digest({**settings, "sources": registered} if registered else settings)
 
     def named(self, name: str, command: str = "", *, rehearsal: bool = False, origin: Origin | None = None) -> Self:
-        """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now."""
+        """The same recipe under another name; a rehearsal, and a recipe with a new ``origin``, count as loaded just now.
+
+        Raises:
+            RecipeError: no folder can have the name.
+        """
         told = self._origin
         if origin is not None or rehearsal:
             told = dataclasses.replace(origin or told, content=self.content_digest)
-        return self._known_as(name, command, rehearsal, told)
+        return self._known_as(folder_name(name), command, rehearsal, told)
 
     def _known_as(self, name: str, command: str, is_rehearsal: bool, origin: Origin) -> Self:
         copy = self.model_copy()

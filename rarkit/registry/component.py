@@ -11,11 +11,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform, final, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, SerializationInfo, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from rarkit.errors import UserError, did_you_mean
 from rarkit.registry.registered import source_of
+from rarkit.registry.truth_values import check_numbers
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -144,8 +155,8 @@ def _choice_of(cls: type[BaseModel]) -> str:
 
 
 class Settings(BaseModel, ABC, metaclass=FrozenModel):
-    """A frozen set of settings. Unknown keys and numbers that are infinite or NaN are refused, the latter unless a field has
-    ``Field(allow_inf_nan=True)``. Each field's docstring becomes its entry in the schema and the docs."""
+    """A frozen set of settings. Unknown keys, True and False for numbers, and numbers that are infinite or NaN are refused, the
+    last unless a field has ``Field(allow_inf_nan=True)``. Each field's docstring becomes its entry in the schema and the docs."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -167,6 +178,12 @@ class Settings(BaseModel, ABC, metaclass=FrozenModel):
                     'recipe.replace({"sample.temperature": 0.9}).'
                 )
                 raise
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, values: Any) -> Any:
+        check_numbers(cls, values)
+        return values
 
     def content(self) -> Any:
         """A digest of what the settings refer to (a file's checksum, say), as plain JSON data; part of the fingerprint.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -44,6 +45,33 @@ def probability(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
         raise UserError(f"{name} is {value!r}; it must be a number from 0 to 1")
     return float(value)
+
+
+def names(option: str, listed: Any) -> tuple[str, ...]:
+    """The names in a list, tuple or whatever gives them; text is one name, not its letters.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(listed, str):
+        return (listed,)
+    if isinstance(listed, Iterable) and not isinstance(listed, Mapping | bytes):
+        found = tuple(listed)
+        if all(isinstance(name, str) for name in found):
+            return found
+        listed = found
+    raise UserError(f'{option} is {shown(listed)}; pass a list of names, as in {option}=["…"]')
+
+
+def place(option: str, value: Any) -> str:
+    """A path or URL, as text.
+
+    Raises:
+        UserError: it is something else, or empty.
+    """
+    if isinstance(value, str | os.PathLike) and (text := os.fspath(value)) and isinstance(text, str):
+        return text
+    raise UserError(f"{option} is {shown(value)}; pass the path of a file or folder")
 
 
 def sample_indices(indices: ArrayLike) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from rarkit.evaluation.bits_per_token import TRAINING_IMAGES, BitsPerToken
 from rarkit.evaluation.record import MetricRecord
 from rarkit.recipe.experiment import Experiment
 from rarkit.rendering.figures import Curve, Series
+from rarkit.stages.held_out import HeldOutBits
 
 STEP, LOSS = "step", "loss"
 
@@ -39,18 +40,26 @@ LOOKS = {
 """The columns that are known, in the order of their charts. Others follow under their own names."""
 
 
-def training_curves(log: Mapping[str, NDArray[Any]], metrics: Sequence[MetricRecord] = (), *, held_out: bool = True) -> list[Curve]:
+def training_curves(
+    log: Mapping[str, NDArray[Any]],
+    metrics: Sequence[MetricRecord] = (),
+    *,
+    held_out: bool = True,
+    measured: Sequence[HeldOutBits] = (),
+) -> list[Curve]:
     """A chart for each column of the training log, by its name; the loss beside the trained model's bits per token.
 
     Args:
         log: columns of equal length, one of them ``step``; empty where nothing was trained.
         metrics: of the run. Its bits per token are points at the last step.
         held_out: whether the dataset has held-out images; if not, bits per token are of training images alone.
+        measured: bits per token of held-out images that were measured during the training.
     """
     if not log or not len(log[STEP]):
         return []
     columns = [*(name for name in LOOKS if name in log), *(name for name in log if name not in LOOKS and name != STEP)]
-    return [_curve(name, log, _evaluated(log[STEP][-1], metrics, held_out) if name == LOSS else []) for name in columns]
+    beside = [*_measured(measured), *_evaluated(log[STEP][-1], metrics, held_out)]
+    return [_curve(name, log, beside if name == LOSS else []) for name in columns]
 
 
 def _curve(name: str, log: Mapping[str, NDArray[Any]], beside: list[Series]) -> Curve:
@@ -65,8 +74,22 @@ def _curve(name: str, log: Mapping[str, NDArray[Any]], beside: list[Series]) -> 
     return Curve(look.title, "step", look.y_label, (*series, *beside), log_y=look.log_y)
 
 
+def _measured(entries: Sequence[HeldOutBits]) -> list[Series]:
+    """The bits per token of held-out images at the steps after which they were measured."""
+    random = [(entry.step, bits) for entry in entries if (bits := entry.held_out_bits_random_orders) is not None]
+    points = {
+        "held-out images": [(entry.step, entry.held_out_bits) for entry in entries],
+        "held-out images, random orders": random,
+    }
+    return [
+        Series(label, np.array([step for step, _ in series]), np.array([bits for _, bits in series]))
+        for label, series in points.items()
+        if series
+    ]
+
+
 def _evaluated(last: int, metrics: Sequence[MetricRecord], held_out: bool) -> list[Series]:
-    """The trained model's bits per token as points at the last step: the likelihood of held-out images is not logged on the way."""
+    """The trained model's bits per token as points at the last step."""
     measured = next((metric for metric in metrics if metric.name == BitsPerToken.name), None)
     if measured is None:
         return []

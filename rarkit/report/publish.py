@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
@@ -21,6 +24,7 @@ from rarkit.report.data import RunReport, StageRow
 from rarkit.report.grids import picture_grids
 from rarkit.report.remarks import remarks
 from rarkit.stages.evaluate import measured
+from rarkit.stages.held_out import HeldOutBits, held_out_bits
 from rarkit.stages.nearest_training_images import SAMPLES
 from rarkit.stages.train import training_log
 
@@ -44,6 +48,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
 
     recipe = experiment.recipe
     log = training_log(outputs["train"]) if "train" in outputs else {}
+    held_out = held_out_bits(outputs["train"]) if "train" in outputs else []
     grids = picture_grids(experiment, outputs)
     metrics, lacking = measured(outputs["evaluate"]) if "evaluate" in outputs else ([], [])
     report = RunReport(
@@ -55,7 +60,10 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         facts=_facts(experiment, outputs),
         stages=tuple(_stage_row(output) for output in outputs.values()),
         grids=tuple(grids.values()),
-        curves=(*training_curves(log, metrics, held_out=experiment.held_out_split == "test"), *guidance_curve(experiment)),
+        curves=(
+            *training_curves(log, metrics, held_out=experiment.held_out_split == "test", measured=held_out),
+            *guidance_curve(experiment),
+        ),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),
         notes=tuple(filter(None, (*remarks(metrics), *lacking, links_sentence(recipe.dataset.links_out())))),
@@ -70,9 +78,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
         files.append("metrics.json")
     if log:
-        rows = zip(*(values.tolist() for values in log.values()), strict=True)
-        lines = (json.dumps({"stage": "train", **dict(zip(log, row, strict=True))}) for row in rows)
-        write_text(folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(folder / "log.jsonl", _log_lines(log, held_out))
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
         images, labels_N = RowReader(outputs["sample"], "images"), outputs["sample"].read_array("labels")
@@ -83,6 +89,14 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         files.append("samples.npz")
     write_text(folder / "report.html", render(report))
     return [*files, "report.html"]
+
+
+def _log_lines(log: Mapping[str, NDArray[Any]], held_out: Sequence[HeldOutBits]) -> str:
+    """A line for each step, and after it what was measured then."""
+    records = [dict(zip(log, row, strict=True)) for row in zip(*(values.tolist() for values in log.values()), strict=True)]
+    steps = [(record["step"] + 1, record) for record in records] + [(entry.step, entry.record()) for entry in held_out]
+    ordered = sorted(steps, key=lambda pair: pair[0])
+    return "".join(json.dumps({"stage": "train", **record}) + "\n" for _, record in ordered)
 
 
 def _facts(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rarkit.errors import CapabilityError
@@ -11,6 +12,17 @@ if TYPE_CHECKING:
 
 WITHOUT_FLOAT64 = {"mps"}
 """Types of devices that know no float64."""
+_COMMON = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def check_known(device: str) -> None:
+    """Refuses what is the name of no device; only of rare ones torch is asked, and with it whether it can be used.
+
+    Raises:
+        CapabilityError: as ``resolve_device``.
+    """
+    if not isinstance(device, str) or _COMMON.fullmatch(device) is None:
+        resolve_device(device)
 
 
 def resolve_device(device: str, *, draws: bool = False) -> str:
@@ -25,12 +37,15 @@ def resolve_device(device: str, *, draws: bool = False) -> str:
     """
     import torch
 
+    if isinstance(device, torch.device):
+        device = str(device)
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if draws and torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device)
+        # Of None and of numbers, torch makes devices.
+        torch.zeros(1, device=device if isinstance(device, str) else f"no name: {device!r:.80}")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         usable = [name for name, there in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if there.is_available()]

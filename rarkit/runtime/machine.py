@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,12 +42,17 @@ GPUS = {
 
 def has_cuda() -> bool:
     """Whether the driver shows this process a CUDA device (``CUDA_VISIBLE_DEVICES`` can hide them all)."""
+    return gpu_count() > 0
+
+
+def gpu_count() -> int:
+    """The number of CUDA devices that the driver shows this process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
 def auto_precision(device: str) -> Literal["float32", "bfloat16"]:
@@ -94,8 +100,27 @@ def _cuda_has_bfloat16() -> bool:
 def gpu_name() -> str:
     """What the driver calls the first CUDA device; the machine must have one."""
     driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    driver.cuInit(0)
     driver.cuDeviceGetName(name, len(name), 0)
     return name.value.decode()
+
+
+def peak_rate(device: str, precision: str) -> float | None:
+    """FLOP/s of dense matrix products on a torch device by the data sheet of its GPU; None if that is not known.
+
+    The machine's GPUs are taken to be like its first.
+    """
+    gpu = gpu_called(gpu_name()) if device.startswith("cuda") and has_cuda() else None
+    return None if gpu is None else gpu.rates.get(precision)
+
+
+def gpu_called(name: str) -> Gpu | None:
+    """The entry of ``GPUS`` for what a driver calls a GPU; None if there is none, or for a slower form of it, or a part (MIG)."""
+    words = set(re.findall(r"[A-Z0-9]+", name.upper()))
+    found = next((model for model in GPUS if model.upper() in words), None)
+    # An A100 computes as fast on a PCIe card; its successors do not.
+    slower = {"MIG"} if found == "a100" else {"MIG", "PCIE", "NVL"}
+    return GPUS[found] if found is not None and words.isdisjoint(slower) else None
 
 
 def cpu_flags() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM: held back during work that ends in good order, and an exit code of 128 + the signal's number."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1: held back during work that ends in good order; the exit code is 128 + the number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Self, final
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""SIGUSR1 is what Slurm is usually asked to send some time before the end (``--signal=USR1@300``). It counts as SIGTERM."""
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets."""
 KEPT = "What is finished is kept: the same command goes on from there."
@@ -43,8 +44,18 @@ def launched() -> bool:
     return all(name in os.environ for name in LAUNCHED)
 
 
+def world_size() -> int:
+    """The number of processes that torchrun started, as its environment says; 1 if it did not start this one."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def local_world_size() -> int:
+    """The number of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if launched() else 1
+
+
 def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *numbers: signal.Signals) -> Callable[[], None]:
-    """Sets the handler of these signals (SIGINT and SIGTERM unless given), and returns a function that restores those before.
+    """Sets the handler of these signals (those of ``STOPPING`` unless given), and returns a function that restores those before.
 
     Signals that this process ignores stay ignored (a shell starts what runs in its background without SIGINT), and outside the
     main thread, where Python forbids it, nothing is set.
@@ -66,7 +77,7 @@ def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *n
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Raises Stopped in the main thread when SIGINT or SIGTERM arrives, instead of KeyboardInterrupt and of sudden death."""
+    """Raises Stopped in the main thread when a signal to stop arrives, instead of KeyboardInterrupt and of sudden death."""
     restore = handle(raise_stopped)
     try:
         yield
@@ -76,7 +87,7 @@ def stopping() -> Iterator[None]:
 
 @contextmanager
 def raised_by_handlers() -> Iterator[list[BaseException]]:
-    """Lists what the handlers of SIGINT and SIGTERM raise in it, to tell a user's Ctrl-C from exceptions of the code inside.
+    """Lists what the handlers of ``STOPPING`` raise in it, to tell a user's Ctrl-C from exceptions of the code inside.
 
     That code may raise KeyboardInterrupt or SystemExit itself, swallow what a handler raised, or turn it into another exception.
     """
@@ -102,7 +113,7 @@ def raised_by_handlers() -> Iterator[list[BaseException]]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Puts the handlers of SIGINT and SIGTERM back at its end, if the code inside changes them."""
+    """Puts the handlers of ``STOPPING`` back at its end, if the code inside changes them."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
         yield
@@ -144,7 +155,7 @@ def without_interrupts() -> Iterator[None]:
 
 @final
 class HeldSignals:
-    """Holds SIGINT and SIGTERM back, so that the work inside can end in good order. A context manager.
+    """Holds the signals to stop back, so that the work inside can end in good order. A context manager.
 
     The work looks at ``arrived`` from time to time, finishes what must not be lost, and calls ``deliver``. A second SIGINT is not
     held back; under torchrun it is, because there each rank gets one from the terminal and one from torchrun. Outside the main
@@ -169,7 +180,7 @@ class HeldSignals:
 
         Raises:
             KeyboardInterrupt: for SIGINT, unless the program handles it otherwise.
-            Stopped: for SIGTERM, unless the program handles it otherwise.
+            Stopped: for SIGTERM and SIGUSR1, unless the program handles it otherwise.
         """
         number, self.arrived = self.arrived, None
         assert number is not None, "no signal has arrived"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from rarkit.runtime.ranks import ALONE, Ranks, launcher
-from rarkit.runtime.signals import handle, launched, raise_stopped
+from rarkit.runtime.signals import handle, raise_stopped, world_size
 
 _joined: Ranks | None = None
 
@@ -25,7 +24,7 @@ def together() -> Iterator[Ranks]:
         RankError: another rank failed, or the launcher stopped this one.
     """
     global _joined
-    if _joined is not None or not launched() or os.environ["WORLD_SIZE"] == "1":
+    if _joined is not None or world_size() == 1:
         yield _joined or ALONE
         return
     from torch.distributed.distributed_c10d import PrefixStore

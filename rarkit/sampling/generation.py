@@ -13,13 +13,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rarkit.errors import PluginError, UserError
+from rarkit.errors import PluginError, UserError, WeightsError
 from rarkit.registry.contract import origin
 from rarkit.sampling.choice import distribution, draw
 from rarkit.sampling.decoder import Decodable, DecoderFactory
 from rarkit.sampling.inputs import device_of, forced_of, labels_of, order_of, uniforms_of
 from rarkit.sampling.settings import Choice, TokenChoice
 
+SMALLEST_TEMPERATURE = 1e-250
+"""Logits of float32 over anything larger are finite in float64."""
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with the step and the tokens so far: (B, L) int64, a raster grid with −1 in cells not yet visited."""
 
@@ -67,7 +69,7 @@ def generate(
     Raises:
         GridError: ``order`` is not a permutation of the model's token positions.
         UserError: a label or a setting is out of range.
-        WeightsError: a merged model is sampled along an order other than its own.
+        WeightsError: a merged model is sampled along an order other than its own, or the logits are NaN or infinite.
     """
     order_L = order_of(order, model.sizes.seq_len, device_of(model))
     raster_BL = torch.full((len(labels_of(model, labels)), len(order_L)), -1, device=order_L.device)
@@ -113,6 +115,7 @@ def decode(
         arguments = labels_B, order_L, scales
         decoding = model.decoder(*arguments) if decoder is None else decoder(model, *arguments)
         tokens_B: Tensor | None = None
+        sums_B = torch.zeros((), dtype=torch.float64)
         for step in range(len(order_L)):
             logits_BV = decoding.logits(step, tokens_B)
             expected = len(labels_B), model.sizes.codebook_size
@@ -122,8 +125,26 @@ def decode(
                     f"{step}; they must be float32 {expected}. Choose another [model], or correct this one."
                 )
             probabilities_BV = distribution(logits_BV, choice)
+            # NaN in any logit, or an infinite one, makes all probabilities of its row NaN, and stays in the sum.
+            sums_B = sums_B + probabilities_BV[:, 0]
+            if sums_B.device.type == "cpu":
+                _check_finite(sums_B, model, choice)
             drawn_B = draw(probabilities_BV, uniforms_BL[:, step].to(probabilities_BV.device))
             tokens_B = drawn_B.to(order_L.device) if forced_BL is None else forced_BL[:, step]
             yield Step(step, probabilities_BV, tokens_B)
+        # Elsewhere once, since each look would wait for the device.
+        _check_finite(sums_B, model, choice)
     finally:
         network.train(training)
+
+
+def _check_finite(sums_B: Tensor, model: Decodable, choice: Choice) -> None:
+    """Raises an error if probabilities of the steps so far were NaN."""
+    if not sums_B.isnan().any():
+        return
+    if choice.temperature < SMALLEST_TEMPERATURE:
+        raise UserError(f"temperature {choice.temperature} makes logits infinite. For the likeliest token, set top_k to 1.")
+    raise WeightsError(
+        f"the logits of the model ({type(model.network).__name__}) are NaN or infinite, and no token can be drawn from them: its "
+        "weights are damaged, of a training that diverged, or too large for the precision. Use other weights, or float32."
+    )

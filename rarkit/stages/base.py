@@ -46,6 +46,11 @@ class View(Settings, ABC):
 
 
 V = TypeVar("V", bound=View)
+Show = Callable[[int, NDArray[np.uint8], Sequence[str]], NDArray[np.uint8] | None]
+
+
+def not_shown(step: int, images_MHWC: NDArray[np.uint8], captions: Sequence[str]) -> None:
+    """For ranks other than the first, and what is no run."""
 
 
 @final
@@ -57,7 +62,7 @@ class Work(Generic[V]):
     device: str
     """A torch device string."""
     inputs: Mapping[str, StageOutput]
-    """The complete outputs of the upstream stages, by name."""
+    """The complete outputs of the upstream stages, and of those that it looks at, by name."""
     output: StageOutput
     """The stage's own output, locked and begun, with the arrays and files left by an interrupted run."""
     reporter: Reporter
@@ -67,6 +72,8 @@ class Work(Generic[V]):
     """The processes that share the work; the first holds the lock of the output."""
     trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked
     """Opens the recipe's trackers for a training that goes on at this step; on ranks other than the first, none."""
+    show: Show = not_shown
+    """Shows images of a step, (M, H, W, C) uint8, as many of each caption, in the folder of the run; returns the picture."""
 
     def learning(self, ranks: Ranks | None = None) -> Learning:
         """The engine for what learns in this stage, on all its processes or on those given; checkpoints are kept in the output."""
@@ -91,6 +98,16 @@ class Stage(ABC, Generic[V]):
     @abstractmethod
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
         """Names of the stages whose outputs it reads; None if the recipe does not have this stage."""
+
+    def looks_at(self, recipe: Recipe) -> tuple[str, ...]:
+        """Names of stages before it whose outputs it also reads, for what is shown meanwhile. They decide nothing in its output."""
+        return ()
+
+    @final
+    def inputs(self, recipe: Recipe) -> tuple[str, ...]:
+        """Names of the stages whose outputs ``run`` gets."""
+        upstream = self.upstream(recipe) or ()
+        return (*upstream, *(name for name in self.looks_at(recipe) if name not in upstream))
 
     @abstractmethod
     def view(self, experiment: Experiment) -> V | None:

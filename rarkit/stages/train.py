@@ -16,8 +16,9 @@ from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
-from rarkit.engine.checkpoints import checkpoint_step
+from rarkit.engine.checkpoint_seal import checkpoint_step, seal_name, sealed
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.watching import Watcher
 from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
@@ -30,13 +31,17 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import Stage, View, Work
+from rarkit.stages.held_out import FILE, HeldOut, check_held_out
 from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
+from rarkit.stages.passes import Passes
+from rarkit.stages.previews import Previews, PreviewView
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rarkit.models.image_model import ImageModel
+    from rarkit.training.next_token import NextToken
 
 TOKENS, LABELS = "train_tokens", "train_labels"
 LOG = "log_"
@@ -60,6 +65,8 @@ class TrainView(View):
     """Digest of the tokens that ``train.tokens`` names."""
     initial_weights: InitialWeights | None = None
     """What ``train.init_from`` names."""
+    previews: Annotated[PreviewView | None, NotInFingerprint()] = None
+    """What pictures of samples are drawn with meanwhile; None if there are none."""
 
 
 @final
@@ -78,11 +85,15 @@ class Train(Stage[TrainView]):
             return None
         return ("tokenize",) if recipe.train.tokens is None else ()
 
+    def looks_at(self, recipe: Recipe) -> tuple[str, ...]:
+        return ("fit",) if recipe.train is not None and recipe.train.preview_every and recipe.tokenizer.learns else ()
+
     def view(self, experiment: Experiment) -> TrainView | None:
         recipe = experiment.recipe
         if recipe.train is None:
             return None
         tokens = imported(experiment)
+        check_held_out(experiment, tokens)
         return TrainView(
             seed=experiment.train_seed,
             # The view's own seed stands for it.
@@ -95,6 +106,7 @@ class Train(Stage[TrainView]):
             config=experiment.config,
             imported_tokens=None if tokens is None else digest(tokens),
             initial_weights=initial_weights(experiment),
+            previews=PreviewView.of(experiment),
         )
 
     def reads(self, view: TrainView) -> tuple[StageOutput, ...]:
@@ -120,23 +132,57 @@ class Train(Stage[TrainView]):
             seed=view.seed,
             scan_order_L=view.scan_order.order(*view.grid),
             schedule=view.permutation_schedule,
+            costs=view.model.costs(view.config),
+            keeps_weights=view.attention.keeps_weights,
         )
         parameters, metadata = sum(weight.numel() for weight in model.parameters()), model.metadata()
         if view.initial_weights is not None:
             # Also where a checkpoint follows, of which only reading tells whether it is whole.
             for change in start_from(view.initial_weights, model, view.model):
                 work.reporter.say(f"train: {change}")
+        passes = Passes(settings, view.model.costs(view.config), view.attention.keeps_weights, work.device, work.ranks)
         # Held back to the end, because there is no checkpoint of the last step.
         with ExitStack() as trackers, HeldSignals() as held:
             tracked = partial(_opened, work, trackers)
-            trained = work.learning().train(task, settings, seed=view.seed, held=held, tracked=tracked, on_all=False)
+            trained = work.learning().train(
+                task,
+                settings,
+                seed=view.seed,
+                micro=passes.most(),
+                watchers=_watchers(work, task, tokens),
+                held=held,
+                tracked=tracked,
+                on_all=False,
+            )
             if not work.ranks.first:
                 return
             for name, values in trained.log.items():
                 output.write_array(LOG + name, values)
             output.write_file(MODEL_FILE, weights_file(trained.weights[MODEL], metadata))
-            output.finish([MODEL_FILE], parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
-            work.remove_checkpoints([MODEL_FILE])
+            files = [MODEL_FILE, *_beside(output, settings)]
+            output.finish(files, parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
+            work.remove_checkpoints(files)
+
+
+def _watchers(work: Work[TrainView], task: NextToken, tokens: StageOutput) -> list[Watcher]:
+    """What looks at the training, as the recipe asks."""
+    settings, watchers = work.view.train, []
+    if settings.evaluate_every is not None:
+        held_out = HeldOut(work, task, tokens)
+        watchers.append(Watcher(settings.evaluate_every, held_out.look, held_out.begin))
+    if settings.preview_every is not None and work.view.previews is not None:
+        watchers.append(Watcher(settings.preview_every, Previews(work, task, work.view.previews).look))
+    return watchers
+
+
+def _beside(output: StageOutput, settings: TrainSettings) -> list[str]:
+    """The files that are kept beside the model: what was measured meanwhile, and every n-th checkpoint."""
+    output.relist()
+    every, names = settings.keep_every, [FILE] if FILE in output.file_names() else []
+    if every is not None:
+        for seal in (seal for seal in sealed(output) if seal.step % every == 0):
+            names += [seal_name(seal.step), *seal.files]
+    return names
 
 
 def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:

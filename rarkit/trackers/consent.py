@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from rarkit.registry.inputs import names as listed_names
 from rarkit.trackers.base import Tracker
 
 OPTION, VARIABLE = "--allow-tracking", "RARKIT_ALLOW_TRACKING"
@@ -16,7 +17,7 @@ _ALLOWED: ContextVar[frozenset[str]] = ContextVar("allowed trackers", default=fr
 @contextmanager
 def allowing(names: Iterable[str]) -> Iterator[None]:
     """Inside, trackers of these names may send data away, besides those that the environment allows."""
-    before = _ALLOWED.set(_ALLOWED.get() | frozenset(names))
+    before = _ALLOWED.set(_ALLOWED.get() | frozenset(listed_names("allow_tracking", names)))
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.task import Losses, Task
 from rarkit.errors import PluginError
+from rarkit.models.base import ModelCosts
 from rarkit.models.image_model import ImageModel
 from rarkit.permutation_schedules.base import PermutationSchedule
 from rarkit.permutation_schedules.draw import draw_orders
@@ -53,6 +54,8 @@ class NextToken(Task):
         seed: int,
         scan_order_L: NDArray[np.int64],
         schedule: PermutationSchedule,
+        costs: ModelCosts | None = None,
+        keeps_weights: bool = False,
     ) -> None:
         """The training of a model.
 
@@ -64,10 +67,13 @@ class NextToken(Task):
             seed: the run's seed; batches, permutations, dropped classes and masks depend on it, the step and the sample's index.
             scan_order_L: (L,) int64, the raster index visited at each step of samples that are not permuted.
             schedule: the random ratio over training.
+            costs: of the model, for what is said of speed and memory; None if unknown.
+            keeps_weights: whether attention saves all its weights for the backward pass.
         """
         self.model, self.networks = model, {MODEL: model}
         self.tokens, self.labels, self.settings, self.seed = tokens, labels, settings, seed
         self.scan_order_L, self.schedule = scan_order_L, schedule
+        self._costs, self._keeps_weights = costs, keeps_weights
 
     def blocks(self, name: str) -> Sequence[nn.Module]:
         return self.model.repeated
@@ -94,7 +100,7 @@ class NextToken(Task):
             orders_BL,
             dropped_B=batch["dropped"],
             mask_seeds_B=batch["mask_seeds"],
-            checkpointing=self.settings.activation_checkpointing,
+            checkpointing=int(self.settings.activation_checkpointing),
         )
         # Otherwise logits of too many codes would be trained without a word.
         expected = *tokens_BL.shape, self.model.config.codebook_size
@@ -109,6 +115,23 @@ class NextToken(Task):
 
     def numbers(self, step: int) -> dict[str, float]:
         return {"random_ratio": self.schedule.random_ratio(step, self.settings.steps)}
+
+    def flops(self, samples: int) -> int | None:
+        return None if self._costs is None else self._costs.step_flops(samples, checkpointing=False)
+
+    def memory(self, samples: int, precision: str) -> tuple[int, int] | None:
+        costs, settings = self._costs, self.settings
+        if costs is None:
+            return None
+        needed = costs.training_bytes(
+            micro_batch=samples,
+            precision=precision,
+            checkpointing=settings.activation_checkpointing,
+            keeps_weights=self._keeps_weights,
+        )
+        average = 0 if settings.ema_decay is None else needed.weights
+        unneeded = 4 * costs.hidden_weights() if settings.optimizer == "muon" else 0
+        return needed.persistent + average - unneeded, needed.activations
 
     def describe(self, step: int) -> str:
         rows = self._rows(step)

@@ -20,6 +20,7 @@ from rarkit.cache.token_lines import export_tokens, import_tokens
 from rarkit.cache.token_records import TokenFile
 from rarkit.cli.app import app
 from rarkit.errors import DatasetError, IncompleteError, RecipeError
+from rarkit.files import archives
 
 SHAPE = {"grid": (2, 3), "codebook_size": 16, "num_classes": 10}
 
@@ -318,3 +319,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     (tmp_path / "lines.jsonl").write_text('{"class_id": 1, "tokens": [3, 2]}\n' * 2, encoding="utf-8-sig")
     imported = (str(tmp_path / "lines.jsonl"), str(tmp_path / "tokens"))
     assert import_tokens(*imported, grid=(1, 2), codebook_size=4, num_classes=2) == 2
+
+
+def test_records_that_expand_a_thousandfold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST_UNSEEN", 2**20)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(GOOD.encode() + b"\n" + (GOOD.encode() + b"\n") * 200_000))
+    with pytest.raises(DatasetError, match=r"a\.jsonl\.gz expands from [\d,]+ bytes to more than"):
+        import_tokens(str(tmp_path / "a.jsonl.gz"), str(tmp_path / "store"), **SHAPE)
+    assert not (tmp_path / "store").exists()

@@ -335,6 +335,17 @@ def test_what_is_there_is_replaced(rarkit, finished, tmp_path):
     assert {Image.open(tmp_path / f"a.{suffix}").format for suffix in ("png", "gif")} == {"PNG", "GIF"}
 
 
+def test_what_nobody_named_replaces_nothing(rarkit, finished, tmp_path):
+    (tmp_path / "samples.png").write_text("mine")
+    (tmp_path / "samples-2.png").symlink_to(tmp_path / "nowhere")
+    for name in ("samples-3.png", "samples-4.png"):
+        code, out, _ = rarkit("sample", finished.folder, "--class", 3, "-n", 1, *QUIET)
+        assert (code, out) == (0, f"1 image of class '3', seed {finished.plan.recipe.seed}: {name}\n")
+        assert Image.open(tmp_path / name).format == "PNG"
+    assert (tmp_path / "samples.png").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_from_python(finished, tmp_path):
     import rarkit
 

@@ -102,8 +102,11 @@ def test_the_state_of_the_optimizer_is_that_of_all_processes(small_recipe, small
     moments = [name for name in one if name.endswith(("exp_avg", "exp_avg_sq"))]
     assert moments
     assert all(one[name].any() for name in moments)
+    # Biases of keys have no gradient but for rounding.
+    largest = {what: max(float(one[name].abs().max()) for name in moments if name.endswith(what)) for what in ("avg", "avg_sq")}
     for name in moments:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4 * float(one[name].abs().max()), msg=name)
+        atol = 1e-5 * largest["avg_sq" if name.endswith("avg_sq") else "avg"]
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=atol, msg=name)
 
 
 def test_processes_train_one_thing_after_another(tmp_path):

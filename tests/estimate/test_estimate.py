@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rarkit import load_recipe, plan, run
+from rarkit import load_recipe, parts, plan, run
 from rarkit.cli import options
 from rarkit.cli.estimate import estimate_as_json
 from rarkit.datasets.digits import Digits
 from rarkit.engine.average import Average
+from rarkit.engine.degrees import degrees
 from rarkit.engine.optimizer import make_optimizers
 from rarkit.engine.trainer import Trainer
 from rarkit.errors import CapabilityError, DatasetError, WeightsError
@@ -29,6 +30,7 @@ from rarkit.estimate.this_machine import CORE_RATE, LONGEST_STEP
 from rarkit.models.rar.sampling_costs import sampling_bytes
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.runtime.machine import GPUS
+from rarkit.runtime.signals import LAUNCHED
 from rarkit.sampling import Constant, Interval, Linear, PowerCosine
 from rarkit.sampling.decoder import guided_steps
 from rarkit.stages.sample import sample_rows, stretches
@@ -83,11 +85,74 @@ def test_batches_are_counted_as_the_sample_stage_makes_them(classes, per_class, 
 def test_the_largest_micro_batch_is_the_largest_that_fits(digits_recipe):
     big = ["model.hidden_size=2048", "model.depth=48", "train.batch_size=6000"]
     train = estimate(plan(load_recipe(digits_recipe, big), "memory://needs")).train
-    assert not train.fits
     largest = train.largest_micro_batch
     fits = [size for size in range(1, 6001) if 6000 % size == 0 and _fits(digits_recipe, big, size)]
     assert fits
     assert largest == max(fits) < 6000
+    assert (train.fits, train.micro_batch, train.accumulation) == (True, largest, 6000 // largest)
+
+
+def test_a_model_that_is_too_large_is_helped_by_shards(digits_recipe):
+    vast = ["model.hidden_size=8192", "model.depth=48", "train.batch_size=64"]
+
+    def train(*more, **options):
+        return estimate(plan(load_recipe(digits_recipe, [*vast, *more]), "memory://needs"), **options).train
+
+    alone = train()
+    assert (alone.fits, alone.largest_micro_batch, alone.micro_batch) == (False, None, 1)
+    assert 'train.data_parallel = "fsdp", in several processes' in alone.lower
+    shared = train("train.data_parallel=fsdp", processes=32)
+    assert shared.fits
+    assert shared.memory.weights == alone.memory.weights // 32
+
+
+@pytest.mark.parametrize(
+    ("processes", "changes"),
+    [
+        (1, []),
+        (4, []),
+        (4, ["train.micro_batch_size=4"]),
+        (8, ["train.data_parallel=fsdp"]),
+        (8, ["train.data_parallel=fsdp", "train.shard=2", "train.micro_batch_size=2"]),
+    ],
+)
+def test_processes_share_what_the_engine_gives_them(digits_recipe, processes, changes):
+    recipe = load_recipe(digits_recipe, changes)
+    train = estimate(plan(recipe, "memory://needs"), processes=processes).train
+    divided = degrees(recipe.train, processes)
+    assert (train.processes, train.shard, train.share) == (divided.size, divided.shard, divided.share)
+    assert (train.micro_batch, train.accumulation) == (divided.micro, divided.accumulation)
+    assert train.gpu_hours * 3600 == pytest.approx(processes * train.steps * train.step_seconds)
+    of_pass = plan(recipe, "memory://needs").experiment.costs.step_flops(divided.micro, checkpointing=0)
+    assert train.flops == train.steps * processes * divided.accumulation * of_pass
+
+
+def test_torchrun_tells_how_many_processes_there_are(digits_recipe, monkeypatch):
+    planned = plan(load_recipe(digits_recipe), "memory://needs")
+    for name in LAUNCHED:
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert estimate(planned).train.processes == 4
+    assert estimate(planned, processes=2).train.processes == 2
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    assert "cannot be shared evenly by 7 processes" in estimate(planned).missing["train"]
+
+
+def test_there_must_be_a_gpu_for_each_process(digits_recipe, monkeypatch):
+    monkeypatch.setattr("rarkit.estimate.estimate.no_gpu", lambda: None)
+    monkeypatch.setattr("rarkit.estimate.estimate.gpu_count", lambda: 2)
+    planned = plan(load_recipe(digits_recipe), "memory://needs")
+    assert "GPU" not in estimate(planned, processes=2).missing
+    assert "4 processes need a GPU each, and this machine has 2" in estimate(planned, processes=4).missing["GPU"]
+
+
+def test_each_attention_backend_is_said_to_work_here_or_why_not(digits_recipe):
+    usable = estimate(plan(load_recipe(digits_recipe, ["model.attention_dropout=0"]), "memory://needs")).attention
+    assert set(usable) == set(parts().attention_backends)
+    assert (usable["sdpa"], usable["plain"]) == (None, None)
+    assert "no backward pass on cpu" in usable["flex"]
+    dropped = estimate(plan(load_recipe(digits_recipe), "memory://needs")).attention
+    assert "'flex' cannot drop attention weights" in dropped["flex"]
 
 
 def _fits(recipe, overrides, micro_batch):
@@ -100,9 +165,11 @@ def test_accumulating_and_checkpointing_take_less_memory(digits_recipe):
         return estimate(plan(load_recipe(digits_recipe, overrides), "memory://needs")).train.memory
 
     whole, part, recomputed = memory(), memory("train.micro_batch_size=16"), memory("train.activation_checkpointing=true")
+    every_second = memory("train.activation_checkpointing=2")
     assert part.activations * 4 == whole.activations
-    assert part.persistent == recomputed.persistent == whole.persistent
-    assert recomputed.activations < whole.activations
+    assert part.persistent == recomputed.persistent == every_second.persistent == whole.persistent
+    assert recomputed.activations < every_second.activations < whole.activations
+    assert recomputed == memory("train.activation_checkpointing=1")
 
 
 def test_missing_weights_are_named_and_a_run_refuses(tmp_path):
@@ -273,7 +340,7 @@ def test_the_command_is_quick_and_ends_well(tmp_path):
 import sys
 from rarkit.cli.app import app
 
-for more in ((), ("--json", "--gpu", "h200")):
+for more in ((), ("--json", "--gpu", "h200", "--processes", "8")):
     app(["plan", {recipe!r}, *{options!r}, *more], standalone_mode=False)
     print("torch" in sys.modules)
 """
@@ -285,6 +352,8 @@ for more in ((), ("--json", "--gpu", "h200")):
         "461,668,352 parameters",
         "GPU-hours",
         "at 64 images per pass",
+        "2,048 images, in 32 passes of 64",
+        "plain, sdpa can be used here",
         "KV cache",
         "on a CPU",
         "this machine",
@@ -297,6 +366,7 @@ for more in ((), ("--json", "--gpu", "h200")):
     planned = json.loads(text)
     assert planned["needs"]["gpu"]["title"] == "H200 141 GB"
     assert planned["needs"]["model"]["parameters"] == 461_668_352
+    assert (planned["needs"]["train"]["share"], planned["needs"]["train"]["accumulation"]) == (256, 2)
     assert planned["needs"]["train"]["memory"]["total"] > planned["needs"]["train"]["memory"]["activations"] > 0
     assert {stage["fingerprint"] for stage in planned["stages"]} == {None}
     rarkit = Path(sys.executable).with_name("rarkit")

@@ -7,6 +7,7 @@ Shape letters: B batch, S ids of a sequence, L codes of an image, V codebook siz
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -77,6 +78,41 @@ def test_logits(export: Export) -> None:
     ids_BS = export.ids_BS
     ids_BS[:, export.model.prompt_length - 1] = export.model.no_class_id
     torch.testing.assert_close(export.logits(ids_BS), export.expected["unconditional"], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "labels", [[1.5], [True, 1], ["1"], None, [-1], [10], [0, 2**40], [2**70], torch.tensor([1.0]), []], ids=str
+)
+def test_what_names_no_class_is_refused(export: Export, labels: Any) -> None:
+    assert export.model.config.num_classes == 10
+    with pytest.raises(ValueError, match="labels are .* classes (are )?0 … 9"):
+        export.model.prompt(labels)
+
+
+@pytest.mark.parametrize("labels", [[0, 9], (0, 9), torch.tensor([0, 9], dtype=torch.int32)], ids=str)
+def test_labels_are_whole_numbers(export: Export, labels: Any) -> None:
+    assert torch.equal(export.model.prompt(labels)[:, -1], export.model.no_class_id - 10 + torch.tensor([0, 9]))
+
+
+def test_a_prompt_has_a_class(export: Export) -> None:
+    model = export.model
+    for wrong in (0, model.no_class_id - 11, model.no_class_id + 1, -1):
+        start_BS = model.prompt([1])
+        start_BS[:, -1] = wrong
+        for ids_BS in (start_BS, start_BS[:, -1:], torch.cat([start_BS, torch.zeros_like(start_BS)], dim=1)):
+            with pytest.raises(ValueError, match=f"id {wrong} is in the place of the class"):
+                model.generate(ids_BS)
+    for nothing in ([[1, 2]], torch.zeros(1, 2), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"pass model\.prompt\(labels\)"):
+            model.generate(nothing)
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 1e7, True, "3", [3.0]], ids=str)
+def test_guidance_is_a_number_from_zero(export: Export, value: Any) -> None:
+    with pytest.raises(ValueError, match="scale is .*; it must be a number from 0 to 1,000,000"):
+        export.model.guidance(scale=value)
+    with pytest.raises(ValueError, match="power is .*; it must be a number from 0 to 1,000,000"):
+        export.model.guidance(scale=3.0, power=value)
 
 
 def test_loss_is_that_of_the_codes(export: Export) -> None:

@@ -53,4 +53,8 @@ def test_what_cannot_be_written_is_refused(drawing, tmp_path):
     for write in (lambda: drawing.save(tmp_path / "file/it.png"), lambda: drawing.animate(tmp_path / "file/it.gif")):
         with pytest.raises(StoreError, match="cannot be written"):
             write()
+    for nowhere in (None, 3, "", b"it.png"):
+        for write in (drawing.save, drawing.animate):
+            with pytest.raises(UserError, match=r"path is .*; pass the path of a file or folder"):
+                write(nowhere)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -163,6 +163,7 @@ def test_what_is_not_what_it_must_be_is_refused(pipeline, held_out):
         (lambda: pipeline.sample(3, guidance="strong"), UserError, "guidance is 'strong'; pass a number from 0"),
         (lambda: pipeline.sample(3, guidance=-1), UserError, "guidance is -1"),
         (lambda: pipeline.sample(3, temprature=2), UserError, "did you mean 'temperature'"),
+        (lambda: pipeline.save(None), UserError, "path is None; pass the path of a file"),
         (lambda: pipeline.sample(3, precision="bfloat16"), UserError, r"decided when the model is loaded: rarkit\.load"),
     ]
     for call, error, message in wrong:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a checkpoint, one line, exit codes 130 and 143, and the same bits when the run goes on."""
+"""Ctrl-C, SIGTERM and SIGUSR1: a checkpoint, one line, exit codes 130, 143 and 138, and the same bits when the run goes on."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def goes_on(recipe, store, undisturbed, place="step 4 of 6", *, exactly=True):
     assert len({of.plan["train"].output.read_file("model.safetensors") for of in (undisturbed, again)}) == 1
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
 def test_training_keeps_a_checkpoint_and_goes_on(name, code, arguments, store, small_recipe, small_finished, tmp_path):
-    done = call(tmp_path, stopped_in_training, name, 3, name == "SIGTERM", *arguments)
+    done = call(tmp_path, stopped_in_training, name, 3, name != "SIGINT", *arguments)
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1] == f"stopped by {name}. {STANDS}"
     assert done.stderr.count("stopped by") == 1
@@ -86,13 +86,13 @@ def test_a_signal_in_the_last_step_finishes_the_stage(arguments, store, small_re
     assert plan(load_recipe(small_recipe), str(store))["train"].action == "cached"
 
 
-@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Stopped")])
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Stopped"), ("SIGUSR1", "Stopped")])
 def test_from_python(name, raised, store, small_recipe, tmp_path):
     done = call(tmp_path, stopped_in_python, name, 3, small_recipe, str(store), str(tmp_path / "runs"))
     assert done.stdout.splitlines() == [f"{raised} {STANDS}", "True"]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
 def test_ranks_stop_together(name, arguments, store, small_recipe, small_finished, tmp_path):
     """Torchrun stops a rank that waits, and the first rank once more while it writes its checkpoint."""
     done = call_ranks(2, tmp_path, stopped_in_training, name, 3, True, *arguments)
@@ -104,7 +104,7 @@ def test_ranks_stop_together(name, arguments, store, small_recipe, small_finishe
 
 
 @pytest.mark.parametrize(
-    ("stage", "name", "code"), [("fit", "SIGTERM", 143), ("tokenize", "SIGINT", 130), ("evaluate", "SIGINT", 130)]
+    ("stage", "name", "code"), [("fit", "SIGTERM", 143), ("tokenize", "SIGINT", 130), ("evaluate", "SIGUSR1", 138)]
 )
 def test_other_stages_end_with_one_line(stage, name, code, arguments, store, tmp_path):
     shutil.rmtree(store / stage, ignore_errors=True)

@@ -9,6 +9,7 @@ import pytest
 
 from rarkit.evaluation.record import MetricRecord
 from rarkit.report.curves import LOOKS, STEP, training_curves
+from rarkit.stages.held_out import HeldOutBits
 
 LIKELIHOOD = MetricRecord("bits_per_token", 2.5, unit="bits", yardsticks={"training images": 1.6, "uniform tokens": 6.0})
 
@@ -48,6 +49,19 @@ def test_held_out_likelihood_is_beside_the_loss():
     assert points == {"held-out images, trained model": ([199], [2.5]), "training images, trained model": ([199], [1.6])}
     without = training_curves(log(), [LIKELIHOOD], held_out=False)[0].series[2:]
     assert [series.label for series in without] == ["training images, trained model"]
+
+
+def test_what_was_measured_on_the_way_is_a_line_beside_the_loss():
+    entries = [
+        HeldOutBits(step=50, held_out_bits=3.0, held_out_bits_random_orders=3.5),
+        HeldOutBits(step=100, held_out_bits=2.75, held_out_bits_random_orders=3.25),
+    ]
+    series = {
+        series.label: (series.x.tolist(), series.y.tolist()) for series in training_curves(log(), measured=entries)[0].series[2:]
+    }
+    assert series == {"held-out images": ([50, 100], [3.0, 2.75]), "held-out images, random orders": ([50, 100], [3.5, 3.25])}
+    without = training_curves(log(), measured=[HeldOutBits(step=50, held_out_bits=3.0)])[0].series[2:]
+    assert [series.label for series in without] == ["held-out images"]
 
 
 def test_without_training_there_are_no_charts():

@@ -157,7 +157,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize("changes", [{"micro_batch_size": 2}, {"activation_checkpointing": True}, {"activation_checkpointing": 2}])
 @pytest.mark.parametrize(("attention_dropout", "attention"), [(0.0, None), (0.3, Plain().build())], ids=["none", "seeded"])
 def test_ways_to_save_memory_give_the_same_gradients(changes, attention_dropout, attention):
     """With attention dropout too, where masks are drawn from seeds; modules' own dropout draws for a whole micro-batch at once."""

@@ -5,7 +5,11 @@ Shape letters: B batch, N heads, S query length, T key length, K head width.
 
 from __future__ import annotations
 
+import json
+import re
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
 from rarkit import AttentionBackend, AttentionFunction, Dropout, hookimpl
@@ -29,10 +33,29 @@ class XFormers(AttentionBackend):
             return f"xFormers has no attention on {device}, only on CUDA; choose sdpa"
         if dtype not in ("float32", "float16", "bfloat16"):
             return f"xFormers supports float32, float16 and bfloat16, not {dtype}; choose sdpa"
-        return None
+        return other_cuda()
 
     def build(self) -> AttentionFunction:
         return attend
+
+
+def other_cuda() -> str | None:
+    """Why the kernels of the installed xFormers cannot be loaded beside the installed torch; None if nothing speaks against it.
+
+    Imports neither: xFormers tells what it was built for in a file, and torch in its version.
+    """
+    package = find_spec("xformers")
+    told = Path(package.origin).with_name("cpp_lib.json") if package is not None and package.origin else None
+    if told is None or not told.is_file():
+        return None
+    built, torch = json.loads(told.read_text())["version"]["cuda"], version("torch")
+    tag = re.search(r"\+cu(\d+)$", torch)
+    if built is None or tag is None or int(tag[1]) // 10 == built // 100:
+        return None
+    return (
+        f"its kernels were built for CUDA {built // 100}, and torch {torch} has CUDA {int(tag[1]) // 10}, so they cannot be loaded: "
+        "install xFormers in the build for your torch and CUDA, or choose sdpa"
+    )
 
 
 def attend(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -44,6 +45,25 @@ class TestArguments(AttentionBackendSuite):
         package.__spec__ = ModuleSpec("xformers", None)
         monkeypatch.setitem(sys.modules, "xformers", package)
         monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+
+
+@pytest.mark.parametrize(
+    ("built", "torch", "fits"),
+    [
+        (1208, "2.10.0+cu128", True),
+        (1208, "2.11.0+cu130", False),
+        (1300, "2.11.0+cu130", True),
+        (None, "2.10.0+cu128", True),
+        (1208, "2.10.0", True),
+    ],
+)
+def test_kernels_of_another_cuda_are_told_before_they_fail(built, torch, fits, tmp_path, monkeypatch):
+    (tmp_path / "cpp_lib.json").write_text(json.dumps({"version": {"cuda": built}}))
+    monkeypatch.setattr(rarkit_xformers, "find_spec", lambda name: ModuleSpec(name, None, origin=str(tmp_path / "__init__.py")))
+    monkeypatch.setattr(rarkit_xformers, "version", lambda name: torch)
+    reason = XFormers().capability("cuda", "bfloat16")
+    assert (reason is None) == fits
+    assert fits or "built for CUDA 12, and torch 2.11.0+cu130 has CUDA 13" in reason
 
 
 def test_the_installed_plugin_is_found():

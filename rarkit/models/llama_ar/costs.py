@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import final
 
 from rarkit.models.base import ModelCosts, SamplingBytes, TrainingBytes
-from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, kept_weights_bytes, keys_read, loss_bytes
+from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, kept_weights_bytes, keys_read, loss_bytes, recomputed_blocks
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.runtime.machine import emulates_bfloat16
 
@@ -21,7 +21,7 @@ class LlamaARCosts(ModelCosts):
     def __init__(self, config: LlamaARConfig) -> None:
         self.config = config
 
-    def step_flops(self, batch_size: int, *, checkpointing: bool) -> int:
+    def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
         """See ``ModelCosts``. Attention is counted as if it were not causal; kernels may do less."""
         config, entries = self.config, self.config.seq_len
         blocks = 2 * entries * config.matrix_weights() + config.depth * 4 * entries**2 * config.hidden_size
@@ -30,9 +30,10 @@ class LlamaARCosts(ModelCosts):
         if config.dropout == 0:
             # PyTorch stops recomputing at the last tensor that the backward pass needs: without dropout, not the last product.
             again -= 2 * entries * config.depth * config.hidden_size * config.mlp_hidden_size
-        return batch_size * (3 * forward + (again if checkpointing else 0))
+        recomputed, _ = recomputed_blocks(config.depth, checkpointing)
+        return batch_size * (3 * forward + again // config.depth * recomputed)
 
-    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool) -> TrainingBytes:
+    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool) -> TrainingBytes:
         config, count, low = self.config, self.config.parameter_count(), precision != "float32"
         entries, width, size = micro_batch * config.seq_len, config.hidden_size, 2 if low else 4
         block = entries * self._block_bytes(low)
@@ -41,8 +42,7 @@ class LlamaARCosts(ModelCosts):
                 config.num_heads, config.seq_len, low=low, dropped=config.attention_dropout > 0
             )
         inputs = 4 * width * entries
-        # With checkpointing, one block at a time has all its activations.
-        blocks = config.depth * inputs + block if checkpointing else config.depth * block
+        recomputed, at_once = recomputed_blocks(config.depth, checkpointing)
         # Token and target; rotary tables; input, output and standard deviation of the last norm.
         ends = 2 * 8 + 2 * 4 * config.head_size + (4 + size) * width + 4
         return TrainingBytes(
@@ -50,11 +50,14 @@ class LlamaARCosts(ModelCosts):
             gradients=4 * count,
             optimizer=8 * count,
             casts=2 * (config.matrix_weights() + config.head_weights()) if low else 0,
-            activations=blocks + entries * (ends + loss_bytes(config.codebook_size, size)),
+            activations=recomputed * inputs + at_once * block + entries * (ends + loss_bytes(config.codebook_size, size)),
         )
 
     def hidden_weights(self) -> int:
         return self.config.matrix_weights()
+
+    def blocks(self) -> tuple[int, int]:
+        return self.config.depth, self.config.matrix_weights() // self.config.depth + 2 * self.config.hidden_size
 
     def _block_bytes(self, low: bool) -> int:
         """Bytes that a block saves per entry."""

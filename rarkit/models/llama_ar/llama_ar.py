@@ -70,7 +70,7 @@ class LlamaAR(ImageModel):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         config = self.config

@@ -93,7 +93,7 @@ class Transformer(nn.Module):
         attends: Sequence[Attend],
         keys: Tensor | None = None,
         *,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """The last hidden states (B, S, D) of entries with these rows of the embedding table.
 
@@ -102,11 +102,12 @@ class Transformer(nn.Module):
             rotary: the entries' positions.
             attends: attention of each block.
             keys: (blocks, P, B) int64, the keys of dropout masks; None draws these from torch's generator.
-            checkpointing: save only the blocks' inputs.
+            checkpointing: of every block (1) or every n-th (n), save only the input; 0 for none.
         """
         x_BSD = self.embed_tokens(ids_BS)
         for layer, (block, attend) in enumerate(zip(self.layers, attends, strict=True)):
             arguments = x_BSD, rotary, attend, None if keys is None else keys[layer]
-            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+            again = checkpointing and layer % checkpointing == 0
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         out_BSD: Tensor = self.norm(x_BSD)
         return out_BSD

@@ -56,19 +56,23 @@ class RARConfig(ModelConfig):
 
     def parameter_count(self) -> int:
         """Number of parameters in the released layout, including the unused rows of its tables."""
-        width, hidden = self.hidden_size, self.mlp_hidden_size
+        width = self.hidden_size
         tables = self.vocabulary_size + (1 + self.target_aware) * (self.seq_len + SPARE_POSITIONS) + 1
-        attention = _linear(width, 3 * width) + _linear(width, width) + 4 * self.head_size
-        mlp = _linear(width, hidden) + _linear(hidden, width)
-        block = attention + mlp + 4 * width
         head = _linear(width, self.codebook_size)
         if self.conditioning == "adaln":
             tables += self.seq_len + SPARE_STEPS
-            block += _linear(width, 6 * width)
             head += _linear(width, 2 * width)
         else:
             head += 2 * width
-        return tables * width + self.depth * block + head
+        return tables * width + self.depth * self.block_parameter_count() + head
+
+    def block_parameter_count(self) -> int:
+        """Number of parameters of one block."""
+        width, hidden = self.hidden_size, self.mlp_hidden_size
+        attention = _linear(width, 3 * width) + _linear(width, width) + 4 * self.head_size
+        mlp = _linear(width, hidden) + _linear(hidden, width)
+        modulations = _linear(width, 6 * width) if self.conditioning == "adaln" else 0
+        return attention + mlp + 4 * width + modulations
 
 
 def _linear(inputs: int, outputs: int) -> int:

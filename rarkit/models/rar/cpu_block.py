@@ -1,9 +1,9 @@
 """A block's training step on the CPU, forwards and backwards in one node of the autograd graph.
 
-It computes what ``Block.forward`` computes, which tests hold it to, with fewer passes over memory, fewer tensors kept for the backward
-pass and less of autograd's work: a dropped unit of the MLP is one whose GELU is fed a very negative number, scales of dropout are
-those of matrix products, modulations are read where they are computed, and their gradients are written where the next product reads
-them.
+It computes what ``Block.forward`` computes, which tests hold it to, with fewer passes over memory, fewer tensors kept for the
+backward pass and less of autograd's work: a dropped unit of the MLP is one whose GELU is fed a very negative number, scales of
+dropout are those of matrix products, modulations are read where they are computed, and their gradients are written where the next
+product reads them.
 
 Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, M = 6·D; G
 samples at once; P places of dropout.
@@ -106,7 +106,7 @@ def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     bias_6D = own.modulation_bias_M.clone().view(6, -1)
     bias_6D[1].add_(1)
     bias_6D[4].add_(1)
-    return torch.addmm(bias_6D.view(-1), activated_USD.flatten(0, 1), own.modulation_MD.t()).unflatten(0, activated_USD.shape[:2])
+    return torch.addmm(bias_6D.view(-1), activated_USD.flatten(0, 1), own.modulation_MD.t()).view(*activated_USD.shape[:2], -1)
 
 
 def _attention(
@@ -121,16 +121,8 @@ def _attention(
     k_BSNK, *of_k = torch.native_layer_norm(k_BSNK, width, own.k_norm_K, own.k_norm_bias_K, sizes.epsilon)
     read_BSNK = torch.empty_like(q_BSNK)
     q_BNSK, k_BNSK, v_BNSK, read_BNSK = (each.transpose(1, 2) for each in (q_BSNK, k_BSNK, v_BSNK, read_BSNK))
-    drops = keys_PB is not None and sizes.attention_dropout > 0
-    kept_weights = attend_forwards(
-        q_BNSK,
-        k_BNSK,
-        v_BNSK,
-        read_BNSK,
-        keys_PB[ATTENTION] if drops and keys_PB is not None else None,
-        sizes.attention_dropout,
-        True,
-    )
+    keys_B = keys_PB[ATTENTION] if keys_PB is not None and sizes.attention_dropout > 0 else None
+    kept_weights = attend_forwards(q_BNSK, k_BNSK, v_BNSK, read_BNSK, keys_B, sizes.attention_dropout, causal=True)
     out_RD = torch.addmm(own.proj_bias_D, read_BSNK.view(len(qkv_RM), -1), own.proj_DD.t())
     middle_BSD, mask = _gated(x_BSD, out_RD.view_as(x_BSD), table, 2, keys_PB, PROJECTION, sizes.dropout)
     return middle_BSD, (
@@ -150,7 +142,9 @@ def _mlp(x_BSD: Tensor, table: Table, keys_PB: Tensor | None, sizes: Sizes, own:
         for samples in table.groups:
             part_GSH = hidden_BSH[samples]
             dropped_GSH = torch.empty_like(part_GSH)
-            torch.lt(draws(keys_PB[HIDDEN, samples], *part_GSH.shape[1:]), threshold(sizes.dropout), out=dropped_GSH)
+            torch.lt(
+                draws(keys_PB[HIDDEN, samples], part_GSH.shape[1], part_GSH.shape[2]), threshold(sizes.dropout), out=dropped_GSH
+            )
             part_GSH.sub_(dropped_GSH, alpha=DROPPED)
     active_RH = torch.nn.functional.gelu(hidden_RH)
     out_RD = torch.addmm(own.fc2_bias_D, active_RH, own.fc2_DH.t(), alpha=scale)
@@ -208,7 +202,7 @@ def _attention_backwards(
     inputs = q_BSNK.transpose(1, 2), k_BSNK.transpose(1, 2), raw_BS3NK[:, :, 2].transpose(1, 2)
     outputs = q_gradient_BSNK.transpose(1, 2), k_gradient_BSNK.transpose(1, 2), raw_gradient_BS3NK[:, :, 2].transpose(1, 2)
     read = read_gradient_BSNK.transpose(1, 2), inputs, read_BSNK.transpose(1, 2)
-    attend_backwards(*read, saved[13:], outputs, sizes.attention_dropout, True)
+    attend_backwards(*read, saved[13:], outputs, sizes.attention_dropout, causal=True)
     norms = (
         ("q", q_gradient_BSNK, of_q, own.q_norm_K, own.q_norm_bias_K),
         ("k", k_gradient_BSNK, (k_mean, k_deviation), own.k_norm_K, own.k_norm_bias_K),
@@ -232,14 +226,14 @@ def _attention_backwards(
 def _modulated(normed_BSD: Tensor, table: Table, first: int) -> Tensor:
     """normed · scale + shift, whose places in the modulations are ``first`` + 1 and ``first``."""
     out_BSD = torch.empty_like(normed_BSD)
-    for samples, shift_GSD, scale_GSD in table.parts(first, first + 1):
+    for samples, (shift_GSD, scale_GSD) in table.parts(first, first + 1):
         torch.addcmul(shift_GSD, normed_BSD[samples], scale_GSD, out=out_BSD[samples])
     return out_BSD
 
 
 def _modulated_backwards(gradient_BSD: Tensor, normed_BSD: Tensor, table: Table, gradients: Gradients, first: int) -> None:
     """Turns the gradient of ``_modulated`` into that of ``normed_BSD``, in place."""
-    for samples, scale_GSD in table.parts(first + 1):
+    for samples, (scale_GSD,) in table.parts(first + 1):
         gradients.add(samples, first, gradient_BSD[samples])
         gradients.add(samples, first + 1, gradient_BSD[samples], normed_BSD[samples])
         gradient_BSD[samples].mul_(scale_GSD)
@@ -251,11 +245,11 @@ def _gated(
     """x + gate · dropout(out), and the mask; ``out_BSD`` is replaced by its dropout."""
     sum_BSD = torch.empty_like(x_BSD)
     mask_BSD = torch.empty(out_BSD.shape if dropout else 0, dtype=torch.bool)
-    for samples, gate_GSD in table.parts(gate):
+    for samples, (gate_GSD,) in table.parts(gate):
         part_GSD = out_BSD[samples]
         if dropout:
             assert keys_PB is not None
-            mask_BSD[samples] = kept(keys_PB[place, samples], *part_GSD.shape[1:], dropout)
+            mask_BSD[samples] = kept(keys_PB[place, samples], part_GSD.shape[1], part_GSD.shape[2], dropout)
             part_GSD.mul_(mask_BSD[samples].to(part_GSD.dtype).mul_(kept_scale(dropout)))
         torch.addcmul(x_BSD[samples], gate_GSD, part_GSD, out=sum_BSD[samples])
     return sum_BSD, mask_BSD
@@ -266,7 +260,7 @@ def _gated_backwards(
 ) -> Tensor:
     """The gradient of what was gated, before its dropout."""
     out_gradient_BSD = torch.empty_like(gradient_BSD)
-    for samples, gate_GSD in table.parts(gate):
+    for samples, (gate_GSD,) in table.parts(gate):
         gradients.add(samples, gate, gradient_BSD[samples], out_BSD[samples])
         torch.mul(gradient_BSD[samples], gate_GSD, out=out_gradient_BSD[samples])
         if dropout:

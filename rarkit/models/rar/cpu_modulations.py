@@ -39,10 +39,10 @@ class Table:
         """Whether the samples' rows are copies."""
         return self._gathered_BSM is not None
 
-    def parts(self, *places: int) -> Iterator[tuple[slice, *tuple[Tensor, ...]]]:
+    def parts(self, *places: int) -> Iterator[tuple[slice, list[Tensor]]]:
         """Groups of samples, each with its modulations (G, S, D) at some of the six places."""
         for samples in self.groups:
-            yield samples, *(self.of(self.table_USM, samples, place) for place in places)
+            yield samples, [self.of(self.table_USM, samples, place) for place in places]
 
     def of(self, table_USM: Tensor, samples: slice, place: int) -> Tensor:
         """The rows of a group of samples at one of the six places, as a view where there are no copies."""

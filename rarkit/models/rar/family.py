@@ -141,16 +141,19 @@ class RARCosts(ModelCosts):
     def __init__(self, config: RARConfig) -> None:
         self.config = config
 
-    def step_flops(self, batch_size: int, *, checkpointing: bool) -> int:
+    def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
         return training_costs.step_flops(self.config, batch_size, checkpointing=checkpointing)
 
-    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool) -> TrainingBytes:
+    def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool) -> TrainingBytes:
         return training_costs.training_bytes(
             self.config, micro_batch=micro_batch, precision=precision, checkpointing=checkpointing, keeps_weights=keeps_weights
         )
 
     def hidden_weights(self) -> int:
         return training_costs.hidden_weights(self.config)
+
+    def blocks(self) -> tuple[int, int]:
+        return self.config.depth, self.config.block_parameter_count()
 
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:
         return sampling_costs.sampling_flops(self.config, batch=batch, classes=classes, guided_steps=guided_steps)

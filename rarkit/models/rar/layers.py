@@ -1,7 +1,7 @@
 """The layers of RAR's transformer, named as in the released checkpoints.
 
-Shape letters: B batch, S sequence length, D width, N heads, K head width; M is 6·D (a block) or 2·D (the final norm); U classes of a
-batch, P places of dropout in a block.
+Shape letters: B batch, S sequence length, D width, N heads, K head width; M is 6·D (a block) or 2·D (the final norm); U classes of
+a batch, P places of dropout in a block.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Block(nn.Module):
             x_BSD = x_BSD + self.attn(self.norm1(x_BSD), attend, keys_PB)
             x_BSD = x_BSD + self.mlp(self.norm2(x_BSD), keys_PB)
             return x_BSD
-        if self.steps_on_cpu(x_BSD, conditions, attend, keys_PB):
+        if isinstance(attend, CausalAttention) and self.steps_on_cpu(x_BSD, attend, keys_PB):
             return self._step_on_cpu(x_BSD, conditions, attend, keys_PB)
         modulations_BSM = conditions.of_samples(self.adaLN_modulation[1](conditions.activated_USD))
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations_BSM.chunk(6, dim=-1)
@@ -127,11 +127,12 @@ class Block(nn.Module):
         x_BSD = x_BSD + gate2 * self.mlp(_modulate(self.norm2(x_BSD), shift2, scale2), keys_PB)
         return x_BSD
 
-    def steps_on_cpu(self, x_BSD: Tensor, conditions: Conditions, attend: Attend, keys_PB: Tensor | None) -> bool:
-        """Whether ``BlockStep`` computes the same: in training on the CPU, without autocast, with PyTorch's attention and layers."""
+    def steps_on_cpu(self, x_BSD: Tensor, attend: CausalAttention, keys_PB: Tensor | None) -> bool:
+        """Whether ``BlockStep`` computes the same: in training on the CPU, without autocast, with PyTorch's attention and
+        layers."""
         if x_BSD.device.type != "cpu" or torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_BSD.requires_grad):
             return False
-        if torch.is_autocast_enabled("cpu") or not isinstance(attend, CausalAttention) or attend.attention is not fused_attention:
+        if torch.is_autocast_enabled("cpu") or attend.attention is not fused_attention:
             return False
         if keys_PB is None and (attend.dropout is not None or self._rate > 0):
             return False
@@ -160,7 +161,7 @@ class Block(nn.Module):
         weights = [weight for layer, _ in self._layers() for weight in (layer.weight, layer.bias)]
         weight_rate = 0.0 if attend.dropout is None else attend.dropout.probability
         sizes = Sizes(self.attn.num_heads, self.norm1.eps, self._rate, weight_rate)
-        out_BSD: Tensor = BlockStep.apply(x_BSD, *conditions, keys_PB, sizes, *weights)
+        out_BSD: Tensor = BlockStep.apply(x_BSD, *conditions, keys_PB, sizes, *weights)  # type: ignore[no-untyped-call]
         return out_BSD
 
 
@@ -197,8 +198,6 @@ def _modulate(x_BSD: Tensor, shift_BSD: Tensor, scale_BSD: Tensor) -> Tensor:
 def _is_plain(layer: nn.Module, kind: type[nn.Module], dtype: torch.dtype) -> bool:
     """Whether a layer is PyTorch's own, is trained in this dtype, and calling it has no other effects."""
     hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return (
-        type(layer) is kind
-        and not hooks
-        and all(own is not None and own.requires_grad and own.dtype == dtype for own in layer._parameters.values())
-    )
+    weights = layer._parameters.values()
+    trained = all(weight is not None and weight.requires_grad and weight.dtype == dtype for weight in weights)
+    return type(layer) is kind and not hooks and trained

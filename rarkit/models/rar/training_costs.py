@@ -7,7 +7,7 @@ codebook size.
 from __future__ import annotations
 
 from rarkit.models.base import TrainingBytes
-from rarkit.models.costs import kept_weights_bytes, loss_bytes
+from rarkit.models.costs import kept_weights_bytes, loss_bytes, recomputed_blocks
 from rarkit.models.rar.config import RARConfig
 
 
@@ -15,8 +15,8 @@ def forward_flops(config: RARConfig, batch_size: int) -> int:
     """Multiplications and additions of the teacher-forced forward pass of a batch.
 
     2 per weight of a matrix and entry, plus 4·S²·D per image and block for attention, counted as if it were not causal; kernels may
-    do less. Modulations are computed once per class and entry, of all classes where they are fewer than the images; otherwise they are
-    counted for each image, although on a CPU images of one class share them.
+    do less. Modulations are computed once per class and entry, of all classes where they are fewer than the images; otherwise they
+    are counted for each image, although on a CPU images of one class share them.
     """
     width, entries = config.hidden_size, config.seq_len + 1
     matrices = batch_size * (4 * width**2 + 2 * width * config.mlp_hidden_size)
@@ -24,14 +24,15 @@ def forward_flops(config: RARConfig, batch_size: int) -> int:
     return 2 * config.depth * block + config.depth * batch_size * 4 * entries**2 * width + _head_flops(config, batch_size)
 
 
-def step_flops(config: RARConfig, batch_size: int, *, checkpointing: bool) -> int:
-    """FLOPs of one pass over a batch: forwards, twice that backwards, and the blocks again if recomputed."""
+def step_flops(config: RARConfig, batch_size: int, *, checkpointing: int) -> int:
+    """FLOPs of one pass over a batch: forwards, twice that backwards, and again the blocks that are recomputed."""
     forward = forward_flops(config, batch_size)
     again = forward - _head_flops(config, batch_size)
     if config.conditioning == "prefix" and config.dropout == 0:
         # PyTorch stops recomputing at the last tensor that the backward pass needs: without gate and dropout, not the last product.
         again -= batch_size * 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
-    return 3 * forward + (again if checkpointing else 0)
+    recomputed, _ = recomputed_blocks(config.depth, checkpointing)
+    return 3 * forward + again // config.depth * recomputed
 
 
 def _conditions(config: RARConfig, batch_size: int) -> int:
@@ -45,7 +46,7 @@ def _head_flops(config: RARConfig, batch_size: int) -> int:
 
 
 def training_bytes(
-    config: RARConfig, *, micro_batch: int, precision: str, checkpointing: bool, keeps_weights: bool = False
+    config: RARConfig, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool = False
 ) -> TrainingBytes:
     """Memory of eager training with fused AdamW and float32 weights. ``torch.compile`` saves less.
 
@@ -53,7 +54,7 @@ def training_bytes(
         config: the model's configuration, including dropout.
         micro_batch: images per forward and backward pass.
         precision: autocast's dtype, or ``"float32"``.
-        checkpointing: whether only the blocks' inputs are saved.
+        checkpointing: of every block (1) or every n-th (n), only the input is saved; 0 for none.
         keeps_weights: whether attention saves all S × S weights.
     """
     count, low = config.parameter_count(), precision != "float32"
@@ -64,14 +65,13 @@ def training_bytes(
             config.num_heads, config.seq_len + 1, low=low, dropped=config.attention_dropout > 0
         )
     inputs = 4 * config.hidden_size * entries
-    # With checkpointing, one block at a time has all its activations.
-    blocks = config.depth * inputs + block if checkpointing else config.depth * block
+    recomputed, at_once = recomputed_blocks(config.depth, checkpointing)
     return TrainingBytes(
         weights=4 * count,
         gradients=4 * count,
         optimizer=8 * count,
         casts=2 * _matrix_weights(config) if low else 0,
-        activations=blocks + entries * _head_bytes(config, low),
+        activations=recomputed * inputs + at_once * block + entries * _head_bytes(config, low),
     )
 
 

@@ -110,7 +110,7 @@ class OrderedTransformer(ImageModel, ABC):
         *,
         dropped_B: Tensor | None = None,
         mask_seeds_B: Tensor | None = None,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> Tensor:
         """See ``ImageModel.forward``."""
         class_ids_B = self.class_ids(labels_B, dropped_B)
@@ -123,14 +123,16 @@ class OrderedTransformer(ImageModel, ABC):
         for layer, block in enumerate(self.layers):
             read = CausalAttention(self.attention, self.weight_dropout(self.config.attention_dropout, mask_seeds_B, layer))
             arguments = x_BSD, conditions, read, None if keys is None else keys[layer]
-            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+            again = checkpointing and layer % checkpointing == 0
+            x_BSD = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         return self.head(x_BSD[:, 1:], None if conditions is None else conditions.after(1))
 
     def _conditions(self, class_ids_B: Tensor, entries: int) -> Conditions:
         """What the modulations depend on, once for each class in the batch.
 
         Modulations are a third of a block's products. Where there are fewer classes than samples, they are computed of all classes,
-        so that shapes are the same in every batch; else of the batch's own, where that makes no GPU wait and no compiler start anew.
+        so that shapes are the same in every batch; else of the batch's own, where that makes no GPU wait and no compiler start
+        anew.
         """
         first, classes = self.config.codebook_size + 1, self.config.num_classes + 1
         if classes < len(class_ids_B):

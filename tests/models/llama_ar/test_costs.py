@@ -37,7 +37,7 @@ def held(config=SMALL, *, precision="float32", checkpointing=False, keeps_weight
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [0, 1, 2])
 def test_training_flops_are_those_that_torch_counts(checkpointing, dropout):
     config = SMALL.model_copy(update={"dropout": dropout})
     model = LlamaAR(config, Plain().build()).train()
@@ -88,6 +88,21 @@ def test_checkpointing_keeps_the_inputs_of_blocks():
     measured = [kept(LlamaAR(config).train(), IMAGES, checkpointing=True) for config in (SMALL, deep)]
     assert said[1] - said[0] == measured[1] - measured[0] == 6 * ENTRIES * SMALL.hidden_size * 4
     assert said[1] < held(deep).activations / 3
+
+
+def test_checkpointing_of_every_second_block_keeps_the_others():
+    deep = SMALL.model_copy(update={"depth": 9})
+    said = [held(config, checkpointing=2).activations for config in (SMALL, deep)]
+    measured = [kept(LlamaAR(config).train(), IMAGES, checkpointing=2) for config in (SMALL, deep)]
+    # 3 more blocks with all that they save, two norms each: on the CPU a norm also keeps what the weight multiplies.
+    assert measured[1] - measured[0] - (said[1] - said[0]) == 3 * 2 * ENTRIES * 4 * SMALL.hidden_size
+
+
+def test_blocks_are_those_of_the_model():
+    model = LlamaAR(SMALL)
+    count, size = LlamaARCosts(SMALL).blocks()
+    assert count == len(model.repeated)
+    assert {sum(weight.numel() for weight in block.parameters()) for block in model.repeated} == {size}
 
 
 PEAKS = [

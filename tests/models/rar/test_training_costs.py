@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rarkit.attention.plain import Plain
 from rarkit.models import PRESETS, RAR, RARConfig
+from rarkit.models.rar.family import RARCosts
 from rarkit.models.rar.layers import Block
 from rarkit.models.rar.training_costs import forward_flops, step_flops, training_bytes
 from tests.models.measured import kept, loss_of, training_batch
@@ -59,13 +60,14 @@ def test_flops_are_those_that_torch_counts(config):
 
 @each_variant
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_checkpointing_computes_the_blocks_once_more(config, dropout):
+@pytest.mark.parametrize("checkpointing", [1, 2, 5])
+def test_checkpointing_computes_the_blocks_once_more(config, dropout, checkpointing):
     config = config.model_copy(update={"dropout": dropout})
     model = RAR(config, Plain().build()).train()
     batch = training_batch(config, IMAGES)
     with FlopCounterMode(display=False) as counted:
-        loss_of(model(*batch, mask_seeds_B=batch[1], checkpointing=True), batch[0]).backward()
-    assert counted.get_total_flops() == step_flops(config, IMAGES, checkpointing=True)
+        loss_of(model(*batch, mask_seeds_B=batch[1], checkpointing=checkpointing), batch[0]).backward()
+    assert counted.get_total_flops() == step_flops(config, IMAGES, checkpointing=checkpointing)
 
 
 @each_variant
@@ -124,3 +126,21 @@ def test_checkpointing_keeps_the_inputs_of_blocks(config):
     measured = [kept(RAR(each).train(), IMAGES, checkpointing=True) for each in (config, deep)]
     assert held[1] - held[0] == measured[1] - measured[0] == 6 * IMAGES * (config.seq_len + 1) * config.hidden_size * 4
     assert held[1] < training_bytes(deep, micro_batch=IMAGES, precision="float32", checkpointing=False).activations / 3
+
+
+@each_variant
+def test_checkpointing_of_every_second_block_keeps_the_others(config, monkeypatch):
+    """Of 3 and of 9 blocks: 3 more inputs, and 3 more blocks with all that they save."""
+    monkeypatch.setattr(Block, "steps_on_cpu", lambda *_: False)
+    deep = config.model_copy(update={"depth": 9})
+    held = [training_bytes(each, micro_batch=IMAGES, precision="float32", checkpointing=2).activations for each in (config, deep)]
+    measured = [kept(RAR(each).train(), IMAGES, checkpointing=2) for each in (config, deep)]
+    assert held[1] - held[0] == pytest.approx(measured[1] - measured[0], rel=0.02)
+
+
+@each_variant
+def test_blocks_are_those_of_the_model(config):
+    model = RAR(config)
+    count, size = RARCosts(config).blocks()
+    assert count == len(model.repeated)
+    assert {sum(weight.numel() for weight in block.parameters()) for block in model.repeated} == {size}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rarkit.errors import WeightsError
 from rarkit.models import RARConfig
 from rarkit.models.rar.decoding import cuda_graphs
-from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for
+from rarkit.models.rar.decoding.cuda_attention import FlashReads, MaskedReads, fixed_reads_for, varlen_attention
 from rarkit.sampling import Constant, Interval, PlainDecoder, generate
 from tests.models.rar.small import lively
 
@@ -42,7 +43,8 @@ def test_captured_steps_equal_plain(monkeypatch, case, guidance):
     monkeypatch.setattr(cuda_graphs, "BUCKET", 32)
     exact = lively(SIZES, scale=0.05).cuda()
     prepared = lively(SIZES, scale=0.05).to("cuda", dtype).prepare(**asked)
-    assert fixed_reads_for(prepared.weights) is reads
+    has_lengths = "seqused_k" in (getattr(varlen_attention(), "__kwdefaults__", None) or {})
+    assert fixed_reads_for(prepared.weights) is (reads if has_lengths else MaskedReads)
     scales = [guidance.scale_at(step, SIZES.seq_len) for step in range(SIZES.seq_len)]
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
@@ -58,6 +60,16 @@ def test_captured_steps_equal_plain(monkeypatch, case, guidance):
                 assert float((fast.logits(step, tokens_B) - expected).abs().max()) <= bound
 
 
+def test_logits_that_are_nan_are_an_error_when_all_tokens_are_drawn():
+    model = lively(SIZES, scale=0.05).cuda()
+    with torch.no_grad():
+        next(model.blocks.parameters())[0] = torch.nan
+    steps = []
+    with pytest.raises(WeightsError, match="are NaN or infinite"):
+        generate(model, [1, 2, 3], order=torch.arange(SIZES.seq_len), on_step=lambda step, _: steps.append(step))
+    assert len(steps) == SIZES.seq_len
+
+
 def test_no_step_waits_for_the_gpu():
     prepared = lively(SIZES, scale=0.05).to("cuda", torch.bfloat16).prepare()
     asked = {"order": torch.arange(SIZES.seq_len), "guidance": Constant(scale=2.0)}
@@ -65,8 +77,8 @@ def test_no_step_waits_for_the_gpu():
         tokens_BL = generate(prepared, [1, 2, 3], seed=5, **asked)
 
     def watch(step, raster_BL):
-        # Before the first step labels and noise go to the GPU, which may wait.
-        torch.cuda.set_sync_debug_mode("error")
+        # Before the first step labels and noise go to the GPU, and after the last the sums of probabilities come back.
+        torch.cuda.set_sync_debug_mode("default" if step == SIZES.seq_len - 1 else "error")
 
     try:
         again_BL = generate(prepared, [1, 2, 3], seed=5, on_step=watch, **asked)

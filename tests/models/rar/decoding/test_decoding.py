@@ -178,6 +178,24 @@ def test_tokens_are_drawn_with_the_samples_own_noise_and_placed_on_the_grid(deco
         assert torch.equal(drawn_B, tokens_BL[:, order_L[step]])
 
 
+@pytest.mark.parametrize("choice", [{}, {"top_k": 3}, {"top_p": 0.5}, {"guidance": 2.0}, {"temperature": 1e-9}], ids=str)
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf])
+@pytest.mark.parametrize("decoder", [None, PlainDecoder])
+def test_no_token_is_drawn_from_logits_that_are_nan(choice, damage, decoder):
+    """Of the row of a single sample, from the step on at which they are."""
+    model, last, steps = lively(), TINY.num_classes - 1, []
+    asked = {"order": _order(3), "decoder": decoder, **choice}
+    expected = generate(model, [0, 1], **asked)
+    with torch.no_grad():
+        model.embeddings.weight[model.sizes.codebook_size + 1 + last] = damage
+    assert torch.equal(generate(model, [0, 1], **asked), expected)
+    with pytest.raises(WeightsError, match=r"the logits of the model \(RAR\) are NaN or infinite.* weights"):
+        generate(model, [0, last, 1], on_step=lambda step, _: steps.append(step), **asked)
+    assert not steps
+    with pytest.raises(UserError, match="temperature 1e-309 makes logits infinite"):
+        generate(lively(), [0], order=_order(3), temperature=1e-309)
+
+
 def test_merged_model_samples_the_same_tokens():
     model, order_L = lively(), _order(4)
     asked = {"order": order_L, "guidance": Linear(scale=3.0), "seed": 1}

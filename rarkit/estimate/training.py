@@ -1,0 +1,88 @@
+"""What training needs on GPUs of one kind, however many share the work. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict, final
+
+from rarkit.engine.degrees import degrees
+from rarkit.errors import RecipeError
+from rarkit.estimate.this_machine import UTILISATION
+from rarkit.models.base import TrainingBytes
+from rarkit.recipe.experiment import Experiment
+from rarkit.runtime.machine import Gpu
+from rarkit.training.memory import USABLE, advice, largest_micro_batch, training_memory
+
+
+class _OfPass(TypedDict):
+    precision: str
+    keeps_weights: bool
+
+
+@final
+@dataclass(frozen=True)
+class TrainEstimate:
+    """What training needs on GPUs of one kind, one for each process."""
+
+    steps: int
+    step_flops: int
+    """Of all processes together."""
+    step_seconds: float
+    """At the stated utilisation, which includes what the processes wait for each other."""
+    processes: int
+    shard: int
+    """Processes that hold one copy of the weights among them; 1 if each holds all."""
+    share: int
+    """Images of a process in a step."""
+    micro_batch: int
+    """Images of a pass: those of the recipe, or as many as fit."""
+    accumulation: int
+    """Passes of a process in a step."""
+    memory: TrainingBytes
+    """Of one GPU."""
+    fits: bool
+    """Whether this fits the memory of the assumed GPU."""
+    largest_micro_batch: int | None
+    """The largest divisor of ``share`` that fits; None if not even one image fits."""
+    lower: str
+    """The settings that take less memory."""
+    gpu_hours: float
+    """Of all GPUs together."""
+
+    @property
+    def flops(self) -> int:
+        return self.steps * self.step_flops
+
+
+def train_estimate(experiment: Experiment, gpu: Gpu, processes: int) -> TrainEstimate | None:
+    """What the training of a recipe needs; None if it trains nothing, or its batch cannot be divided among so many processes."""
+    train, costs = experiment.recipe.train, experiment.costs
+    if train is None:
+        return None
+    precision = "bfloat16" if train.precision == "auto" else train.precision
+    of_pass: _OfPass = {"precision": precision, "keeps_weights": experiment.recipe.attention.keeps_weights}
+    try:
+        largest = largest_micro_batch(train, costs, processes, gpu.memory, **of_pass)
+        divided = degrees(train, processes, largest or 1)
+    except RecipeError:
+        # Listed as missing by ``plan_obstacles``.
+        return None
+    memory = training_memory(train, costs, divided, **of_pass)
+    passes = processes * divided.accumulation
+    flops = passes * costs.step_flops(divided.micro, checkpointing=int(train.activation_checkpointing))
+    seconds = flops / (processes * UTILISATION * gpu.rates[precision])
+    return TrainEstimate(
+        steps=train.steps,
+        step_flops=flops,
+        step_seconds=seconds,
+        processes=processes,
+        shard=divided.shard,
+        share=divided.share,
+        micro_batch=divided.micro,
+        accumulation=divided.accumulation,
+        memory=memory,
+        fits=memory.total <= USABLE * gpu.memory,
+        largest_micro_batch=largest,
+        lower=advice(train, divided),
+        gpu_hours=processes * train.steps * seconds / 3600,
+    )
