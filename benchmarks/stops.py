@@ -2,12 +2,12 @@
 
     python benchmarks/stops.py [--stops 20] [--ranks 1 2 4] [--seed 0] [--save]
 
-Trains tests/data/small.toml for longer, with dropout, a moving average and Muon, once undisturbed by each number of processes (gloo,
-by torchrun's own agent) and in each way in which they share the training: DDP, FSDP2, and HSDP if there are four. Then, in fresh
-stores, again and again, stopped at points drawn at random: by SIGKILL, SIGTERM or SIGUSR1 to one of the processes, at any moment or
-with a checkpoint half-written, or by a full disk. All processes must end within 30 s of it, with at most one message, and leave no
-lock unless the first was killed. At last the run completes, and weights and log are compared. Exits with 1 where anything is wrong.
-`--save` writes benchmarks/results/stops.json. Needs Linux.
+Trains tests/data/small.toml for longer, with dropout, a moving average and Muon, once undisturbed by each number of processes
+(gloo, by torchrun's own agent) and in each way in which they share the training: DDP, FSDP2, and HSDP if there are four. Then, in
+fresh stores, again and again, stopped at points drawn at random: by SIGKILL, SIGTERM or SIGUSR1 to one of the processes, at any
+moment or with a checkpoint half-written, or by a full disk. All processes must end within 30 s of it, with at most one message, and
+leave no lock unless the first was killed. At last the run completes, and weights and log are compared. Exits with 1 where anything
+is wrong. `--save` writes benchmarks/results/stops.json. Needs Linux.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def complaint(ended: Ended, stop: Stop, locks: int) -> str | None:
     """What is wrong with how a run was stopped, if anything is."""
     if ended.returncode == 0:
         return "it ended well"
-    if 'rarkit/' in ended.stderr:
+    if "rarkit/" in ended.stderr:
         return f"a traceback: {ended.stderr}"
     messages = len(re.findall(r"^(error: |stopped by )", ended.stderr, re.M))
     silent = stop.how == "SIGKILL" and stop.rank == 0
@@ -165,7 +165,9 @@ def main() -> None:
             found[f"{ranks} process(es)"], problems = tried(scratch, ranks, options)
             wrong += problems
     for name, told in found.items():
-        print(f"{name}: {sum(told['stops'].values())} stops in {told['runs']} runs; all had ended after at most {told['seconds']} s")
+        print(
+            f"{name}: {sum(told['stops'].values())} stops in {told['runs']} runs; all had ended after at most {told['seconds']} s"
+        )
     print(f"{len(wrong)} wrong; {time.monotonic() - began:.0f} s", *wrong, sep="\n")
     if options.save:
         from machine import machine

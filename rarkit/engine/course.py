@@ -45,6 +45,7 @@ class Course:
         self.records: list[Record] = []
         self.trackers = Trackers()
         self._saved, self._since = 0, time.monotonic()
+        self._failure: RankError | None = None
         peak = peak_rate(trainer.device, trainer.precision)
         batch, size = self.settings.batch_size, trainer.degrees.size
         self._speed = Speed(batch, trainer.task.flops(batch), None if peak is None else size * peak)
@@ -86,7 +87,7 @@ class Course:
                 self._stop(held)
             while trainer.step < settings.steps:
                 late = time.monotonic() - self._since >= 60 * settings.checkpoint_minutes
-                trainer.advance(flags=(held.arrived is not None, late))
+                trainer.advance(flags=(self._is_to_stop(held), late))
                 stopped, due = self._take(advance)
                 due = due or self._is_due(trainer.step)
                 looks = any(trainer.step % watcher.every == 0 for watcher in self.watchers)
@@ -157,10 +158,18 @@ class Course:
                     return True
         return False
 
+    def _is_to_stop(self, held: HeldSignals) -> bool:
+        """Whether this rank got a signal, or lost torchrun, without which nobody stops or starts the ranks any more."""
+        try:
+            self.ranks.check()
+        except RankError as failure:
+            self._failure = failure
+        return held.arrived is not None or self._failure is not None
+
     def _stopping(self, held: HeldSignals) -> bool:
         import torch
 
-        stopping = held.arrived is not None
+        stopping = self._is_to_stop(held)
         if self.ranks.size == 1:
             return stopping
         return bool(self.trainer.mesh.total(torch.full((1,), float(stopping), device=self.trainer.device)).item() > 0)
@@ -188,4 +197,6 @@ class Course:
             stands += ", in a checkpoint: the same command goes on from there."
         if held.arrived is not None:
             held.deliver(stands)
+        if self._failure is not None:
+            raise RankError(sentences(self._failure, stands), told=self._failure.told)
         raise RankError(f"another process of this run was stopped. {stands}", told=not self.ranks.first)

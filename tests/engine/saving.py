@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,16 @@ def differing(tensors: dict[str, Tensor]) -> list[str]:
     """The names of those that do not hold ``numbers``."""
     wholes = {name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for name, tensor in tensors.items()}
     return [name for name, whole in wholes.items() if not torch.equal(whole, numbers(name, whole))]
+
+
+def whole_tensors(folder: Path | str, step: int) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, read without rarkit: by the lines of docs/training.md."""
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    [block] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def whole_tensors" in block]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    tensors: dict[str, Tensor] = names["whole_tensors"](folder, step)
+    return tensors
 
 
 @contextmanager

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-from tests.engine.saving import differing, failing, loaded, loaded_and_saved, saved, state
+from tests.engine.saving import differing, failing, loaded, loaded_and_saved, saved, state, whole_tensors
 from tests.processes import call, call_ranks
 
 
@@ -20,12 +17,7 @@ def folder(tmp_path, name):
 
 
 def assert_is_readable_without_rarkit(url):
-    """By the lines of docs/training.md."""
-    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
-    [block] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def whole_tensors" in block]
-    names = {}
-    exec(block, names)
-    tensors = names["whole_tensors"](f"{url}/train/cafe/files", 3)
+    tensors = whole_tensors(f"{url}/train/cafe/files", 3)
     assert {name: tensor.shape for name, tensor in tensors.items()} == {n: t.shape for n, t in state("none", 1).items()}
     assert not differing(tensors)
 

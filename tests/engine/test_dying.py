@@ -7,12 +7,14 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from rarkit import load_recipe, plan
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.stages.train import training_log
+from tests.engine.saving import whole_tensors
 from tests.engine.stops import WHOLE, Point, Stop, join_again_and_again, stopped_at
-from tests.processes import call_ranks
+from tests.processes import call, call_ranks
 from tests.processes import rarkit as command_line
 
 WAYS = {"ddp": [], "fsdp": ["--set", "train.data_parallel=fsdp"]}
@@ -33,8 +35,8 @@ STOPS = {
 """How two processes share the training, where they are stopped, what is told, and the step where the training goes on."""
 
 
-def begin(way, recipe, finished, folder, stops=()):
-    """Trains in two processes, in a store that training comes next in."""
+def begin(way, recipe, finished, folder, stops=(), count=2):
+    """Trains in two processes, or one, in a store that training comes next in."""
     if not (folder / "store").exists():
         shutil.copytree(finished.plan.store.root, folder / "store")
         for stage in ("train", "sample", "evaluate"):
@@ -43,7 +45,7 @@ def begin(way, recipe, finished, folder, stops=()):
         (folder / name).unlink(missing_ok=True)
     arguments = ["run", recipe, *WAYS[way], "--until", "train", "--store", folder / "store", "--runs", folder, "--device", "cpu"]
     work = [stopped_at, stops] if stops else [command_line]
-    return call_ranks(2, folder, *work, *arguments)
+    return call_ranks(count, folder, *work, *arguments) if count > 1 else call(folder, *work, *arguments)
 
 
 def bits(recipe, folder):
@@ -84,6 +86,27 @@ def test_all_end_and_go_on(case, undisturbed, small_recipe, small_finished, tmp_
     assert again.returncode == 0, again.stderr
     assert f"resuming from the checkpoint at step {goes_on}" in again.stderr
     assert bits(small_recipe, tmp_path) == undisturbed(way)
+
+
+def test_the_state_of_the_optimizer_is_that_of_all_processes(small_recipe, small_finished, tmp_path):
+    checkpoints = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        done = begin("fsdp", small_recipe, small_finished, folder, [Stop("SIGTERM", count - 1, Point(1))], count)
+        assert re.search(STANDS, done.stderr), done.stderr
+        [place] = (folder / "store/train").glob("*/files")
+        checkpoints.append(whole_tensors(place, 3))
+    one, two = checkpoints
+    assert one.keys() == two.keys()
+    moments = [name for name in one if name.endswith(("exp_avg", "exp_avg_sq"))]
+    assert moments
+    assert all(one[name].any() for name in moments)
+    # Biases of keys have no gradient but for rounding.
+    largest = {what: max(float(one[name].abs().max()) for name in moments if name.endswith(what)) for what in ("avg", "avg_sq")}
+    for name in moments:
+        atol = 1e-5 * largest["avg_sq" if name.endswith("avg_sq") else "avg"]
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=atol, msg=name)
 
 
 def test_processes_train_one_thing_after_another(tmp_path):

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from rarkit.cache.store import Store
-from rarkit.engine.checkpoints import checkpoint_step
+from rarkit.engine.checkpoints import Checkpoints, checkpoint_step
 from rarkit.engine.learning import Learning, Watcher
 from rarkit.engine.settings import TrainSettings
-from rarkit.errors import StoreError
+from rarkit.errors import RankError, StoreError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
+from rarkit.runtime.ranks import Ranks
 from rarkit.runtime.signals import Stopped
 from rarkit.trackers.tracking import Trackers
 from rarkit.training.next_token import MODEL, NextToken
@@ -161,3 +162,38 @@ def test_stopped_at_a_random_point_it_ends_with_the_same_bits(way, how, expected
     assert begun == before
     for kind, one, other in zip(("bits", "log", "records"), expected(way), found, strict=False):
         assert one == other, kind
+
+
+def test_accumulated_passes_have_the_loss_of_one(expected):
+    """Masks too are those of the samples."""
+    plain, accumulated = ([record["loss"] for record in expected(way)[2]] for way in ("plain", "accumulated"))
+    np.testing.assert_allclose(accumulated, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("step", [4, 5, 11])
+def test_each_step_is_saved_once_and_the_last_not_at_all(step, tmp_path, monkeypatch):
+    """A signal that is looked at where a checkpoint is due, where none is, and in the last step."""
+    saved, plain = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *rest: (saved.append(step), plain(self, step, *rest)))
+    install(Point(step), lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch.setattr)
+    with pytest.raises(Stopped):
+        train(tmp_path, "plain")
+    last = {} if step + 2 == STEPS else {step + 2}
+    assert saved == sorted({*range(EVERY, step + 2, EVERY), *last})
+
+
+def test_without_torchrun_it_stops_with_a_checkpoint(expected, tmp_path, monkeypatch):
+    gone = []
+
+    def check(self):
+        if gone:
+            raise RankError("lost the connection to torchrun.", told=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranks, "check", check)
+        install(Point(4), lambda: gone.append(True), patch.setattr)
+        with pytest.raises(
+            RankError, match=r"^lost the connection to torchrun\. Training stands at step 6 of 13, in a checkpoint: "
+        ):
+            train(tmp_path, "plain")
+    assert train(tmp_path, "plain")[0] == expected("plain")[0]
