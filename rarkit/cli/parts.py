@@ -68,7 +68,9 @@ def orders_show(
 @schedules.command("show")
 def schedules_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a permutation schedule.")],
-    steps: Annotated[int, typer.Option("--steps", min=1, max=10**9, metavar="STEPS", help="Set the length of the training.")] = 1000,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=10**9, metavar="STEPS", help="Set the length of the training.")
+    ] = 1000,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:

@@ -18,7 +18,9 @@ def forced(finished, force):
     return [stage.name for stage in rarkit.plan(finished.plan.recipe, finished.plan.store.url, force=force).stages if stage.forced]
 
 
-@pytest.mark.parametrize("force", ["train", ["train"], ("train",), {"train"}, iter(["train"])], ids=str)
+@pytest.mark.parametrize(
+    "force", ["train", ["train"], ("train",), {"train"}, iter(["train"])], ids=["name", "list", "tuple", "set", "iterator"]
+)
 def test_stages_are_listed_or_one_is_named(finished, force):
     assert forced(finished, force) == ["train"]
 
