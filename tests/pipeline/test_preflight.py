@@ -7,7 +7,8 @@ import pytest
 from rarkit import load_recipe, plan
 from rarkit.engine import settings
 from rarkit.errors import CapabilityError
-from rarkit.pipeline.preflight import check_ready, plan_obstacles, usable_backends
+from rarkit.pipeline.preflight import check_ready, part_obstacles, plan_obstacles, usable_backends
+from rarkit.recipe.rehearsal import rehearsal
 from tests.processes import call_ranks
 from tests.processes import rarkit as command_line
 
@@ -56,3 +57,9 @@ def test_under_torchrun_nothing_runs(small_recipe, tmp_path):
     message = "train.batch_size 7 cannot be shared evenly by 2 processes. Start 1 process, or set train.batch_size to 6 or 8."
     assert refused.stderr.count(message) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_process_rehearses_what_several_train(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["train.data_parallel=fsdp", "train.shard=4", "train.replicate=2"])
+    assert "train" in part_obstacles(recipe, "cpu")
+    assert part_obstacles(rehearsal(recipe, "cpu"), "cpu") == {}
