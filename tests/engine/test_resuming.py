@@ -15,8 +15,9 @@ import torch
 
 from rarkit.cache.store import Store
 from rarkit.engine.checkpoints import Checkpoints, checkpoint_step
-from rarkit.engine.learning import Learning, Watcher
+from rarkit.engine.learning import Learning
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.watching import Watcher
 from rarkit.errors import RankError, StoreError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
@@ -59,7 +60,7 @@ class InMemory:
 def train(folder, way):
     """Trains, from the last checkpoint if there is one.
 
-    Returns weights and the state before the last step, and the log, as bytes; the log as it was noted; and where it went on.
+    Returns weights and state at the end, and the log, as bytes; the log as it was noted; and the step where it went on.
     """
     generator, noted, last, begun = np.random.default_rng(0), [], {}, []
     tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
@@ -76,8 +77,8 @@ def train(folder, way):
         schedule=Linear(),
     )
 
-    def look(trainer):
-        last.update({name: tensor.detach().clone() for name, tensor in trainer.tensors().items()})
+    def look(looking):
+        last.update({name: tensor.detach().clone() for name, tensor in looking.trainer.tensors().items()})
 
     def tracked(step):
         begun.append(step)
@@ -86,7 +87,7 @@ def train(folder, way):
     output = Store(str(folder)).output("train", "cafe")
     with output.writing({}):
         learning = Learning(output=output, log=noted.append)
-        trained = learning.train(task, settings, seed=3, watchers=[Watcher(STEPS - 1, look)], tracked=tracked)
+        trained = learning.train(task, settings, seed=3, watchers=[Watcher(STEPS, look)], tracked=tracked)
     tensors = {**{f"state {name}": tensor for name, tensor in last.items()}, **trained.weights[MODEL]}
     found = {name: tensor.contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in tensors.items() if tensor.ndim}
     return found, {name: values.tobytes() for name, values in trained.log.items()}, noted, begun[0]
