@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rarkit import load_recipe, plan
-from rarkit.engine import settings
 from rarkit.errors import CapabilityError
-from rarkit.pipeline.preflight import check_ready, part_obstacles, plan_obstacles, usable_backends
+from rarkit.pipeline.preflight import check_ready, part_obstacles, usable_backends
 from rarkit.recipe.rehearsal import rehearsal
 from tests.processes import call_ranks
 from tests.processes import rarkit as command_line
@@ -32,14 +31,6 @@ def test_what_is_trained_already_is_shared_by_any_number(small_recipe, small_fin
     planned = plan(load_recipe(small_recipe), small_finished.plan.store, force=("sample",))
     assert (planned["train"].action, planned["sample"].action) == ("cached", "run")
     check_ready(planned, "cpu", 3)
-
-
-def test_muon_needs_a_torch_that_has_it(small_recipe, tmp_path, monkeypatch):
-    planned = plan(load_recipe(small_recipe, ["train.optimizer=muon"]), str(tmp_path / "store"))
-    monkeypatch.setattr(settings, "version", lambda name: "2.8.1")
-    assert "needs torch 2.9 or later, and this is torch 2.8.1" in plan_obstacles(planned, "cpu")["train.optimizer"]
-    monkeypatch.setattr(settings, "version", lambda name: "2.9.0")
-    assert plan_obstacles(planned, "cpu") == {}
 
 
 @pytest.mark.parametrize(("device", "flex"), [("cpu", "no backward pass on cpu"), ("cuda", None)])
