@@ -121,8 +121,9 @@ def stopped(how, point, folder, way, monkeypatch):
     def fail():
         raise ZeroDivisionError
 
+    number = (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM))[point.step % 2]
     ways = {
-        "signal": (lambda: os.kill(os.getpid(), signal.SIGTERM), Stopped),
+        "signal": (lambda: os.kill(os.getpid(), number), Stopped),
         "exception": (fail, ZeroDivisionError),
         "full disk": (full, StoreError),
         "kill": (kill, Killed),
