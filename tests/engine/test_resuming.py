@@ -189,7 +189,7 @@ def test_each_step_is_saved_once_and_the_last_not_at_all(step, tmp_path, monkeyp
 def test_without_torchrun_it_stops_with_a_checkpoint(expected, tmp_path, monkeypatch):
     gone = []
 
-    def check(self):
+    def check(self, *, now=False):
         if gone:
             raise RankError("lost the connection to torchrun.", told=False)
 
