@@ -5,8 +5,8 @@ backward pass and less of autograd's work: a dropped unit of the MLP is one whos
 dropout are those of matrix products, modulations are read where they are computed, and their gradients are written where the next
 product reads them.
 
-Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, M = 6·D; G
-samples at once; P places of dropout.
+Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S, M = 6·D;
+G samples at once; P places of dropout or of modulations.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from rarkit.models.rar.cpu_modulations import Gradients, Table
 
 DROPPED = 1e15
 """What is taken from a dropped unit: GELU and its slope are then exactly 0, in float32 and float64."""
+PLACES = 6
+"""Shift, scale and gate of the block's two halves."""
 _ATEN = torch.ops.aten
 
 
@@ -74,12 +76,12 @@ class BlockStep(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         own = Weights(*weights)
-        modulations_USM = _modulations(activated_USD, own)
-        table = Table(modulations_USM, row_B, len(x_BSD))
+        modulations_PUSD = _modulations(activated_USD, own)
+        table = Table(modulations_PUSD, row_B, len(x_BSD))
         middle_BSD, of_attention = _attention(x_BSD, table, keys_PB, sizes, own)
         out_BSD, of_mlp = _mlp(middle_BSD, table, keys_PB, sizes, own)
         ctx.sizes, ctx.row_B, ctx.count = sizes, row_B, len(of_attention)
-        ctx.save_for_backward(*weights, activated_USD, modulations_USM, x_BSD, *of_attention, middle_BSD, *of_mlp)
+        ctx.save_for_backward(*weights, activated_USD, modulations_PUSD, x_BSD, *of_attention, middle_BSD, *of_mlp)
         return out_BSD
 
     @staticmethod
@@ -87,26 +89,43 @@ class BlockStep(torch.autograd.Function):
     def backward(ctx: Any, gradient_BSD: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         count = len(Weights._fields)
-        own, (activated_USD, modulations_USM, x_BSD, *rest) = Weights(*saved[:count]), saved[count:]
+        own, (activated_USD, modulations_PUSD, x_BSD, *rest) = Weights(*saved[:count]), saved[count:]
         of_attention, (middle_BSD, *of_mlp) = rest[: ctx.count], rest[ctx.count :]
-        table = Table(modulations_USM, ctx.row_B, len(x_BSD))
+        table = Table(modulations_PUSD, ctx.row_B, len(x_BSD))
         gradients = Gradients(table)
         own_gradients: dict[str, Tensor] = {}
         gradient_BSD = _mlp_backwards(gradient_BSD, middle_BSD, of_mlp, table, gradients, own, own_gradients, ctx.sizes)
         gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, table, gradients, own, own_gradients, ctx.sizes)
-        gradient_RM = gradients.finished().flatten(0, 1)
-        own_gradients["modulation_MD"] = gradient_RM.t() @ activated_USD.flatten(0, 1)
-        own_gradients["modulation_bias_M"] = _sum_of_rows(gradient_RM)
-        activated = (gradient_RM @ own.modulation_MD).view_as(activated_USD)
+        activated = _modulations_backwards(gradients.table_PUSD, activated_USD, own, own_gradients)
         return gradient_BSD, activated, None, None, None, *(own_gradients[name] for name in Weights._fields)
 
 
 def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
-    """As ``Block.modulations``, with 1 + scale for scale."""
-    bias_6D = own.modulation_bias_M.clone().view(6, -1)
-    bias_6D[1].add_(1)
-    bias_6D[4].add_(1)
-    return torch.addmm(bias_6D.view(-1), activated_USD.flatten(0, 1), own.modulation_MD.t()).view(*activated_USD.shape[:2], -1)
+    """As ``Block.modulations``, with 1 + scale for scale, each of the six (U, S, D) by itself."""
+    activated_QD = activated_USD.flatten(0, 1)
+    weight_PDD, bias_P1D = _by_place(own)
+    bias_P1D = bias_P1D.clone()
+    bias_P1D[1::3].add_(1)
+    modulations_PQD = torch.baddbmm(bias_P1D, activated_QD.expand(PLACES, -1, -1), weight_PDD.transpose(1, 2))
+    return modulations_PQD.view(PLACES, *activated_USD.shape)
+
+
+def _modulations_backwards(gradient_PUSD: Tensor, activated_USD: Tensor, own: Weights, own_gradients: dict[str, Tensor]) -> Tensor:
+    """The gradient of ``activated_USD``; those of the weights are put in their places."""
+    activated_QD, gradient_PQD = activated_USD.flatten(0, 1), gradient_PUSD.flatten(1, 2)
+    weight_PDD, _ = _by_place(own)
+    own_gradients["modulation_MD"] = torch.bmm(gradient_PQD.transpose(1, 2), activated_QD.expand(PLACES, -1, -1)).flatten(0, 1)
+    own_gradients["modulation_bias_M"] = gradient_PQD.sum(1).flatten()
+    out_QD = torch.zeros_like(activated_QD)
+    for gradient_QD, weight_DD in zip(gradient_PQD, weight_PDD, strict=True):
+        out_QD.addmm_(gradient_QD, weight_DD)
+    return out_QD.view_as(activated_USD)
+
+
+def _by_place(own: Weights) -> tuple[Tensor, Tensor]:
+    """The weights of modulations (P, D, D) and their biases (P, 1, D)."""
+    width = own.modulation_MD.shape[1]
+    return own.modulation_MD.view(PLACES, width, width), own.modulation_bias_M.view(PLACES, 1, width)
 
 
 def _attention(
