@@ -5,8 +5,8 @@ backward pass and less of autograd's work: a dropped unit of the MLP is one whos
 dropout are those of matrix products, modulations are read where they are computed, and their gradients are written where the next
 product reads them.
 
-Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S, M = 6·D;
-G samples at once; P places of dropout or of modulations.
+Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S,
+M = 6·D; G samples at once; P places of dropout or of modulations.
 """
 
 from __future__ import annotations
