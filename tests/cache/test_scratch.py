@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,7 +60,10 @@ class Shown:
         def advance(n=1):
             self.steps += n
             [copies] = self.folder.iterdir()
-            self.modes |= {stat.S_IMODE(path.stat().st_mode) for path in (copies, *copies.iterdir())}
+            for path in (copies, *copies.iterdir()):
+                # Another thread may have given it its final name meanwhile.
+                with suppress(FileNotFoundError):
+                    self.modes.add(stat.S_IMODE(path.stat().st_mode))
 
         yield advance
 

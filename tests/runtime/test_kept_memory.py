@@ -20,9 +20,8 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 with kept_memory({device!r}):
-    for _ in range(3):
-        faults()
-    print(faults())
+    # How many it takes until the heap has room for all four is the allocator's affair.
+    print(min(faults() for _ in range(10)))
 print(faults())
 """
 
