@@ -5,8 +5,8 @@ backward pass and less of autograd's work: a dropped unit of the MLP is one whos
 dropout are those of matrix products, modulations are read where they are computed, and their gradients are written where the next
 product reads them.
 
-Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S, M = 6·D
-or 3·D;G samples at once; P places of dropout or of modulations.
+Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S;
+M is 6·D or 3·D; G samples at once; P places of dropout or of modulations.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class BlockStep(torch.autograd.Function):
 def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     """As ``Block.modulations``, with 1 + scale for scale, each of the six (U, S, D) by itself."""
     activated_QD = activated_USD.flatten(0, 1)
-    weight_PDD, bias_P1D = _by_place(own)
-    bias_P1D = bias_P1D.clone()
+    bias_P1D = own.modulation_bias_M.clone().view(PLACES, 1, -1)
     bias_P1D[1::3].add_(1)
+    weight_PDD = own.modulation_MD.unflatten(0, (PLACES, -1))
     modulations_PQD = torch.baddbmm(bias_P1D, activated_QD.expand(PLACES, -1, -1), weight_PDD.transpose(1, 2))
     return modulations_PQD.view(PLACES, *activated_USD.shape)
 
@@ -113,19 +113,12 @@ def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
 def _modulations_backwards(gradient_PUSD: Tensor, activated_USD: Tensor, own: Weights, own_gradients: dict[str, Tensor]) -> Tensor:
     """The gradient of ``activated_USD``; those of the weights are put in their places."""
     activated_QD, gradient_PQD = activated_USD.flatten(0, 1), gradient_PUSD.flatten(1, 2)
-    weight_PDD, _ = _by_place(own)
     own_gradients["modulation_MD"] = torch.bmm(gradient_PQD.transpose(1, 2), activated_QD.expand(PLACES, -1, -1)).flatten(0, 1)
     own_gradients["modulation_bias_M"] = gradient_PQD.sum(1).flatten()
     out_QD = torch.zeros_like(activated_QD)
-    for gradient_QD, weight_DD in zip(gradient_PQD, weight_PDD, strict=True):
+    for gradient_QD, weight_DD in zip(gradient_PQD, own.modulation_MD.chunk(PLACES), strict=True):
         out_QD.addmm_(gradient_QD, weight_DD)
     return out_QD.view_as(activated_USD)
-
-
-def _by_place(own: Weights) -> tuple[Tensor, Tensor]:
-    """The weights of modulations (P, D, D) and their biases (P, 1, D)."""
-    width = own.modulation_MD.shape[1]
-    return own.modulation_MD.view(PLACES, width, width), own.modulation_bias_M.view(PLACES, 1, width)
 
 
 def _attention(
