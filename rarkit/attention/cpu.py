@@ -3,8 +3,7 @@
 PyTorch's fused kernel for CPUs cannot drop weights. Here the weights are kept for the backward pass, and are computed in pieces
 that stay in the cache; of causal attention, most of what is masked is not computed.
 
-Shape letters: B batch, N heads, S query length, T key length, K head width; G samples × heads of a piece, C its queries, T its
-keys.
+Shape letters: B batch, N heads, G = B·N or those of a piece, S query length, C queries of a piece, T key length, K head width.
 """
 
 from __future__ import annotations
@@ -49,86 +48,98 @@ def pieces(batch: int, heads: int, length: int, seen: int, *, causal: bool) -> l
 
 
 def attend_forwards(
-    q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, out_BNSK: Tensor, keys_B: Tensor | None, probability: float, *, causal: bool
-) -> list[Tensor]:
-    """Writes attention into ``out_BNSK``, of any strides, and returns what the backward pass needs of each piece.
+    q_GSK: Tensor, k_GTK: Tensor, v_GTK: Tensor, heads: int, keys_B: Tensor | None, probability: float, *, causal: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Attention (G, S, K), and what the backward pass needs of each piece.
 
     Args:
+        q_GSK, k_GTK, v_GTK: contiguous, so that no product has to copy them.
+        heads: N; those of a sample follow each other.
         keys_B: the keys of the masks; None for no dropout.
         probability: of a weight to be dropped.
         causal: query s sees keys 0 … s.
     """
-    batch, heads, length, width = q_BNSK.shape
-    seen, scale = k_BNTK.shape[2], 1.0 if keys_B is None else kept_scale(probability)
+    (count, length, width), seen = q_GSK.shape, k_GTK.shape[1]
+    scale = 1.0 if keys_B is None else kept_scale(probability)
+    out_GSK = torch.empty_like(q_GSK)
     kept: list[Tensor] = []
-    for samples, queries, keys in pieces(batch, heads, length, seen, causal=causal):
-        q_GCK, k_GTK, v_GTK = _parts(samples, q_BNSK[:, :, queries], k_BNTK[:, :, :keys], v_BNTK[:, :, :keys])
+    for samples, queries, keys in pieces(count // heads, heads, length, seen, causal=causal):
+        part = slice(samples.start * heads, samples.stop * heads)
+        q_GCK = q_GSK[part, queries]
         scores_GCT = q_GCK.new_empty(len(q_GCK), q_GCK.shape[1], keys)
-        scores_GCT.baddbmm_(q_GCK, k_GTK.transpose(1, 2), beta=0, alpha=width**-0.5)
+        scores_GCT.baddbmm_(q_GCK, k_GTK[part, :keys].transpose(1, 2), beta=0, alpha=width**-0.5)
         if causal:
             scores_GCT[:, :, queries.start :].add_(_future(q_GCK.shape[1], scores_GCT.dtype))
-        weights_GCT = torch.softmax(scores_GCT, -1, dtype=torch.promote_types(q_BNSK.dtype, torch.float32))
+        weights_GCT = torch.softmax(scores_GCT, -1, dtype=torch.promote_types(q_GSK.dtype, torch.float32))
         dropped_GCT = weights_GCT
         if keys_B is not None:
             drawn_BRT = draws(keys_B[samples], (heads, length), seen, queries, keys)
             dropped_GCT = torch.empty_like(weights_GCT)
             torch.ge(drawn_BRT.flatten(0, 1), threshold(probability), out=dropped_GCT)
             dropped_GCT.mul_(weights_GCT)
-        dropped_GCT = dropped_GCT.to(v_BNTK.dtype)
-        read_BNCK = torch.bmm(dropped_GCT, v_GTK).view(-1, heads, queries.stop - queries.start, width)
-        torch.mul(read_BNCK, scale, out=out_BNSK[samples, :, queries])
+        dropped_GCT = dropped_GCT.to(v_GTK.dtype)
+        _product(out_GSK[part, queries], dropped_GCT, v_GTK[part, :keys], scale)
         kept += [weights_GCT, dropped_GCT]
-    return kept
+    return out_GSK, kept
 
 
 def attend_backwards(
-    gradient_BNSK: Tensor,
+    gradient_GSK: Tensor,
+    mean_GS1: Tensor,
     inputs: tuple[Tensor, Tensor, Tensor],
-    out_BNSK: Tensor,
     kept: Sequence[Tensor],
-    gradients: tuple[Tensor, Tensor, Tensor],
+    heads: int,
     probability: float,
     *,
     causal: bool,
-) -> None:
-    """Writes the gradients of queries, keys and values into ``gradients``, which may have any strides.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of queries, keys and values.
 
     Args:
-        gradient_BNSK: the gradient of ``out_BNSK``.
-        inputs: the queries, keys and values.
-        out_BNSK: the result.
-        kept: what ``attend_forwards`` returned.
-        gradients: the tensors to be written.
+        gradient_GSK: the gradient of the result, contiguous.
+        mean_GS1: ``mean_gradient`` of it.
+        inputs: the queries, keys and values that ``attend_forwards`` was given.
+        kept: what it returned.
+        heads: as in the forward pass.
         probability: of a weight to be dropped; 0 for no dropout.
         causal: as in the forward pass.
     """
-    q_BNSK, k_BNTK, v_BNTK = inputs
-    batch, heads, length, width = q_BNSK.shape
-    seen, alpha, scale = k_BNTK.shape[2], width**-0.5, kept_scale(probability) if probability else 1.0
-    dk_GTK = dv_GTK = None
-    for place, (samples, queries, keys) in reversed(list(enumerate(pieces(batch, heads, length, seen, causal=causal)))):
+    q_GSK, k_GTK, v_GTK = inputs
+    (count, length, width), seen = q_GSK.shape, k_GTK.shape[1]
+    alpha, scale = width**-0.5, kept_scale(probability) if probability else 1.0
+    dq_GSK, dk_GTK, dv_GTK = torch.empty_like(q_GSK), torch.empty_like(k_GTK), torch.empty_like(v_GTK)
+    found = pieces(count // heads, heads, length, seen, causal=causal)
+    for place, (samples, queries, keys) in reversed(list(enumerate(found))):
+        part = slice(samples.start * heads, samples.stop * heads)
         weights_GCT, dropped_GCT = kept[2 * place : 2 * place + 2]
-        q_GCK, k_GTK, v_GTK = _parts(samples, q_BNSK[:, :, queries], k_BNTK[:, :, :keys], v_BNTK[:, :, :keys])
-        gradient_GCK, out_GCK = _parts(samples, gradient_BNSK[:, :, queries], out_BNSK[:, :, queries])
-        # The sum over the keys of weight × its gradient, without looking at the keys.
-        mean_GC1 = (gradient_GCK * out_GCK).sum(-1, keepdim=True, dtype=weights_GCT.dtype)
-        slopes_GCT = torch.empty_like(dropped_GCT).baddbmm_(gradient_GCK, v_GTK.transpose(1, 2), beta=0, alpha=scale)
-        slopes_GCT = slopes_GCT.to(weights_GCT.dtype).mul_(dropped_GCT).addcmul_(weights_GCT, mean_GC1, value=-1)
-        slopes_GCT = slopes_GCT.to(q_GCK.dtype)
-        read_GCK = torch.empty_like(gradient_GCK, memory_format=torch.contiguous_format)
-        read_GCK.baddbmm_(slopes_GCT, k_GTK, beta=0, alpha=alpha)
-        gradients[0][samples, :, queries] = read_GCK.view(-1, heads, queries.stop - queries.start, width)
-        parts = torch.bmm(slopes_GCT.transpose(1, 2), q_GCK), torch.bmm(dropped_GCT.transpose(1, 2), gradient_GCK)
+        gradient_GCK, k_GKT = gradient_GSK[part, queries], k_GTK[part, :keys]
+        slopes_GCT = torch.empty_like(dropped_GCT)
+        slopes_GCT.baddbmm_(gradient_GCK, v_GTK[part, :keys].transpose(1, 2), beta=0, alpha=scale)
+        slopes_GCT = slopes_GCT.to(weights_GCT.dtype).mul_(dropped_GCT)
+        slopes_GCT = slopes_GCT.addcmul_(weights_GCT, mean_GS1[part, queries], value=-1).to(q_GSK.dtype)
+        _product(dq_GSK[part, queries], slopes_GCT, k_GKT, alpha)
+        parts = slopes_GCT.transpose(1, 2), q_GSK[part, queries], dropped_GCT.transpose(1, 2), gradient_GCK
         if queries.stop == length:
-            dk_GTK, dv_GTK = parts
+            _product(dk_GTK[part], *parts[:2], alpha)
+            _product(dv_GTK[part], *parts[2:], scale)
         else:
-            assert dk_GTK is not None
-            assert dv_GTK is not None
-            dk_GTK[:, :keys].add_(parts[0])
-            dv_GTK[:, :keys].add_(parts[1])
-        if queries.start == 0:
-            torch.mul(dk_GTK.view(-1, heads, seen, width), alpha, out=gradients[1][samples])
-            torch.mul(dv_GTK.view(-1, heads, seen, width), scale, out=gradients[2][samples])
+            dk_GTK[part, :keys].add_(torch.bmm(*parts[:2]), alpha=alpha)
+            dv_GTK[part, :keys].add_(torch.bmm(*parts[2:]), alpha=scale)
+    return dq_GSK, dk_GTK, dv_GTK
+
+
+def mean_gradient(gradient_BSNK: Tensor, out_BSNK: Tensor) -> Tensor:
+    """The sum over the keys of weight × its gradient, without looking at the keys: (G, S, 1), at least in float32."""
+    dtype = torch.promote_types(gradient_BSNK.dtype, torch.float32)
+    return (gradient_BSNK * out_BSNK).sum(-1, keepdim=True, dtype=dtype).transpose(1, 2).flatten(0, 1)
+
+
+def _product(out_GCK: Tensor, left_GCT: Tensor, right_GTK: Tensor, scale: float) -> None:
+    if out_GCK.is_contiguous():
+        out_GCK.baddbmm_(left_GCT, right_GTK, beta=0, alpha=scale)
+    else:
+        # Torch would multiply one matrix after another.
+        torch.mul(torch.bmm(left_GCT, right_GTK), scale, out=out_GCK)
 
 
 def seeded_attention(q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, *, causal: bool, dropout: Dropout) -> Tensor:
@@ -144,31 +155,27 @@ class _Seeded(torch.autograd.Function):
     def forward(
         ctx: Any, q_BNSK: Tensor, k_BNTK: Tensor, v_BNTK: Tensor, keys_B: Tensor, probability: float, causal: bool
     ) -> Tensor:
+        inputs = _flat(q_BNSK), _flat(k_BNTK), _flat(v_BNTK)
+        out_GSK, kept = attend_forwards(*inputs, q_BNSK.shape[1], keys_B, probability, causal=causal)
         # In the layout that the output projection reads.
-        out_BNSK = _like_model(q_BNSK)
-        kept = attend_forwards(q_BNSK, k_BNTK, v_BNTK, out_BNSK, keys_B, probability, causal=causal)
-        ctx.save_for_backward(q_BNSK, k_BNTK, v_BNTK, out_BNSK, *kept)
+        out_BSNK = out_GSK.view(q_BNSK.shape).transpose(1, 2).contiguous()
+        ctx.save_for_backward(*inputs, out_BSNK, *kept)
         ctx.probability, ctx.causal = probability, causal
-        return out_BNSK
+        return out_BSNK.transpose(1, 2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_BNSK: Tensor) -> tuple[Tensor | None, ...]:
-        q_BNSK, k_BNTK, v_BNTK, out_BNSK, *kept = ctx.saved_tensors
-        inputs = q_BNSK, k_BNTK, v_BNTK
-        gradients = _like_model(q_BNSK), _like_model(k_BNTK), _like_model(v_BNTK)
-        attend_backwards(gradient_BNSK, inputs, out_BNSK, kept, gradients, ctx.probability, causal=ctx.causal)
-        return (*gradients, None, None, None)
+        q_GSK, k_GTK, v_GTK, out_BSNK, *kept = ctx.saved_tensors
+        batch, heads = gradient_BNSK.shape[:2]
+        mean_GS1 = mean_gradient(gradient_BNSK.transpose(1, 2), out_BSNK)
+        inputs = q_GSK, k_GTK, v_GTK
+        gradients = attend_backwards(_flat(gradient_BNSK), mean_GS1, inputs, kept, heads, ctx.probability, causal=ctx.causal)
+        return (*(gradient.unflatten(0, (batch, heads)) for gradient in gradients), None, None, None)
 
 
-def _parts(samples: slice, *tensors: Tensor) -> list[Tensor]:
-    """These samples of (B, N, S, K) as (G, S, K), without copying where a piece has one."""
-    return [tensor[samples].flatten(0, 1) for tensor in tensors]
-
-
-def _like_model(values_BNSK: Tensor) -> Tensor:
-    batch, heads, length, width = values_BNSK.shape
-    return values_BNSK.new_empty(batch, length, heads, width).transpose(1, 2)
+def _flat(values_BNSK: Tensor) -> Tensor:
+    return values_BNSK.flatten(0, 1).contiguous()
 
 
 @lru_cache(maxsize=16)

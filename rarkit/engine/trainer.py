@@ -77,6 +77,7 @@ class Trainer:
         }
         # Made after sharding, which replaces weights.
         self._optimizers = {name: list(task.optimizers(name, settings)) for name in self.networks}
+        self._parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self._average = None if settings.ema_decay is None else Average(self.networks, settings.ema_decay)
         self._late = Late(device)
 
@@ -84,10 +85,10 @@ class Trainer:
         """Does one step. ``flags`` are this process's, and come back from ``records`` with those of all processes."""
         step, numbers = self.step, []
         names: list[str] = []
-        for name, network in self.networks.items():
+        for name in self.networks:
             rate = set_learning_rates(self._optimizers[name], step, self.settings)
             measured = self._gradients(name, step)
-            norm = clip_gradients(network.parameters(), self.settings.gradient_clip or math.inf)
+            norm = clip_gradients(self._parameters[name], self.settings.gradient_clip or math.inf)
             for optimizer in self._optimizers[name]:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -112,7 +113,9 @@ class Trainer:
         rank = self.mesh.ranks.rank
         purpose = " ".join(["dropout", *([name] if len(self.networks) > 1 else []), *([f"of rank {rank}"] if rank else [])])
         with torch.random.fork_rng(devices):
-            torch.manual_seed(derived_seed(self.seed, purpose, step))
+            seed = derived_seed(self.seed, purpose, step)
+            # torch.manual_seed also puts down a seed for GPUs, with a stack trace: a hundredth of a small model's step.
+            (torch.default_generator if self.device == "cpu" else torch).manual_seed(seed)
             for indices_B in passes:
                 batch = self._batch(step, indices_B)
                 with self.mesh.passing(wrapped, last=indices_B is passes[-1]):

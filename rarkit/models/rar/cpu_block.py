@@ -5,8 +5,8 @@ backward pass and less of autograd's work: a dropped unit of the MLP is one whos
 dropout are those of matrix products, modulations are read where they are computed, and their gradients are written where the next
 product reads them.
 
-Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S,
-M = 6·D; G samples at once; P places of dropout or of modulations.
+Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, Q = U·S;
+M is 6·D or 3·D; G samples at once; P places of dropout or of modulations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from rarkit.attention.cpu import attend_backwards, attend_forwards
+from rarkit.attention.cpu import attend_backwards, attend_forwards, mean_gradient
 from rarkit.attention.seeded_masks import ATTENTION, HIDDEN, OUTPUT, PROJECTION, draws, kept, kept_scale, threshold
 from rarkit.models.rar.cpu_modulations import Gradients, Table
 
@@ -103,9 +103,9 @@ class BlockStep(torch.autograd.Function):
 def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     """As ``Block.modulations``, with 1 + scale for scale, each of the six (U, S, D) by itself."""
     activated_QD = activated_USD.flatten(0, 1)
-    weight_PDD, bias_P1D = _by_place(own)
-    bias_P1D = bias_P1D.clone()
+    bias_P1D = own.modulation_bias_M.clone().view(PLACES, 1, -1)
     bias_P1D[1::3].add_(1)
+    weight_PDD = own.modulation_MD.unflatten(0, (PLACES, -1))
     modulations_PQD = torch.baddbmm(bias_P1D, activated_QD.expand(PLACES, -1, -1), weight_PDD.transpose(1, 2))
     return modulations_PQD.view(PLACES, *activated_USD.shape)
 
@@ -113,19 +113,12 @@ def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
 def _modulations_backwards(gradient_PUSD: Tensor, activated_USD: Tensor, own: Weights, own_gradients: dict[str, Tensor]) -> Tensor:
     """The gradient of ``activated_USD``; those of the weights are put in their places."""
     activated_QD, gradient_PQD = activated_USD.flatten(0, 1), gradient_PUSD.flatten(1, 2)
-    weight_PDD, _ = _by_place(own)
     own_gradients["modulation_MD"] = torch.bmm(gradient_PQD.transpose(1, 2), activated_QD.expand(PLACES, -1, -1)).flatten(0, 1)
     own_gradients["modulation_bias_M"] = gradient_PQD.sum(1).flatten()
     out_QD = torch.zeros_like(activated_QD)
-    for gradient_QD, weight_DD in zip(gradient_PQD, weight_PDD, strict=True):
+    for gradient_QD, weight_DD in zip(gradient_PQD, own.modulation_MD.chunk(PLACES), strict=True):
         out_QD.addmm_(gradient_QD, weight_DD)
     return out_QD.view_as(activated_USD)
-
-
-def _by_place(own: Weights) -> tuple[Tensor, Tensor]:
-    """The weights of modulations (P, D, D) and their biases (P, 1, D)."""
-    width = own.modulation_MD.shape[1]
-    return own.modulation_MD.view(PLACES, width, width), own.modulation_bias_M.view(PLACES, 1, width)
 
 
 def _attention(
@@ -134,18 +127,19 @@ def _attention(
     """The block's first half, and what its backward pass needs."""
     normed_BSD, mean, deviation = torch.native_layer_norm(x_BSD, x_BSD.shape[-1:], own.norm1_D, own.norm1_bias_D, sizes.epsilon)
     qkv_RM = torch.addmm(own.qkv_bias_3D, _modulated(normed_BSD, table, 0).flatten(0, 1), own.qkv_3DD.t())
-    q_BSNK, k_BSNK, v_BSNK = qkv_RM.view(*x_BSD.shape[:2], 3, sizes.heads, -1).unbind(2)
-    width = q_BSNK.shape[-1:]
-    q_BSNK, *of_q = torch.native_layer_norm(q_BSNK, width, own.q_norm_K, own.q_norm_bias_K, sizes.epsilon)
-    k_BSNK, *of_k = torch.native_layer_norm(k_BSNK, width, own.k_norm_K, own.k_norm_bias_K, sizes.epsilon)
-    read_BSNK = torch.empty_like(q_BSNK)
-    q_BNSK, k_BNSK, v_BNSK, read_BNSK = (each.transpose(1, 2) for each in (q_BSNK, k_BSNK, v_BSNK, read_BSNK))
+    # Laid out once for all products of attention.
+    raw_3GSK = qkv_RM.view(*x_BSD.shape[:2], 3, sizes.heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
+    raw_q_GSK, raw_k_GSK, v_GSK = raw_3GSK.unbind(0)
+    width = v_GSK.shape[-1:]
+    q_GSK, *of_q = torch.native_layer_norm(raw_q_GSK, width, own.q_norm_K, own.q_norm_bias_K, sizes.epsilon)
+    k_GSK, *of_k = torch.native_layer_norm(raw_k_GSK, width, own.k_norm_K, own.k_norm_bias_K, sizes.epsilon)
     keys_B = keys_PB[ATTENTION] if keys_PB is not None and sizes.attention_dropout > 0 else None
-    kept_weights = attend_forwards(q_BNSK, k_BNSK, v_BNSK, read_BNSK, keys_B, sizes.attention_dropout, causal=True)
-    out_RD = torch.addmm(own.proj_bias_D, read_BSNK.view(len(qkv_RM), -1), own.proj_DD.t())
+    read_GSK, kept_weights = attend_forwards(q_GSK, k_GSK, v_GSK, sizes.heads, keys_B, sizes.attention_dropout, causal=True)
+    read_RD = read_GSK.unflatten(0, (len(x_BSD), -1)).transpose(1, 2).reshape(len(qkv_RM), -1)
+    out_RD = torch.addmm(own.proj_bias_D, read_RD, own.proj_DD.t())
     middle_BSD, mask = _gated(x_BSD, out_RD.view_as(x_BSD), table, 2, keys_PB, PROJECTION, sizes.dropout)
     return middle_BSD, (
-        normed_BSD, mean, deviation, qkv_RM, q_BSNK, *of_q, k_BSNK, *of_k, read_BSNK, out_RD, mask, *kept_weights,
+        normed_BSD, mean, deviation, raw_3GSK, q_GSK, *of_q, k_GSK, *of_k, read_RD, out_RD, mask, *kept_weights,
     )  # fmt: skip
 
 
@@ -210,28 +204,28 @@ def _attention_backwards(
     sizes: Sizes,
 ) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
-    normed_BSD, mean, deviation, qkv_RM, q_BSNK, *of_q, k_BSNK, k_mean, k_deviation, read_BSNK, out_RD, mask = saved[:13]
+    normed_BSD, mean, deviation, raw_3GSK, q_GSK, *of_q, k_GSK, k_mean, k_deviation, read_RD, out_RD, mask = saved[:13]
     out_gradient_RD = _gated_backwards(gradient_BSD, out_RD.view_as(x_BSD), mask, table, gradients, 2, sizes.dropout).flatten(0, 1)
-    own_gradients["proj_DD"] = out_gradient_RD.t() @ read_BSNK.view(len(qkv_RM), -1)
+    own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     own_gradients["proj_bias_D"] = _sum_of_rows(out_gradient_RD)
-    read_gradient_BSNK = (out_gradient_RD @ own.proj_DD).view_as(read_BSNK)
-    raw_BS3NK = qkv_RM.view(*x_BSD.shape[:2], 3, sizes.heads, -1)
-    raw_gradient_BS3NK = torch.empty_like(raw_BS3NK)
-    q_gradient_BSNK, k_gradient_BSNK = torch.empty_like(q_BSNK), torch.empty_like(k_BSNK)
-    inputs = q_BSNK.transpose(1, 2), k_BSNK.transpose(1, 2), raw_BS3NK[:, :, 2].transpose(1, 2)
-    outputs = q_gradient_BSNK.transpose(1, 2), k_gradient_BSNK.transpose(1, 2), raw_gradient_BS3NK[:, :, 2].transpose(1, 2)
-    read = read_gradient_BSNK.transpose(1, 2), inputs, read_BSNK.transpose(1, 2)
-    attend_backwards(*read, saved[13:], outputs, sizes.attention_dropout, causal=True)
-    norms = (
-        ("q", q_gradient_BSNK, of_q, own.q_norm_K, own.q_norm_bias_K),
-        ("k", k_gradient_BSNK, (k_mean, k_deviation), own.k_norm_K, own.k_norm_bias_K),
+    by_head = *x_BSD.shape[:2], sizes.heads, -1
+    read_gradient_BSNK = (out_gradient_RD @ own.proj_DD).view(by_head)
+    mean_GS1 = mean_gradient(read_gradient_BSNK, read_RD.view(by_head))
+    raw_q_GSK, raw_k_GSK, v_GSK = raw_3GSK.unbind(0)
+    read_gradient_GSK = read_gradient_BSNK.transpose(1, 2).flatten(0, 1).contiguous()
+    q_gradient_GSK, k_gradient_GSK, v_gradient_GSK = attend_backwards(
+        read_gradient_GSK, mean_GS1, (q_GSK, k_GSK, v_GSK), saved[13:], sizes.heads, sizes.attention_dropout, causal=True
     )
-    for place, (name, part_BSNK, (part_mean, part_deviation), weight_K, bias_K) in enumerate(norms):
-        part_BSNK, own_gradients[f"{name}_norm_K"], own_gradients[f"{name}_norm_bias_K"] = _norm_backwards(
-            part_BSNK, raw_BS3NK[:, :, place], part_mean, part_deviation, weight_K, bias_K
-        )
-        raw_gradient_BS3NK[:, :, place] = part_BSNK
-    raw_gradient_RM = raw_gradient_BS3NK.view_as(qkv_RM)
+    q_gradient_GSK, own_gradients["q_norm_K"], own_gradients["q_norm_bias_K"] = _norm_backwards(
+        q_gradient_GSK, raw_q_GSK, *of_q, own.q_norm_K, own.q_norm_bias_K
+    )
+    k_gradient_GSK, own_gradients["k_norm_K"], own_gradients["k_norm_bias_K"] = _norm_backwards(
+        k_gradient_GSK, raw_k_GSK, k_mean, k_deviation, own.k_norm_K, own.k_norm_bias_K
+    )
+    raw_gradient_BS3NK = raw_3GSK.new_empty(*x_BSD.shape[:2], 3, sizes.heads, v_GSK.shape[-1])
+    for place_BSNK, part_GSK in zip(raw_gradient_BS3NK.unbind(2), (q_gradient_GSK, k_gradient_GSK, v_gradient_GSK), strict=True):
+        place_BSNK.copy_(part_GSK.unflatten(0, (len(x_BSD), -1)).transpose(1, 2))
+    raw_gradient_RM = raw_gradient_BS3NK.view(len(read_RD), -1)
     own_gradients["qkv_3DD"] = raw_gradient_RM.t() @ _modulated(normed_BSD, table, 0).flatten(0, 1)
     own_gradients["qkv_bias_3D"] = _sum_of_rows(raw_gradient_RM)
     modulated_BSD = (raw_gradient_RM @ own.qkv_3DD).view_as(x_BSD)

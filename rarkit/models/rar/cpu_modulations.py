@@ -25,6 +25,7 @@ class Table:
 
     def __init__(self, table_PUSD: Tensor, row_B: Tensor | None, batch: int) -> None:
         self.table_PUSD, self.row_B = table_PUSD, row_B
+        self._places = table_PUSD.unbind(0)
         at_once = max(1, AT_ONCE // table_PUSD[0, 0].numel())
         self.groups = [slice(first, min(first + at_once, batch)) for first in range(0, batch, at_once)]
         self._rows: list[int] | None = None
@@ -51,8 +52,8 @@ class Table:
     def _of(self, samples: slice, place: int) -> Tensor:
         if self.copies:
             assert self.row_B is not None
-            return self.table_PUSD[place].index_select(0, self.row_B[samples])
-        return self.table_PUSD[place, self.rows(samples)]
+            return self._places[place].index_select(0, self.row_B[samples])
+        return self._places[place][self.rows(samples)]
 
 
 @final
@@ -62,16 +63,17 @@ class Gradients:
     def __init__(self, table: Table) -> None:
         self._table, self._written = table, set[tuple[int, int]]()
         self.table_PUSD = torch.zeros_like(table.table_PUSD) if table.row_B is not None else torch.empty_like(table.table_PUSD)
+        self._places = self.table_PUSD.unbind(0)
 
     def add(self, samples: slice, place: int, gradient_GSD: Tensor, factor_GSD: Tensor | None = None) -> None:
         """Adds the gradient of some samples, or its product with a factor, to their rows at a place."""
         if self._table.copies:
             assert self._table.row_B is not None
             product_GSD = gradient_GSD if factor_GSD is None else gradient_GSD * factor_GSD
-            self.table_PUSD[place].index_add_(0, self._table.row_B[samples], product_GSD)
+            self._places[place].index_add_(0, self._table.row_B[samples], product_GSD)
             return
         rows = self._table.rows(samples)
-        target_GSD = self.table_PUSD[place, rows]
+        target_GSD = self._places[place][rows]
         again = (rows.start, place) in self._written
         self._written.add((rows.start, place))
         if factor_GSD is None:
