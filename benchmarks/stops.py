@@ -5,9 +5,9 @@
 Trains tests/data/small.toml for longer, with dropout, a moving average and Muon, once undisturbed by each number of processes
 (gloo, by torchrun's own agent) and in each way in which they share the training: DDP, FSDP2, and HSDP if there are four. Then, in
 fresh stores, again and again, stopped at points drawn at random: by SIGKILL, SIGTERM or SIGUSR1 to one of the processes, at any
-moment or with a checkpoint half-written, or by a full disk. All processes must end within 30 s of it, with at most one message, and
-leave no lock unless the first was killed. At last the run completes, and weights and log are compared. Exits with 1 where anything
-is wrong. `--save` writes benchmarks/results/stops.json. Needs Linux.
+moment or with a checkpoint half-written, or by a disk that is full (ENOSPC) in the middle of one. All processes must end within
+30 s of it, with at most one message, and leave no lock unless the first was killed. At last the run completes, and weights and
+log are compared. Exits with 1 where anything is wrong. `--save` writes benchmarks/results/stops.json. Needs Linux.
 """
 
 from __future__ import annotations

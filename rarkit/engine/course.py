@@ -158,10 +158,10 @@ class Course:
                     return True
         return False
 
-    def _is_to_stop(self, held: HeldSignals) -> bool:
+    def _is_to_stop(self, held: HeldSignals, *, now: bool = False) -> bool:
         """Whether this rank got a signal, or lost torchrun, without which nobody stops or starts the ranks any more."""
         try:
-            self.ranks.check()
+            self.ranks.check(now=now)
         except RankError as failure:
             self._failure = failure
         return held.arrived is not None or self._failure is not None
@@ -197,6 +197,8 @@ class Course:
             stands += ", in a checkpoint: the same command goes on from there."
         if held.arrived is not None:
             held.deliver(stands)
+        # Another rank may have seen first that torchrun is gone.
+        self._is_to_stop(held, now=True)
         if self._failure is not None:
             raise RankError(sentences(self._failure, stands), told=self._failure.told)
         raise RankError(f"another process of this run was stopped. {stands}", told=not self.ranks.first)

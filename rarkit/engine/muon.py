@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024; arXiv 2502.16982) for matrices that may be shared between processes. Needs torch 2.9 or later."""
+"""Muon (Jordan et al., 2024; arXiv 2502.16982) for matrices that may be shared between processes."""
 
 from __future__ import annotations
 

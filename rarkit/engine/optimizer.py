@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from rarkit.engine.learning_rates import learning_rate as learning_rate
-from rarkit.engine.settings import MUON_NEEDS, TrainSettings
-from rarkit.errors import CapabilityError, RecipeError
+from rarkit.engine.settings import TrainSettings
+from rarkit.errors import RecipeError
 
 NO_DECAY = ("ln", "bias", "embed", "norm", "gamma", "mask_token", "latent_tokens")
 """Weights whose names contain one of these have no weight decay, as in the released training code."""
@@ -40,13 +40,10 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[torch.o
     ``set_learning_rates`` sets their rates at each step. Make them after the network was sharded.
 
     Raises:
-        CapabilityError: this torch has no Muon.
         RecipeError: the network has no hidden matrices.
     """
     if settings.optimizer == "adamw":
         return [make_optimizer(network, settings)]
-    if not hasattr(torch.optim, "Muon"):
-        raise CapabilityError(MUON_NEEDS.format(torch.__version__))
     from rarkit.engine.muon import Muon
 
     hidden = hidden_matrices(network)

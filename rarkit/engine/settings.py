@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.metadata import version
 from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
@@ -18,23 +17,6 @@ Degree = Annotated[int, Field(ge=1, le=2**16)]
 Every = Annotated[int, Field(ge=1, le=2**16)]
 Precision = Literal["auto", "float32", "bfloat16"]
 LearningRateSchedule = Literal["cosine", "constant", "wsd"]
-
-MUON_SINCE = "2.9"
-MUON_NEEDS = (
-    f"train.optimizer = 'muon' needs torch {MUON_SINCE} or later, and this is torch {{}}: update torch, or set train.optimizer = "
-    "'adamw'."
-)
-"""To be formatted with the version of torch."""
-
-
-def lacks_muon(settings: TrainSettings) -> str | None:
-    """Why this machine cannot train with the settings' optimizer, and the cure; None if it can. Imports no torch."""
-    if settings.optimizer != "muon":
-        return None
-    from packaging.version import Version
-
-    installed = version("torch")
-    return MUON_NEEDS.format(installed) if Version(installed) < Version(MUON_SINCE) else None
 
 
 @final
@@ -67,7 +49,7 @@ class TrainSettings(Settings):
     warmup_steps: Step = 0
     """Steps over which the learning rate rises linearly from 0."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """``"muon"`` trains the matrices inside the blocks with Muon, and the rest with AdamW; it needs torch 2.9 or later."""
+    """``"muon"`` trains the matrices inside the blocks with Muon, and the rest with AdamW."""
     muon_learning_rate: Rate | None = None
     """Peak learning rate of Muon, which rises and falls as AdamW's does. Defaults to ``learning_rate``, because updates of both are
     of one size."""

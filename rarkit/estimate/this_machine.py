@@ -17,6 +17,8 @@ from rarkit.pipeline.cpu_threads import is_small, sensible_threads
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import GPUS, auto_precision, emulates_bfloat16, gpu_name, here
+from rarkit.runtime.ranks import ALONE
+from rarkit.stages.passes import Passes
 from rarkit.stages.sample import prepared
 
 if TYPE_CHECKING:
@@ -63,18 +65,20 @@ def assumed(experiment: Experiment, train_flops: int | None, sample_flops: int |
 
 
 def measured(experiment: Experiment) -> Here:
-    """The times from a few steps of training and two batches of samples, with random weights and tokens.
+    """The times from a few steps of training and two batches of samples, with random weights and tokens, in one process.
 
     Raises:
         CapabilityError: the recipe cannot run on this machine.
     """
     from rarkit.runtime.devices import resolve_device
 
-    device = resolve_device("auto")
-    for reason in part_obstacles(experiment.recipe, device).values():
+    device, settings = resolve_device("auto"), experiment.recipe.train
+    if settings is not None:
+        settings = settings.model_copy(update={"data_parallel": "ddp", "shard": None, "replicate": None})
+    for reason in part_obstacles(experiment.recipe.model_copy(update={"train": settings}), device).values():
         raise CapabilityError(reason)
     with sensible_threads(experiment, device):
-        train = None if experiment.recipe.train is None else _measured_training(experiment, experiment.recipe.train, device)
+        train = None if settings is None else _measured_training(experiment, settings, device)
         sample = None if experiment.recipe.sample is None else _measured_sampling(experiment, experiment.recipe.sample, device)
     return Here(device, f"measured on {MEASURED_STEPS} steps", _precision(experiment, device), train, sample)
 
@@ -126,15 +130,14 @@ def _measured_training(experiment: Experiment, train: TrainSettings, device: str
     from rarkit.training.next_token import NextToken
 
     config, recipe, slow = experiment.config, experiment.recipe, _slowness(experiment, device)
+    most = Passes(train, experiment.costs, recipe.attention.keeps_weights, device, ALONE).most()
     size = _part(
-        train.micro_batch_size or train.batch_size,
+        train.micro_batch_size or most or train.batch_size,
         lambda part: slow * experiment.costs.step_flops(part, checkpointing=int(train.activation_checkpointing)),
         _rate(experiment, device),
     )
     generator = np.random.default_rng(0)
-    # One process, whose share is a pass.
-    alone = {"batch_size": size, "micro_batch_size": None, "data_parallel": "ddp", "shard": None, "replicate": None}
-    settings = train.model_copy(update=alone)
+    settings = train.model_copy(update={"batch_size": size, "micro_batch_size": None})
     task = NextToken(
         recipe.model.create(config, recipe.attention.build(), recipe.seed),
         _RandomRows(generator.integers(0, config.codebook_size, (size, config.seq_len))),

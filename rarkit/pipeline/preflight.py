@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rarkit.engine.degrees import degrees
-from rarkit.engine.settings import TrainSettings, lacks_muon
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import (
     CapabilityError,
     DatasetError,
@@ -90,8 +90,6 @@ def part_obstacles(recipe: Recipe, device: str, processes: int | None = 1) -> di
 
 def _training_obstacles(train: TrainSettings, processes: int) -> dict[str, str]:
     reasons = {}
-    if (lack := lacks_muon(train)) is not None:
-        reasons["train.optimizer"] = lack
     try:
         degrees(train, processes)
     except RecipeError as error:

@@ -133,11 +133,11 @@ class Ranks:
         if not (self.first or exists()):
             raise StoreError(f"this rank does not see what the first rank wrote to {path}. {SAME_STORE}.")
 
-    def check(self) -> None:
-        """Raises RankError if another rank has failed. Cheap: asks the store at most twice a second."""
+    def check(self, *, now: bool = False) -> None:
+        """Raises RankError if another rank has failed, or torchrun is gone. Cheap: asks at most twice a second, unless ``now``."""
         if self._run is not None:
-            return self._run.check()
-        if self._store is None or time.monotonic() - self._looked < LONGEST_PAUSE:
+            return self._run.check(now=now)
+        if self._store is None or (time.monotonic() - self._looked < LONGEST_PAUSE and not now):
             return
         self._looked = time.monotonic()
         failure = self._failure()

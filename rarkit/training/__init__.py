@@ -1,4 +1,4 @@
-"""The pieces of the training loop, for anybody's own loop. Importing this loads no torch."""
+"""The pieces of the training loop, for anybody's own loop, and the engine, for parts that learn. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from rarkit.engine.learning import Learning as Learning
+    from rarkit.engine.learning import Trained as Trained
     from rarkit.engine.optimizer import learning_rate as learning_rate
     from rarkit.engine.optimizer import make_optimizer as make_optimizer
     from rarkit.engine.settings import TrainSettings as TrainSettings
+    from rarkit.engine.task import Losses as Losses
+    from rarkit.engine.task import Task as Task
     from rarkit.models.target_aware import TargetAwarePositions as TargetAwarePositions
     from rarkit.permutation_schedules.draw import draw_orders as draw_orders
     from rarkit.training.batches import dropped_labels as dropped_labels
@@ -23,7 +27,9 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.permutation_schedules.draw": ["draw_orders"],
         "rarkit.training.batches": ["dropped_labels", "rows_of_step"],
         "rarkit.training.likelihood": ["nats_per_image"],
+        "rarkit.engine.learning": ["Learning", "Trained"],
         "rarkit.engine.optimizer": ["learning_rate", "make_optimizer"],
         "rarkit.engine.settings": ["TrainSettings"],
+        "rarkit.engine.task": ["Losses", "Task"],
     },
 )

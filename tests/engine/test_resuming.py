@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rarkit.cache.store import Store
 from rarkit.engine.checkpoints import Checkpoints, checkpoint_step
-from rarkit.engine.learning import Learning, Watcher
+from rarkit.engine.learning import Learning
 from rarkit.engine.settings import TrainSettings
+from rarkit.engine.watching import Watcher
 from rarkit.errors import RankError, StoreError
 from rarkit.models import RAR, RARConfig
 from rarkit.permutation_schedules.linear import Linear
@@ -56,28 +59,28 @@ class InMemory:
         return self.values[indices]
 
 
-def train(folder, way):
-    """Trains, from the last checkpoint if there is one.
-
-    Returns weights and the state before the last step, and the log, as bytes; the log as it was noted; and where it went on.
-    """
-    generator, noted, last, begun = np.random.default_rng(0), [], {}, []
+def training(way, seed=3):
+    """A small task."""
+    generator = np.random.default_rng(0)
     tokens, labels = generator.integers(0, 8, (10, 6)), generator.integers(0, 3, 10)
     settings = TrainSettings(
         steps=STEPS, batch_size=4, learning_rate=0.01, warmup_steps=2, precision="float32", checkpoint_every=EVERY, **WAYS[way]
     )
-    task = NextToken(
-        RAR(RARConfig(**SIZES, dropout=0.2, attention_dropout=0.1), seed=1),
-        InMemory(tokens),
-        InMemory(labels),
-        settings,
-        seed=3,
-        scan_order_L=np.arange(6),
-        schedule=Linear(),
-    )
+    model = RAR(RARConfig(**SIZES, dropout=0.2, attention_dropout=0.1), seed=1)
+    held = InMemory(tokens), InMemory(labels)
+    return NextToken(model, *held, settings, seed=seed, scan_order_L=np.arange(6), schedule=Linear())
 
-    def look(trainer):
-        last.update({name: tensor.detach().clone() for name, tensor in trainer.tensors().items()})
+
+def train(folder, way):
+    """Trains, from the last checkpoint if there is one.
+
+    Returns weights and state at the end, and the log, as bytes; the log as it was noted; and the step where it went on.
+    """
+    noted, last, begun = [], {}, []
+    task = training(way)
+
+    def look(looking):
+        last.update({name: tensor.detach().clone() for name, tensor in looking.trainer.tensors().items()})
 
     def tracked(step):
         begun.append(step)
@@ -86,7 +89,7 @@ def train(folder, way):
     output = Store(str(folder)).output("train", "cafe")
     with output.writing({}):
         learning = Learning(output=output, log=noted.append)
-        trained = learning.train(task, settings, seed=3, watchers=[Watcher(STEPS - 1, look)], tracked=tracked)
+        trained = learning.train(task, task.settings, seed=3, watchers=[Watcher(STEPS, look)], tracked=tracked)
     tensors = {**{f"state {name}": tensor for name, tensor in last.items()}, **trained.weights[MODEL]}
     found = {name: tensor.contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in tensors.items() if tensor.ndim}
     return found, {name: values.tobytes() for name, values in trained.log.items()}, noted, begun[0]
@@ -118,8 +121,9 @@ def stopped(how, point, folder, way, monkeypatch):
     def fail():
         raise ZeroDivisionError
 
+    number = (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM))[point.step % 2]
     ways = {
-        "signal": (lambda: os.kill(os.getpid(), signal.SIGTERM), Stopped),
+        "signal": (lambda: os.kill(os.getpid(), number), Stopped),
         "exception": (fail, ZeroDivisionError),
         "full disk": (full, StoreError),
         "kill": (kill, Killed),
@@ -185,7 +189,7 @@ def test_each_step_is_saved_once_and_the_last_not_at_all(step, tmp_path, monkeyp
 def test_without_torchrun_it_stops_with_a_checkpoint(expected, tmp_path, monkeypatch):
     gone = []
 
-    def check(self):
+    def check(self, *, now=False):
         if gone:
             raise RankError("lost the connection to torchrun.", told=False)
 
@@ -197,3 +201,12 @@ def test_without_torchrun_it_stops_with_a_checkpoint(expected, tmp_path, monkeyp
         ):
             train(tmp_path, "plain")
     assert train(tmp_path, "plain")[0] == expected("plain")[0]
+
+
+@given(st.integers(0, 2**63), st.integers(0, STEPS - 1), st.lists(st.integers(0, 3), min_size=1))
+def test_a_sample_is_the_same_in_any_part_of_its_batch(seed, step, indices):
+    """Whichever process, and pass, it falls to."""
+    task = training("plain", seed)
+    whole, part = task.batch(step, np.arange(4)), task.batch(step, np.array(indices))
+    assert whole.keys() == part.keys()
+    assert all(torch.equal(part[name], whole[name][indices]) for name in whole)

@@ -328,6 +328,17 @@ def test_steps_are_measured_with_what_a_run_takes(small_recipe, monkeypatch):
     assert advanced[4:] == [1] * 4
 
 
+def test_one_process_is_measured_with_passes_that_fit(small_recipe, monkeypatch):
+    advanced, advance = [], Trainer.advance
+    monkeypatch.setattr(
+        Trainer, "advance", lambda self, **flags: advanced.append(self.settings.batch_size) or advance(self, **flags)
+    )
+    monkeypatch.setattr("rarkit.stages.passes.Passes.most", lambda self: 2)
+    changes = ["train.batch_size=6", "train.data_parallel=fsdp", "train.shard=3"]
+    assert estimate(plan(load_recipe(small_recipe, changes), "memory://needs"), measure=True, processes=3).here.train_seconds > 0
+    assert set(advanced) == {2}
+
+
 def test_what_cannot_run_here_is_not_measured(digits_recipe):
     with pytest.raises(CapabilityError, match="cannot drop attention weights"):
         estimate(plan(load_recipe(digits_recipe, ["attention.name=flex"]), "memory://needs"), measure=True)

@@ -344,7 +344,7 @@ def changed_tables(part: str, table: str, key: str, files) -> dict[str, Any]:
 @pytest.fixture
 def quick_compilation(monkeypatch):
     """Compiles without inductor, which takes half a minute to start."""
-    monkeypatch.setattr(torch, "compile", lambda model: torch._dynamo.optimize("aot_eager")(model))
+    monkeypatch.setattr(torch, "compile", lambda model, **options: torch._dynamo.optimize("aot_eager")(model))
 
 
 @pytest.mark.parametrize(("part", "table", "key"), CASES, ids=lambda value: value or "recipe")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rarkit import load_recipe, plan
-from rarkit.engine import settings
 from rarkit.errors import CapabilityError
-from rarkit.pipeline.preflight import check_ready, plan_obstacles, usable_backends
+from rarkit.pipeline.preflight import check_ready, part_obstacles, usable_backends
+from rarkit.recipe.rehearsal import rehearsal
 from tests.processes import call_ranks
 from tests.processes import rarkit as command_line
 
@@ -33,14 +33,6 @@ def test_what_is_trained_already_is_shared_by_any_number(small_recipe, small_fin
     check_ready(planned, "cpu", 3)
 
 
-def test_muon_needs_a_torch_that_has_it(small_recipe, tmp_path, monkeypatch):
-    planned = plan(load_recipe(small_recipe, ["train.optimizer=muon"]), str(tmp_path / "store"))
-    monkeypatch.setattr(settings, "version", lambda name: "2.8.1")
-    assert "needs torch 2.9 or later, and this is torch 2.8.1" in plan_obstacles(planned, "cpu")["train.optimizer"]
-    monkeypatch.setattr(settings, "version", lambda name: "2.9.0")
-    assert plan_obstacles(planned, "cpu") == {}
-
-
 @pytest.mark.parametrize(("device", "flex"), [("cpu", "no backward pass on cpu"), ("cuda", None)])
 def test_backends_are_asked_for_the_device(small_recipe, device, flex, monkeypatch):
     monkeypatch.setattr("rarkit.pipeline.preflight.auto_precision", lambda device: "bfloat16")
@@ -56,3 +48,9 @@ def test_under_torchrun_nothing_runs(small_recipe, tmp_path):
     message = "train.batch_size 7 cannot be shared evenly by 2 processes. Start 1 process, or set train.batch_size to 6 or 8."
     assert refused.stderr.count(message) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_process_rehearses_what_several_train(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["train.data_parallel=fsdp", "train.shard=4", "train.replicate=2"])
+    assert "train" in part_obstacles(recipe, "cpu")
+    assert part_obstacles(rehearsal(recipe, "cpu"), "cpu") == {}

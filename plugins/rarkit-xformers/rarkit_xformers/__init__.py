@@ -53,7 +53,7 @@ def other_cuda() -> str | None:
     if built is None or tag is None or int(tag[1]) // 10 == built // 100:
         return None
     return (
-        f"its kernels were built for CUDA {built // 100}, and torch {torch} has CUDA {int(tag[1]) // 10}, so they cannot be loaded: "
+        f"its kernels were built for CUDA {built // 100}, and torch {torch} has CUDA {int(tag[1]) // 10}, so they do not load: "
         "install xFormers in the build for your torch and CUDA, or choose sdpa"
     )
 

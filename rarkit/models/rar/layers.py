@@ -130,7 +130,12 @@ class Block(nn.Module):
     def steps_on_cpu(self, x_BSD: Tensor, attend: CausalAttention, keys_PB: Tensor | None) -> bool:
         """Whether ``BlockStep`` computes the same: in training on the CPU, without autocast, with PyTorch's attention and
         layers."""
-        if x_BSD.device.type != "cpu" or torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_BSD.requires_grad):
+        if (
+            not self.training
+            or x_BSD.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or not (torch.is_grad_enabled() and x_BSD.requires_grad)
+        ):
             return False
         if torch.is_autocast_enabled("cpu") or attend.attention is not fused_attention:
             return False
