@@ -171,7 +171,7 @@ class _Seeded(torch.autograd.Function):
         mean_GS1 = mean_gradient(gradient_BNSK.transpose(1, 2), out_BSNK)
         inputs = q_GSK, k_GTK, v_GTK
         gradients = attend_backwards(_flat(gradient_BNSK), mean_GS1, inputs, kept, heads, ctx.probability, causal=ctx.causal)
-        return (*(gradient.unflatten(0, (batch, heads)) for gradient in gradients), None, None, None)
+        return (*(gradient.view(batch, heads, *gradient.shape[1:]) for gradient in gradients), None, None, None)
 
 
 def _flat(values_BNSK: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     activated_QD = activated_USD.flatten(0, 1)
     bias_P1D = own.modulation_bias_M.clone().view(PLACES, 1, -1)
     bias_P1D[1::3].add_(1)
-    weight_PDD = own.modulation_MD.unflatten(0, (PLACES, -1))
+    weight_PDD = own.modulation_MD.view(PLACES, -1, own.modulation_MD.shape[1])
     modulations_PQD = torch.baddbmm(bias_P1D, activated_QD.expand(PLACES, -1, -1), weight_PDD.transpose(1, 2))
     return modulations_PQD.view(PLACES, *activated_USD.shape)
 
@@ -135,7 +135,7 @@ def _attention(
     k_GSK, *of_k = torch.native_layer_norm(raw_k_GSK, width, own.k_norm_K, own.k_norm_bias_K, sizes.epsilon)
     keys_B = keys_PB[ATTENTION] if keys_PB is not None and sizes.attention_dropout > 0 else None
     read_GSK, kept_weights = attend_forwards(q_GSK, k_GSK, v_GSK, sizes.heads, keys_B, sizes.attention_dropout, causal=True)
-    read_RD = read_GSK.unflatten(0, (len(x_BSD), -1)).transpose(1, 2).reshape(len(qkv_RM), -1)
+    read_RD = read_GSK.view(len(x_BSD), sizes.heads, *read_GSK.shape[1:]).transpose(1, 2).reshape(len(qkv_RM), -1)
     out_RD = torch.addmm(own.proj_bias_D, read_RD, own.proj_DD.t())
     middle_BSD, mask = _gated(x_BSD, out_RD.view_as(x_BSD), table, 2, keys_PB, PROJECTION, sizes.dropout)
     return middle_BSD, (
@@ -204,7 +204,9 @@ def _attention_backwards(
     sizes: Sizes,
 ) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
-    normed_BSD, mean, deviation, raw_3GSK, q_GSK, *of_q, k_GSK, k_mean, k_deviation, read_RD, out_RD, mask = saved[:13]
+    normed_BSD, mean, deviation, raw_3GSK, q_GSK, q_mean, q_deviation, k_GSK, k_mean, k_deviation, read_RD, out_RD, mask = saved[
+        :13
+    ]
     out_gradient_RD = _gated_backwards(gradient_BSD, out_RD.view_as(x_BSD), mask, table, gradients, 2, sizes.dropout).flatten(0, 1)
     own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     own_gradients["proj_bias_D"] = _sum_of_rows(out_gradient_RD)
@@ -217,14 +219,14 @@ def _attention_backwards(
         read_gradient_GSK, mean_GS1, (q_GSK, k_GSK, v_GSK), saved[13:], sizes.heads, sizes.attention_dropout, causal=True
     )
     q_gradient_GSK, own_gradients["q_norm_K"], own_gradients["q_norm_bias_K"] = _norm_backwards(
-        q_gradient_GSK, raw_q_GSK, *of_q, own.q_norm_K, own.q_norm_bias_K
+        q_gradient_GSK, raw_q_GSK, q_mean, q_deviation, own.q_norm_K, own.q_norm_bias_K
     )
     k_gradient_GSK, own_gradients["k_norm_K"], own_gradients["k_norm_bias_K"] = _norm_backwards(
         k_gradient_GSK, raw_k_GSK, k_mean, k_deviation, own.k_norm_K, own.k_norm_bias_K
     )
     raw_gradient_BS3NK = raw_3GSK.new_empty(*x_BSD.shape[:2], 3, sizes.heads, v_GSK.shape[-1])
     for place_BSNK, part_GSK in zip(raw_gradient_BS3NK.unbind(2), (q_gradient_GSK, k_gradient_GSK, v_gradient_GSK), strict=True):
-        place_BSNK.copy_(part_GSK.unflatten(0, (len(x_BSD), -1)).transpose(1, 2))
+        place_BSNK.copy_(part_GSK.view(len(x_BSD), -1, *part_GSK.shape[1:]).transpose(1, 2))
     raw_gradient_RM = raw_gradient_BS3NK.view(len(read_RD), -1)
     own_gradients["qkv_3DD"] = raw_gradient_RM.t() @ _modulated(normed_BSD, table, 0).flatten(0, 1)
     own_gradients["qkv_bias_3D"] = _sum_of_rows(raw_gradient_RM)
