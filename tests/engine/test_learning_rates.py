@@ -50,8 +50,13 @@ def test_wsd_stays_at_its_peak_until_it_decays(settings):
     stable = range(settings.warmup_steps, settings.steps - settings.decay_steps + 1)
     assert {learning_rate(step, settings) for step in stable} == {settings.learning_rate}
     first = settings.steps - settings.decay_steps + 1
+    # An end that is within rounding of the peak may be reached at once, or not.
     lower = settings.end_learning_rate < settings.learning_rate * (1 - 1e-9)
-    assert (learning_rate(first, settings) < settings.learning_rate) == lower
+    assert (
+        learning_rate(first, settings) < settings.learning_rate
+        if lower
+        else learning_rate(first, settings) <= settings.learning_rate
+    )
 
 
 @given(trainings())
