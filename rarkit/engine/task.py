@@ -35,7 +35,8 @@ class Task(ABC):
     """Modules, their losses, their optimizers, and batches that are a pure function of seed, step and sample."""
 
     networks: Mapping[str, nn.Module]
-    """What is trained, by name: in each step, each network by its own optimizers on its own loss, in this order."""
+    """What is trained, by name: in each step, each network by its own optimizers on its own loss, in this order. A loss may use the
+    other networks (from here, not from ``loss``'s argument): as they are then, and without gradients for their weights."""
 
     @abstractmethod
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:

@@ -41,7 +41,7 @@ begin with that of the network if there are several."""
 
 @final
 class Trainer:
-    """Trains the networks of a task: ``advance`` does one step; ``tensors``, ``facts`` and ``restored`` save and resume."""
+    """Trains the networks of a task: ``advance`` does one step; ``tensors`` and ``facts`` are what a checkpoint keeps."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Trainer:
             (torch.default_generator if self.device == "cpu" else torch).manual_seed(seed)
             for indices_B in passes:
                 batch = self._batch(step, indices_B)
-                with self.mesh.passing(wrapped, last=indices_B is passes[-1]):
+                with self._others_fixed(name), self.mesh.passing(wrapped, last=indices_B is passes[-1]):
                     with self._autocast():
                         losses = self.task.loss(name, wrapped, batch)
                     (losses.loss / len(passes)).backward()  # type: ignore[no-untyped-call]
@@ -126,6 +126,20 @@ class Trainer:
                     part = value / (len(passes) * self.degrees.size)
                     sums[key] = sums[key] + part if key in sums else part
         return sums
+
+    @contextmanager
+    def _others_fixed(self, name: str) -> Iterator[None]:
+        """Around a pass of one of several networks: its loss may use the others, which get no gradients of it."""
+        fixed = [
+            weight for other, weights in self._parameters.items() if other != name for weight in weights if weight.requires_grad
+        ]
+        for weight in fixed:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in fixed:
+                weight.requires_grad_(True)
 
     def _batch(self, step: int, indices_B: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = self.task.batch(step, indices_B)

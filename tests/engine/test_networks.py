@@ -1,0 +1,94 @@
+"""A task of several networks: each is trained on its own loss, which uses the others, as a loop in plain torch would do it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rarkit.engine.degrees import degrees
+from rarkit.engine.settings import TrainSettings
+from rarkit.engine.task import Losses, Task
+from rarkit.engine.trainer import Trainer
+from rarkit.training import Learning
+
+SETTINGS = TrainSettings(
+    steps=6, batch_size=4, learning_rate=1e-2, end_learning_rate=1e-3, gradient_clip=0.1, precision="float32", checkpoint_every=2
+)
+
+
+class Adversaries(Task):
+    """A generator of numbers, and a critic that tells them from real ones."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.networks = {"generator": nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)), "critic": nn.Linear(2, 1)}
+        with torch.no_grad():
+            for network in self.networks.values():
+                for weight in network.parameters():
+                    weight.copy_(torch.randn(weight.shape, generator=generator))
+
+    def batch(self, step, indices_B):
+        draws = np.stack([np.random.default_rng((step, index)).standard_normal(5) for index in indices_B]).astype(np.float32)
+        return {"noise": torch.from_numpy(draws[:, :3]), "real": torch.from_numpy(draws[:, 3:])}
+
+    def loss(self, name, network, batch):
+        if name == "generator":
+            return Losses(-self.networks["critic"](network(batch["noise"])).mean())
+        drawn, real = network(self.networks["generator"](batch["noise"])), network(batch["real"])
+        return Losses(
+            functional.softplus(drawn).mean() + functional.softplus(-real).mean(), {"gap": (real - drawn).detach().mean()}
+        )
+
+
+def by_hand(micro):
+    """The weights and losses of a loop without an engine."""
+    task, losses = Adversaries(), []
+    optimizers = {}
+    for name, network in task.networks.items():
+        decayed = [weight for key, weight in network.named_parameters() if key.endswith("weight")]
+        others = [weight for key, weight in network.named_parameters() if not key.endswith("weight")]
+        groups = [{"params": decayed, "weight_decay": SETTINGS.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizers[name] = torch.optim.AdamW(groups, lr=0.0, betas=SETTINGS.betas)
+    for step in range(SETTINGS.steps):
+        rate = 1e-3 + 0.5 * (1e-2 - 1e-3) * (1 + np.cos(np.pi * step / SETTINGS.steps))
+        for name, network in task.networks.items():
+            parts = [task.loss(name, network, task.batch(step, part)).loss for part in np.split(np.arange(4), 4 // micro)]
+            loss = sum(parts) / len(parts)
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            for weight, gradient in zip(network.parameters(), gradients, strict=True):
+                weight.grad = gradient
+            nn.utils.clip_grad_norm_(network.parameters(), 0.1)
+            for group in optimizers[name].param_groups:
+                group["lr"] = rate
+            optimizers[name].step()
+            losses.append(float(loss))
+    return task.networks, losses
+
+
+@pytest.mark.parametrize("micro", [4, 2])
+def test_each_is_trained_on_its_own_loss(micro):
+    settings, task = SETTINGS.model_copy(update={"micro_batch_size": micro}), Adversaries()
+    trainer = Trainer(task, settings, seed=0, device="cpu", degrees=degrees(settings, 1))
+    records = []
+    for _ in range(settings.steps):
+        trainer.advance()
+        records += [record for record, _ in trainer.records()]
+    networks, losses = by_hand(micro)
+    measured = [record[f"{name}_loss"] for record in records for name in networks]
+    np.testing.assert_allclose(measured, losses, rtol=1e-5)
+    assert {"generator_gradient_norm", "critic_gradient_norm", "critic_gap"} <= records[0].keys()
+    for name, network in networks.items():
+        for key, weight in network.state_dict().items():
+            torch.testing.assert_close(task.networks[name].state_dict()[key], weight, rtol=1e-5, atol=1e-6)
+        assert all(weight.requires_grad for weight in task.networks[name].parameters())
+
+
+def test_the_engine_gives_the_weights_of_all():
+    trained = Learning().train(Adversaries(), SETTINGS, seed=0)
+    assert trained.weights.keys() == {"generator", "critic"}
+    again = Learning().train(Adversaries(), SETTINGS, seed=0)
+    for name, weights in trained.weights.items():
+        assert all(torch.equal(weight, again.weights[name][key]) for key, weight in weights.items())
