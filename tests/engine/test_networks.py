@@ -12,7 +12,9 @@ from rarkit.engine.degrees import degrees
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.task import Losses, Task
 from rarkit.engine.trainer import Trainer
+from rarkit.runtime.together import together
 from rarkit.training import Learning
+from tests.processes import call_ranks
 
 SETTINGS = TrainSettings(
     steps=6, batch_size=4, learning_rate=1e-2, end_learning_rate=1e-3, gradient_clip=0.1, precision="float32", checkpoint_every=2
@@ -92,3 +94,21 @@ def test_the_engine_gives_the_weights_of_all():
     again = Learning().train(Adversaries(), SETTINGS, seed=0)
     for name, weights in trained.weights.items():
         assert all(torch.equal(weight, again.weights[name][key]) for key, weight in weights.items())
+
+
+def trains(place):
+    """One of several ranks."""
+    with together() as ranks:
+        trained = Learning(ranks=ranks).train(Adversaries(), SETTINGS, seed=0)
+        if ranks.first:
+            torch.save(trained.weights, place)
+
+
+@pytest.mark.parametrize("count", [2])
+def test_processes_train_them_as_one(count, tmp_path):
+    done = call_ranks(count, tmp_path, trains, tmp_path / "weights.pt")
+    assert done.returncode == 0, done.stderr
+    networks, _ = by_hand(4)
+    for name, weights in torch.load(tmp_path / "weights.pt", weights_only=True).items():
+        for key, weight in networks[name].state_dict().items():
+            torch.testing.assert_close(weights[key], weight, rtol=1e-5, atol=1e-6)
