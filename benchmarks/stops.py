@@ -98,9 +98,11 @@ def series(folder: Path, ranks: int, changes: list[str], count: int, chance: ran
         stop = drawn(ranks, chance)
         ended, now = run(folder, ranks, changes, [stop])
         moment = re.search(r"^stopping at ([\d.]+)$", ended.stderr, re.M)
-        if moment is None or ended.returncode == 0:
+        if ended.returncode == 0 and (moment is None or stop.how != "full"):
             # The training was behind the point already, or a signal came with its last step.
             break
+        if moment is None:
+            return f"{stop}: it failed before it was stopped: {ended.stderr}"
         took = now - float(moment[1])
         told["seconds"].append(round(took, 2))
         told["stops"][f"{stop.how}, {'in a step' if stop.point.place is None else 'in a checkpoint'}"] += 1
