@@ -42,5 +42,10 @@ def bits(folder: Path, skip: Callable[[StageOutput], bool] = lambda _: False) ->
     return digests
 
 
+def trained(folder: Path) -> dict[str, str]:
+    """Digests of what the training wrote."""
+    return {name: digest for name, digest in bits(folder).items() if name.startswith("train/") and not name.endswith(" record")}
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]

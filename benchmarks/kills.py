@@ -64,6 +64,13 @@ def children(process: int) -> list[int]:
     return sorted(started)
 
 
+def is_there(process: int) -> bool:
+    """Whether a process has not ended; one that only waits to be asked how it ended has."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
 def kill(folder: Path, ranks: int, stage: str, wait: float, chance: random.Random) -> str:
     """Starts the run, and kills it at a moment of a stage. Returns the stage that it was in, or "" if the run had ended."""
     process = begin(folder, ranks)
@@ -84,7 +91,7 @@ def kill(folder: Path, ranks: int, stage: str, wait: float, chance: random.Rando
             os.kill(victim, signal.SIGKILL)
     process.join()
     for victim in victims:
-        while Path(f"/proc/{victim}").exists() and _state(victim) != "Z":
+        while is_there(victim):
             time.sleep(0.002)
     return where if alive and process.exitcode != 0 else ""
 
@@ -99,12 +106,6 @@ def _in_stage(folder: Path) -> str:
         for output in (folder / "store" / stage).glob("*"):
             return stage if (output / "lock.json").exists() else f"after {stage}"
     return "before fit"
-
-
-def _state(process: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    return "Z"
 
 
 def fresh(folder: Path) -> Path:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.processes import call, call_ranks, rarkit  # noqa: E402  (found by the line above)
+from tests.training.in_memory import InMemory  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = ROOT / "recipes/digits.toml"
@@ -40,19 +40,6 @@ WAYS: dict[str, tuple[int, list[str]]] = {
 }
 """Processes, and settings."""
 SHOWN = ("loss", "gradient_norm")
-
-
-class InMemory:
-    """Rows of an array."""
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.values[indices]
 
 
 def made(folder: Path, changes: Sequence[str], ranks: Any) -> Any:

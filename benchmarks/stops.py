@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bits import bits
+from bits import trained
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -98,9 +98,11 @@ def series(folder: Path, ranks: int, changes: list[str], count: int, chance: ran
         stop = drawn(ranks, chance)
         ended, now = run(folder, ranks, changes, [stop])
         moment = re.search(r"^stopping at ([\d.]+)$", ended.stderr, re.M)
-        if moment is None or ended.returncode == 0:
+        if ended.returncode == 0 and (moment is None or stop.how != "full"):
             # The training was behind the point already, or a signal came with its last step.
             break
+        if moment is None:
+            return f"{stop}: it failed before it was stopped: {ended.stderr}"
         took = now - float(moment[1])
         told["seconds"].append(round(took, 2))
         told["stops"][f"{stop.how}, {'in a step' if stop.point.place is None else 'in a checkpoint'}"] += 1
@@ -112,29 +114,19 @@ def series(folder: Path, ranks: int, changes: list[str], count: int, chance: ran
     return None if ended.returncode == 0 else f"{stop}, then exit code {ended.returncode}: {ended.stderr}"
 
 
-def fresh(folder: Path, base: Path) -> Path:
-    shutil.copytree(base, folder)
-    return folder
-
-
-def trained(folder: Path) -> dict[str, str]:
-    """Digests of what the training wrote."""
-    return {name: digest for name, digest in bits(folder).items() if name.startswith("train/") and not name.endswith(" record")}
-
-
 def tried(scratch: Path, ranks: int, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """What was done with so many processes, and what is wrong."""
     chance, wrong, expected = random.Random(options.seed), [], {}
     told: dict[str, Any] = {"stops": Counter(), "resumed": 0, "runs": 0, "seconds": []}
     for name, changes in WAYS[ranks].items():
-        folder = fresh(scratch / f"{ranks}-{name}", scratch / "base")
+        folder = shutil.copytree(scratch / "base", scratch / f"{ranks}-{name}")
         ended, _ = run(folder, ranks, changes, [])
         assert ended.returncode == 0, ended.stderr
         expected[name] = trained(folder)
         assert expected[name]
     while told["stops"].total() < options.stops and len(wrong) < 3:
         name = list(WAYS[ranks])[told["runs"] % len(WAYS[ranks])]
-        folder = fresh(scratch / f"{ranks}-{told['runs']}", scratch / "base")
+        folder = shutil.copytree(scratch / "base", scratch / f"{ranks}-{told['runs']}")
         told["runs"] += 1
         problem = series(folder, ranks, WAYS[ranks][name], min(4, options.stops - told["stops"].total()), chance, told)
         if problem is None and trained(folder) != expected[name]:

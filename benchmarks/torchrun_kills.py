@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bits import bits
-from kills import children
+from bits import trained
+from kills import children, is_there
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -82,12 +82,6 @@ class Run:
         return [found[rank] for rank in sorted(found)]
 
 
-def is_there(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
 def kill(run: Run, kind: str, step: int, chance: random.Random) -> dict[str, Any]:
     """Waits for a step, kills, and waits until all processes have ended."""
     while run.step() < step:
@@ -108,25 +102,11 @@ def kill(run: Run, kind: str, step: int, chance: random.Random) -> dict[str, Any
     return {"kind": kind, "rank": rank, "step": at, "seconds": seconds, "left": len(left), "error": errors[0] if errors else ""}
 
 
-def fresh(folder: Path, base: Path | None, text: str = "") -> Path:
-    if base is None:
-        folder.mkdir()
-        (folder / "killed.toml").write_text(text)
-    else:
-        shutil.copytree(base, folder)
-    return folder
-
-
 def whole(folder: Path, until: str = "train", processes: int = 2) -> str:
     """Lets a run complete; what it said."""
     run = Run(folder, until, processes)
     assert run.process.wait() == 0, run.said
     return run.said
-
-
-def trained(folder: Path) -> dict[str, str]:
-    """Digests of what the training wrote."""
-    return {name: digest for name, digest in bits(folder).items() if name.startswith("train/") and not name.endswith(" record")}
 
 
 def killed(folder: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
@@ -158,15 +138,17 @@ def main() -> None:
     options = arguments.parse_args()
     text = RECIPE.format(root=ROOT, steps=options.steps, every=max(1, options.steps // 25), way=options.way)
     with tempfile.TemporaryDirectory(prefix="rarkit-torchrun-") as place:
-        base = fresh(Path(place) / "base", None, text)
+        base = Path(place) / "base"
+        base.mkdir()
+        (base / "killed.toml").write_text(text)
         whole(base, "tokenize", 1)
-        undisturbed = fresh(Path(place) / "undisturbed", base)
+        undisturbed = shutil.copytree(base, Path(place) / "undisturbed")
         began = time.monotonic()
         whole(undisturbed)
         seconds = round(time.monotonic() - began, 1)
         print(f"undisturbed: {options.steps:,} steps in {seconds} s", flush=True)
         began, expected = time.monotonic(), trained(undisturbed)
-        folder = fresh(Path(place) / "killed", base)
+        folder = shutil.copytree(base, Path(place) / "killed")
         told, wrong = killed(folder, options)
         if not expected or trained(folder) != expected:
             wrong.append("other bits")

@@ -16,7 +16,7 @@ from rarkit.errors import CapabilityError
 from rarkit.pipeline.cpu_threads import is_small, sensible_threads
 from rarkit.pipeline.preflight import part_obstacles
 from rarkit.recipe.experiment import Experiment
-from rarkit.runtime.machine import GPUS, auto_precision, emulates_bfloat16, gpu_name, here
+from rarkit.runtime.machine import auto_precision, emulates_bfloat16, gpu_called, gpu_name, here
 from rarkit.runtime.ranks import ALONE
 from rarkit.stages.passes import Passes
 from rarkit.stages.sample import prepared
@@ -97,10 +97,10 @@ def _cores(experiment: Experiment) -> int:
 
 
 def _rate(experiment: Experiment, device: str) -> float | None:
-    """FLOP/s; None for a GPU that is not in ``GPUS``."""
+    """FLOP/s; None for a GPU of which nothing is known."""
     if device == "cpu":
         return CORE_RATE * _cores(experiment)
-    known = next((gpu for gpu in GPUS.values() if gpu.title.split()[0] in gpu_name()), None)
+    known = gpu_called(gpu_name())
     return None if known is None else UTILISATION * known.rates[_precision(experiment, device) or "bfloat16"]
 
 

@@ -156,8 +156,8 @@ def check_tensor(taker: str, what: str, value: Any, dtype: str, shape: Sequence[
         )
         if fits and value.dtype == getattr(torch, dtype):
             return
-        given = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        found = given(value)
     else:
-        given = type(value).__name__
+        found = type(value).__name__
     sides = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-    raise UserError(f"{taker} was given {what} of {given}; it must be a tensor of {dtype} ({sides}){cure and f': {cure}'}")
+    raise UserError(f"{taker} was given {what} of {found}; it must be a tensor of {dtype} ({sides}){cure and f': {cure}'}")

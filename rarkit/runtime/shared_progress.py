@@ -41,7 +41,8 @@ def shared_task(ranks: Ranks, reporter: Reporter, description: str, total: int, 
 
         def advance(n: int = 1, note: str = "") -> None:
             nonlocal own
-            own += n
+            with changing:
+                own += n
             if time.monotonic() - looked >= SECONDS_BETWEEN_SUMS:
                 look(note)
 

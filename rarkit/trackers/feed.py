@@ -105,8 +105,7 @@ class Feed:
                 while self._has_next():
                     self._next()(tracker)
             except BaseException as error:
-                self._lost += 1
-                self._fail(error)
+                self._fail(error, lost=1)
             tracker.close()
         except BaseException as error:
             # A part may raise anything, sys.exit() too.
@@ -118,9 +117,10 @@ class Feed:
                 self._calls.clear()
                 self._changed.notify_all()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, lost: int = 0) -> None:
         with self._changed:
             self._error = self._error or error
+            self._lost += lost
 
     def _has_next(self) -> bool:
         with self._changed:

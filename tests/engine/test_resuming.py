@@ -28,6 +28,7 @@ from rarkit.runtime.signals import Stopped
 from rarkit.trackers.tracking import Trackers
 from rarkit.training.next_token import MODEL, NextToken
 from tests.engine.stops import WHOLE, Point, full, install
+from tests.training.in_memory import InMemory
 
 STEPS, EVERY = 13, 3
 SIZES = {"hidden_size": 16, "depth": 1, "num_heads": 2, "mlp_hidden_size": 32, "seq_len": 6, "codebook_size": 8, "num_classes": 3}
@@ -44,19 +45,6 @@ HOWS = ("signal", "exception", "full disk", "kill")
 
 class Killed(BaseException):
     """Ends a training in which nothing counts any more but what a copy of the disk has."""
-
-
-class InMemory:
-    """Rows of an array."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return len(self.values)
-
-    def rows(self, indices):
-        return self.values[indices]
 
 
 def training(way, seed=3):

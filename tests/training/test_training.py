@@ -23,23 +23,11 @@ from rarkit.runtime.machine import auto_precision
 from rarkit.training.batches import dropped_labels, rows_of_step
 from rarkit.training.likelihood import nats_per_image
 from rarkit.training.next_token import NextToken
+from tests.training.in_memory import InMemory
 
 SCHEDULES = json.loads((Path(__file__).parents[1] / "data/parity/schedules.json").read_text())
 SMALL = RARConfig(hidden_size=16, depth=2, num_heads=2, mlp_hidden_size=32, seq_len=6, codebook_size=8, num_classes=3)
 LINEAR = Linear()
-
-
-class InMemory:
-    """Rows of an array."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return len(self.values)
-
-    def rows(self, indices):
-        return self.values[indices]
 
 
 def settings(**changes):

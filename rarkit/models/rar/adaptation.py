@@ -45,10 +45,9 @@ def adapted(config: RARConfig, grid: Grid, given: GivenWeights, new: Mapping[str
         for name in _adaptable(TABLES, tensors, new):
             tensors[name] = _positions(tensors[name], new[name], before, grid)
         changes.append(f"positions are interpolated from a grid of {shown(before)} to {shown(grid)} (bicubic)")
-        if rows != config.seq_len and (names := _adaptable((STEPS,), tensors, new)):
+        if rows != config.seq_len and _adaptable((STEPS,), tensors, new):
             tensors[STEPS] = _steps(tensors[STEPS], new[STEPS], rows, config.seq_len)
             changes.append(f"embeddings of steps are interpolated from {rows:,} to {config.seq_len:,} steps (linear)")
-            assert names
     check_tensors(given.place, "model", new, tensors, lambda different: WHAT_FITS, _own_sizes)
     return Adapted({name: tensors[name] for name in new}, tuple(changes))
 

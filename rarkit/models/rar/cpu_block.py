@@ -62,6 +62,17 @@ class Sizes(NamedTuple):
 
 
 @final
+class Backwards(NamedTuple):
+    """What the backward passes of both halves read, and where they put the gradients of modulations and weights."""
+
+    table: Table
+    gradients: Gradients
+    own: Weights
+    own_gradients: dict[str, Tensor]
+    sizes: Sizes
+
+
+@final
 class BlockStep(torch.autograd.Function):
     """``apply(x_BSD, activated_USD, row_B, keys_PB, sizes, *weights)`` gives the block's output (B, S, D)."""
 
@@ -92,12 +103,11 @@ class BlockStep(torch.autograd.Function):
         own, (activated_USD, modulations_PUSD, x_BSD, *rest) = Weights(*saved[:count]), saved[count:]
         of_attention, (middle_BSD, *of_mlp) = rest[: ctx.count], rest[ctx.count :]
         table = Table(modulations_PUSD, ctx.row_B, len(x_BSD))
-        gradients = Gradients(table)
-        own_gradients: dict[str, Tensor] = {}
-        gradient_BSD = _mlp_backwards(gradient_BSD, middle_BSD, of_mlp, table, gradients, own, own_gradients, ctx.sizes)
-        gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, table, gradients, own, own_gradients, ctx.sizes)
-        activated = _modulations_backwards(gradients.table_PUSD, activated_USD, own, own_gradients)
-        return gradient_BSD, activated, None, None, None, *(own_gradients[name] for name in Weights._fields)
+        common = Backwards(table, Gradients(table), own, {}, ctx.sizes)
+        gradient_BSD = _mlp_backwards(gradient_BSD, middle_BSD, of_mlp, common)
+        gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, common)
+        activated = _modulations_backwards(common.gradients.table_PUSD, activated_USD, own, common.own_gradients)
+        return gradient_BSD, activated, None, None, None, *(common.own_gradients[name] for name in Weights._fields)
 
 
 def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
@@ -165,17 +175,9 @@ def _mlp(x_BSD: Tensor, table: Table, keys_PB: Tensor | None, sizes: Sizes, own:
     return out_BSD, (normed_BSD, mean, deviation, hidden_RH, active_RH, out_RD, mask)
 
 
-def _mlp_backwards(
-    gradient_BSD: Tensor,
-    x_BSD: Tensor,
-    saved: list[Tensor],
-    table: Table,
-    gradients: Gradients,
-    own: Weights,
-    own_gradients: dict[str, Tensor],
-    sizes: Sizes,
-) -> Tensor:
+def _mlp_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the second half's input; those of weights and modulations are put in their places."""
+    table, gradients, own, own_gradients, sizes = common
     normed_BSD, mean, deviation, hidden_RH, active_RH, out_RD, mask = saved
     scale = kept_scale(sizes.dropout) if sizes.dropout else 1.0
     out_gradient_RD = _gated_backwards(gradient_BSD, out_RD.view_as(x_BSD), mask, table, gradients, 5, sizes.dropout).flatten(0, 1)
@@ -193,20 +195,11 @@ def _mlp_backwards(
     return through_BSD.add_(gradient_BSD)
 
 
-def _attention_backwards(
-    gradient_BSD: Tensor,
-    x_BSD: Tensor,
-    saved: list[Tensor],
-    table: Table,
-    gradients: Gradients,
-    own: Weights,
-    own_gradients: dict[str, Tensor],
-    sizes: Sizes,
-) -> Tensor:
+def _attention_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
-    normed_BSD, mean, deviation, raw_3GSK, q_GSK, q_mean, q_deviation, k_GSK, k_mean, k_deviation, read_RD, out_RD, mask = saved[
-        :13
-    ]
+    table, gradients, own, own_gradients, sizes = common
+    normed_BSD, mean, deviation, raw_3GSK, *of_norms, read_RD, out_RD, mask = saved[:13]
+    q_GSK, q_mean, q_deviation, k_GSK, k_mean, k_deviation = of_norms
     out_gradient_RD = _gated_backwards(gradient_BSD, out_RD.view_as(x_BSD), mask, table, gradients, 2, sizes.dropout).flatten(0, 1)
     own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     own_gradients["proj_bias_D"] = _sum_of_rows(out_gradient_RD)

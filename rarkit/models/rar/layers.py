@@ -128,11 +128,12 @@ class Block(nn.Module):
         return x_BSD
 
     def steps_on_cpu(self, x_BSD: Tensor, attend: CausalAttention, keys_PB: Tensor | None) -> bool:
-        """Whether ``BlockStep`` computes the same: in training on the CPU, without autocast, with PyTorch's attention and
-        layers."""
+        """Whether ``BlockStep`` computes the same: in training on the CPU, in float32 or float64 throughout, with PyTorch's
+        attention and layers."""
         if (
             not self.training
             or x_BSD.device.type != "cpu"
+            or x_BSD.dtype not in (torch.float32, torch.float64)
             or torch.compiler.is_compiling()
             or not (torch.is_grad_enabled() and x_BSD.requires_grad)
         ):

@@ -128,6 +128,14 @@ def test_a_layer_of_ones_own_is_called(steps):
     assert steps == [False, False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_trained_layer_by_layer(dtype, steps):
+    """What a dropped unit is fed in one node is beyond the range of float16."""
+    found = _gradients(_model(TINY, (0.3, 0.3), dtype), _batch(TINY, 3))
+    assert steps == [False] * TINY.depth
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
 def test_frozen_weights_have_no_gradient():
     model, batch = _model(TINY, (0.0, 0.0)), _batch(TINY, 3)
     expected = _gradients(model, batch)
