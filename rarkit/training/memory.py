@@ -96,20 +96,3 @@ def in_words(memory: TrainingBytes) -> str:
     uses = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
     parts = (f"{use} {getattr(memory, use) / 1e9:.1f}" for use in uses if getattr(memory, use))
     return f"{memory.total / 1e9:.1f} GB: {', '.join(parts)}"
-
-
-def advice(settings: TrainSettings, degrees: Degrees) -> str:
-    """The settings that take less memory, of those that are not set yet."""
-    ways = []
-    if settings.activation_checkpointing in (False, 0) or int(settings.activation_checkpointing) > 1:
-        ways.append("set train.activation_checkpointing = true")
-    if settings.data_parallel == "ddp":
-        more = "" if degrees.size > 1 else ", in several processes (torchrun)"
-        ways.append(f'set train.data_parallel = "fsdp"{more}')
-    elif degrees.replicate > 1:
-        ways.append("lower train.replicate")
-    elif not settings.reshard_after_forward:
-        ways.append("set train.reshard_after_forward = true")
-    elif degrees.accumulation > 1:
-        ways.append("start more processes, so that nothing is added up")
-    return ", or ".join([*ways, "choose a smaller model"])
