@@ -158,8 +158,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             for optimizer in self._optimizers[name]:
-                if not optimizer.state:
-                    begin_state(optimizer)
+                begin_state(optimizer)
             tensors |= network_tensors(name, network) | optimizer_tensors(name, network, self._optimizers[name])
         return tensors if self._average is None else tensors | self._average.state()
 
