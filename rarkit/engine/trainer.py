@@ -122,8 +122,8 @@ class Trainer:
                     with self._autocast():
                         losses = self.task.loss(name, wrapped, batch)
                     (losses.loss / len(passes)).backward()  # type: ignore[no-untyped-call]
-                for key, value in {"loss": losses.loss.detach(), **losses.measures}.items():
-                    part = value / (len(passes) * self.degrees.size)
+                for key, value in {"loss": losses.loss, **losses.measures}.items():
+                    part = value.detach() / (len(passes) * self.degrees.size)
                     sums[key] = sums[key] + part if key in sums else part
         return sums
 
