@@ -88,7 +88,7 @@ class Trainer:
         for name in self.networks:
             rate = set_learning_rates(self._optimizers[name], step, self.settings)
             measured = self._gradients(name, step)
-            norm = clip_gradients(self._parameters[name], self.settings.gradient_clip or math.inf)
+            norm = clip_gradients(self._parameters[name], self.settings.gradient_clip)
             for optimizer in self._optimizers[name]:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
