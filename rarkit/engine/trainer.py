@@ -41,7 +41,7 @@ begin with that of the network if there are several."""
 
 @final
 class Trainer:
-    """Trains the networks of a task: ``advance`` does one step; ``tensors``, ``facts`` and ``restored`` save and resume."""
+    """Trains the networks of a task: ``advance`` does one step; ``tensors``, ``facts`` and ``step`` are what is saved."""
 
     def __init__(
         self,
