@@ -93,6 +93,5 @@ def largest_micro_batch(
 
 def in_words(memory: TrainingBytes) -> str:
     """The memory by use, in GB: ``41.2 GB: weights 1.8, gradients 1.8, …``."""
-    uses = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
-    parts = (f"{use} {getattr(memory, use) / 1e9:.1f}" for use in uses if getattr(memory, use))
-    return f"{memory.total / 1e9:.1f} GB: {', '.join(parts)}"
+    parts = ", ".join(f"{use} {held / 1e9:.1f}" for use, held in memory.uses.items())
+    return f"{memory.total / 1e9:.1f} GB: {parts}"

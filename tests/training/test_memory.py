@@ -86,3 +86,5 @@ def test_words_name_all_that_is_held():
     assert words.startswith(f"{held.total / 1e9:.1f} GB: weights ")
     assert all(use in words for use in ("gradients", "optimizer", "gathered", "average", "activations"))
     assert "casts" not in words
+    assert sum(held.uses.values()) == held.total
+    assert sum(memory().uses.values()) == memory().total, "with casts"
