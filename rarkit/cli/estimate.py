@@ -68,7 +68,7 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
     largest = train.largest_micro_batch
     rows: list[Row] = [("train", work), ("  step", _step(estimate, train))]
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
-    held = ", ".join(f"{use} {size(held)}" for use, held in memory.uses.items())
+    held = ", ".join(f"{use} {size(count)}" for use, count in memory.uses.items())
     each = " on each GPU" if train.processes > 1 else ""
     rows.append(("  memory", f"{size(memory.total)}{each} at {train.micro_batch:,} images per pass{room}: {held}"))
     if not train.fits:
