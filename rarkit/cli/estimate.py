@@ -68,8 +68,7 @@ def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
     largest = train.largest_micro_batch
     rows: list[Row] = [("train", work), ("  step", _step(estimate, train))]
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
-    uses = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
-    held = ", ".join(f"{use} {size(getattr(memory, use))}" for use in uses if getattr(memory, use))
+    held = ", ".join(f"{use} {size(count)}" for use, count in memory.uses.items())
     each = " on each GPU" if train.processes > 1 else ""
     rows.append(("  memory", f"{size(memory.total)}{each} at {train.micro_batch:,} images per pass{room}: {held}"))
     if not train.fits:

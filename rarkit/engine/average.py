@@ -48,12 +48,6 @@ class Average:
         """The average itself, not a copy, by names ``average/<network>/<parameter>``: for checkpoints, which may load into it."""
         return dict(self._tensors)
 
-    @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over an average from a checkpoint, with the layout that ``state`` has here."""
-        for name, average in self._tensors.items():
-            average.copy_(tensors[name])
-
     def weights(self, network: str) -> dict[str, Tensor]:
         """The state dict of a network in which averages stand for the weights, without copies; buffers are its own."""
         module = self.networks[network]

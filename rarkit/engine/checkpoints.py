@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from pydantic import JsonValue
 
 from rarkit.cache.output import StageOutput
-from rarkit.engine.checkpoint_seal import FORMAT, PREFIX, Seal, Shard, checkpoint_step, seal_name, sealed, shard_name, told
+from rarkit.engine.checkpoint_seal import FORMAT, PREFIX, Seal, Shard, seal_name, sealed, shard_name, told
 from rarkit.errors import IncompleteError, StoreError
 from rarkit.runtime.ranks import LONGEST_PAUSE, Ranks
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
     from torch.distributed.checkpoint.staging import DefaultStager
-
-__all__ = ["Checkpoints", "checkpoint_step"]
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for the slowest to write its file. One that is gone is noticed at once."""

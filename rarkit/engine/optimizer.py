@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from rarkit.engine.learning_rates import learning_rate as learning_rate
+from rarkit.engine.learning_rates import learning_rate
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError
 

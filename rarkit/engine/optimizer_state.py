@@ -15,7 +15,7 @@ def network_tensors(name: str, network: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(name: str, network: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """The state of a network's optimizers, under ``optimizer/<name>/<weight>/<what>``; the optimizers must have state."""
+    """The state of a network's optimizers, under ``optimizer/<name>/<weight>/<what>``; all weights must have state."""
     names: dict[Tensor, str] = {weight: key for key, weight in network.named_parameters()}
     return {
         f"optimizer/{name}/{names[weight]}/{what}": tensor
@@ -28,19 +28,26 @@ def optimizer_tensors(name: str, network: nn.Module, optimizers: Sequence[Optimi
 
 @torch.no_grad()
 def begin_state(optimizer: Optimizer) -> None:
-    """Gives an optimizer the state that it has before its first step, which torch's make with that step.
+    """Gives weights without state that which they have before their first step, which torch's optimizers make with that step.
 
-    Its weights stay as they are: the step is one at a learning rate of 0 along a gradient of 0.
+    So a checkpoint has the same tensors before any step, and of weights that are frozen or had no gradient yet. All weights stay as
+    they are: the step is one at a learning rate of 0 along a gradient of 0.
     """
-    rates = [group["lr"] for group in optimizer.param_groups]
     gradients = {weight: weight.grad for weight in _weights(optimizer)}
+    begun = [weight for weight in gradients if not optimizer.state.get(weight)]
+    if not begun:
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     for weight in gradients:
+        weight.grad = None
+    for weight in begun:
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
     for weight, gradient in gradients.items():
         weight.grad = gradient
+    for weight in begun:
         for tensor in optimizer.state[weight].values():
             if isinstance(tensor, Tensor):
                 tensor.zero_()

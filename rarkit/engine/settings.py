@@ -111,14 +111,17 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}: lower it, or raise steps")
         self._check_schedule()
         if self.muon_learning_rate is not None and self.optimizer != "muon":
             raise ValueError('muon_learning_rate needs optimizer = "muon": set that, or remove muon_learning_rate')
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}")
+            raise ValueError(
+                f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}: set that to a "
+                "divisor, or leave it out"
+            )
         if self.data_parallel == "ddp" and (self.shard or self.replicate):
-            raise ValueError('shard and replicate need data_parallel = "fsdp"')
+            raise ValueError('shard and replicate need data_parallel = "fsdp": set that, or remove them')
         return self
 
     def _check_schedule(self) -> None:
@@ -130,5 +133,6 @@ class TrainSettings(Settings):
             raise ValueError(f'learning_rate_schedule = "wsd" needs decay_steps: set it to {max(1, self.steps // 5)}, say')
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(
-                f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than steps {self.steps}"
+                f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than steps {self.steps}: lower one "
+                "of them, or raise steps"
             )

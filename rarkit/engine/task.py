@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from rarkit.engine.degrees import Degrees
     from rarkit.engine.settings import TrainSettings
 
 
@@ -82,15 +83,12 @@ class Task(ABC):
         """FLOPs of a step of so many samples: forward and backward pass, without recomputation; None if unknown."""
         return None
 
-    def memory(self, samples: int, precision: str) -> tuple[int, int] | None:
-        """Bytes that training needs by estimate: of weights, gradients and optimizer, whole, and of the activations of a pass.
+    def memory(self, degrees: Degrees, precision: str) -> str | None:
+        """What training needs of a process's memory by estimate, in words, for messages about it; None if unknown.
 
         Args:
-            samples: of the pass.
+            degrees: how a batch is divided.
             precision: autocast's dtype, or ``"float32"``.
-
-        Returns:
-            None if unknown.
         """
         return None
 

@@ -41,7 +41,7 @@ begin with that of the network if there are several."""
 
 @final
 class Trainer:
-    """Trains the networks of a task: ``advance`` does one step; ``tensors`` and ``facts`` are what a checkpoint keeps."""
+    """Trains the networks of a task: ``advance`` does one step; ``tensors``, ``facts`` and ``step`` are what is saved."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Trainer:
         for name in self.networks:
             rate = set_learning_rates(self._optimizers[name], step, self.settings)
             measured = self._gradients(name, step)
-            norm = clip_gradients(self._parameters[name], self.settings.gradient_clip or math.inf)
+            norm = clip_gradients(self._parameters[name], self.settings.gradient_clip)
             for optimizer in self._optimizers[name]:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -122,8 +122,8 @@ class Trainer:
                     with self._autocast():
                         losses = self.task.loss(name, wrapped, batch)
                     (losses.loss / len(passes)).backward()  # type: ignore[no-untyped-call]
-                for key, value in {"loss": losses.loss.detach(), **losses.measures}.items():
-                    part = value / (len(passes) * self.degrees.size)
+                for key, value in {"loss": losses.loss, **losses.measures}.items():
+                    part = value.detach() / (len(passes) * self.degrees.size)
                     sums[key] = sums[key] + part if key in sums else part
         return sums
 
@@ -172,8 +172,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             for optimizer in self._optimizers[name]:
-                if not optimizer.state:
-                    begin_state(optimizer)
+                begin_state(optimizer)
             tensors |= network_tensors(name, network) | optimizer_tensors(name, network, self._optimizers[name])
         return tensors if self._average is None else tensors | self._average.state()
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TypedDict, final
 
 from rarkit.engine.degrees import degrees
+from rarkit.engine.memory import advice
 from rarkit.errors import RecipeError
 from rarkit.estimate.this_machine import UTILISATION
 from rarkit.models.base import TrainingBytes
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import Gpu
-from rarkit.training.memory import USABLE, advice, largest_micro_batch, training_memory
+from rarkit.training.memory import USABLE, largest_micro_batch, training_memory
 
 
 class _OfPass(TypedDict):

@@ -62,6 +62,12 @@ class TrainingBytes:
     def total(self) -> int:
         return self.persistent + self.activations
 
+    @property
+    def uses(self) -> dict[str, int]:
+        """The bytes of each use that takes any, in the order in which they are shown."""
+        names = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
+        return {name: held for name in names if (held := getattr(self, name))}
+
 
 @final
 @dataclass(frozen=True)

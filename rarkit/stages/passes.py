@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import final
 
 from rarkit.engine.degrees import degrees
+from rarkit.engine.memory import advice
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import CapabilityError
 from rarkit.models.base import ModelCosts
 from rarkit.runtime.machine import auto_precision
 from rarkit.runtime.ranks import Ranks
-from rarkit.training.memory import USABLE, advice, in_words, largest_micro_batch, training_memory
+from rarkit.training.memory import USABLE, in_words, largest_micro_batch, training_memory
 
 
 @final

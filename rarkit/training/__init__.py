@@ -9,7 +9,7 @@ from rarkit.lazy import lazy_names
 if TYPE_CHECKING:
     from rarkit.engine.learning import Learning as Learning
     from rarkit.engine.learning import Trained as Trained
-    from rarkit.engine.optimizer import learning_rate as learning_rate
+    from rarkit.engine.learning_rates import learning_rate as learning_rate
     from rarkit.engine.optimizer import make_optimizer as make_optimizer
     from rarkit.engine.settings import TrainSettings as TrainSettings
     from rarkit.engine.task import Losses as Losses
@@ -28,7 +28,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rarkit.training.batches": ["dropped_labels", "rows_of_step"],
         "rarkit.training.likelihood": ["nats_per_image"],
         "rarkit.engine.learning": ["Learning", "Trained"],
-        "rarkit.engine.optimizer": ["learning_rate", "make_optimizer"],
+        "rarkit.engine.learning_rates": ["learning_rate"],
+        "rarkit.engine.optimizer": ["make_optimizer"],
         "rarkit.engine.settings": ["TrainSettings"],
         "rarkit.engine.task": ["Losses", "Task"],
     },

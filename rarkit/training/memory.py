@@ -93,23 +93,5 @@ def largest_micro_batch(
 
 def in_words(memory: TrainingBytes) -> str:
     """The memory by use, in GB: ``41.2 GB: weights 1.8, gradients 1.8, …``."""
-    uses = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
-    parts = (f"{use} {getattr(memory, use) / 1e9:.1f}" for use in uses if getattr(memory, use))
-    return f"{memory.total / 1e9:.1f} GB: {', '.join(parts)}"
-
-
-def advice(settings: TrainSettings, degrees: Degrees) -> str:
-    """The settings that take less memory, of those that are not set yet."""
-    ways = []
-    if settings.activation_checkpointing in (False, 0) or int(settings.activation_checkpointing) > 1:
-        ways.append("set train.activation_checkpointing = true")
-    if settings.data_parallel == "ddp":
-        more = "" if degrees.size > 1 else ", in several processes (torchrun)"
-        ways.append(f'set train.data_parallel = "fsdp"{more}')
-    elif degrees.replicate > 1:
-        ways.append("lower train.replicate")
-    elif not settings.reshard_after_forward:
-        ways.append("set train.reshard_after_forward = true")
-    elif degrees.accumulation > 1:
-        ways.append("start more processes, so that nothing is added up")
-    return ", or ".join([*ways, "choose a smaller model"])
+    parts = ", ".join(f"{use} {held / 1e9:.1f}" for use, held in memory.uses.items())
+    return f"{memory.total / 1e9:.1f} GB: {parts}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rarkit.engine.degrees import Degrees
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.task import Losses, Task
 from rarkit.errors import PluginError
@@ -24,6 +25,7 @@ from rarkit.permutation_schedules.draw import draw_orders
 from rarkit.randomness import random_bits
 from rarkit.registry.contract import origin
 from rarkit.training.batches import dropped_labels, rows_of_step
+from rarkit.training.memory import in_words, training_memory
 
 MODEL = "model"
 """The network's name."""
@@ -119,19 +121,12 @@ class NextToken(Task):
     def flops(self, samples: int) -> int | None:
         return None if self._costs is None else self._costs.step_flops(samples, checkpointing=False)
 
-    def memory(self, samples: int, precision: str) -> tuple[int, int] | None:
-        costs, settings = self._costs, self.settings
-        if costs is None:
+    def memory(self, degrees: Degrees, precision: str) -> str | None:
+        if self._costs is None:
             return None
-        needed = costs.training_bytes(
-            micro_batch=samples,
-            precision=precision,
-            checkpointing=settings.activation_checkpointing,
-            keeps_weights=self._keeps_weights,
+        return in_words(
+            training_memory(self.settings, self._costs, degrees, precision=precision, keeps_weights=self._keeps_weights)
         )
-        average = 0 if settings.ema_decay is None else needed.weights
-        unneeded = 4 * costs.hidden_weights() if settings.optimizer == "muon" else 0
-        return needed.persistent + average - unneeded, needed.activations
 
     def describe(self, step: int) -> str:
         rows = self._rows(step)

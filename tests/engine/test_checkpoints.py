@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from rarkit.cache.output import StageOutput
 from rarkit.cache.store import Store
 from rarkit.engine import checkpoint_storage
-from rarkit.engine.checkpoint_seal import FORMAT
-from rarkit.engine.checkpoints import Checkpoints, checkpoint_step
+from rarkit.engine.checkpoint_seal import FORMAT, checkpoint_step
+from rarkit.engine.checkpoints import Checkpoints
 from rarkit.engine.tensor_files import DTYPES
 from rarkit.errors import IncompleteError, StoreError
 from rarkit.runtime.ranks import ALONE

@@ -88,7 +88,10 @@ def test_decays_run_between_their_ends(decay, progress, start, end):
     [
         ({"decay_steps": 2}, 'decay_steps needs learning_rate_schedule = "wsd"'),
         ({"learning_rate_schedule": "wsd"}, "needs decay_steps: set it to 2"),
-        ({"learning_rate_schedule": "wsd", "decay_steps": 8, "warmup_steps": 3}, "are more than steps 10"),
+        ({"learning_rate_schedule": "wsd", "decay_steps": 8, "warmup_steps": 3}, "are more than steps 10: lower"),
+        ({"warmup_steps": 11}, "warmup_steps 11 is more than steps 10: lower it, or raise steps"),
+        ({"micro_batch_size": 2}, "batch_size 1 is not divisible by micro_batch_size 2: set that to a divisor, or leave it out"),
+        ({"shard": 2}, 'shard and replicate need data_parallel = "fsdp": set that, or remove them'),
         ({"muon_learning_rate": 0.1}, 'needs optimizer = "muon"'),
         ({"ema_decay": 1.0}, "less than 1"),
     ],

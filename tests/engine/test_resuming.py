@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.cache.store import Store
-from rarkit.engine.checkpoints import Checkpoints, checkpoint_step
+from rarkit.engine.checkpoint_seal import checkpoint_step
+from rarkit.engine.checkpoints import Checkpoints
 from rarkit.engine.learning import Learning
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.watching import Watcher

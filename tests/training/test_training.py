@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rarkit.attention.plain import Plain
 from rarkit.engine.degrees import degrees
-from rarkit.engine.optimizer import learning_rate, make_optimizer, takes_decay
+from rarkit.engine.learning_rates import learning_rate
+from rarkit.engine.optimizer import make_optimizer, takes_decay
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.trainer import Trainer
 from rarkit.errors import PluginError, RarkitError
