@@ -152,7 +152,8 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
             distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
         yield
     except RuntimeError as error:
-        if not any(word in str(error).lower() for word in LOST):
+        # NCCL's own buffers can run out of memory, too.
+        if isinstance(error, torch.OutOfMemoryError) or not any(word in str(error).lower() for word in LOST):
             raise
         # gloo's begins with a line of its own source and ends with advice.
         what = re.sub(r"^\[\S+:\d+\] |\. This is typically caused .*", "", str(error).splitlines()[0])

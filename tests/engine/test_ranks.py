@@ -23,6 +23,7 @@ WAYS = {
     "fsdp": (2, [FSDP]),
     "hsdp": (4, [FSDP, "train.shard=2", "train.replicate=2"]),
     "accumulated": (2, ["train.micro_batch_size=2"]),
+    "compiled": (2, [FSDP, "train.compile=true"]),
     "kept-gathered": (2, [FSDP, "train.reshard_after_forward=false", "train.activation_checkpointing=true"]),
 }
 """The number of processes, and settings."""
@@ -38,12 +39,27 @@ def store(small_finished, tmp_path):
     return tmp_path / "store"
 
 
+def compiled_quickly(*arguments):
+    """The command, without generated code, which takes half a minute to begin."""
+    compiled = []
+
+    def compile_blocks(module, **options):
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+    torch.nn.Module.compile = compile_blocks
+    try:
+        command_line(*arguments)
+    finally:
+        assert compiled, "nothing was compiled"
+
+
 def trained(way, recipe, store, folder, begin=None):
     """Trains in a way; ``begin`` is called in each process instead of the command, with its arguments."""
     count, changes = WAYS[way]
     sets = [word for change in changes for word in ("--set", change)]
     arguments = ["run", recipe, *sets, "--until", "train", "--store", store, "--runs", folder / "runs", "--device", "cpu"]
-    work = [begin[0], *begin[1]] if begin else [command_line]
+    work = [begin[0], *begin[1]] if begin else [compiled_quickly if way == "compiled" else command_line]
     return call(folder, *work, *arguments) if count == 1 else call_ranks(count, folder, *work, *arguments)
 
 
@@ -78,7 +94,7 @@ def test_each_goes_on_from_another(first, second, small_recipe, small_finished, 
 
 
 def test_every_way_goes_on_and_is_gone_on_from():
-    shared = {way for way in WAYS if WAYS[way][0] > 1} - {"accumulated", "kept-gathered"}
+    shared = {way for way in WAYS if WAYS[way][0] > 1} - {"accumulated", "compiled", "kept-gathered"}
     assert {first for first, _ in GOES_ON} == {second for _, second in GOES_ON} == {"one", *shared}
 
 
