@@ -187,7 +187,7 @@ class Checkpoints:
         from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
         # Pinned memory takes 25 GB/s. It is kept, because pinning takes longer than copying; but a stager of PyTorch 2.11 fails
-        # when it is used again.
+        # when it is used again (2.12 was not tried).
         if self._stager is None or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13):
             self._stager = DefaultStager(StagingOptions(has_cuda, False, False, has_cuda))
         return self._stager

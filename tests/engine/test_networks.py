@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from rarkit.engine.degrees import degrees
+from rarkit.engine.mesh import Mesh
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.task import Losses, Task
 from rarkit.engine.trainer import Trainer
@@ -86,6 +87,21 @@ def test_each_is_trained_on_its_own_loss(micro):
         for key, weight in network.state_dict().items():
             torch.testing.assert_close(task.networks[name].state_dict()[key], weight, rtol=1e-5, atol=1e-6)
         assert all(weight.requires_grad for weight in task.networks[name].parameters())
+
+
+def test_measures_hold_no_graph(monkeypatch):
+    """Otherwise the activations of all passes of a step would be kept, and accumulation save no memory."""
+
+    class Attached(Adversaries):
+        def loss(self, name, network, batch):
+            loss = super().loss(name, network, batch).loss
+            return Losses(loss, {"attached": 2 * loss})
+
+    held, total = [], Mesh.total
+    monkeypatch.setattr(Mesh, "total", lambda self, numbers_N: held.append(numbers_N.requires_grad) or total(self, numbers_N))
+    trained = Learning().train(Attached(), SETTINGS, seed=0)
+    assert held == [False] * SETTINGS.steps
+    np.testing.assert_allclose(trained.log["critic_attached"], 2 * trained.log["critic_loss"], rtol=1e-6)
 
 
 def test_the_engine_gives_the_weights_of_all():
