@@ -15,7 +15,7 @@ from rarkit.testing import DatasetSuite
 
 
 class TestPhotographs(DatasetSuite):
-    parts = (Photographs(train_images=300, test_images=60), Photographs(size=9, train_images=50, test_images=50, seed=3))
+    parts = (Photographs(train_images=80, test_images=60), Photographs(size=9, train_images=50, test_images=50, seed=3))
 
 
 @pytest.fixture
@@ -33,22 +33,24 @@ def real(monkeypatch):
 
 
 @pytest.mark.parametrize(("split", "first", "last"), [("train", 0, 511), ("test", 512, 639)])
-@pytest.mark.parametrize("size", [9, 128])
-def test_crops_are_windows_of_their_split_and_reach_its_edges(real, monkeypatch, split, first, last, size):
-    part = Photographs(size=size, train_images=4000, test_images=4000)
-    assert set(part.open(split).read().labels_N[::2]) == {0}
-    red, green, blue = np.moveaxis(part.open(split).read().images_NHWC.astype(int), -1, 0)
+@pytest.mark.parametrize(("size", "count"), [(9, 4000), (128, 20)])
+def test_crops_are_windows_of_their_split_and_reach_its_edges(real, monkeypatch, split, first, last, size, count):
+    part = Photographs(size=size, train_images=count, test_images=count)
+    block = part.open(split).read()
+    red, green, blue = np.moveaxis(block.images_NHWC.astype(int), -1, 0)
     row, column, number = red + 256 * (blue % 2), green + 256 * (blue // 2 % 4), blue // 8
-    assert (number == part.open(split).read().labels_N[:, None, None]).all()
+    assert block.labels_N.tolist() == [0, 1] * (count // 2)
+    assert (number == block.labels_N[:, None, None]).all()
     assert (np.diff(row, axis=1) == 1).all()
     assert (np.diff(column, axis=2) == 1).all()
-    assert (column.min(), column.max()) == (first, last)
-    assert (row.min(), row.max()) == (0, 426)
+    assert first <= column.min()
+    assert column.max() <= last
+    if count > 1000:
+        assert (row.min(), row.max(), column.min(), column.max()) == (0, 426, first, last)
     monkeypatch.undo()
-    images_NHWC = part.open(split).read(0, 50).images_NHWC
-    for index in range(50):
-        expected = real[index % 2][row[index], column[index]]
-        np.testing.assert_array_equal(images_NHWC[index], expected)
+    images_NHWC = part.open(split).read(0, 20).images_NHWC
+    for index, image_HWC in enumerate(images_NHWC):
+        np.testing.assert_array_equal(image_HWC, real[index % 2][row[index], column[index]])
 
 
 def test_the_seed_decides_and_more_images_keep_the_first():
