@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
@@ -26,7 +27,8 @@ def noted(folder):
     """The log, what was measured, what was noted, and the names of the pictures."""
     [output] = Store(str(folder / "store")).outputs()
     columns = [{name: values.tolist() for name, values in found.items()} for found in (read_log(output), fit_measured(output))]
-    return *columns, fit_notes(output), sorted(path.name for path in (folder / "runs/shades/previews").iterdir())
+    run = folder / "runs/shades"
+    return *columns, fit_notes(output), sorted(path.name for path in (run / "previews").iterdir()), (run / "log.jsonl").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +46,17 @@ def test_it_learns(alone):
 
 
 def test_its_training_can_be_looked_at(alone):
-    log, measured, notes, pictures = alone[1]
+    log, measured, notes, pictures, lines = alone[1]
     assert log["step"] == list(range(STEPS))
     assert log["loss"][-1] < log["loss"][0]
     assert measured["step"] == [0, 15, 30, STEPS]
     assert min(measured["held_out_error"]) < measured["held_out_error"][0]
     assert notes == (Note(name="grey", value=0.5, sentence="The error of a single grey.", beside="held_out_error"),)
     assert pictures == [f"fit-step-{step:06d}.png" for step in (0, 20, 40)]
+    told = [json.loads(line) for line in lines.splitlines()]
+    assert [record["loss"] for record in told if "loss" in record] == log["loss"]
+    assert [record["step"] for record in told if "held_out_error" in record] == measured["step"]
+    assert {record["stage"] for record in told} == {"fit"}
 
 
 def test_two_processes_learn_the_same(alone, tmp_path):
@@ -58,7 +64,7 @@ def test_two_processes_learn_the_same(alone, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 processes (ddp)" in done.stderr
     np.testing.assert_allclose(shades(tmp_path), alone[0], rtol=1e-4)
-    assert noted(tmp_path)[2:] == alone[1][2:]
+    assert noted(tmp_path)[2:4] == alone[1][2:4]
 
 
 def test_killed_it_goes_on_to_the_same_bits(alone, tmp_path):
