@@ -32,6 +32,7 @@ from rarkit.scan_orders.subsample import Subsample
 from rarkit.scan_orders.z_curve import ZCurve
 from rarkit.scan_orders.zigzag import Zigzag
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.exported import Exported
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
@@ -51,7 +52,7 @@ def rarkit_permutation_schedules() -> list[type[PermutationSchedule]]:
 
 @hookimpl
 def rarkit_tokenizers() -> list[type[Tokenizer]]:
-    return [PatchKMeans, Pixel, MaskGITVQGAN]
+    return [PatchKMeans, Pixel, MaskGITVQGAN, Exported]
 
 
 @hookimpl

@@ -282,11 +282,15 @@ class Pipeline:
     def save(self, path: str | os.PathLike[str]) -> str:
         """Writes a bundle, which ``rarkit.load`` reads: one safetensors file with the weights as they are loaded here.
 
-        Returns and errors are those of ``rarkit export --bundle``: the path; WeightsError if it cannot be written, CapabilityError
-        if a part reads files that cannot be in a bundle.
+        Returns the path. WeightsError if it cannot be written, CapabilityError if a part reads files that cannot be in a bundle.
         """
-        source = self._source
-        return write_bundle(source.experiment, self.settings, self.model, source.tokenizer_state(), path)
+        state = self._source.tokenizer_state()
+        return write_bundle(self._source.experiment, self.settings, self.model, state, path)
+
+    @_in_public()
+    def save_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Writes the tokenizer alone to a file, as ``Run.save_tokenizer`` does."""
+        return self._source.write_tokenizer(path, overwrite=overwrite)
 
     def _decoder(self, settings: SampleSettings) -> Decodable:
         if settings.kv_cache not in self._prepared:
