@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from rarkit.errors import WeightsError
-from rarkit.inference.bundle import write_bundle
 from rarkit.inference.source import Source, open_source
 from rarkit.pipeline.receipt import open_run
 from rarkit.runtime.random_state import random_state_kept
@@ -84,7 +83,7 @@ def export_bundle(
     # The weights as they are, in whatever type they are sampled from.
     source = Source(run.experiment, settings.model_copy(update={"precision": "float32"}), run)
     source.check_weights()
-    return write_bundle(run.experiment, settings, source.model("cpu"), source.tokenizer_state(), path)
+    return source.write_bundle(settings, source.model("cpu"), path)
 
 
 @random_state_kept()

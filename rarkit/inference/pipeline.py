@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.errors import UserError
-from rarkit.inference.bundle import write_bundle
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.inputs import Images, Labels, Order, images_of, labels_of, order_of, tokens_of
 from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, Classes, labels_to_sample, sampled_tokens, sampling_seed
@@ -284,8 +283,7 @@ class Pipeline:
 
         Returns the path. WeightsError if it cannot be written, CapabilityError if a part reads files that cannot be in a bundle.
         """
-        state = self._source.tokenizer_state()
-        return write_bundle(self._source.experiment, self.settings, self.model, state, path)
+        return self._source.write_bundle(self.settings, self.model, path)
 
     @_in_public()
     def save_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:

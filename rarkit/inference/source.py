@@ -15,7 +15,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
 from rarkit.files.weight_files import FORMATS, INDEX, local_copy
 from rarkit.files.weights import checksum
-from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle
+from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle, write_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.pipeline.results import Run
 from rarkit.recipe.edits import UNSET, drop, merged
@@ -111,6 +111,10 @@ class Source:
         if self.bundle is not None:
             return self.bundle.state
         return read_state(self._output("fit")) if self.experiment.recipe.tokenizer.learns else {}
+
+    def write_bundle(self, settings: SampleSettings, model: ImageModel, path: str | os.PathLike[str]) -> str:
+        """Writes a model with all that belongs to it to a file, as ``rarkit.inference.bundle.write_bundle`` does."""
+        return write_bundle(self.experiment, settings, model, self.tokenizer_state(), path)
 
     def write_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
         """Writes the tokenizer alone to a file, as ``rarkit.tokenizers.exported.write_tokenizer`` does."""

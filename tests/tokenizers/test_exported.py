@@ -86,7 +86,7 @@ def test_a_table_with_weights_alone_is_one(file, small_recipe):
     recipe = rarkit.load_recipe(small_recipe, [f"tokenizer={{weights={file!r}}}"], unset=["tokenizer"])
     assert recipe.tokenizer == Exported(weights=file)
     plan = rarkit.plan(recipe, "memory://exported")
-    assert [stage.name for stage in plan.stages][0] == "tokenize"
+    assert "fit" not in {stage.name for stage in plan.stages}
     assert (plan.experiment.grid, plan.experiment.codebook_size) == ((2, 2), 6)
     with pytest.raises(RecipeError, match=r"tokenizer\.name: missing\. Choose one of: exported, "):
         rarkit.load_recipe(small_recipe, ["tokenizer={patch=2}"], unset=["tokenizer"])
@@ -144,7 +144,7 @@ def described(tmp_path, **changes: Any) -> Exported:
         ({"part": {"name": "pixel", "colour": 1}}, r"is damaged \(colour: Extra inputs are not permitted\)"),
         ({"part": {"name": "maskgit_vqgan", "weights": "/etc/passwd"}}, r"wants to read /etc/passwd \(weights\): refused"),
         ({"part": {"name": "exported", "weights": "other.safetensors"}}, "wants to read other.safetensors"),
-        ({"version": 7}, r"has version 7 of tokenizer 'pixel', and here is version 1 .*: Export|Export it again from a run"),
+        ({"version": 7}, r"has version 7 of tokenizer 'pixel', and here is version 1 .* Export it again from a run"),
         ({"version": "1"}, r"is damaged \(version: Input should be a valid integer\)"),
         ({"format": 2}, r"was written by a newer rarkit \(format 2; this one reads up to 1\)"),
         ({"channels": 2}, r"is damaged \(channels: "),
@@ -212,9 +212,7 @@ def test_a_part_that_was_registered_counts_by_its_source(tmp_path, monkeypatch):
     with safe_open(file, "pt") as opened:
         said = json.loads(opened.metadata()[KEY])
     assert len(said["source"]) == 64
-    with pytest.raises(
-        PluginError, match=r"whose source is not that of the .*OwnTokenizer known here\. Register the class as it was"
-    ):
+    with pytest.raises(PluginError, match=r"whose source is not that of the .*OwnTokenizer known here\. Register the"):
         described(tmp_path, **said | {"source": "0" * 64}).codebook_size()
     with pytest.raises(PluginError, match="whose source is not that of the rarkit"):
         described(tmp_path, **said | {"part": {"name": "pixel"}}).codebook_size()
