@@ -82,7 +82,9 @@ class NetworkModel(TokenizerModel, ABC):
         return (levels_BCHW.round_() if self.rounds else levels_BCHW).byte().permute(0, 2, 3, 1).contiguous()
 
     def _parts(self, rows: Tensor) -> Iterator[Tensor]:
-        return (part.to(self.device) for part in rows.split(self.batch_size))
+        import torch
+
+        return (part.to(self.device) for part in torch.split(rows, self.batch_size))
 
     def _finite(self, values: Tensor, does: str) -> Tensor:
         # As codes or bytes, they would look like any other.
