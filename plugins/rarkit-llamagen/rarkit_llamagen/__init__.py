@@ -6,7 +6,7 @@ Shape letters: B batch, C channels, H, W height and width of image or grid, Z wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
 from pydantic import Field, model_validator
 
@@ -30,19 +30,19 @@ Multiple = Annotated[int, Field(gt=0, le=64)]
 class LlamaGenVQ(Tokenizer):
     """The convolutional VQ tokenizers of LlamaGen (Sun et al. 2024): 16 × 16 or 8 × 8 pixels per token, 16,384 codes.
 
-    One file serves images of any size whose sides are multiples of that; it was trained on 256 × 256 pixels, and published for 384 and
-    512 too. Codes are nearest after latents and codebook rows are brought to length one. The settings from ``channel_mult`` on describe
-    the network; their defaults are those of the released files.
+    One file serves images of any size whose sides are multiples of that; it was trained on 256 × 256 pixels, and published for 384
+    and 512 too. A code is the nearest after latents and codebook rows are brought to length one. The settings from ``channel_mult``
+    on describe the network; their defaults are those of the released files.
     """
 
     name: Literal["llamagen_vq"] = "llamagen_vq"
     weights: Annotated[Location | None, NotInFingerprint()]
     """The released ``vq_ds16_c2i.pt`` or ``vq_ds8_c2i.pt``, or a safetensors file; null means random weights, for rehearsals."""
     downsample: Annotated[int, Field(gt=0, le=2**13)] = 16
-    """Pixels of a token's side: 16 (``vq_ds16_c2i.pt``) or 8 (``vq_ds8_c2i.pt``); another power of two with its ``channel_mult``."""
+    """Pixels of a token's side: 16 (``vq_ds16_c2i.pt``) or 8 (``vq_ds8_c2i.pt``); another power of two with ``channel_mult``."""
     channel_mult: Annotated[tuple[Multiple, ...], Field(min_length=1, max_length=14)] | None = None
-    """Multiples of ``hidden_channels`` at each resolution; each resolution after the first halves height and width. Null means those
-    of the released file: 1, 1, 2, 2, 4 or 1, 2, 2, 4."""
+    """Multiples of ``hidden_channels`` at each resolution; each resolution after the first halves height and width. Null means
+    those of the released file: 1, 1, 2, 2, 4 or 1, 2, 2, 4."""
     hidden_channels: Annotated[int, Field(gt=0, le=2**13, multiple_of=32)] = 128
     """Channels at full resolution."""
     num_res_blocks: Annotated[int, Field(gt=0, le=64)] = 2
@@ -84,7 +84,8 @@ class LlamaGenVQ(Tokenizer):
         if info.channels != 3 or info.height % side or info.width % side:
             raise GridError(
                 f"tokenizer 'llamagen_vq' takes colour images whose sides are multiples of {side}, but these are "
-                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], or another [tokenizer]."
+                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], or another "
+                "[tokenizer]."
             )
         return info.height // side, info.width // side
 
