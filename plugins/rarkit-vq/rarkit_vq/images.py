@@ -48,7 +48,9 @@ def divided(reader: ImageReader, seed: int) -> tuple[Chosen, Chosen]:
     """
     count = len(reader)
     if count < 2:
-        raise DatasetError(f"tokenizer 'vq' needs two training images or more, one of them held back, but there is {count}. Add some.")
+        raise DatasetError(
+            f"tokenizer 'vq' needs two training images or more, one of them to hold back, but has {count}. Add some."
+        )
     held = min(MOST_HELD_BACK, max(1, count // SHARE_HELD_BACK))
     drawn_N = rows_of_step(seed, 0, count, count)
     return Chosen(reader, np.sort(drawn_N[held:])), Chosen(reader, np.sort(drawn_N[:held]))

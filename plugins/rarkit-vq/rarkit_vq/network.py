@@ -59,7 +59,13 @@ class Network(nn.Module):
 
 
 def make_network(
-    start: Literal["kmeans", "random"], settings: Quantizer, downsample: int, width: int, blocks: int, channels: int, tokens: int = 1
+    start: Literal["kmeans", "random"],
+    settings: Quantizer,
+    downsample: int,
+    width: int,
+    blocks: int,
+    channels: int,
+    tokens: int = 1,
 ) -> Network:
     """A new network; its weights are drawn from torch's generator.
 

@@ -52,7 +52,7 @@ class VQ(Quantizer):
 
 @final
 class FSQ(Quantizer):
-    """Each number of a token's vector is rounded to one of a few levels (Mentzer et al., arXiv 2309.15505): no codebook to collapse."""
+    """Each number of a token's vector is rounded to one of a few levels (arXiv 2309.15505): there is no codebook to collapse."""
 
     name: Literal["fsq"] = "fsq"
     """Selects this quantizer."""
@@ -66,7 +66,9 @@ class FSQ(Quantizer):
     @classmethod
     def _bounded(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
         if math.prod(levels) > MOST_CODES:
-            raise ValueError(f"levels {list(levels)} make {math.prod(levels)} codes, more than {MOST_CODES}: use fewer or lower ones")
+            raise ValueError(
+                f"levels {list(levels)} make {math.prod(levels)} codes, more than {MOST_CODES}: use fewer or lower ones"
+            )
         return levels
 
     def codebook_size(self) -> int:

@@ -6,17 +6,13 @@ Shape letters: B batch, Z numbers of a token's vector, H and W height and width 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rarkit_vq.quantizer_settings import FSQ, LFQ, VQ, Quantizer, SimVQ
-
-if TYPE_CHECKING:
-    from vector_quantize_pytorch import FSQ as LibraryFSQ
-    from vector_quantize_pytorch import LFQ as LibraryLFQ
 
 DISTANCES_AT_ONCE = 2**24
 EVEN = 0.8
@@ -83,6 +79,7 @@ class PatchCodes(QuantizerModule):
             codes_BM = torch.cdist(vectors_BMZ.flatten(0, 1), self.codebook_embed_VZ).argmin(1).reshape(vectors_BMZ.shape[:2])
         code_BMZ = functional.embedding(codes_BM, self.codebook_embed_VZ)
         loss = self.commitment * functional.mse_loss(vectors_BMZ, code_BMZ.detach())
+        loss = loss + functional.mse_loss(code_BMZ, vectors_BMZ.detach())
         # The value is the code's; the gradient goes to the code and, straight through, to the encoder.
         return code_BMZ + (vectors_BMZ - vectors_BMZ.detach()), codes_BM, loss
 
@@ -101,10 +98,10 @@ class AveragedCodes(QuantizerModule):
 
     def __init__(self, settings: VQ, tokens: int) -> None:
         """``tokens``: vectors of a step."""
-        from vector_quantize_pytorch import VectorQuantize
+        import vector_quantize_pytorch as library
 
         super().__init__()
-        self.vq = VectorQuantize(
+        self.vq = library.VectorQuantize(
             dim=settings.dimensions,
             codebook_size=settings.codes,
             decay=settings.decay,
@@ -141,10 +138,10 @@ class MappedCodes(QuantizerModule):
     """The library's ``SimVQ``."""
 
     def __init__(self, settings: SimVQ) -> None:
-        from vector_quantize_pytorch import SimVQ as LibrarySimVQ
+        import vector_quantize_pytorch as library
 
         super().__init__()
-        self.vq = LibrarySimVQ(settings.dimensions, settings.codes, commitment_weight=settings.commitment)
+        self.vq = library.SimVQ(settings.dimensions, settings.codes, commitment_weight=settings.commitment)
 
     def quantized(self, vectors_BMZ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         quantized_BMZ, codes_BM, loss = self.vq(vectors_BMZ)
@@ -163,10 +160,10 @@ class Levels(QuantizerModule):
     """The library's ``FSQ``."""
 
     def __init__(self, settings: FSQ) -> None:
-        from vector_quantize_pytorch import FSQ as LibraryFSQ
+        import vector_quantize_pytorch as library
 
         super().__init__()
-        self.vq: LibraryFSQ = LibraryFSQ(list(settings.levels))
+        self.vq = library.FSQ(list(settings.levels))
         self.scale = EVEN if settings.even else 1.0
 
     def quantized(self, vectors_BMZ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -187,10 +184,10 @@ class Bits(QuantizerModule):
     """The library's ``LFQ``."""
 
     def __init__(self, settings: LFQ) -> None:
-        from vector_quantize_pytorch import LFQ as LibraryLFQ
+        import vector_quantize_pytorch as library
 
         super().__init__()
-        self.vq: LibraryLFQ = LibraryLFQ(
+        self.vq = library.LFQ(
             dim=settings.bits,
             codebook_size=settings.codebook_size(),
             entropy_loss_weight=settings.entropy,

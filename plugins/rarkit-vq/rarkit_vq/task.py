@@ -18,6 +18,7 @@ from rarkit.training import Losses, Task, rows_of_step
 from rarkit_vq._layers import Residual
 from rarkit_vq.images import Pictures
 from rarkit_vq.network import Network, Pass, as_levels, as_numbers
+from rarkit_vq.tokenizer import VQTokenizer
 from rarkit_vq.usage import Usage
 
 NETWORK = "tokenizer"
@@ -30,17 +31,16 @@ LEAST_ERROR = 1 / 12
 class Reconstructing(Task):
     """Reconstructs images: squared or absolute error, and the quantizer's terms."""
 
-    def __init__(self, network: Network, pictures: Pictures, held_back: Pictures, codes: int, batch_size: int, seed: int, l1: bool) -> None:
-        """``l1``: the absolute error instead of the squared one."""
+    def __init__(self, part: VQTokenizer, network: Network, pictures: Pictures, held_back: Pictures, seed: int) -> None:
+        """``part`` has the settings; ``network``, ``pictures`` and ``held_back`` are trained, trained on and measured with."""
+        self.part, self.network, self.pictures, self.held_back, self.seed = part, network, pictures, held_back, seed
         self.networks: Mapping[str, nn.Module] = {NETWORK: network}
-        self.network, self.pictures, self.held_back = network, pictures, held_back
-        self.batch_size, self.seed, self.l1 = batch_size, seed, l1
         self.held_out_samples = len(held_back)
-        network.add_module(Usage.NAME, Usage(codes))
+        network.add_module(Usage.NAME, Usage(part.codebook_size()))
         self._seen: list[tuple[Tensor, Pass]] = []
 
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
-        rows_N = rows_of_step(self.seed, step, self.batch_size, len(self.pictures))
+        rows_N = rows_of_step(self.seed, step, self.part.batch_size, len(self.pictures))
         images_BHWC = torch.from_numpy(self.pictures.rows(rows_N[indices_B]))
         return {IMAGES: images_BHWC, PLACES: torch.from_numpy(indices_B)}
 
@@ -48,7 +48,7 @@ class Reconstructing(Task):
         images_BCHW = as_numbers(batch[IMAGES])
         passed: Pass = network(images_BCHW)
         difference_BCHW = passed.images_BCHW - images_BCHW
-        reconstruction = difference_BCHW.abs().mean() if self.l1 else difference_BCHW.square().mean()
+        reconstruction = difference_BCHW.abs().mean() if self.part.loss == "l1" else difference_BCHW.square().mean()
         self._seen.append((batch[PLACES], Pass(*(tensor.detach() for tensor in passed))))
         return Losses(reconstruction + passed.loss, {"reconstruction": reconstruction, "quantizer": passed.loss})
 
@@ -69,10 +69,10 @@ class Reconstructing(Task):
         """Lets codes follow, and counts them: from the vectors of all passes and processes, in the order of the samples."""
         seen, self._seen = self._seen, []
         places_B = torch.cat([places for places, _ in seen])
-        codes_NM = _gathered(places_B, torch.cat([one.codes_BHW for _, one in seen]).flatten(1), self.batch_size, total)
+        codes_NM = _gathered(places_B, torch.cat([one.codes_BHW for _, one in seen]).flatten(1), self.part.batch_size, total)
         if self.network.quantizer.follows:
             vectors_BMZ = torch.cat([one.vectors_BZHW for _, one in seen]).flatten(2).transpose(1, 2)
-            vectors_NMZ = _gathered(places_B, vectors_BMZ, self.batch_size, total)
+            vectors_NMZ = _gathered(places_B, vectors_BMZ, self.part.batch_size, total)
             self.network.quantizer.follow(vectors_NMZ.flatten(0, 1), codes_NM.flatten())
         usage = self.network.get_submodule(Usage.NAME)
         assert isinstance(usage, Usage)

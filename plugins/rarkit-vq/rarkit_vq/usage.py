@@ -36,7 +36,7 @@ class Usage(nn.Module):
         tokens, size = codes_NM.numel(), len(self.share_V)
         steps = max(1, -(-EACH * size // tokens))
         counts_V = torch.bincount(codes_NM.flatten(), minlength=size)
-        self.last_seen_V[counts_V > 0] = step
+        self.last_seen_V.masked_fill_(counts_V > 0, step)
         self.share_V.lerp_(counts_V / tokens, 1 / min(steps, step + 1))
         entropy = torch.special.entr(self.share_V).sum()
         return {USED: (self.last_seen_V > step - steps).sum().float(), PERPLEXITY: entropy.exp()}
