@@ -1,0 +1,189 @@
+"""From somebody's images to the tables of a recipe that fits them, this machine and the minutes that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+from rarkit.estimate.this_machine import assumed
+from rarkit.images import ImageInfo
+from rarkit.proposal.budget import Budget
+from rarkit.proposal.choice import Choice, as_table
+from rarkit.proposal.data_choices import Size, dataset_choices, sizes, views
+from rarkit.proposal.model_choices import (
+    ENOUGH_STEPS,
+    FEWEST_STEPS,
+    MODELS,
+    MOST_PASSES,
+    WEIGHTS_A_TOKEN,
+    ModelSize,
+    batch_size,
+    evaluate_choices,
+    model_choices,
+    sample_choices,
+    samples_per_class,
+    train_choices,
+)
+from rarkit.proposal.survey import Survey
+from rarkit.proposal.timing import Clock, Seconds, TokenizerClock
+from rarkit.proposal.tokenizer_choices import LEARNED, is_trained, learner, tokenizer_choices, with_steps
+from rarkit.recipe.experiment import Experiment, resolve
+from rarkit.recipe.make import as_recipe
+from rarkit.registry.loader import parts
+
+SEED = 1
+STEPS_OF_A_TRIAL = 100
+Tables = dict[str, list[Choice]]
+
+
+@final
+@dataclass(frozen=True)
+class Proposal:
+    """The tables of a recipe, and how long its parts will take."""
+
+    title: str
+    tables: Tables
+    size: Size
+    seconds: dict[str, float]
+    """About how long each part of a run takes here."""
+    remarks: tuple[str, ...]
+    """Sentences on what was not chosen, and why."""
+
+    def as_recipe(self) -> dict[str, Any]:
+        """The tables as TOML would have them; the place of the data is as it was given."""
+        return {"title": self.title, "seed": SEED} | {name: as_table(choices) for name, choices in self.tables.items()}
+
+
+@final
+@dataclass(frozen=True)
+class Proposer:
+    """Chooses for images that were looked at."""
+
+    survey: Survey
+    budget: Budget
+    clock: Clock
+    tokenizer_clock: TokenizerClock
+
+    def propose(self, title: str) -> Proposal:
+        """The recipe.
+
+        Raises:
+            RarkitError: the images, or this machine, allow none.
+        """
+        size = self._size()
+        tables = self._tables(size)
+        tables["tokenizer"], learning = self._tokenizer(tables, size)
+        images = self._images(tables)
+        model, seconds = self._model(tables, size, images)
+        steps, why = self._steps(seconds.step, images)
+        per_class = self._per_class(seconds.sampling)
+        tables |= self._sized(model, steps, size, images, per_class, why)
+        evaluate, without = evaluate_choices(self.survey, size, self.budget)
+        if evaluate is not None:
+            tables["evaluate"] = evaluate
+        samples = per_class / samples_per_class(self.survey) * seconds.sampling
+        reading = self.budget.reading(self.survey.count, self.survey.seconds)
+        times = {"read the images": reading, "learn the tokenizer": learning, "train": steps * seconds.step, "sample": samples}
+        times |= {"evaluate": self.budget.for_features} if evaluate is not None else {}
+        return Proposal(title, tables, size, times, (without,) if without else ())
+
+    def _size(self) -> Size:
+        """The largest size at which there are enough steps for the smallest model, by assumed rates."""
+        options = sizes(self.survey, self.budget)
+        for size in reversed(options[1:]):
+            tables = self._tables(size)
+            wanted = min(ENOUGH_STEPS, self._most_steps(self._images(tables)))
+            if self._assumed(tables, MODELS[0], size).step * wanted <= self.budget.for_training:
+                return size
+        return options[0]
+
+    def _tables(self, size: Size) -> Tables:
+        dataset = dataset_choices(self.survey, size)
+        tables = {"dataset": dataset}
+        tables["tokenizer"] = tokenizer_choices(self.survey, size, self._images(tables), self.budget)
+        return tables
+
+    def _images(self, tables: Tables) -> int:
+        """Training images, with all views of each."""
+        return self.survey.images["train"] * views(tables["dataset"])
+
+    def _tokenizer(self, tables: Tables, size: Size) -> tuple[list[Choice], float]:
+        """The tokenizer's table with its steps, and how long it takes to learn."""
+        chosen = tables["tokenizer"]
+        if not is_trained(chosen):
+            return chosen, self.budget.for_tokenizer
+        crops = self.survey.crops_NHWC[:, : size.height, : size.width]
+        a_step = self.tokenizer_clock(LEARNED, learner(chosen), crops)
+        steps = max(FEWEST_STEPS, int(self.budget.for_tokenizer / a_step))
+        return with_steps(chosen, steps, f"at {1000 * a_step:,.0f} ms a step, measured here"), steps * a_step
+
+    def _model(self, tables: Tables, size: Size, images: int) -> tuple[ModelSize, Seconds]:
+        """The largest model that the images can teach and that has steps enough, first by assumed rates, then measured."""
+        tokens = images * size.tokens
+        taught = [model for model in MODELS[1:] if model.weights <= WEIGHTS_A_TOKEN * tokens]
+        wanted = min(ENOUGH_STEPS, self._most_steps(images))
+        for model in reversed(taught):
+            if self._assumed(tables, model, size).step * wanted > self.budget.for_training:
+                continue
+            seconds = self.clock(self._experiment(tables, model, size))
+            if seconds.step * wanted <= self.budget.for_training:
+                return model, seconds
+        return MODELS[0], self.clock(self._experiment(tables, MODELS[0], size))
+
+    def _most_steps(self, images: int) -> int:
+        return max(FEWEST_STEPS, MOST_PASSES * images // batch_size(images, self.budget))
+
+    def _steps(self, a_step: float, images: int) -> tuple[int, str]:
+        """The number of steps, and why."""
+        affordable, most = int(self.budget.for_training / a_step), self._most_steps(images)
+        rate = f"at {1000 * a_step:,.0f} ms a step, measured here"
+        if affordable >= most:
+            return most, f"{rate}; more would learn the images by heart"
+        return max(FEWEST_STEPS, affordable), rate
+
+    def _per_class(self, seconds: float) -> int:
+        """Samples of a class, fewer where all that were wanted take ``seconds`` that are not there."""
+        wanted = samples_per_class(self.survey)
+        return max(1, min(wanted, int(wanted * self.budget.for_sampling / seconds) if seconds else wanted))
+
+    def _sized(self, model: ModelSize, steps: int, size: Size, images: int, per_class: int, why: str) -> Tables:
+        schedule = [
+            Choice("name", "linear", "random orders become fewer until half of the training"),
+            Choice(
+                "start",
+                0.25,
+                "share of training at which they begin to; a short one needs more steps in the final order",
+            ),
+            Choice("end", 0.5, "the share of training after which all orders are the final one"),
+        ]
+        return {
+            "permutation_schedule": schedule,
+            "model": model_choices(model, images, size),
+            "train": train_choices(model, steps, images, self.budget, why),
+            "sample": sample_choices(self.survey, per_class),
+        }
+
+    def _assumed(self, tables: Tables, model: ModelSize, size: Size) -> Seconds:
+        experiment = self._experiment(tables, model, size)
+        assert experiment.recipe.train is not None
+        flops = experiment.costs.step_flops(experiment.recipe.train.batch_size, checkpointing=0)
+        return Seconds(assumed(experiment, flops, None).train_seconds or 0.0, 0.0)
+
+    def _experiment(self, tables: Tables, model: ModelSize, size: Size) -> Experiment:
+        """A recipe with this model, to be timed."""
+        images = self._images(tables)
+        sized = self._sized(model, STEPS_OF_A_TRIAL, size, images, samples_per_class(self.survey), "")
+        recipe = as_recipe({"seed": SEED} | {name: as_table(choices) for name, choices in (tables | sized).items()})
+        channels = 3 if self.survey.shape is None else self.survey.shape[2]
+        return resolve(recipe, ImageInfo(size.height, size.width, channels, self.survey.class_names), ("train",))
+
+
+def has_learned_tokenizer() -> bool:
+    """Whether the plugin rarkit-vq is installed."""
+    return LEARNED in parts().tokenizers
+
+
+def lines(choices: Iterable[Choice]) -> list[str]:
+    """Choices as lines for people."""
+    return [f"{choice.key} {choice.value}: {choice.why}" if choice.why else f"{choice.key} {choice.value}" for choice in choices]

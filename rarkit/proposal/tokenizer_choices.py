@@ -1,0 +1,111 @@
+"""The ``[tokenizer]`` table: which codes stand for patches, and how they are learned."""
+
+from __future__ import annotations
+
+from math import log2
+from typing import Any
+
+import numpy as np
+
+from rarkit.errors import DatasetError
+from rarkit.proposal.budget import Budget
+from rarkit.proposal.choice import Choice
+from rarkit.proposal.data_choices import Size
+from rarkit.proposal.survey import Survey
+
+LEARNED, PLAIN = "vq", "patch_kmeans"
+INSTALL = "pip install rarkit-vq adds a tokenizer that learns, with sharper images"
+MOST_CODES, PATCHES_A_CODE = 1024, 12
+DISTANCE_RATE = 8e9
+"""Assumed FLOP/s of k-means on one core."""
+STARTING_ROUNDS = 10
+"""What choosing the first centres takes, in rounds of k-means."""
+PATCHES_LOOKED_AT = 40
+"""For each code."""
+LEVELS = [8, 5, 5, 5]
+"""Of FSQ: 1,000 codes (arXiv 2309.15505, table 1 of its appendix)."""
+
+
+def codes(survey: Survey, size: Size, images: int) -> int:
+    """How many codes the patches of so many images can fill: a power of two.
+
+    Raises:
+        DatasetError: the images that were looked at have no two patches that differ.
+    """
+    distinct = _distinct_patches(survey, size)
+    if distinct < 2:
+        raise DatasetError("the images that were looked at are all of one colour, and the same one. There is nothing to learn.")
+    room = min(MOST_CODES, images * size.tokens // PATCHES_A_CODE, distinct // 2)
+    return int(2 ** int(log2(max(2, room))))
+
+
+def _distinct_patches(survey: Survey, size: Size) -> int:
+    """How many patches of the images that were looked at differ, at about the size of the training."""
+    crops = survey.crops_NHWC
+    step = max(1, crops.shape[1] // size.height)
+    crops = crops[:, ::step, ::step]
+    patch = size.patch
+    high, wide = crops.shape[1] // patch, crops.shape[2] // patch
+    cut = crops[:, : high * patch, : wide * patch].reshape(len(crops), high, patch, wide, patch, 3)
+    return len(np.unique(cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patch * patch * 3), axis=0))
+
+
+def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -> list[Choice]:
+    """The whole table, with as many steps as fit; where these are measured, that is corrected later.
+
+    Args:
+        survey: what was found.
+        size: of images and patches.
+        images: training images, with all views of each.
+        budget: the time.
+    """
+    each = f"{size.patch} × {size.patch} pixels become a token, {size.tokens} tokens an image"
+    count = codes(survey, size, images)
+    many = f"for {images * size.tokens:,} training patches" if count < MOST_CODES else "10 bits a token"
+    if not budget.learned:
+        return [
+            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),
+            Choice("patch", size.patch, each),
+            Choice("codes", count, many),
+            *_rounds(survey, size, count, budget),
+        ]
+    if budget.is_long:
+        return [
+            Choice("name", LEARNED, "a convolutional autoencoder"),
+            Choice("downsample", size.patch, each),
+            Choice("start", "random", "there is time to train it from nothing, and convolutions see beyond a patch"),
+            Choice("quantizer", {"name": "fsq", "levels": LEVELS}, "1,000 codes on a grid of levels, which cannot collapse"),
+        ]
+    return [
+        Choice("name", LEARNED, "a network that learns which patches to tell apart, and to draw them"),
+        Choice("downsample", size.patch, each),
+        Choice("start", "kmeans", "starts as good as k-means, which a network from nothing would need hours to reach"),
+        Choice("quantizer", {"name": "vq", "codes": count}, many),
+    ]
+
+
+def _rounds(survey: Survey, size: Size, count: int, budget: Budget) -> list[Choice]:
+    """Settings of k-means that keep it within its time."""
+    channels = 3 if survey.shape is None else survey.shape[2]
+    patches = PATCHES_LOOKED_AT * count
+    a_round = 2 * patches * count * size.patch**2 * channels / DISTANCE_RATE
+    rounds = int(min(100, max(5, budget.for_tokenizer / a_round - STARTING_ROUNDS)))
+    return [
+        Choice("max_patches", patches, f"{PATCHES_LOOKED_AT} for each code"),
+        Choice("iterations", rounds, "rounds of k-means, at most; it stops when nothing changes"),
+    ]
+
+
+def with_steps(chosen: list[Choice], steps: int, why: str) -> list[Choice]:
+    """The table of a tokenizer that is trained step by step."""
+    return [*chosen, Choice("steps", steps, why)]
+
+
+def is_trained(chosen: list[Choice]) -> bool:
+    """Whether the tokenizer of a table is trained step by step."""
+    return bool(chosen[0].value == LEARNED)
+
+
+def learner(chosen: list[Choice], **settings: Any) -> dict[str, Any]:
+    """The settings of a table, with others in the place of some."""
+    return {choice.key: choice.value for choice in chosen if choice.key != "name"} | settings
