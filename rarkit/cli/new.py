@@ -49,6 +49,8 @@ def new(
 
 
 def _print(recipe: NewRecipe, show: str | None) -> None:
+    from rarkit.proposal.recipe_text import value_text
+
     echo("Found:")
     for sentence in recipe.found():
         echo(f"  {sentence}")
@@ -56,7 +58,7 @@ def _print(recipe: NewRecipe, show: str | None) -> None:
     for name, choices in recipe.proposal.tables.items():
         for choice in choices:
             why = f" ({choice.why})" if choice.why else ""
-            echo(f"  {name}.{choice.key} = {choice.value}{why}")
+            echo(f"  {name}.{choice.key} = {value_text(choice.value)}{why}")
     for remark in recipe.proposal.remarks:
         echo(f"  {remark}")
     seconds = recipe.proposal.seconds

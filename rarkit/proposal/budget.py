@@ -10,8 +10,10 @@ from rarkit.runtime.machine import here
 
 LONG_MINUTES, LONG_MINUTES_OF_GPU = 120, 20
 """From which on a convolutional tokenizer is trained from nothing: before that, one that starts as k-means is better."""
-FOR_READING = 0.25
-"""Largest share of the time that reading images may take in a plan."""
+LEFT = 0.5
+"""Share of the time that is planned with, however long the reading of the images takes."""
+STARTING = 10.0
+"""Seconds in which a run starts, writes its report, and reads images for the first time."""
 
 
 @final
@@ -24,11 +26,13 @@ class Budget:
     """``"cpu"`` or ``"cuda"``."""
     learned: bool
     """Whether the tokenizer ``vq`` of the plugin rarkit-vq is there."""
+    reading: float = 0.0
+    """Seconds in which the images are read."""
 
     @property
     def seconds(self) -> float:
-        """All of it."""
-        return 60 * self.minutes
+        """What is left when the images are read."""
+        return max(LEFT * 60 * self.minutes, 60 * self.minutes - self.reading - STARTING)
 
     @property
     def is_long(self) -> bool:
@@ -56,10 +60,9 @@ class Budget:
         return 0.08 * self.seconds
 
     @staticmethod
-    def here(minutes: float, *, learned: bool) -> Budget:
-        """On this machine."""
-        return Budget(minutes, here(), learned)
+    def here(minutes: float, images: int, seconds_each: float, *, learned: bool) -> Budget:
+        """On this machine, for so many images that take a processor so long to read.
 
-    def reading(self, images: int, seconds_each: float) -> float:
-        """Seconds to read so many images twice: to learn the tokenizer, and to encode them."""
-        return 2 * images * seconds_each / usable_workers()
+        They are read three times: to find damaged ones, to learn the tokenizer, and to encode them.
+        """
+        return Budget(minutes, here(), learned, 3 * images * seconds_each / usable_workers())

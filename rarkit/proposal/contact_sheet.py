@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.preparation import Preparation
 from rarkit.files.writable import check_writable, writing
+from rarkit.proposal.all_images import AllImages
 from rarkit.proposal.look import data_of
 from rarkit.proposal.proposal import Proposal
 from rarkit.proposal.survey import Survey, dataset_of
@@ -64,10 +65,10 @@ def _cropped(survey: Survey, proposal: Proposal, chosen: list[int]) -> NDArray[n
     prepare = Preparation(
         proposal.size.height, exif=settings.get("exif", False), background=tuple(settings.get("background", (255, 255, 255)))
     )
-    source, rows_N = part.source("train"), survey.rows_N[chosen]
-    # Sources are read in the order of their rows.
+    files, rows_N = AllImages(part), survey.rows_N[chosen]
+    # Images are read in the order of their rows.
     order_N = np.argsort(rows_N)
     views: dict[int, NDArray[np.uint8]] = {}
-    for place, image in zip(order_N.tolist(), source.encoded(rows_N[order_N]), strict=True):
-        views[place] = prepare(data_of(source.filesystem, image), image.name)[0][0]
+    for place, image in zip(order_N.tolist(), files.encoded(rows_N[order_N]), strict=True):
+        views[place] = prepare(data_of(files.filesystem, image), image.name)[0][0]
     return np.stack([views[place] for place in range(len(chosen))])

@@ -84,7 +84,7 @@ def _on_bad_image(survey: Survey) -> list[Choice]:
     if damaged:
         why = f"{damaged} of the {looked:,} images that were looked at cannot be read"
         return [Choice("on_bad_image", "skip", f"{why}; they are left out, and counted in a warning")]
-    if looked < survey.images["train"]:
+    if looked < survey.count:
         return [Choice("on_bad_image", "skip", f"{looked:,} images were looked at; others may be damaged, and are left out")]
     return []
 

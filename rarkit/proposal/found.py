@@ -20,8 +20,8 @@ def sentences_on(survey: Survey) -> list[str]:
     found = [f"{layout.what[:1].upper()}{layout.what[1:]}: {survey.count:,} images, {held_out}."]
     found += [_classes(survey), *_sizes(survey)]
     looked, sound = len(survey.looks), len(survey.sound)
-    if looked < split["train"]:
-        found.append(f"Of the pixels, {looked:,} images were looked at, drawn from all training images.")
+    if looked < survey.count:
+        found.append(f"Of the pixels, {looked:,} images were looked at, drawn from all.")
     if survey.damaged:
         names = some_of([look.name for look in survey.damaged])
         found.append(f"{len(survey.damaged)} of {looked:,} cannot be read: {names}.")

@@ -13,6 +13,7 @@ from rarkit.datasets.notices import some_of
 from rarkit.datasets.shards import Sample, expanded, samples
 from rarkit.datasets.webdataset import INSTALL, LARGEST_LABEL
 from rarkit.errors import DatasetError
+from rarkit.files.locations import within
 from rarkit.files.protocols import is_remote
 from rarkit.files.stored_json import JsonTable, parsed
 from rarkit.proposal.choice import Choice
@@ -25,7 +26,9 @@ LABELS = ("cls", "label", "class", "txt")
 KEYS = ("label", "class", "cls", "category", "target", "class_id", "class_name")
 """Names of labels in JSON files."""
 MOST_NAMES = 1000
-"""Texts that may be classes: more are captions."""
+"""Texts that may be classes: more, or more than half as many as images, are captions."""
+HELD_OUT = 10
+"""Of so many tar files, one is held out for tests."""
 
 
 def shard_layout(urls: str) -> Layout:
@@ -68,6 +71,28 @@ def shard_layout(urls: str) -> Layout:
     return Layout(f"{len(shards)} tar file{'s' if len(shards) > 1 else ''}", tuple(chosen), tuple(remarks), classes)
 
 
+def found_shards(place: str, names: list[str]) -> Layout:
+    """The layout of tar files in a folder; of many, the last are held out for tests."""
+    held_out = len(names) // HELD_OUT
+    kept = names[: len(names) - held_out]
+    layout = shard_layout(within(place, pattern_of(kept)))
+    if not held_out:
+        return layout
+    test = Choice("test_urls", within(place, pattern_of(names[len(kept) :])), f"the last of {len(names)} tar files, for tests")
+    return layout.with_choices(test)
+
+
+def pattern_of(names: list[str]) -> str:
+    """Names as one: ``a-000.tar``, … ``a-146.tar`` are ``a-{000..146}.tar``, others stand in braces with commas between."""
+    if len(names) == 1:
+        return names[0]
+    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
+    split = [(part[1], part[2], part[3]) for part in parts if part is not None]
+    first, last = split[0][1] if split else "", split[-1][1] if split else ""
+    counted = [f"{split[0][0]}{number:0{len(first)}}{split[0][2]}" for number in range(int(first), int(last) + 1)] if first else []
+    return f"{split[0][0]}{{{first}..{last}}}{split[0][2]}" if counted == names else "{" + ",".join(names) + "}"
+
+
 def _label(sample: Sample, extensions: list[str]) -> tuple[str | None, str | None]:
     """The extension of labels, and their key in JSON; None where there are none."""
     plain = next((extension for extension in LABELS if extension in extensions), None)
@@ -93,7 +118,7 @@ def _classes(counts: Counter[str], urls: str) -> tuple[list[str] | None, tuple[t
         numbers = Counter({int(value): count for value, count in counts.items()})
         return None, tuple((str(number), numbers[number]) for number in range(max(numbers, default=0) + 1))
     names = sorted(counts)
-    if len(names) > MOST_NAMES:
+    if len(names) > min(MOST_NAMES, counts.total() // 2):
         raise DatasetError(
             f"{urls}: its labels are {len(names):,} different texts, such as {names[0][:40]!r}; these seem to be captions, not "
             "classes. Add a file .cls with a number to each sample."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rarkit.datasets.decoding import EncodedImage
 from rarkit.datasets.image_bounds import FORMATS, LARGEST_FILE, FewReads
 from rarkit.datasets.preparation import Preparation
-from rarkit.errors import DatasetError, ImageError
+from rarkit.errors import ImageError
 from rarkit.files.locations import reaching
 from rarkit.files.regular import read_on
 
@@ -81,8 +81,6 @@ def _look(filesystem: Any, image: EncodedImage) -> Look:
         data = data_of(filesystem, image)
         views, transparent = Preparation(LOOKED_AT)(data, image.name)
     except ImageError as error:
-        return Look(image.name, image.label, fault=str(error))
-    except DatasetError as error:
         return Look(image.name, image.label, fault=str(error))
     from PIL import Image
 

@@ -45,8 +45,8 @@ def new_recipe(
     *,
     minutes: float = 10.0,
     reporter: Reporter | None = None,
-    clock: Clock = measured_here,
-    tokenizer_clock: TokenizerClock = measured_tokenizer,
+    clock: Clock | None = None,
+    tokenizer_clock: TokenizerClock | None = None,
 ) -> NewRecipe:
     """Looks at images, and proposes a recipe.
 
@@ -55,7 +55,7 @@ def new_recipe(
         path: where the recipe will be; None for the current folder, under the name of the place.
         minutes: how long a run of it may take on this machine.
         reporter: for progress.
-        clock: says how long a training takes.
+        clock: says how long a training takes; None to measure it here.
         tokenizer_clock: likewise, a tokenizer's.
 
     Raises:
@@ -66,11 +66,11 @@ def new_recipe(
         # What datasets warn of (images held out, files passed over) is among what is found, and said there.
         warnings.simplefilter("ignore", RarkitWarning)
         seen = survey(layout_of(place), reporter)
-    budget = Budget.here(minutes, learned=has_learned_tokenizer())
-    target = Path(path) if path is not None else Path(f"{_name_of(place)}.toml")
+    budget = Budget.here(minutes, seen.count, seen.seconds, learned=has_learned_tokenizer())
+    target = target_of(place, path)
     reporter.say("choosing sizes, and timing a few steps of training here")
     title = f"{_name_of(place)}: {seen.count:,} images"
-    proposal = Proposer(seen, budget, clock, tokenizer_clock).propose(title)
+    proposal = Proposer(seen, budget, clock or measured_here, tokenizer_clock or measured_tokenizer).propose(title)
     head = [
         f"Written by rarkit new for {place}, to run within about {minutes:g} minutes on the machine it was written on.",
         *sentences_on(seen),

@@ -16,7 +16,7 @@ from rarkit.files.regular import open_on
 from rarkit.files.restraint import fetching
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.file_lists import LISTS, list_layout, list_layout_if_here
-from rarkit.proposal.found_shards import SHARDS, shard_layout
+from rarkit.proposal.found_shards import SHARDS, found_shards, shard_layout
 from rarkit.proposal.layout import Layout
 from rarkit.registry.loader import parts
 
@@ -91,10 +91,10 @@ def _folder(place: str, filesystem: Any, path: str) -> Layout:
     listing = listed(place, cure)
     if listing.by_folder or listing.loose:
         return _images(place, listing)
-    for suffixes, layout_for in ((SHARDS, shard_layout), (TABLES, lambda _: _huggingface(place, "tables"))):
-        chosen = [within(place, name) for name in files if name.lower().endswith(suffixes)]
-        if chosen:
-            return layout_for("::".join(chosen))
+    if shards := [name for name in files if name.lower().endswith(SHARDS)]:
+        return found_shards(place, shards)
+    if any(name.lower().endswith(TABLES) for name in files):
+        return _huggingface(place, "a folder of tables")
     single = [name for name in files if name.lower().endswith((".npz", ".zip"))]
     if len(single) == 1:
         return _file(within(place, single[0]), filesystem, f"{path}/{single[0]}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
 from rarkit.estimate.this_machine import assumed
 from rarkit.images import ImageInfo
-from rarkit.proposal.budget import Budget
+from rarkit.proposal.budget import STARTING, Budget
 from rarkit.proposal.choice import Choice, as_table
 from rarkit.proposal.data_choices import Size, dataset_choices, sizes, views
 from rarkit.proposal.model_choices import (
@@ -27,13 +26,24 @@ from rarkit.proposal.model_choices import (
 )
 from rarkit.proposal.survey import Survey
 from rarkit.proposal.timing import Clock, Seconds, TokenizerClock
-from rarkit.proposal.tokenizer_choices import LEARNED, is_trained, learner, tokenizer_choices, with_steps
+from rarkit.proposal.tokenizer_choices import (
+    LEARNED,
+    PLAIN,
+    codes_of,
+    is_trained,
+    learner,
+    seconds_of_rounds,
+    tokenizer_choices,
+    with_steps,
+)
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import as_recipe
 from rarkit.registry.loader import parts
 
 SEED = 1
 STEPS_OF_A_TRIAL = 100
+SPARE = 0.7
+"""Share of the time for training below which there is some for masks of dropout."""
 Tables = dict[str, list[Choice]]
 
 
@@ -77,15 +87,19 @@ class Proposer:
         images = self._images(tables)
         model, seconds = self._model(tables, size, images)
         steps, why = self._steps(seconds.step, images)
-        per_class = self._per_class(seconds.sampling)
-        tables |= self._sized(model, steps, size, images, per_class, why)
+        per_class, is_spare = self._per_class(seconds.sampling), steps * seconds.step < SPARE * self.budget.for_training
+        tables |= self._sized(size, model, images, steps, why, is_spare=is_spare)
+        tables["sample"] = sample_choices(self.survey, per_class)
         evaluate, without = evaluate_choices(self.survey, size, self.budget)
         if evaluate is not None:
             tables["evaluate"] = evaluate
-        samples = per_class / samples_per_class(self.survey) * seconds.sampling
-        reading = self.budget.reading(self.survey.count, self.survey.seconds)
-        times = {"read the images": reading, "learn the tokenizer": learning, "train": steps * seconds.step, "sample": samples}
-        times |= {"evaluate": self.budget.for_features} if evaluate is not None else {}
+        times = {
+            "start and read the images": STARTING + self.budget.reading,
+            "learn the tokenizer": learning,
+            "train": steps * seconds.step,
+            "sample": per_class / samples_per_class(self.survey) * seconds.sampling,
+            **({} if evaluate is None else {"evaluate": self.budget.for_features}),
+        }
         return Proposal(title, tables, size, times, (without,) if without else ())
 
     def _size(self) -> Size:
@@ -112,7 +126,7 @@ class Proposer:
         """The tokenizer's table with its steps, and how long it takes to learn."""
         chosen = tables["tokenizer"]
         if not is_trained(chosen):
-            return chosen, self.budget.for_tokenizer
+            return chosen, seconds_of_rounds(chosen, 3 if self.survey.shape is None else self.survey.shape[2])
         crops = self.survey.crops_NHWC[:, : size.height, : size.width]
         a_step = self.tokenizer_clock(LEARNED, learner(chosen), crops)
         steps = max(FEWEST_STEPS, int(self.budget.for_tokenizer / a_step))
@@ -147,21 +161,16 @@ class Proposer:
         wanted = samples_per_class(self.survey)
         return max(1, min(wanted, int(wanted * self.budget.for_sampling / seconds) if seconds else wanted))
 
-    def _sized(self, model: ModelSize, steps: int, size: Size, images: int, per_class: int, why: str) -> Tables:
+    def _sized(self, size: Size, model: ModelSize, images: int, steps: int, why: str, *, is_spare: bool) -> Tables:
         schedule = [
             Choice("name", "linear", "random orders become fewer until half of the training"),
-            Choice(
-                "start",
-                0.25,
-                "share of training at which they begin to; a short one needs more steps in the final order",
-            ),
+            Choice("start", 0.25, "share of the training at which they begin to; a short one needs the final order longer"),
             Choice("end", 0.5, "the share of training after which all orders are the final one"),
         ]
         return {
             "permutation_schedule": schedule,
-            "model": model_choices(model, images, size),
+            "model": model_choices(model, images, size, is_spare=is_spare),
             "train": train_choices(model, steps, images, self.budget, why),
-            "sample": sample_choices(self.survey, per_class),
         }
 
     def _assumed(self, tables: Tables, model: ModelSize, size: Size) -> Seconds:
@@ -173,8 +182,12 @@ class Proposer:
     def _experiment(self, tables: Tables, model: ModelSize, size: Size) -> Experiment:
         """A recipe with this model, to be timed."""
         images = self._images(tables)
-        sized = self._sized(model, STEPS_OF_A_TRIAL, size, images, samples_per_class(self.survey), "")
-        recipe = as_recipe({"seed": SEED} | {name: as_table(choices) for name, choices in (tables | sized).items()})
+        sized = tables | self._sized(size, model, images, STEPS_OF_A_TRIAL, "", is_spare=False)
+        sized["sample"] = sample_choices(self.survey, samples_per_class(self.survey))
+        of_tables = {name: as_table(choices) for name, choices in sized.items()}
+        # Which takes no time to make, and has the same grid and codes.
+        of_tables["tokenizer"] = {"name": PLAIN, "patch": size.patch, "codes": codes_of(tables["tokenizer"])}
+        recipe = as_recipe({"seed": SEED} | of_tables)
         channels = 3 if self.survey.shape is None else self.survey.shape[2]
         return resolve(recipe, ImageInfo(size.height, size.width, channels, self.survey.class_names), ("train",))
 
@@ -182,8 +195,3 @@ class Proposer:
 def has_learned_tokenizer() -> bool:
     """Whether the plugin rarkit-vq is installed."""
     return LEARNED in parts().tokenizers
-
-
-def lines(choices: Iterable[Choice]) -> list[str]:
-    """Choices as lines for people."""
-    return [f"{choice.key} {choice.value}: {choice.why}" if choice.why else f"{choice.key} {choice.value}" for choice in choices]

@@ -10,14 +10,14 @@ from typing import Any
 
 import tomli_w
 
-from rarkit.files.protocols import is_remote
 from rarkit.printable import printable, printable_strings
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.proposal import SEED, Proposal
+from rarkit.registry.component import each_path
 
 LONGEST = 132
 """Characters of a line; a longer comment stands above its setting."""
-PLACES = ("path", "urls")
+PLACES = ("path", "urls", "test_urls")
 """Settings of datasets that are paths, relative to the recipe."""
 
 
@@ -30,7 +30,7 @@ def recipe_text(proposal: Proposal, head: Sequence[str], folder: Path) -> str:
         folder: where the recipe will lie.
     """
     lines = [f"# {line}" for sentence in head for line in wrap(printable(sentence), LONGEST - 2)]
-    lines += [f"title = {_value(proposal.title)}", f"seed = {SEED}"]
+    lines += [f"title = {value_text(proposal.title)}", f"seed = {SEED}"]
     for name, choices in proposal.tables.items():
         lines += ["", f"[{name}]"]
         for choice in choices:
@@ -40,7 +40,7 @@ def recipe_text(proposal: Proposal, head: Sequence[str], folder: Path) -> str:
 
 
 def _setting(choice: Choice) -> list[str]:
-    setting, why = f"{choice.key} = {_value(choice.value)}", printable(choice.why)
+    setting, why = f"{choice.key} = {value_text(choice.value)}", printable(choice.why)
     if not why:
         return [setting]
     line = f"{setting:<24}# {why}" if len(setting) < 24 else f"{setting} # {why}"
@@ -49,19 +49,21 @@ def _setting(choice: Choice) -> list[str]:
     return [*(f"# {part}" for part in wrap(why, LONGEST - 2)), setting]
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as TOML in a line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {value_text(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(value_text, value)) + "]"
     return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
 
 
 def _from(folder: Path, place: str) -> str:
-    """A local place below the recipe's folder as seen from there, so that both can be moved; others as they are."""
-    if is_remote(place) or "::" in place or "://" in place:
-        return place
-    absolute = os.path.abspath(place)
-    below = os.path.relpath(absolute, folder.resolve())
-    return absolute if below.startswith(os.pardir) else below
+    """A place whose local paths are as seen from the recipe's folder if they lie below it, so that both can be moved."""
+
+    def seen(path: str) -> str:
+        absolute = os.path.abspath(os.path.expanduser(path))
+        below = os.path.relpath(absolute, folder.resolve())
+        return absolute if below.startswith(os.pardir) else below
+
+    return each_path(place, seen)

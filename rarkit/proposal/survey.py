@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from time import perf_counter
 from typing import Any, final
 
@@ -16,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.datasets.base import Dataset
-from rarkit.datasets.decoding import Source
+from rarkit.datasets.decoding import EncodedImage
 from rarkit.datasets.encoded import EncodedDataset
-from rarkit.datasets.notices import some_of
-from rarkit.datasets.webdataset import WebDataset
 from rarkit.datasets.workers import Workers, usable_workers
 from rarkit.errors import DatasetError
 from rarkit.images import Split
+from rarkit.proposal.all_images import SPLITS, AllImages
 from rarkit.proposal.layout import Layout
 from rarkit.proposal.look import Look, looks
 from rarkit.randomness import drawn_rows
@@ -33,7 +33,6 @@ MOST_LOOKED_AT = 300
 SEED = 1
 """Draws the images that are looked at."""
 AT_ONCE = 10
-SPLITS: tuple[Split, ...] = ("train", "test")
 FEWEST = 10
 """Images that can be read, of which something can be learned."""
 
@@ -52,7 +51,7 @@ class Survey:
     looks: tuple[Look, ...]
     """Of those that were drawn."""
     rows_N: NDArray[np.int64]
-    """Which rows of the training images these are."""
+    """Which rows of ``AllImages`` these are, or of the training images if the data come as arrays."""
     seconds: float = 0.0
     """Of a processor, to read and crop an image."""
     shape: tuple[int, int, int] | None = None
@@ -98,8 +97,9 @@ def survey(layout: Layout, reporter: Reporter) -> Survey:
     found = _of_encoded(layout, part, reporter) if isinstance(part, EncodedDataset) else _of_arrays(layout, part)
     place = str(layout.dataset[1].value)
     if found.looks and not found.sound:
-        reasons = some_of([look.fault for look in found.damaged])
-        raise DatasetError(f"none of the {len(found.looks)} images of {place} that were looked at can be read: {reasons}")
+        raise DatasetError(
+            f"none of the {len(found.looks)} images of {place} that were looked at can be read. The first: {found.damaged[0].fault}"
+        )
     readable = found.count if len(found.looks) < found.count else len(found.sound)
     if readable < FEWEST:
         can = " that can be read" if found.damaged else ""
@@ -120,45 +120,27 @@ def dataset_of(layout: Layout, **settings: Any) -> Dataset:
 
 
 def _of_encoded(layout: Layout, part: EncodedDataset, reporter: Reporter) -> Survey:
-    splits = {split: part.source(split) for split in part.splits()}
-    images: dict[Split, int] = {split: len(splits[split]) if split in splits else 0 for split in SPLITS}
-    source = splits["train"]
-    names = part.classes()
-    drawn = drawn_rows(SEED, len(source), MOST_LOOKED_AT)
-    if isinstance(part, WebDataset):
-        # Tar files are read from their start, so that to draw from all would be to read them all.
-        drawn = drawn[:0] if not len(source) else np.arange(min(MOST_LOOKED_AT, len(source)))
-    began = perf_counter()
-    workers = usable_workers() if source.portable and len(drawn) > 2 * AT_ONCE else 0
+    files, names = AllImages(part), part.classes()
+    drawn = files.drawn(SEED, MOST_LOOKED_AT)
+    workers = usable_workers() if files.portable and len(drawn) > 2 * AT_ONCE else 0
     seen: list[Look] = []
+    began, before = perf_counter(), 0
     with reporter.task("looking at images", len(drawn), "images") as advance:
-        batches = _batches(source, drawn)
-        for batch in Workers(workers).map(partial(looks, source.filesystem), batches):
+        for batch in Workers(workers).map(partial(looks, files.filesystem), _batches(files.encoded(drawn))):
+            if not seen and workers:
+                # Until then, the workers were starting.
+                began, before = perf_counter(), len(batch)
             seen += batch
             advance(len(batch))
-    seconds = (perf_counter() - began) * max(1, workers) / max(1, len(drawn))
-    counted = layout.classes or _counted(source, names)
-    return Survey(layout, images, counted, names, tuple(seen), drawn, seconds)
+    seconds = (perf_counter() - began) * max(1, workers) / max(1, len(drawn) - before)
+    labels = files.training_labels() if layout.classes is None else None
+    counted = layout.classes if labels is None else tuple((name, labels[label]) for label, name in enumerate(names))
+    return Survey(layout, files.counts, counted, names, tuple(seen), drawn, seconds)
 
 
-def _batches(source: Source, drawn: NDArray[np.int64]) -> Iterator[list[Any]]:
-    batch = []
-    for image in source.encoded(drawn):
-        batch.append(image)
-        if len(batch) == AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
+def _batches(images: Iterator[EncodedImage]) -> Iterator[list[EncodedImage]]:
+    while batch := list(islice(images, AT_ONCE)):
         yield batch
-
-
-def _counted(source: Source, names: tuple[str, ...]) -> tuple[tuple[str, int], ...] | None:
-    """The images of each class, unless counting them would read the images too."""
-    first = next(source.encoded(np.arange(1)), None)
-    if first is None or first.data is not None:
-        return None
-    counts = Counter(image.label for image in source.encoded(np.arange(len(source))))
-    return tuple((name, counts[label]) for label, name in enumerate(names))
 
 
 def _of_arrays(layout: Layout, part: Dataset) -> Survey:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import log2, prod
 from typing import Any
 
 import numpy as np
 
 from rarkit.errors import DatasetError
 from rarkit.proposal.budget import Budget
-from rarkit.proposal.choice import Choice
+from rarkit.proposal.choice import Choice, as_table
 from rarkit.proposal.data_choices import Size
 from rarkit.proposal.survey import Survey
 
@@ -20,6 +20,7 @@ DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
 STARTING_ROUNDS = 10
 """What choosing the first centres takes, in rounds of k-means."""
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 100
 PATCHES_LOOKED_AT = 40
 """For each code."""
 LEVELS = [8, 5, 5, 5]
@@ -88,12 +89,23 @@ def _rounds(survey: Survey, size: Size, count: int, budget: Budget) -> list[Choi
     """Settings of k-means that keep it within its time."""
     channels = 3 if survey.shape is None else survey.shape[2]
     patches = PATCHES_LOOKED_AT * count
-    a_round = 2 * patches * count * size.patch**2 * channels / DISTANCE_RATE
-    rounds = int(min(100, max(5, budget.for_tokenizer / a_round - STARTING_ROUNDS)))
+    a_round = _seconds_of_round(patches, count, size.patch, channels)
+    rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, budget.for_tokenizer / a_round - STARTING_ROUNDS)))
     return [
         Choice("max_patches", patches, f"{PATCHES_LOOKED_AT} for each code"),
         Choice("iterations", rounds, "rounds of k-means, at most; it stops when nothing changes"),
     ]
+
+
+def seconds_of_rounds(chosen: list[Choice], channels: int) -> float:
+    """At most how long k-means takes with the settings of a table."""
+    table = as_table(chosen)
+    a_round = _seconds_of_round(table["max_patches"], table["codes"], table["patch"], channels)
+    return float((table["iterations"] + STARTING_ROUNDS) * a_round)
+
+
+def _seconds_of_round(patches: int, count: int, patch: int, channels: int) -> float:
+    return 2 * patches * count * patch**2 * channels / DISTANCE_RATE
 
 
 def with_steps(chosen: list[Choice], steps: int, why: str) -> list[Choice]:
@@ -104,6 +116,13 @@ def with_steps(chosen: list[Choice], steps: int, why: str) -> list[Choice]:
 def is_trained(chosen: list[Choice]) -> bool:
     """Whether the tokenizer of a table is trained step by step."""
     return bool(chosen[0].value == LEARNED)
+
+
+def codes_of(chosen: list[Choice]) -> int:
+    """The codebook size of a table."""
+    table = as_table(chosen)
+    quantizer = table.get("quantizer", table)
+    return int(quantizer["codes"]) if "codes" in quantizer else prod(quantizer["levels"])
 
 
 def learner(chosen: list[Choice], **settings: Any) -> dict[str, Any]:
