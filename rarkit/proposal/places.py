@@ -15,7 +15,7 @@ from rarkit.files.recognition import HEAD, recognised
 from rarkit.files.regular import open_on
 from rarkit.files.restraint import fetching
 from rarkit.proposal.choice import Choice
-from rarkit.proposal.file_lists import LISTS, list_layout, list_layout_if_here
+from rarkit.proposal.found_lists import LISTS, found_lists, list_layout
 from rarkit.proposal.found_shards import SHARDS, found_shards, shard_layout
 from rarkit.proposal.layout import Layout
 from rarkit.registry.loader import parts
@@ -84,10 +84,8 @@ def _folder(place: str, filesystem: Any, path: str) -> Layout:
     files = sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] != "directory")
     files = [name for name in files if not name.startswith(".")]
     lists = [name for name in files if name.lower().endswith(LISTS)]
-    for name in sorted(lists, key=lambda name: "train" not in name.lower()):
-        layout = list_layout_if_here(within(place, name))
-        if layout is not None:
-            return layout
+    if (of_list := found_lists(place, lists)) is not None:
+        return of_list
     listing = listed(place, cure)
     if listing.by_folder or listing.loose:
         return _images(place, listing)

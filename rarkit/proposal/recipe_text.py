@@ -17,7 +17,7 @@ from rarkit.registry.component import each_path
 
 LONGEST = 132
 """Characters of a line; a longer comment stands above its setting."""
-PLACES = ("path", "urls", "test_urls")
+PLACES = ("path", "test_path", "urls", "test_urls")
 """Settings of datasets that are paths, relative to the recipe."""
 
 

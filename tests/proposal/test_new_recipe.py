@@ -178,6 +178,37 @@ def test_an_archive_is_read_as_the_folder_in_it(pets, tmp_path):
     assert load_recipe(tmp_path / "recipes/pets.toml").dataset.info().class_names == ("cats", "dogs")
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_a_list_is_read_for_its_columns(pets, tmp_path, ending):
+    rows = [{"file_name": f"{name}/{number:02}.png", "category": name[0]} for name in ("cats", "dogs") for number in range(12)]
+    separator = "\t" if ending == "tsv" else ","
+    text = "\n".join([separator.join(rows[0]), *(separator.join(row.values()) for row in rows)])
+    (pets / f"metadata.{ending}").write_text("\n".join(map(json.dumps, rows)) if ending == "jsonl" else text)
+    for place in (pets, pets / f"metadata.{ending}"):
+        recipe = proposed(place, tmp_path / "out.toml")
+        assert values(recipe, "dataset")["file_column"] == "file_name"
+        assert values(recipe, "dataset")["label_column"] == "category"
+        assert recipe.survey.class_names == ("c", "d")
+        write_recipe(recipe, force=True)
+        assert load_recipe(tmp_path / "out.toml").dataset.info().class_names == ("c", "d")
+
+
+def test_a_list_of_test_images_is_found_beside_that_of_training_images(pets, tmp_path):
+    for split, numbers in (("train", range(10)), ("test", range(10, 15))):
+        rows = "".join(f"{name}/{number:02}.png,{name}\n" for name in ("cats", "dogs") for number in numbers)
+        (pets / f"{split}.csv").write_text(f"file,label\n{rows}")
+    (pets / "another.csv").write_text("a,b\n1,2\n")
+    recipe = proposed(pets, tmp_path / "out.toml")
+    write_recipe(recipe)
+    dataset = load_recipe(tmp_path / "out.toml").dataset
+    assert (dataset.count("train"), dataset.count("test")) == (20, 10)
+
+
+def test_a_table_of_something_else_leaves_the_folder_what_it_is(pets):
+    (pets / "notes.csv").write_text("file,label\nnot-there.png,x\n")
+    assert values(proposed(pets), "dataset")["name"] == "image_folder"
+
+
 def shard(place: Path, label, count=30):
     with tarfile.open(place, "w") as archive:
         for number in range(count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import Any
 
+from rarkit.datasets.file_lists import JSON_LINES, SEPARATORS, TABLES
 from rarkit.datasets.notices import some_of
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, folder_of, reaching, within
@@ -13,7 +14,7 @@ from rarkit.files.stored_json import JsonTable, parsed
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.layout import Layout
 
-LISTS = (".csv", ".jsonl", ".ndjson")
+LISTS = (*TABLES, *JSON_LINES)
 FILES = ("file", "file_name", "filename", "path", "file_path", "filepath", "image", "image_path", "image_file", "img", "name")
 """What people call the column of file names, the likeliest first."""
 LABELS = ("label", "class", "category", "target", "class_name", "label_name", "y", "cls", "class_id")
@@ -47,6 +48,20 @@ def list_layout_if_here(place: str) -> Layout | None:
     return None if file is None or not _is_there(within(folder_of(place), str(row[file]))) else _layout(place, row, file)
 
 
+def found_lists(place: str, names: list[str]) -> Layout | None:
+    """The layout of a folder with tables in it: a list of training images, with one of test images beside it if there is one."""
+    training = [name for name in names if "train" in name.lower()] or names
+    for name in training:
+        layout = list_layout_if_here(within(place, name))
+        if layout is None:
+            continue
+        others = [other for other in names if other != name and any(word in other.lower() for word in ("val", "test"))]
+        if "train" in name.lower() and others and layout.setting("split_column") is None:
+            return layout.with_choices(Choice("test_path", within(place, others[0]), "the list of the test images"))
+        return layout
+    return None
+
+
 def _column_of_files(row: dict[str, Any]) -> str | None:
     return next((name for name in FILES if isinstance(row.get(name), str)), None)
 
@@ -77,9 +92,10 @@ def _first_row(place: str) -> dict[str, Any]:
     with reaching(place), open_on(filesystem, path) as stream:
         text = stream.read(FIRST_BYTES).decode("utf-8-sig", "replace")
     lines = text.splitlines()
-    if place.lower().endswith(".csv"):
-        first = next(csv.DictReader(lines), {})
-        return {str(name): value for name, value in first.items() if name is not None}
+    if place.lower().endswith(TABLES):
+        separator = max(SEPARATORS, key=(lines or [""])[0].count)
+        first = next(csv.DictReader(lines, delimiter=separator), {})
+        return {str(name).strip(): value for name, value in first.items() if name is not None}
     first_line = next((line for line in lines if line.strip()), "{}")
     try:
         return dict(parsed(JsonTable, first_line.encode()).root)
