@@ -125,12 +125,12 @@ class Proposer:
     def _tokenizer(self, tables: Tables, size: Size) -> tuple[list[Choice], float]:
         """The tokenizer's table with its steps, and how long it takes to learn."""
         chosen = tables["tokenizer"]
+        starting = seconds_of_rounds(chosen, self._images(tables) * size.tokens, size.patch**2 * self.survey.channels)
         if not is_trained(chosen):
-            return chosen, seconds_of_rounds(chosen, 3 if self.survey.shape is None else self.survey.shape[2])
-        crops = self.survey.crops_NHWC[:, : size.height, : size.width]
-        a_step = self.tokenizer_clock(LEARNED, learner(chosen), crops)
-        steps = max(FEWEST_STEPS, int(self.budget.for_tokenizer / a_step))
-        return with_steps(chosen, steps, f"at {1000 * a_step:,.0f} ms a step, measured here"), steps * a_step
+            return chosen, starting
+        a_step = self.tokenizer_clock(LEARNED, learner(chosen), (size.height, size.width, self.survey.channels))
+        steps = max(FEWEST_STEPS, int((self.budget.for_tokenizer - starting) / a_step))
+        return with_steps(chosen, steps, f"at {1000 * a_step:,.0f} ms a step, measured here"), starting + steps * a_step
 
     def _model(self, tables: Tables, size: Size, images: int) -> tuple[ModelSize, Seconds]:
         """The largest model that the images can teach and that has steps enough, first by assumed rates, then measured."""
@@ -181,15 +181,14 @@ class Proposer:
 
     def _experiment(self, tables: Tables, model: ModelSize, size: Size) -> Experiment:
         """A recipe with this model, to be timed."""
-        images = self._images(tables)
-        sized = tables | self._sized(size, model, images, STEPS_OF_A_TRIAL, "", is_spare=False)
+        sized = tables | self._sized(size, model, self._images(tables), STEPS_OF_A_TRIAL, "", is_spare=False)
         sized["sample"] = sample_choices(self.survey, samples_per_class(self.survey))
         of_tables = {name: as_table(choices) for name, choices in sized.items()}
         # Which takes no time to make, and has the same grid and codes.
         of_tables["tokenizer"] = {"name": PLAIN, "patch": size.patch, "codes": codes_of(tables["tokenizer"])}
         recipe = as_recipe({"seed": SEED} | of_tables)
-        channels = 3 if self.survey.shape is None else self.survey.shape[2]
-        return resolve(recipe, ImageInfo(size.height, size.width, channels, self.survey.class_names), ("train",))
+        images = ImageInfo(size.height, size.width, self.survey.channels, self.survey.class_names)
+        return resolve(recipe, images, ("train",))
 
 
 def has_learned_tokenizer() -> bool:

@@ -62,6 +62,11 @@ class Survey:
         """All images."""
         return sum(self.images.values())
 
+    @property
+    def channels(self) -> int:
+        """Of the images as a model sees them."""
+        return 3 if self.shape is None else self.shape[2]
+
     @cached_property
     def sound(self) -> tuple[Look, ...]:
         """The images that can be read, of those that were looked at."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import RarkitWarning
 from rarkit.estimate.this_machine import measured
-from rarkit.images import ImageBlock, ImageReader
+from rarkit.images import ImageBlock, ImageInfo, ImageReader
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.loader import parts
 
-FIRST, SECOND = 2, 6
-"""Steps of two trainings of a tokenizer: the difference of their times is that of the steps between."""
+TIMED_STEPS, FEWEST_IMAGES = 8, 64
+"""Steps of a tokenizer that are timed, and images that it is trained on."""
 
 
 @final
@@ -39,19 +41,33 @@ def measured_here(experiment: Experiment) -> Seconds:
     return Seconds((here.train_seconds or 0.0) / train.steps, here.sample_seconds or 0.0)
 
 
-TokenizerClock = Callable[[str, dict[str, Any], NDArray[np.uint8]], float]
-"""Says how long a step of a tokenizer takes: its name, its settings without steps, and images."""
+TokenizerClock = Callable[[str, dict[str, Any], tuple[int, int, int]], float]
+"""Says how long a step of a tokenizer takes: its name, its settings without steps, and the shape of images."""
 
 
-def measured_tokenizer(name: str, settings: dict[str, Any], images_NHWC: NDArray[np.uint8]) -> float:
-    """Seconds of a step of the training of a tokenizer."""
-    part = parts().tokenizers[name]
-    times = []
-    for steps in (FIRST, SECOND):
-        began = perf_counter()
-        part(**settings | {"steps": steps}).fit(_Images(images_NHWC), 0)
-        times.append(perf_counter() - began)
-    return max(1e-3, (times[1] - times[0]) / (SECOND - FIRST))
+def measured_tokenizer(name: str, settings: dict[str, Any], shape: tuple[int, int, int]) -> float:
+    """Seconds of a step of the training of a tokenizer, on images of noise, on the device that a run would take."""
+    from rarkit.engine.learning import Learning
+    from rarkit.runtime.devices import resolve_device
+
+    kind = parts().tokenizers[name]
+    quick = {"steps": TIMED_STEPS} | ({"kmeans_iterations": 1} if "kmeans_iterations" in kind.model_fields else {})
+    part = kind(**settings | quick)
+    rows, columns = part.grid(ImageInfo(*shape, ("",)))
+    # Enough patches for all codes, since no two patches of noise are alike.
+    count = max(FEWEST_IMAGES, 2 * part.codebook_size() // (rows * columns))
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    times: list[float] = []
+
+    def note(entry: Mapping[str, Any]) -> None:
+        if "loss" in entry:
+            times.append(perf_counter())
+
+    with warnings.catch_warnings():
+        # That a codebook of noise has collapsed, say.
+        warnings.simplefilter("ignore", RarkitWarning)
+        part.learn(_Images(images_NHWC), 0, Learning(device=resolve_device("auto"), log=note))
+    return float(np.median(np.diff(times)))
 
 
 @final

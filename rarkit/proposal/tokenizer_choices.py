@@ -20,7 +20,12 @@ DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
 STARTING_ROUNDS = 10
 """What choosing the first centres takes, in rounds of k-means."""
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 100
+FEWEST_ROUNDS, MOST_ROUNDS = 2, 100
+ROUNDS = "rounds of k-means, at most"
+MOST_PATCHES = 200_000
+"""Of which ``patch_kmeans`` learns unless its settings say otherwise."""
+FOR_START = 0.2
+"""Share of a trained tokenizer's time that k-means may take before."""
 PATCHES_LOOKED_AT = 40
 """For each code."""
 LEVELS = [8, 5, 5, 5]
@@ -61,14 +66,14 @@ def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -
         budget: the time.
     """
     each = f"{size.patch} × {size.patch} pixels become a token, {size.tokens} tokens an image"
-    count = codes(survey, size, images)
+    count, values = codes(survey, size, images), size.patch**2 * survey.channels
     many = f"for {images * size.tokens:,} training patches" if count < MOST_CODES else "10 bits a token"
     if not budget.learned:
         return [
             Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),
             Choice("patch", size.patch, each),
             Choice("codes", count, many),
-            *_rounds(survey, size, count, budget),
+            *_rounds(values, count, budget.for_tokenizer),
         ]
     if budget.is_long:
         return [
@@ -77,35 +82,47 @@ def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -
             Choice("start", "random", "there is time to train it from nothing, and convolutions see beyond a patch"),
             Choice("quantizer", {"name": "fsq", "levels": LEVELS}, "1,000 codes on a grid of levels, which cannot collapse"),
         ]
+    rounds = _count_of_rounds(min(MOST_PATCHES, images * size.tokens), count, values, FOR_START * budget.for_tokenizer)
     return [
         Choice("name", LEARNED, "a network that learns which patches to tell apart, and to draw them"),
         Choice("downsample", size.patch, each),
         Choice("start", "kmeans", "starts as good as k-means, which a network from nothing would need hours to reach"),
         Choice("quantizer", {"name": "vq", "codes": count}, many),
+        Choice("kmeans_iterations", rounds, f"{ROUNDS}; training improves on them anyhow"),
     ]
 
 
-def _rounds(survey: Survey, size: Size, count: int, budget: Budget) -> list[Choice]:
-    """Settings of k-means that keep it within its time."""
-    channels = 3 if survey.shape is None else survey.shape[2]
+def _rounds(values: int, count: int, seconds: float) -> list[Choice]:
+    """Settings of k-means of so many numbers a patch that keep it within some seconds."""
     patches = PATCHES_LOOKED_AT * count
-    a_round = _seconds_of_round(patches, count, size.patch, channels)
-    rounds = int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, budget.for_tokenizer / a_round - STARTING_ROUNDS)))
     return [
         Choice("max_patches", patches, f"{PATCHES_LOOKED_AT} for each code"),
-        Choice("iterations", rounds, "rounds of k-means, at most; it stops when nothing changes"),
+        Choice("iterations", _count_of_rounds(patches, count, values, seconds), f"{ROUNDS}; it stops when nothing changes"),
     ]
 
 
-def seconds_of_rounds(chosen: list[Choice], channels: int) -> float:
-    """At most how long k-means takes with the settings of a table."""
+def _count_of_rounds(patches: int, count: int, values: int, seconds: float) -> int:
+    return int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, seconds / _seconds_of_round(patches, count, values) - STARTING_ROUNDS)))
+
+
+def seconds_of_rounds(chosen: list[Choice], patches: int, values: int) -> float:
+    """At most how long k-means takes with the settings of a table.
+
+    Args:
+        chosen: the table.
+        patches: of the training images.
+        values: numbers of a patch.
+    """
     table = as_table(chosen)
-    a_round = _seconds_of_round(table["max_patches"], table["codes"], table["patch"], channels)
-    return float((table["iterations"] + STARTING_ROUNDS) * a_round)
+    rounds = table.get("iterations", table.get("kmeans_iterations"))
+    if rounds is None:
+        return 0.0
+    looked_at = min(patches, table.get("max_patches", MOST_PATCHES))
+    return float((rounds + STARTING_ROUNDS) * _seconds_of_round(looked_at, codes_of(chosen), values))
 
 
-def _seconds_of_round(patches: int, count: int, patch: int, channels: int) -> float:
-    return 2 * patches * count * patch**2 * channels / DISTANCE_RATE
+def _seconds_of_round(patches: int, count: int, values: int) -> float:
+    return 2 * patches * count * values / DISTANCE_RATE
 
 
 def with_steps(chosen: list[Choice], steps: int, why: str) -> list[Choice]:
