@@ -31,7 +31,7 @@ MODELS = tuple(
 """From that of recipes/digits.toml to the paper's RAR-B."""
 WEIGHTS_A_TOKEN = 16
 """Weights for each token of the training images, beyond which a model learns them by heart; 13 in recipes/digits.toml."""
-MOST_PASSES = 60
+MOST_PASSES = 40
 """Over the training images."""
 FEWEST_STEPS, ENOUGH_STEPS = 100, 1_000
 """Steps below which nothing is learned, and from which on another minute is better spent on a larger model."""

@@ -31,10 +31,9 @@ from rarkit.proposal.tokenizer_choices import (
     PLAIN,
     codes_of,
     is_trained,
-    learner,
+    narrower,
     seconds_of_rounds,
     tokenizer_choices,
-    with_steps,
 )
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import as_recipe
@@ -128,9 +127,15 @@ class Proposer:
         starting = seconds_of_rounds(chosen, self._images(tables) * size.tokens, size.patch**2 * self.survey.channels)
         if not is_trained(chosen):
             return chosen, starting
-        a_step = self.tokenizer_clock(LEARNED, learner(chosen), (size.height, size.width, self.survey.channels))
-        steps = max(FEWEST_STEPS, int((self.budget.for_tokenizer - starting) / a_step))
-        return with_steps(chosen, steps, f"at {1000 * a_step:,.0f} ms a step, measured here"), starting + steps * a_step
+        left, shape = self.budget.for_tokenizer - starting, (size.height, size.width, self.survey.channels)
+        for wide in narrower(chosen):
+            table = as_table(wide)
+            a_step = self.tokenizer_clock(str(table.pop("name")), table, shape)
+            if left / a_step >= ENOUGH_STEPS / 2:
+                break
+        steps = max(FEWEST_STEPS, int(left / a_step))
+        step = Choice("steps", steps, f"at {1000 * a_step:,.0f} ms a step, measured here")
+        return [*wide, step], starting + steps * a_step
 
     def _model(self, tables: Tables, size: Size, images: int) -> tuple[ModelSize, Seconds]:
         """The largest model that the images can teach and that has steps enough, first by assumed rates, then measured."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import log2, prod
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,8 @@ DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
 STARTING_ROUNDS = 10
 """What choosing the first centres takes, in rounds of k-means."""
+WIDTHS = (32, 16)
+"""Channels of the network, where the time is too short for as many as it has by default."""
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 100
 ROUNDS = "rounds of k-means, at most"
 MOST_PATCHES = 200_000
@@ -125,11 +126,6 @@ def _seconds_of_round(patches: int, count: int, values: int) -> float:
     return 2 * patches * count * values / DISTANCE_RATE
 
 
-def with_steps(chosen: list[Choice], steps: int, why: str) -> list[Choice]:
-    """The table of a tokenizer that is trained step by step."""
-    return [*chosen, Choice("steps", steps, why)]
-
-
 def is_trained(chosen: list[Choice]) -> bool:
     """Whether the tokenizer of a table is trained step by step."""
     return bool(chosen[0].value == LEARNED)
@@ -142,6 +138,6 @@ def codes_of(chosen: list[Choice]) -> int:
     return int(quantizer["codes"]) if "codes" in quantizer else prod(quantizer["levels"])
 
 
-def learner(chosen: list[Choice], **settings: Any) -> dict[str, Any]:
-    """The settings of a table, with others in the place of some."""
-    return {choice.key: choice.value for choice in chosen if choice.key != "name"} | settings
+def narrower(chosen: list[Choice]) -> list[list[Choice]]:
+    """The table of a network that is trained, and of ever narrower ones, which have more steps in the same time."""
+    return [chosen, *([*chosen, Choice("width", width, "channels; wider ones would have too few steps")] for width in WIDTHS)]
