@@ -106,7 +106,7 @@ class LFQ(Quantizer):
     """Weight of the term that draws vectors to their codes."""
 
     def codebook_size(self) -> int:
-        return 2**self.bits
+        return 1 << self.bits
 
 
 AnyQuantizer = Annotated[VQ | FSQ | SimVQ | LFQ, Field(discriminator="name")]
