@@ -58,9 +58,9 @@ class FSQ(Quantizer):
     """Selects this quantizer."""
     levels: Annotated[tuple[Annotated[int, Field(ge=3, le=256)], ...], Field(min_length=1, max_length=16)] = (8, 5, 5, 5)
     """Levels of each number; their product is the codebook size."""
-    even: bool = True
-    """Squash with 2 σ(1.6 z) − 1 instead of tanh, which spreads what is normally distributed evenly over the levels (iFSQ, arXiv
-    2601.17124)."""
+    even: bool = False
+    """Squash with 2 σ(1.6 z) − 1 instead of tanh: what is normally distributed is then spread evenly before it is rounded (iFSQ,
+    arXiv 2601.17124)."""
 
     @field_validator("levels")
     @classmethod

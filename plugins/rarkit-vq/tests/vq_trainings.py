@@ -18,7 +18,7 @@ QUANTIZERS = {
     "vq": VQ(codes=16, dimensions=4),
     "cosine": VQ(codes=16, dimensions=4, cosine=True),
     "fsq": FSQ(levels=(5, 3)),
-    "tanh": FSQ(levels=(5, 3), even=False),
+    "even": FSQ(levels=(5, 3), even=True),
     "simvq": SimVQ(codes=16, dimensions=4),
     "lfq": LFQ(bits=4),
 }
