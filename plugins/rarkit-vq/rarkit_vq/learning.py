@@ -42,7 +42,13 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
         begin(network, part, trained_on, pictures, seed)
         task = Reconstructing(part, network, pictures, Pictures(held_back), seed)
         trained = learning.train(
-            task, part.train_settings(), seed=seed, title="tokenizer", micro=part.micro_batch_size, best_every=part.measure_every
+            task,
+            part.train_settings(),
+            seed=seed,
+            title="tokenizer",
+            micro=part.micro_batch_size,
+            best_every=part.measure_every,
+            preview_every=part.preview_every,
         )
     weights = trained.weights[NETWORK].items()
     state = {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
