@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 import rarkit
 from rarkit import ImageInfo, ImageReader
+from rarkit_vq._levels import MIDDLE, as_numbers
 from rarkit_vq.images import Pictures, divided
-from rarkit_vq.network import MIDDLE, Network, as_numbers, make_network
+from rarkit_vq.network import Network, make_network
 from rarkit_vq.quantizers import PatchCodes
 from rarkit_vq.task import NETWORK, Reconstructing
 from rarkit_vq.tokenizer import VQTokenizer

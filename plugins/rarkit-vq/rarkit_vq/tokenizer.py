@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 import numpy as np
 from pydantic import Field, model_validator
 
-from rarkit import ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
+from rarkit import ImageDecoder, ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
 from rarkit.errors import GridError, RarkitWarning
 from rarkit_vq.quantizer_settings import VQ, AnyQuantizer
 
@@ -154,6 +154,11 @@ class VQTokenizer(Tokenizer):
             precision=self.precision,
             checkpoint_every=self.checkpoint_every,
         )
+
+    def image_decoder(self, state: LearnedState) -> ImageDecoder:
+        from rarkit_vq.model import exported
+
+        return exported(self, state)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         from rarkit_vq.model import VQModel, restored
