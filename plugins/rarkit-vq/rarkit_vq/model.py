@@ -5,16 +5,16 @@ Shape letters: B batch, H, W, C height, width, channels of an image, of a grid w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from rarkit import ImageDecoder, TokenizerModel
+from rarkit import TokenizerModel
 from rarkit.errors import GridError, WeightsError
+from rarkit.tokenizers import ImageDecoder, LearnedState
 from rarkit_vq._levels import as_levels, as_numbers
 from rarkit_vq.network import Network, make_network
 from rarkit_vq.tokenizer import VQTokenizer
@@ -53,7 +53,7 @@ class VQModel(TokenizerModel):
         return (part.to(self.device) for part in torch.split(rows, max(1, PIXELS_AT_ONCE // pixels)))
 
 
-def restored(part: VQTokenizer, state: Mapping[str, NDArray[np.generic]]) -> Network:
+def restored(part: VQTokenizer, state: LearnedState) -> Network:
     """The network with its weights, on the CPU.
 
     Raises:
@@ -79,7 +79,7 @@ def restored(part: VQTokenizer, state: Mapping[str, NDArray[np.generic]]) -> Net
     return network.eval().requires_grad_(False)
 
 
-def exported(part: VQTokenizer, state: Mapping[str, NDArray[np.generic]]) -> ImageDecoder:
+def exported(part: VQTokenizer, state: LearnedState) -> ImageDecoder:
     """The decoder where rarkit is not installed."""
     network = restored(part, state)
     settings = {name: getattr(part, name) for name in ("start", "downsample", "width", "blocks")} | {"channels": len(state[OUT])}

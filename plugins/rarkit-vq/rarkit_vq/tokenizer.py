@@ -6,22 +6,17 @@ Shape letters: B batch, H and W height and width, C channels, V codebook size, Z
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from rarkit import ImageDecoder, ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
+from rarkit import ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
 from rarkit.errors import GridError, RarkitWarning
+from rarkit.tokenizers import ImageDecoder, LearnedState
 from rarkit_vq.quantizer_settings import VQ, AnyQuantizer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rarkit.training import Learning
-
-    LearnedState = Mapping[str, NDArray[np.generic]]
 
 Steps = Annotated[int, Field(gt=0, le=10**9)]
 Batch = Annotated[int, Field(gt=0, le=2**20)]
