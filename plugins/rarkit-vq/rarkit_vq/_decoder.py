@@ -1,6 +1,7 @@
 """Codes to images with the decoder of rarkit's tokenizer ``vq``.
 
-Shape letters: B batch, H, W, C height, width, channels of an image, of a grid without C, V codebook size, Z numbers of a token's vector.
+Shape letters: B batch, H, W, C height, width, channels of an image (of a grid without C), V codebook size, Z numbers of a token's
+vector.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from rarkit_vq._patch_networks import PatchDecoder, PatchEncoder
 from rarkit_vq.quantizer_settings import VQ, Quantizer
 from rarkit_vq.quantizers import PatchCodes, QuantizerModule, dimensions, make_quantizer
 
+
 @final
 class Pass(NamedTuple):
     """What the network makes of images in training."""

@@ -47,12 +47,13 @@ class VQTokenizer(Tokenizer):
     """How a token's vector becomes a code: ``vq`` (a codebook), ``fsq`` (levels), ``simvq`` (a codebook that moves as one) or
     ``lfq`` (bits)."""
     width: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64
-    """Channels at the resolution of the pixels; at that of the tokens there are some times as many."""
+    """Channels. With ``start = "random"`` there are as many at the resolution of the pixels, and up to four times as many at that
+    of the tokens; with ``start = "kmeans"`` half as many and twice as many."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 1
-    """Residual blocks at each resolution, in the encoder and in the decoder."""
-    steps: Steps = 3000
+    """Residual blocks at each resolution; with ``start = "kmeans"`` of the encoder's tokens, and twice as many of the decoder's."""
+    steps: Steps = 10_000
     """Steps of training."""
-    batch_size: Batch = 64
+    batch_size: Batch = 16
     """Images of a step, over all processes together."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images of a forward and backward pass, for a step that does not fit into memory. Defaults to all that a process has."""
@@ -64,7 +65,7 @@ class VQTokenizer(Tokenizer):
     """Decay of the average of the weights that is kept; 0 keeps the weights themselves."""
     kmeans_iterations: Annotated[int, Field(gt=0, le=10**6)] = 100
     """With ``start = "kmeans"``, iterations of k-means at most, as the ``iterations`` of ``patch_kmeans``."""
-    measure_every: Steps = 100
+    measure_every: Steps = 250
     """Steps between measurements of the held-back images."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
