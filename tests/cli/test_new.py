@@ -63,7 +63,9 @@ def test_as_json_it_prints_all_of_it(rarkit, pets):
     assert set(said["seconds"]) >= {"train", "sample"}
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(("--show", "x.txt"), ".png"), (("--minutes", "0"), "--minutes")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("--show", "x.txt"), ".png"), (("--minutes", "0"), "--minutes"), (("-o", "recipe"), ".toml")]
+)
 def test_wrong_options_write_nothing(rarkit, pets, tmp_path, arguments, message):
     code, _, err = rarkit("new", "pets", *arguments)
     assert code == 2
