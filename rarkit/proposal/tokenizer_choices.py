@@ -14,7 +14,7 @@ from rarkit.proposal.survey import Survey
 
 LEARNED, PLAIN = "vq", "patch_kmeans"
 INSTALL = "pip install rarkit-vq adds a tokenizer that learns, with sharper images"
-MOST_CODES, PATCHES_A_CODE, PATCHES_DIFFERING = 1024, 12, 2
+MOST_CODES, PATCHES_A_CODE, PATCHES_DIFFERING = 1024, 40, 2
 """Codes at most, training patches for each at least, and how many of those that were looked at must differ for each."""
 DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
@@ -28,7 +28,7 @@ MOST_PATCHES = 200_000
 """Of which ``patch_kmeans`` learns unless its settings say otherwise."""
 FOR_START = 0.2
 """Share of a trained tokenizer's time that k-means may take before."""
-PATCHES_LOOKED_AT = 40
+PATCHES_LOOKED_AT = 100
 """For each code."""
 LEVELS = [8, 5, 5, 5]
 """Of FSQ: 1,000 codes (arXiv 2309.15505, table 1 of its appendix)."""
