@@ -11,6 +11,7 @@ from rarkit.datasets.digits import Digits
 from rarkit.datasets.generated import Generated
 from rarkit.datasets.image_folder import ImageFolder
 from rarkit.datasets.npz import Npz
+from rarkit.datasets.photographs import Photographs
 from rarkit.datasets.webdataset import WebDataset
 from rarkit.features.base import FeatureExtractor
 from rarkit.features.classifier import Classifier
@@ -61,7 +62,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits, ImageFolder, WebDataset, Npz, Generated]
+    return [Digits, Photographs, ImageFolder, WebDataset, Npz, Generated]
 
 
 @hookimpl

@@ -56,6 +56,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "datasets.generated": {},
     "datasets.image_folder": {"dataset": {"name": "image_folder", "path": "FILES/folder", **SQUARE}},
     "datasets.npz": {"dataset": {"name": "npz", "path": "FILES/one.npz"}},
+    "datasets.photographs": {"dataset": {"name": "photographs", "size": 8, "train_images": 24, "test_images": 12}},
     "datasets.webdataset": {"dataset": {"name": "webdataset", "urls": "FILES/one.tar", "class_names": ["a", "b"], **SQUARE}},
     "tokenizers.maskgit_vqgan": {
         "dataset": COLOUR,
