@@ -60,7 +60,8 @@ class NativeStep(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_BSD: Tensor) -> tuple[Tensor | None, ...]:
         count = len(Weights._fields)
-        own, saved = Weights(*ctx.saved_tensors[:count]), ctx.saved_tensors[count:]
+        all_saved = ctx.saved_tensors
+        own, saved = Weights(*all_saved[:count]), all_saved[count:]
         activated_USD, table_PUSD, x_BSD, *of_attention = saved[:9]
         middle_BSD, *of_mlp = saved[9:]
         gradients_PUSD, own_gradients = torch.empty_like(table_PUSD), dict[str, Tensor]()

@@ -11,11 +11,13 @@
 
 namespace {
 
-// Calls work(n, i) for chunks of n = 8 numbers from i, then for single ones.
+// Calls work(n, i) for as many numbers n from i as a register holds, then for eight, then for single ones.
 template <class F>
 inline void chunks(int width, F work) {
     int i = 0;
-    for (; i + EIGHT <= width; i += EIGHT) work(std::integral_constant<int, EIGHT>{}, i);
+    for (; i + LANES <= width; i += LANES) work(std::integral_constant<int, LANES>{}, i);
+    if constexpr (LANES > EIGHT)
+        if (i + EIGHT <= width) work(std::integral_constant<int, EIGHT>{}, i), i += EIGHT;
     for (; i < width; i++) work(std::integral_constant<int, 1>{}, i);
 }
 
@@ -23,9 +25,26 @@ inline void chunks(int width, F work) {
 struct Sum {
     Chunk eight{};
     float one = 0;
-    void add(Floats<EIGHT> v) { eight += v; }
-    void add(Floats<1> v) { one += v[0]; }
+    template <class V>
+    void add(V v) {
+        if constexpr (sizeof(V) == 2 * sizeof(Chunk)) {
+            Chunk halves[2];
+            std::memcpy(halves, &v, sizeof(v));
+            eight += halves[0] + halves[1];
+        }
+        else if constexpr (sizeof(V) == sizeof(Chunk))
+            eight += v;
+        else
+            one += v[0];
+    }
     float value() const { return total(eight) + one; }
+};
+
+// Of a row of masks.
+struct Room {
+    std::vector<uint64_t> numbers;
+    std::vector<int16_t> draws;
+    std::vector<float> factors;
 };
 
 // Dropout masks from seeds, the numbers of attention/seeded_masks.py: each of SplitMix64 gives four draws of 16 bits.
@@ -33,19 +52,24 @@ struct Masks {
     const int64_t* keys;  // of the samples; null for no dropout
     int lowest;           // smaller draws are dropped
     float scale;          // of what is kept
-    // What each number of a row is multiplied by: 0, or the scale; `room` for whole chunks. Null if nothing is dropped.
-    const float* factors(int sample, int64_t row, int columns, int count, std::vector<float>& room) const {
+    // What each number of a row is multiplied by: 0, or the scale; null if nothing is dropped.
+    const float* factors(int sample, int64_t row, int columns, int count, Room& room) const {
         if (!keys) return nullptr;
-        const int words = (columns + 3) / 4;
-        room.resize((4 * words + EIGHT - 1) / EIGHT * EIGHT);
-        for (int word = 0; 4 * word < count; word++) {
-            uint64_t z = uint64_t(keys[sample]) + uint64_t(row * words + word + 1) * 0x9E3779B97F4A7C15u;
+        const int words = (columns + 3) / 4, used = (count + 3) / 4;
+        room.numbers.resize(words), room.draws.resize(4 * words), room.factors.resize((4 * words + EIGHT - 1) / EIGHT * EIGHT);
+        uint64_t* numbers = room.numbers.data();
+        const int16_t* draws = room.draws.data();
+        float* factors = room.factors.data();
+        const uint64_t first = uint64_t(keys[sample]) + uint64_t(row * words + 1) * 0x9E3779B97F4A7C15u;
+        for (int word = 0; word < used; word++) {
+            uint64_t z = first + uint64_t(word) * 0x9E3779B97F4A7C15u;
             z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
             z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-            z ^= z >> 31;
-            for (int draw = 0; draw < 4; draw++) room[4 * word + draw] = int16_t(z >> 16 * draw) < lowest ? 0.0f : scale;
+            numbers[word] = z ^ z >> 31;
         }
-        return room.data();
+        std::memcpy(room.draws.data(), numbers, sizeof(uint64_t) * used);
+        for (int draw = 0; draw < 4 * used; draw++) factors[draw] = draws[draw] < lowest ? 0.0f : scale;
+        return factors;
     }
 };
 
@@ -136,7 +160,7 @@ inline void gate(const float* x, const float* out, const float* gates, const Mod
     const int width = of.width;
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room;
+        Room room;
 #pragma omp for schedule(static)
         for (int row = 0; row < batch * of.entries; row++) {
             const int sample = row / of.entries, entry = row % of.entries;
@@ -157,7 +181,7 @@ inline void gate_backwards(const float* gradient, const float* out, const float*
     std::vector<float> biases(size_t(of.entries) * width);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room;
+        Room room;
 #pragma omp for schedule(static)
         for (int entry = 0; entry < of.entries; entry++) {
             float* bias_sum = biases.data() + size_t(entry) * width;
@@ -183,7 +207,7 @@ inline void gate_backwards(const float* gradient, const float* out, const float*
 inline void activate(const float* hidden, const Masks& masks, float* active, int batch, int entries, int width, int threads) {
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room;
+        Room room;
 #pragma omp for schedule(static)
         for (int row = 0; row < batch * entries; row++) {
             const int64_t first = int64_t(row) * width;
@@ -202,7 +226,7 @@ inline void activate_backwards(float* gradient, const float* hidden, const Masks
     std::vector<float> biases(size_t(entries) * width);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room;
+        Room room;
 #pragma omp for schedule(static)
         for (int entry = 0; entry < entries; entry++) {
             float* bias_sum = biases.data() + size_t(entry) * width;

@@ -6,27 +6,40 @@
 
 namespace {
 
+inline void copy(float* to, const float* from, int width) {
+    chunks(width, [&](auto n, int i) { store<n>(to + i, load<n>(from + i)); });
+}
 inline int padded(int count) { return (count + EIGHT - 1) / EIGHT * EIGHT; }
 
-// out = the sum of weights[i] · rows[i], for C chunks of each row.
-template <int C>
-void weigh(const float* weights, const float* rows, int stride, int count, float* out) {
-    Chunk sums[C] = {};
-    for (int i = 0; i < count; i++)
-        for (int c = 0; c < C; c++) sums[c] += load<EIGHT>(rows + i * stride + c * EIGHT) * weights[i];
-    for (int c = 0; c < C; c++) store<EIGHT>(out + c * EIGHT, sums[c]);
+constexpr int TOGETHER = 4;   // queries, or keys, at a time
+constexpr int AT_ONCE = 2;    // chunks of each
+
+// A few rows of a product: out[r] = the sum over i of left[r][i] · right[i], for C chunks of each row.
+template <int R, int C>
+void product(const float* left, int left_row, const float* right, int right_row, int count, float* out, int out_row) {
+    Chunk sums[R][C] = {};
+    for (int i = 0; i < count; i++) {
+        Chunk row[C];
+        for (int c = 0; c < C; c++) row[c] = load<EIGHT>(right + i * right_row + c * EIGHT);
+        for (int r = 0; r < R; r++)
+            for (int c = 0; c < C; c++) sums[r][c] += row[c] * left[r * left_row + i];
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) store<EIGHT>(out + r * out_row + c * EIGHT, sums[r][c]);
 }
-using Weigh = void (*)(const float*, const float*, int, int, float*);
-template <int C = MOST_CHUNKS>
-Weigh weigh_of(int count) {
-    if constexpr (C > 1)
-        if (count != C) return weigh_of<C - 1>(count);
-    return weigh<C>;
+using Product = void (*)(const float*, int, const float*, int, int, float*, int);
+template <int R = TOGETHER>
+Product product_of(int rows, bool two) {
+    if constexpr (R > 1)
+        if (rows != R) return product_of<R - 1>(rows, two);
+    return two ? product<R, AT_ONCE> : product<R, 1>;
 }
-// The same for rows of any width, which is a multiple of eight.
-inline void weighted(const float* weights, const float* rows, int stride, int count, int width, float* out) {
-    for (int at = 0; at < width; at += MOST_CHUNKS * EIGHT)
-        weigh_of(std::min(MOST_CHUNKS, (width - at) / EIGHT))(weights, rows + at, stride, count, out + at);
+// For rows of any width, which is a multiple of eight.
+inline void products(const float* left, int left_row, int rows, const float* right, int right_row, int count, int width, float* out,
+                     int out_row) {
+    const Product wide = product_of(rows, true), narrow = product_of(rows, false);
+    for (int at = 0; at < width; at += AT_ONCE * EIGHT)
+        (at + EIGHT < width ? wide : narrow)(left, left_row, right + at, right_row, count, out + at, out_row);
 }
 
 // The norms of queries and keys: weight and bias (2, K).
@@ -41,18 +54,19 @@ struct Head {
     const int entries, width, row, column;              // row: K, padded; column: S, padded
     std::vector<float> normed, queries, keys, values;   // (2, S, K) before weight and bias; (S, K)
     std::vector<float> given, across, slopes, used;     // (S, K); (K, S); (S, S) by key
-    std::vector<float> rates, part, out, room;          // (2, S); a row's
+    std::vector<float> rates, part, out;                // (2, S); those of a few queries or keys
+    Room room;
     Head(int entries, int width, const Norms& norms)
         : norms(norms), entries(entries), width(width), row(padded(width)), column(padded(entries)), normed(2 * entries * row),
           queries(entries * row), keys(entries * row), values(entries * row), given(entries * row), across(width * column),
-          slopes(entries * column), used(entries * column), rates(2 * entries), part(column), out(row) {}
+          slopes(entries * column), used(entries * column), rates(2 * entries), part(TOGETHER * column), out(TOGETHER * row) {}
 
     // Reads the head from qkv, whose rows are 3 · `all` apart: queries and keys with their norms, and values.
     void take(const float* qkv, int all) {
         for (int s = 0; s < entries; s++) {
             const float* from = qkv + int64_t(s) * 3 * all;
             take_normed(from, 0, s, queries.data() + s * row), take_normed(from + all, 1, s, keys.data() + s * row);
-            std::memcpy(values.data() + s * row, from + 2 * all, sizeof(float) * width);
+            copy(values.data() + s * row, from + 2 * all, width);
         }
     }
     void take_normed(const float* x, int which, int entry, float* to) {
@@ -92,11 +106,30 @@ struct Head {
     }
 };
 
+// Turns products of query s with `seen` keys into weights; those of later keys become 0.
+inline void softmax(float* share, int s, int seen, float scale) {
+    const Chunk lanes{0, 1, 2, 3, 4, 5, 6, 7};
+    Chunk highest = Chunk{} - INFINITY, sums{};
+    for (int t = 0; t < seen; t += EIGHT) {
+        const Chunk scores = lanes > float(s - t) ? Chunk{} - INFINITY : load<EIGHT>(share + t) * scale;
+        store<EIGHT>(share + t, scores);
+        highest = scores > highest ? scores : highest;
+    }
+    float most = highest[0];
+    for (int lane = 1; lane < EIGHT; lane++) most = std::max(most, highest[lane]);
+    for (int t = 0; t < seen; t += EIGHT) {
+        const Chunk found = exponential<EIGHT>(load<EIGHT>(share + t) - most), kept = lanes > float(s - t) ? Chunk{} : found;
+        store<EIGHT>(share + t, kept);
+        sums += kept;
+    }
+    const float each = 1.0f / total(sums);
+    for (int t = 0; t < seen; t += EIGHT) store<EIGHT>(share + t, load<EIGHT>(share + t) * each);
+}
+
 // qkv (B, S, 3, N, K), read (B, S, N, K); shares (B, N, S, S padded) receives the weights, negative where they are dropped.
 inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& masks, float* read, float* shares, int batch,
                             int entries, int heads, int width, int threads) {
     const float scale = 1.0f / std::sqrt(float(width));
-    const Chunk lanes{0, 1, 2, 3, 4, 5, 6, 7};
 #pragma omp parallel num_threads(threads)
     {
         Head head(entries, width, norms);
@@ -106,34 +139,41 @@ inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& m
             const int sample = at / heads, number = at % heads;
             head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, all);
             head.turn(head.keys);
-            for (int s = 0; s < entries; s++) {
-                float *share = shares + (int64_t(at) * entries + s) * column, *used = head.part.data();
-                const int seen = padded(s + 1);
-                weighted(head.queries.data() + s * row, head.across.data(), column, width, seen, share);
-                Chunk highest = Chunk{} - INFINITY, sums{};
-                for (int t = 0; t < seen; t += EIGHT) {
-                    const Chunk scores = lanes > float(s - t) ? Chunk{} - INFINITY : load<EIGHT>(share + t) * scale;
-                    store<EIGHT>(share + t, scores);
-                    highest = scores > highest ? scores : highest;
+            for (int first = 0; first < entries; first += TOGETHER) {
+                const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
+                float *share = shares + (int64_t(at) * entries + first) * column, *used = head.part.data(), *out = head.out.data();
+                products(head.queries.data() + first * row, row, rows, head.across.data(), column, width, seen, share, column);
+                for (int r = 0; r < rows; r++) {
+                    const int s = first + r;
+                    softmax(share + r * column, s, seen, scale);
+                    const float* factor = masks.factors(sample, int64_t(number) * entries + s, entries, s + 1, head.room);
+                    for (int t = 0; t < seen; t += EIGHT) {
+                        const Chunk weight = load<EIGHT>(share + r * column + t);
+                        const Chunk factors = factor && t <= s ? load<EIGHT>(factor + t) : Chunk{} + 1.0f;
+                        store<EIGHT>(used + r * column + t, weight * factors);
+                        store<EIGHT>(share + r * column + t, factors == 0.0f ? -weight : weight);
+                    }
                 }
-                float most = highest[0];
-                for (int lane = 1; lane < EIGHT; lane++) most = std::max(most, highest[lane]);
-                for (int t = 0; t < seen; t += EIGHT) {
-                    const Chunk found = exponential<EIGHT>(load<EIGHT>(share + t) - most);
-                    const Chunk kept = lanes > float(s - t) ? Chunk{} : found;
-                    store<EIGHT>(share + t, kept);
-                    sums += kept;
-                }
-                const float each = 1.0f / total(sums);
-                const float* factor = masks.factors(sample, int64_t(number) * entries + s, entries, s + 1, head.room);
-                for (int t = 0; t < seen; t += EIGHT) {
-                    const Chunk weight = load<EIGHT>(share + t) * each, factors = factor ? load<EIGHT>(factor + t) : Chunk{} + 1.0f;
-                    store<EIGHT>(used + t, weight * factors), store<EIGHT>(share + t, factors == 0.0f ? -weight : weight);
-                }
-                weighted(used, head.values.data(), row, s + 1, row, head.out.data());
-                std::memcpy(read + (int64_t(sample) * entries + s) * all + number * width, head.out.data(), sizeof(float) * width);
+                products(used, column, rows, head.values.data(), row, end, row, out, row);
+                for (int r = 0; r < rows; r++)
+                    copy(read + (int64_t(sample) * entries + first + r) * all + number * width, out + r * row, width);
             }
         }
+    }
+}
+
+// Turns the gradients of a query's weights, as they were used, into those of its products with `seen` keys.
+inline void slopes_of(const float* share, float factor, float scale, int seen, float* slopes) {
+    Chunk means{};
+    for (int t = 0; t < seen; t += EIGHT) {
+        const Chunk weight = load<EIGHT>(share + t), slope = weight > 0.0f ? load<EIGHT>(slopes + t) * factor : Chunk{};
+        store<EIGHT>(slopes + t, slope);
+        means += slope * weight;
+    }
+    const float mean = total(means);
+    for (int t = 0; t < seen; t += EIGHT) {
+        const Chunk weight = load<EIGHT>(share + t), size = weight < 0.0f ? -weight : weight;
+        store<EIGHT>(slopes + t, size * (load<EIGHT>(slopes + t) - mean) * scale);
     }
 }
 
@@ -154,38 +194,37 @@ inline void attend_backwards(const float* gradient, const float* qkv, const Norm
             float *out = head.out.data(), *to = qkv_gradient + place, *sum = sums.data() + size_t(at) * 4 * width;
             head.take(qkv + place, all);
             head.turn(head.values);
-            for (int s = 0; s < entries; s++) {
-                const float* share = shares + (int64_t(at) * entries + s) * column;
-                float *given = head.given.data() + s * row, *slopes = head.part.data();
-                const int seen = padded(s + 1);
-                std::memcpy(given, gradient + (int64_t(sample) * entries + s) * all + number * width, sizeof(float) * width);
-                weighted(given, head.across.data(), column, width, seen, slopes);
-                Chunk means{};
-                for (int t = 0; t < seen; t += EIGHT) {
-                    const Chunk weight = load<EIGHT>(share + t), slope = weight > 0.0f ? load<EIGHT>(slopes + t) * factor : Chunk{};
-                    store<EIGHT>(slopes + t, slope);
-                    means += slope * weight;
+            for (int s = 0; s < entries; s++)
+                copy(head.given.data() + s * row, gradient + (int64_t(sample) * entries + s) * all + number * width, width);
+            for (int first = 0; first < entries; first += TOGETHER) {
+                const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
+                const float* share = shares + (int64_t(at) * entries + first) * column;
+                float* slopes = head.part.data();
+                products(head.given.data() + first * row, row, rows, head.across.data(), column, width, seen, slopes, column);
+                for (int r = 0; r < rows; r++) {
+                    slopes_of(share + r * column, factor, scale, seen, slopes + r * column);
+                    for (int t = 0; t < end; t++) {
+                        const float weight = share[r * column + t];
+                        head.slopes[t * column + first + r] = slopes[r * column + t];
+                        head.used[t * column + first + r] = weight > 0.0f ? weight * factor : 0.0f;
+                    }
                 }
-                const float mean = total(means);
-                for (int t = 0; t < seen; t += EIGHT) {
-                    const Chunk weight = load<EIGHT>(share + t), size = weight < 0.0f ? -weight : weight;
-                    store<EIGHT>(slopes + t, size * (load<EIGHT>(slopes + t) - mean) * scale);
+                products(slopes, column, rows, head.keys.data(), row, end, row, out, row);
+                for (int r = 0; r < rows; r++) {
+                    head.norm_backwards(0, first + r, out + r * row, sum);
+                    copy(to + int64_t(first + r) * 3 * all, out + r * row, width);
                 }
-                for (int t = 0; t <= s; t++) {
-                    head.slopes[t * column + s] = slopes[t];
-                    head.used[t * column + s] = share[t] > 0.0f ? share[t] * factor : 0.0f;
-                }
-                weighted(slopes, head.keys.data(), row, s + 1, row, out);
-                head.norm_backwards(0, s, out, sum);
-                std::memcpy(to + int64_t(s) * 3 * all, out, sizeof(float) * width);
             }
-            for (int t = 0; t < entries; t++) {
-                float* from = to + int64_t(t) * 3 * all;
-                weighted(head.slopes.data() + t * column + t, head.queries.data() + t * row, row, entries - t, row, out);
-                head.norm_backwards(1, t, out, sum + 2 * width);
-                std::memcpy(from + all, out, sizeof(float) * width);
-                weighted(head.used.data() + t * column + t, head.given.data() + t * row, row, entries - t, row, out);
-                std::memcpy(from + 2 * all, out, sizeof(float) * width);
+            for (int first = 0; first < entries; first += TOGETHER) {
+                const int rows = std::min(TOGETHER, entries - first), count = entries - first, place = first * column + first;
+                products(head.slopes.data() + place, column, rows, head.queries.data() + first * row, row, count, row, out, row);
+                for (int r = 0; r < rows; r++) {
+                    head.norm_backwards(1, first + r, out + r * row, sum + 2 * width);
+                    copy(to + int64_t(first + r) * 3 * all + all, out + r * row, width);
+                }
+                products(head.used.data() + place, column, rows, head.given.data() + first * row, row, count, row, out, row);
+                for (int r = 0; r < rows; r++)
+                    copy(to + int64_t(first + r) * 3 * all + 2 * all, out + r * row, width);
             }
         }
     }
