@@ -49,10 +49,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BELOW_STAGES | {"rendering", "stages"},
     "pipeline": BELOW_STAGES | {"rendering", "stages", "report"},
     "estimate": BELOW_STAGES | {"stages", "pipeline"},
+    "proposal": BELOW_STAGES | {"rendering", "stages", "pipeline", "estimate"},
     "inference": BELOW_STAGES | {"rendering", "stages", "pipeline"},
     "testing": GROUND | PARTS | {"sampling"},
     "scaffold": {"errors", "files", "registry"},
-    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "inference", "testing", "scaffold"},
+    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "proposal", "inference", "testing", "scaffold"},
     "rarkit": {"lazy", "registry"},
     "__main__": {"cli"},
 }

@@ -77,7 +77,7 @@ class MaskGITVQGAN(Tokenizer):
 
     def image_decoder(self, state: LearnedState) -> ImageDecoder:
         names = ("hidden_channels", "channel_mult", "num_res_blocks", "z_channels", "codes", "rounding")
-        weights = self.network().state_dict()
+        weights = self.network(state).state_dict()
         return ImageDecoder(
             "rarkit.tokenizers._maskgit_decoder",
             {name: getattr(self, name) for name in names},
