@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from rarkit.training import Losses, Task, rows_of_step
 from rarkit_vq import adversary, perceptual
 from rarkit_vq._layers import Residual
+from rarkit_vq._levels import as_levels, as_numbers
 from rarkit_vq.images import Pictures
-from rarkit_vq.network import Network, Pass, as_levels, as_numbers
+from rarkit_vq.network import Network, Pass
 from rarkit_vq.tokenizer import VQTokenizer
 from rarkit_vq.usage import Usage
 
