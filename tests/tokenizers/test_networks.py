@@ -1,4 +1,4 @@
-"""What tokenizers with a network share: weights from files, bundles or nowhere; the range of images; files that lie with weights."""
+"""What tokenizers with a network share: weights from files, bundles or nowhere; the range of images; small files beside them."""
 
 from __future__ import annotations
 
