@@ -34,6 +34,7 @@ from rarkit.scan_orders.subsample import Subsample
 from rarkit.scan_orders.z_curve import ZCurve
 from rarkit.scan_orders.zigzag import Zigzag
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.exported import Exported
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
@@ -53,7 +54,7 @@ def rarkit_permutation_schedules() -> list[type[PermutationSchedule]]:
 
 @hookimpl
 def rarkit_tokenizers() -> list[type[Tokenizer]]:
-    return [PatchKMeans, Pixel, MaskGITVQGAN]
+    return [PatchKMeans, Pixel, MaskGITVQGAN, Exported]
 
 
 @hookimpl

@@ -34,7 +34,9 @@ from rarkit.registry.component import NotInFingerprint, Settings
 from rarkit.registry.kinds import KINDS, OBSERVERS, TABLES
 from rarkit.runtime.progress import Reporter
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
+from rarkit.tokenizers.exported import write_tokenizer
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
+from rarkit.tokenizers.patch_kmeans import PatchKMeans
 
 BASE: dict[str, Any] = {
     "title": "fingerprints",
@@ -59,6 +61,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "datasets.npz": {"dataset": {"name": "npz", "path": "FILES/one.npz"}},
     "datasets.photographs": {"dataset": {"name": "photographs", "size": 8, "train_images": 24, "test_images": 12}},
     "datasets.webdataset": {"dataset": {"name": "webdataset", "urls": "FILES/one.tar", "class_names": ["a", "b"], **SQUARE}},
+    "tokenizers.exported": {"tokenizer": {"name": "exported", "weights": "FILES/kmeans.safetensors"}},
     "tokenizers.maskgit_vqgan": {
         "dataset": COLOUR,
         "tokenizer": {"name": "maskgit_vqgan", "weights": "FILES/vqgan.safetensors", **NARROW},
@@ -124,6 +127,7 @@ CHANGED: dict[str, Any] = {
     "datasets.webdataset.num_classes": (2, "an alternative to class_names, which is tested"),
     "datasets.webdataset.sizes": ("FILES/sizes.json", "counts that the shards do not have are refused"),
     "tokenizer.weights": "FILES/vqgan2.safetensors",
+    "tokenizers.exported.weights": "FILES/kmeans2.safetensors",
     "tokenizers.maskgit_vqgan.hidden_channels": (64, "the weights fit only one network"),
     "tokenizers.maskgit_vqgan.channel_mult": ([1, 1, 1], "the weights fit only one network"),
     "tokenizers.maskgit_vqgan.num_res_blocks": (2, "the weights fit only one network"),
@@ -216,6 +220,9 @@ def files(tmp_path_factory):
         torch.manual_seed(seed)
         state = MaskGITVQGAN(weights=None, **NARROW).network().state_dict()
         save_file({key: value + 0.1 * seed for key, value in state.items()}, folder / f"{name}.safetensors")
+    for name in ("kmeans", "kmeans2"):
+        learned = {"codebook": draw.uniform(0, 255, (5, 4)).astype(np.float32)}
+        write_tokenizer(PatchKMeans(codes=5), learned, str(folder / f"{name}.safetensors"))
     return folder
 
 
