@@ -99,7 +99,8 @@ def division(train: TrainEstimate) -> list[str]:
 def family(kind: Kind, parts: rarkit.Registry[Any]) -> Iterator[str]:
     """The section of one kind: its built-in parts."""
     yield f"## {kind.title}\n"
-    default = f"; `{kind.default}` unless `name` is given" if kind.default else ""
+    where = f"if `{kind.default_with}` is given and no `name`" if kind.default_with else "unless `name` is given"
+    default = f"; `{kind.default}` {where}" if kind.default else ""
     yield f"{kind.about[0].upper()}{kind.about[1:]}. Chosen by `{kind.header} name = …`{default}.\n"
     for name, part in parts.items():
         if parts.source(name).plugin == "builtin":

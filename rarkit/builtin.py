@@ -10,6 +10,7 @@ from rarkit.datasets.base import Dataset
 from rarkit.datasets.digits import Digits
 from rarkit.datasets.generated import Generated
 from rarkit.datasets.image_folder import ImageFolder
+from rarkit.datasets.image_list import ImageList
 from rarkit.datasets.npz import Npz
 from rarkit.datasets.photographs import Photographs
 from rarkit.datasets.webdataset import WebDataset
@@ -33,6 +34,7 @@ from rarkit.scan_orders.subsample import Subsample
 from rarkit.scan_orders.z_curve import ZCurve
 from rarkit.scan_orders.zigzag import Zigzag
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.exported import Exported
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from rarkit.tokenizers.pixel import Pixel
@@ -52,7 +54,7 @@ def rarkit_permutation_schedules() -> list[type[PermutationSchedule]]:
 
 @hookimpl
 def rarkit_tokenizers() -> list[type[Tokenizer]]:
-    return [PatchKMeans, Pixel, MaskGITVQGAN]
+    return [PatchKMeans, Pixel, MaskGITVQGAN, Exported]
 
 
 @hookimpl
@@ -62,7 +64,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits, Photographs, ImageFolder, WebDataset, Npz, Generated]
+    return [Digits, Photographs, ImageFolder, ImageList, WebDataset, Npz, Generated]
 
 
 @hookimpl

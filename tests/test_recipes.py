@@ -15,13 +15,17 @@ from rarkit.estimate.estimate import estimate
 from rarkit.pipeline.kept_receipts import NUMBER
 from rarkit.pipeline.run import rehearse, small_version
 from rarkit.recipe.rehearsal import rehearsal
+from tests.shipped_recipes import NEEDS, WITHOUT_PLUGINS
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/*.toml"))
+RECIPES = WITHOUT_PLUGINS
 
 
 def test_there_are_recipes():
     assert len(RECIPES) == 10
+    for name, plugin in NEEDS.items():
+        assert (ROOT / f"recipes/{name}.toml").exists()
+        assert f"{name}.toml" in (ROOT / f"plugins/{plugin}/tests/test_recipes.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,13 @@ def test_a_rehearsal_begins_from_nothing_and_leaves_only_results(tmp_path, digit
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"digits-rehearsal", NUMBER}
     # Torch makes a folder of its own there, the first time in a process.
     assert {path.name for path in (tmp_path / "temporary").iterdir()} <= {f"torchinductor_{getpass.getuser()}"}
+
+
+def test_a_rehearsal_has_patches_for_all_codes(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["tokenizer.codes=1024"])
+    small = rehearsal(recipe, "cpu")
+    assert small.dataset.count("train") * 16 >= 4 * 1024
+    assert len(small.tokenizer.fit(small.dataset.open("train"), 0)["codebook"]) == 1024
 
 
 def test_a_rehearsal_trains_in_float32_where_bfloat16_is_emulated_and_says_so(monkeypatch):

@@ -1,15 +1,15 @@
-"""``rarkit export``: the model of a run as a file, or as a folder for other people's machinery."""
+"""``rarkit export``: model and tokenizer of a run as files, or the model as a folder for other people's machinery."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import typer
 
 from rarkit.cli.encoding import echo
 from rarkit.cli.options import StoreNow, flag
-from rarkit.cli.sample import Preset, TokenizerWeights
+from rarkit.cli.sample import Preset
 from rarkit.errors import UserError
 
 
@@ -40,15 +40,26 @@ def export(
     ] = None,
     merged: Annotated[bool, flag("--merged", help="Fold both positional tables into one, for the run's scan order.")] = False,
     preset: Preset = None,
-    tokenizer: TokenizerWeights = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the tokenizer alone to this .safetensors file, for [tokenizer] weights. With --to, decode a checkpoint's "
+            "tokens with these MaskGIT-VQGAN weights.",
+        ),
+    ] = None,
     store: StoreNow = None,
 ) -> None:
     """Write the model of a run to a single file for load_rar (and the original code, if not merged), with all that belongs to it to
-    a bundle for rarkit.load (--bundle), or to a folder for Hugging Face transformers (--to transformers)."""
+    a bundle for rarkit.load (--bundle), or to a folder for Hugging Face transformers (--to transformers); or write its tokenizer
+    alone to a file for other recipes (--tokenizer)."""
+    if tokenizer is not None and to is None:
+        _write_tokenizer(source, tokenizer, folder=folder, bundle=bundle, output=output, merged=merged, preset=preset, store=store)
+        return
     if bundle is not None and (to is not None or output is not None or merged):
         raise UserError(f"--bundle {bundle} is one file with everything: leave out --to, --output and --merged.")
     if to is None:
-        for name, value in (("FOLDER", folder), ("--preset", preset), ("--tokenizer", tokenizer)):
+        for name, value in (("FOLDER", folder), ("--preset", preset)):
             if value is not None:
                 raise UserError(f"{name} {value} goes with --to transformers only: leave it out, or name a file with --output.")
         from rarkit.inference.export import export_bundle, export_model
@@ -65,3 +76,13 @@ def export(
     from rarkit.inference.to_transformers.export import export_transformers
 
     echo(export_transformers(source, folder, preset=preset, tokenizer=tokenizer, store=store))
+
+
+def _write_tokenizer(source: str, file: str, *, store: str | None, **others: Any) -> None:
+    from rarkit.inference.export import export_tokenizer
+
+    names = {"folder": "FOLDER", "bundle": "--bundle", "output": "--output", "merged": "--merged", "preset": "--preset"}
+    for option, value in others.items():
+        if value:
+            raise UserError(f"--tokenizer {file} writes one file with the tokenizer alone: leave out {names[option]}.")
+    echo(export_tokenizer(source, file, store=store))

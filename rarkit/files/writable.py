@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rarkit.errors import StoreError, UserError
+from rarkit.files.locations import filesystem_of, reaching
 
 MOST_NUMBERED = 10_000
 """Files of one name beside each other."""
@@ -57,6 +58,14 @@ def free_name(path: str) -> str:
 def is_folder(path: str) -> bool:
     """Whether a place is a folder, or would be one: it has no suffix, or ends in a slash."""
     return path.endswith(os.sep) or os.path.isdir(path) or os.path.splitext(path)[1] == ""
+
+
+def check_free(place: str) -> None:
+    """Raises StoreError if there is something at a path or fsspec URL."""
+    filesystem, path = filesystem_of(place, raising=StoreError)
+    with reaching(place, raising=StoreError):
+        if filesystem.exists(path):
+            raise StoreError(f"there is a {place} already, and it is left as it is. Remove it, or name another file.")
 
 
 @contextmanager

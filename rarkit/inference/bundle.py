@@ -24,11 +24,11 @@ from rarkit.files.weight_bounds import LARGEST_HEADER
 from rarkit.files.weight_files import BUNDLE, IN_BUNDLE, local_copy
 from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.images import ImageInfo
-from rarkit.recipe.addresses import addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.sources import check_names_known, check_same, sources
+from rarkit.registry.addresses import addresses
 from rarkit.registry.contract import origin
 from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts

@@ -1,4 +1,4 @@
-"""Exports the model of a run: by itself, or in a bundle."""
+"""Exports of a run: the model, the tokenizer, or a bundle of both with all that belongs to them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from rarkit.errors import WeightsError
-from rarkit.inference.bundle import write_bundle
-from rarkit.inference.source import Source
+from rarkit.inference.source import Source, open_source
 from rarkit.pipeline.receipt import open_run
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.settings import SampleSettings
@@ -84,4 +83,31 @@ def export_bundle(
     # The weights as they are, in whatever type they are sampled from.
     source = Source(run.experiment, settings.model_copy(update={"precision": "float32"}), run)
     source.check_weights()
-    return write_bundle(run.experiment, settings, source.model("cpu"), source.tokenizer_state(), path)
+    return source.write_bundle(settings, source.model("cpu"), path)
+
+
+@random_state_kept()
+def export_tokenizer(
+    place: str | os.PathLike[str], path: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None
+) -> str:
+    """Writes the tokenizer of a run or a bundle to a single file, which ``[tokenizer] weights = …`` reads.
+
+    Of a run, the tokenizer need only have been trained: ``rarkit run RECIPE --until fit`` does that.
+
+    Args:
+        place: the run's folder, ``runs/<recipe>``; path or fsspec URL of a bundle.
+        path: path or fsspec URL of the file, ``.safetensors``; there must be none yet.
+        store: where the run's store is now; None for where it was.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: the place is neither.
+        WeightsError: the file cannot be written, or has another suffix; or the tokenizer was not trained yet, or its weights have
+            changed since.
+        CapabilityError: the tokenizer reads files that cannot be in this one.
+        IncompleteError: what it learned is missing from the store, or damaged.
+        StoreError: there is a file of that name, or no store where ``store`` says.
+    """
+    return open_source(place, store=store).write_tokenizer(path)

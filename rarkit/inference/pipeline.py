@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarkit.errors import UserError
-from rarkit.inference.bundle import write_bundle
 from rarkit.inference.drawing import Drawing
 from rarkit.inference.inputs import Images, Labels, Order, images_of, labels_of, order_of, tokens_of
 from rarkit.inference.sampled_tokens import INDICES_PER_CLASS, Classes, labels_to_sample, sampled_tokens, sampling_seed
@@ -282,11 +281,14 @@ class Pipeline:
     def save(self, path: str | os.PathLike[str]) -> str:
         """Writes a bundle, which ``rarkit.load`` reads: one safetensors file with the weights as they are loaded here.
 
-        Returns and errors are those of ``rarkit export --bundle``: the path; WeightsError if it cannot be written, CapabilityError
-        if a part reads files that cannot be in a bundle.
+        Returns the path. WeightsError if it cannot be written, CapabilityError if a part reads files that cannot be in a bundle.
         """
-        source = self._source
-        return write_bundle(source.experiment, self.settings, self.model, source.tokenizer_state(), path)
+        return self._source.write_bundle(self.settings, self.model, path)
+
+    @_in_public()
+    def save_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Writes the tokenizer alone to a file, as ``Run.save_tokenizer`` does."""
+        return self._source.write_tokenizer(path, overwrite=overwrite)
 
     def _decoder(self, settings: SampleSettings) -> Decodable:
         if settings.kv_cache not in self._prepared:

@@ -15,7 +15,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
 from rarkit.files.weight_files import FORMATS, INDEX, local_copy
 from rarkit.files.weights import checksum
-from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle
+from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle, write_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.pipeline.results import Run
 from rarkit.recipe.edits import UNSET, drop, merged
@@ -23,6 +23,7 @@ from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.registry.inputs import names
+from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts
 from rarkit.registry.shown import shown
 from rarkit.sampling.guidance import PowerCosine
@@ -32,6 +33,7 @@ from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import read_state
 from rarkit.stages.sample import ModelSource, sampling_model
 from rarkit.tokenizers.base import Tokenizer
+from rarkit.tokenizers.exported import write_tokenizer
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
@@ -67,11 +69,11 @@ class Source:
             if reason := part.capability(device, MODEL_DTYPES[self.settings.precision]):
                 raise CapabilityError(f"[{table}] {part.name!r} cannot be used here: {reason}")
 
-    def check_weights(self) -> None:
-        """Raises WeightsError if a file of weights is missing, or is another one than the run used."""
+    def check_weights(self, *tables: str) -> None:
+        """Raises WeightsError if a file of weights, of these tables or of all, is missing, or is another one than the run used."""
         recipe = self.experiment.recipe
         for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
-            if weights is not None:
+            if weights is not None and (not tables or table in tables):
                 self._check_weights(table, weights)
 
     def _check_weights(self, table: str, weights: str) -> None:
@@ -109,6 +111,16 @@ class Source:
         if self.bundle is not None:
             return self.bundle.state
         return read_state(self._output("fit")) if self.experiment.recipe.tokenizer.learns else {}
+
+    def write_bundle(self, settings: SampleSettings, model: ImageModel, path: str | os.PathLike[str]) -> str:
+        """Writes a model with all that belongs to it to a file, as ``rarkit.inference.bundle.write_bundle`` does."""
+        return write_bundle(self.experiment, settings, model, self.tokenizer_state(), path)
+
+    def write_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Writes the tokenizer alone to a file, as ``rarkit.tokenizers.exported.write_tokenizer`` does."""
+        self.check_weights("tokenizer")
+        tokenizer, channels = self.experiment.recipe.tokenizer, self.experiment.images.channels
+        return write_tokenizer(tokenizer, self.tokenizer_state(), place_of("path", path), channels=channels, overwrite=overwrite)
 
     def _output(self, stage: str) -> StageOutput:
         assert self.run is not None, "released recipes have neither [train] nor a tokenizer that learns"

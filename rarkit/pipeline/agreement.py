@@ -9,8 +9,8 @@ from rarkit.cache.fingerprint import differences
 from rarkit.errors import StoreError
 from rarkit.pipeline.execution import versions
 from rarkit.pipeline.plan import Plan
-from rarkit.recipe.addresses import addresses
 from rarkit.recipe.sources import part_tables
+from rarkit.registry.addresses import addresses
 from rarkit.registry.loader import present
 from rarkit.registry.registered import source_of
 from rarkit.runtime.ranks import SAME_STORE, Ranks

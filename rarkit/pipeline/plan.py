@@ -25,10 +25,10 @@ from rarkit.errors import (
 from rarkit.files.restraint import fetching
 from rarkit.pipeline.last_run import LastRun
 from rarkit.pipeline.published import with_published
-from rarkit.recipe.addresses import Address, addresses
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.make import AnyRecipe, as_recipe
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.addresses import Address, addresses
 from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.inputs import names as listed_names
 from rarkit.rendering.notebook import heading, table
@@ -205,10 +205,10 @@ def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, fo
 
 
 def _resolved(recipe: Recipe) -> tuple[Experiment | None, RarkitError | None]:
-    """The experiment, or the error if it cannot be determined without the data."""
+    """The experiment, or the error if it cannot be determined without the data, or without the file that the tokenizer is in."""
     try:
         return resolve(recipe), None
-    except (DatasetError, NotFetchedError) as error:
+    except (DatasetError, WeightsError, NotFetchedError) as error:
         return None, error
 
 

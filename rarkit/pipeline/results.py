@@ -6,6 +6,7 @@ Shape letters: N images, H, W, C their height, width and channels, L tokens per 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +23,14 @@ from rarkit.errors import StoreError, UserError
 from rarkit.evaluation.record import MetricRecord
 from rarkit.pipeline.execution import StageResult
 from rarkit.pipeline.plan import Plan
+from rarkit.registry.inputs import place as place_of
 from rarkit.rendering.notebook import heading, picture, table
 from rarkit.rendering.numbers import number, words
 from rarkit.rendering.pictures import grid_image
+from rarkit.stages.base import read_state
 from rarkit.stages.evaluate import measured
 from rarkit.stages.train import training_log
+from rarkit.tokenizers.exported import write_tokenizer
 
 SHOWN_SAMPLES = 40
 """Of a run, what notebooks show."""
@@ -119,6 +123,29 @@ class Run:
             IncompleteError: the log is no longer in the store.
         """
         return _logged(self._outputs)
+
+    def save_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Writes the tokenizer to a file, which ``[tokenizer] weights = …`` of other recipes reads; it need only be trained.
+
+        Args:
+            path: path or fsspec URL of the file, ``.safetensors``.
+            overwrite: replace a file that is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: the tokenizer learns from images, and this run stopped before.
+            IncompleteError: what it learned is no longer in the store.
+            CapabilityError: it reads files that cannot be in this one.
+            WeightsError: the path has another suffix, or cannot be written.
+            StoreError: there is a file, and ``overwrite`` is false.
+        """
+        tokenizer, experiment = self.plan.recipe.tokenizer, self.plan.experiment
+        lacking = "has not what its tokenizer learned: it stopped before"
+        state = read_state(_made(self._outputs, "fit", lacking)) if tokenizer.learns else {}
+        channels = None if experiment is None else experiment.images.channels
+        return write_tokenizer(tokenizer, state, place_of("path", path), channels=channels, overwrite=overwrite)
 
     @property
     def lacking(self) -> list[str]:

@@ -191,12 +191,7 @@ def with_default_names(tables: Any) -> Any:
     """The same tables with default names filled in: ``[model]`` without ``name`` becomes a ``rar``."""
     if not isinstance(tables, dict):
         return tables
-    named = dict(tables)
-    for kind in TABLES.values():
-        table = named.get(kind.table)
-        if kind.default is not None and isinstance(table, dict) and "name" not in table:
-            named[kind.table] = {"name": kind.default, **table}
-    return named
+    return tables | {kind.table: kind.named(tables[kind.table]) for kind in TABLES.values() if kind.table in tables}
 
 
 def parse_recipe(tables: Mapping[str, Any], parts: Parts, path: str = "recipe", texts: Mapping[str, str] | None = None) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 
 @final
@@ -23,6 +23,8 @@ class Kind:
     """What parts of this kind do, in a few words."""
     default: str | None = None
     """The part that a table without ``name`` selects."""
+    default_with: str | None = None
+    """The setting that such a table must have; None if it need not have any."""
     many: bool = False
     """Whether a recipe takes a list of such parts, none by default."""
     observes: bool = False
@@ -32,6 +34,12 @@ class Kind:
     def header(self) -> str:
         """What stands above the part's settings in a recipe: ``"[scan_order]"``, ``"[[trackers]]"``."""
         return f"[[{self.table}]]" if self.many else f"[{self.table}]"
+
+    def named(self, table: Any) -> Any:
+        """A recipe's table with the name of the default part, if it has none and selects that."""
+        if self.default is None or not isinstance(table, dict) or "name" in table:
+            return table
+        return {"name": self.default, **table} if self.default_with is None or self.default_with in table else table
 
     @property
     def singular(self) -> str:

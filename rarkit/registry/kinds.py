@@ -42,6 +42,8 @@ class Parts:
             "home": "rarkit.tokenizers.base",
             "public": ("Tokenizer", "TokenizerModel"),
             "about": "images to grids of codes and back",
+            "default": "exported",
+            "default_with": "weights",
         }
     )
     scan_orders: Registry[ScanOrder] = field(

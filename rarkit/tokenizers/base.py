@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ class Tokenizer(Component):
         """Creates the tokenizer on a device.
 
         Args:
-            state: what ``fit`` returned, or in a bundle ``without_files``; empty if ``learns`` is false.
+            state: what ``fit`` returned, or ``without_files``; empty if ``learns`` is false.
             device: a torch device string.
         """
 
@@ -149,8 +149,8 @@ class Tokenizer(Component):
         """
         return None
 
-    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
-        """The same tokenizer for a bundle, where there are no files: a part that reads none, and all arrays that it is built from.
+    def without_files(self, state: LearnedState) -> tuple[Tokenizer, LearnedState]:
+        """The same tokenizer for a file of its own or a bundle: a part that reads no file, and all arrays that it is built from.
 
         Tokenizers that read files override this, and build from those arrays if they are given.
 
@@ -226,7 +226,9 @@ def _checked_build(part: Tokenizer, build: Callable[..., Any], state: LearnedSta
     model = build(state, device)
     if not isinstance(model, TokenizerModel):
         raise broken(part, f"builds {type(model).__name__}; it must build a TokenizerModel")
-    model._part = part
+    if model._part is None:
+        # A part that builds with another one: its checks read what is known already.
+        model._part = part
     return model
 
 

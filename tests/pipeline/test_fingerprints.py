@@ -34,7 +34,9 @@ from rarkit.registry.component import NotInFingerprint, Settings
 from rarkit.registry.kinds import KINDS, OBSERVERS, TABLES
 from rarkit.runtime.progress import Reporter
 from rarkit.sampling.guidance import Constant, Interval, Linear, PowerCosine
+from rarkit.tokenizers.exported import write_tokenizer
 from rarkit.tokenizers.maskgit_vqgan import MaskGITVQGAN
+from rarkit.tokenizers.patch_kmeans import PatchKMeans
 
 BASE: dict[str, Any] = {
     "title": "fingerprints",
@@ -55,9 +57,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "datasets.digits": {"dataset": {"name": "digits"}},
     "datasets.generated": {},
     "datasets.image_folder": {"dataset": {"name": "image_folder", "path": "FILES/folder", **SQUARE}},
+    "datasets.image_list": {
+        "dataset": {"name": "image_list", "path": "FILES/list.csv", "root": "FILES/folder", "random_crops": 2, **SQUARE}
+    },
     "datasets.npz": {"dataset": {"name": "npz", "path": "FILES/one.npz"}},
     "datasets.photographs": {"dataset": {"name": "photographs", "size": 8, "train_images": 24, "test_images": 12}},
     "datasets.webdataset": {"dataset": {"name": "webdataset", "urls": "FILES/one.tar", "class_names": ["a", "b"], **SQUARE}},
+    "tokenizers.exported": {"tokenizer": {"name": "exported", "weights": "FILES/kmeans.safetensors"}},
     "tokenizers.maskgit_vqgan": {
         "dataset": COLOUR,
         "tokenizer": {"name": "maskgit_vqgan", "weights": "FILES/vqgan.safetensors", **NARROW},
@@ -93,12 +99,26 @@ CHANGED: dict[str, Any] = {
     "dataset.class_names": ["a", "b", "c", "d"],
     "dataset.exif": True,
     "dataset.crop": "ten",
+    "datasets.image_list.crop": ("ten", "goes without random_crops"),
+    "datasets.image_list.crop_scale": [0.5, 1.0],
+    "datasets.image_list.crop_seed": 1,
+    "dataset.crop_scale": ([0.5, 1.0], "goes with random_crops, as in image_list"),
+    "dataset.crop_seed": (1, "goes with random_crops, as in image_list"),
     "dataset.on_bad_image": "skip",
     "dataset.workers": 1,
     "dataset.train": "val",
     "dataset.test": "train",
     "dataset.class_list": ("imagenet", "its 1,000 classes are not in this folder"),
     "datasets.image_folder.path": "FILES/other",
+    "datasets.image_list.path": "FILES/other.csv",
+    "datasets.image_list.test_path": "FILES/other.csv",
+    "datasets.image_list.root": "FILES/other/../folder",
+    "datasets.image_list.file_column": "again",
+    "datasets.image_list.label_column": "of",
+    "datasets.image_list.split_column": "part",
+    "datasets.image_list.train": ("val", "goes with split_column, which is tested"),
+    "datasets.image_list.test": "",
+    "datasets.image_list.class_names": ["bees", "ants"],
     "datasets.npz.path": "FILES/two.npz",
     "datasets.npz.test_path": "FILES/two.npz",
     "datasets.npz.images": "arr_0",
@@ -114,6 +134,7 @@ CHANGED: dict[str, Any] = {
     "datasets.webdataset.num_classes": (2, "an alternative to class_names, which is tested"),
     "datasets.webdataset.sizes": ("FILES/sizes.json", "counts that the shards do not have are refused"),
     "tokenizer.weights": "FILES/vqgan2.safetensors",
+    "tokenizers.exported.weights": "FILES/kmeans2.safetensors",
     "tokenizers.maskgit_vqgan.hidden_channels": (64, "the weights fit only one network"),
     "tokenizers.maskgit_vqgan.channel_mult": ([1, 1, 1], "the weights fit only one network"),
     "tokenizers.maskgit_vqgan.num_res_blocks": (2, "the weights fit only one network"),
@@ -182,6 +203,12 @@ def files(tmp_path_factory):
                 for number in range(images):
                     picture = Image.fromarray(draw.integers(0, 256, (9, 11, 3), dtype=np.uint8))
                     picture.save(folder / place / split / name / f"{number}.png")
+    places = [(split, name, number) for split in ("train", "val") for name in ("ants", "bees") for number in range(3)]
+    rows = [
+        f"{split}/{name}/{number}.png,{split}/{name}/{number}.png,{name},{name[::-1]},{split}" for split, name, number in places
+    ]
+    for name, listed in (("list.csv", rows), ("other.csv", rows[::-1])):
+        (folder / name).write_text("\n".join(["file,again,label,of,part", *listed]))
     for name in ("one", "two"):
         images, labels = draw.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8), np.arange(16) % 2
         np.savez(folder / f"{name}.npz", images=images, labels=labels, arr_0=images[::-1], arr_1=labels[::-1], y_test=labels)
@@ -200,6 +227,9 @@ def files(tmp_path_factory):
         torch.manual_seed(seed)
         state = MaskGITVQGAN(weights=None, **NARROW).network().state_dict()
         save_file({key: value + 0.1 * seed for key, value in state.items()}, folder / f"{name}.safetensors")
+    for name in ("kmeans", "kmeans2"):
+        learned = {"codebook": draw.uniform(0, 255, (5, 4)).astype(np.float32)}
+        write_tokenizer(PatchKMeans(codes=5), learned, str(folder / f"{name}.safetensors"))
     return folder
 
 
