@@ -16,7 +16,7 @@ import rarkit
 from rarkit.cli.app import app
 from rarkit.registry.kinds import KINDS
 
-PUBLIC = ("rarkit", "rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.training", "rarkit.testing")
+PUBLIC = ("rarkit", "rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.training", "rarkit.tokenizers", "rarkit.testing")
 PRIVATE = {"rarkit.inference.pipeline", "rarkit.registry.registry"}
 """Modules of classes that only rarkit makes."""
 STABLE = """\

@@ -12,8 +12,9 @@ Quick start:
     print(spiral.order(3, 3))
 
 A part of your own is a class derived from ``rarkit.ScanOrder``, say, with ``@rarkit.register`` above it. The model alone is in
-``rarkit.models``, sampling from it in ``rarkit.sampling``, the pieces of the training loop in ``rarkit.training``, and checks of
-your parts in ``rarkit.testing``. Importing these names loads neither torch nor zarr.
+``rarkit.models``, sampling from it in ``rarkit.sampling``, the pieces of the training loop in ``rarkit.training``, those of
+tokenizers with a network in ``rarkit.tokenizers``, and checks of your parts in ``rarkit.testing``. Importing these names loads
+neither torch nor zarr.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rarkit import models as models
     from rarkit import sampling as sampling
     from rarkit import testing as testing
+    from rarkit import tokenizers as tokenizers
     from rarkit import training as training
     from rarkit.attention.base import AttentionBackend as AttentionBackend
     from rarkit.attention.base import AttentionFunction as AttentionFunction
@@ -103,6 +105,6 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.engine.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
-    modules=("errors", "models", "sampling", "testing", "training"),
+    modules=("errors", "models", "sampling", "testing", "tokenizers", "training"),
 )
 __all__ = [*_names, "__version__"]

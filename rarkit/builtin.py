@@ -10,6 +10,7 @@ from rarkit.datasets.base import Dataset
 from rarkit.datasets.digits import Digits
 from rarkit.datasets.generated import Generated
 from rarkit.datasets.image_folder import ImageFolder
+from rarkit.datasets.image_list import ImageList
 from rarkit.datasets.npz import Npz
 from rarkit.datasets.photographs import Photographs
 from rarkit.datasets.webdataset import WebDataset
@@ -63,7 +64,7 @@ def rarkit_attention_backends() -> list[type[AttentionBackend]]:
 
 @hookimpl
 def rarkit_datasets() -> list[type[Dataset]]:
-    return [Digits, Photographs, ImageFolder, WebDataset, Npz, Generated]
+    return [Digits, Photographs, ImageFolder, ImageList, WebDataset, Npz, Generated]
 
 
 @hookimpl

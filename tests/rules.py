@@ -49,16 +49,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BELOW_STAGES | {"rendering", "stages"},
     "pipeline": BELOW_STAGES | {"rendering", "stages", "report"},
     "estimate": BELOW_STAGES | {"stages", "pipeline"},
+    "proposal": BELOW_STAGES | {"rendering", "stages", "pipeline", "estimate"},
     "inference": BELOW_STAGES | {"rendering", "stages", "pipeline"},
     "testing": GROUND | PARTS | {"sampling"},
     "scaffold": {"errors", "files", "registry"},
-    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "inference", "testing", "scaffold"},
+    "cli": BELOW_STAGES | {"rendering", "stages", "report", "pipeline", "estimate", "proposal", "inference", "testing", "scaffold"},
     "rarkit": {"lazy", "registry"},
     "__main__": {"cli"},
 }
 """Which rooms a room may import besides itself, from the ground up: each names rooms above it only. ``rarkit`` is the package's own
 ``__init__``."""
-PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing", "rarkit.training"}
+PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing", "rarkit.tokenizers", "rarkit.training"}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
 SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers", "tensorboard"}
 QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli.app", "rarkit.recipe.load", "rarkit.recipe.schema")

@@ -15,13 +15,17 @@ from rarkit.estimate.estimate import estimate
 from rarkit.pipeline.kept_receipts import NUMBER
 from rarkit.pipeline.run import rehearse, small_version
 from rarkit.recipe.rehearsal import rehearsal
+from tests.shipped_recipes import NEEDS, WITHOUT_PLUGINS
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/*.toml"))
+RECIPES = WITHOUT_PLUGINS
 
 
 def test_there_are_recipes():
     assert len(RECIPES) == 10
+    for name, plugin in NEEDS.items():
+        assert (ROOT / f"recipes/{name}.toml").exists()
+        assert f"{name}.toml" in (ROOT / f"plugins/{plugin}/tests/test_recipes.py").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from rarkit.cli.cache import cache
 from rarkit.cli.encoding import echo, printable_toml, replace_what_cannot_be_printed
 from rarkit.cli.export import export
 from rarkit.cli.failures import print_what_is_foreign_safely, reported
+from rarkit.cli.new import new
 from rarkit.cli.options import (
     DEFAULT_STORE,
     AllowTracking,
@@ -224,6 +225,7 @@ def schema() -> None:
     print_json(json_schema(parts()))
 
 
+app.command()(new)
 app.command()(export)
 app.command()(sample)
 

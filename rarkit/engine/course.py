@@ -20,6 +20,9 @@ from rarkit.runtime.signals import HeldSignals
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rarkit.engine.best import Best
     from rarkit.engine.checkpoints import Checkpoints
     from rarkit.engine.trainer import Record, Trainer
 
@@ -37,8 +40,10 @@ class Course:
         reporter: Reporter,
         log: Callable[[Mapping[str, Any]], None],
         watchers: Sequence[Watcher] = (),
+        best: Best | None = None,
     ) -> None:
         """``trainer`` at step 0; the rest is as for ``Learning.train``."""
+        self.best = best
         self.trainer, self.checkpoints, self.title, self.watchers = trainer, checkpoints, title, watchers
         self.ranks, self.reporter, self.log = ranks, reporter, log
         self.settings = trainer.settings
@@ -68,11 +73,16 @@ class Course:
 
         assert self.checkpoints is not None
         columns = {f"log/{name}": torch.zeros(step, dtype=torch.float64) for name in facts.columns}
-        self.checkpoints.load(step, self.trainer.tensors() | columns)
+        measured = {} if self.best is None else self.best.empty_state(facts.measured, facts.measurements)
+        self.checkpoints.load(step, self.trainer.tensors() | columns | measured)
         rows = zip(*(columns[f"log/{name}"].tolist() for name in facts.columns), strict=True)
         for row in rows:
             record = dict(zip(facts.columns, row, strict=True))
             self._note(record | {"step": int(record["step"])})
+        if self.best is not None:
+            self.best.take(measured, facts.measured)
+            for entry in self.best.entries:
+                self._tell(entry)
         self.trainer.step = self._saved = step
         self.reporter.say(f"{self.title}: resuming from the checkpoint at step {step:,}")
 
@@ -82,6 +92,7 @@ class Course:
         for watcher in self.watchers:
             watcher.begin(self._look(held))
         with self.reporter.task(self.title, settings.steps, "steps", trainer.step) as advance:
+            self._measure()
             # What came while it was prepared, and the looks that a stop broke off.
             if trainer.step < settings.steps and (self._stopping(held) or (trainer.step > 0 and self._watch(held))):
                 self._stop(held)
@@ -91,15 +102,24 @@ class Course:
                 stopped, due = self._take(advance)
                 due = due or self._is_due(trainer.step)
                 looks = any(trainer.step % watcher.every == 0 for watcher in self.watchers)
-                if looks or (trainer.step < settings.steps and (due or stopped)):
+                measures = self.best is not None and self.best.is_due(trainer.step)
+                if looks or measures or (trainer.step < settings.steps and (due or stopped)):
                     # What is saved, or looked at, has finite numbers.
                     stopped = self._take(advance, all_of_them=True)[0] or stopped
+                    self._measure()
                     stopped = stopped or self._watch(held)
                 if trainer.step < settings.steps and (due or stopped):
                     self._save()
                 if trainer.step < settings.steps and stopped:
                     self._stop(held)
             self._take(advance, all_of_them=True)
+            self.trainer.check_alike()
+
+    def weights(self, *, on_all: bool) -> dict[str, dict[str, Tensor]]:
+        """What the training gives, by network: the best weights, if they are kept, else the last."""
+        trainer, best = self.trainer, self.best
+        kept = trainer.kept if best is None else best.weights
+        return {name: trainer.gathered(kept(name), on_all=on_all) for name in trainer.networks}
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The log by column."""
@@ -131,6 +151,18 @@ class Course:
             error.args = (sentences(*error.args, self._last_good()),)
             raise
 
+    def _measure(self) -> None:
+        """Measures held-out samples, if their turn has come."""
+        if self.best is None or not self.best.is_due(self.trainer.step):
+            return
+        try:
+            with self._speed.paused():
+                entry = self.best.measure()
+        except NotFiniteError as error:
+            error.args = (sentences(*error.args, self._last_good()),)
+            raise
+        self._tell(entry)
+
     def _last_good(self) -> str:
         if self.checkpoints is None or self._saved == 0:
             return "There is no checkpoint of the steps before."
@@ -138,10 +170,13 @@ class Course:
 
     def _note(self, record: Record) -> None:
         self.records.append(record)
+        self._tell(record)
+
+    def _tell(self, entry: Mapping[str, float]) -> None:
         if self.ranks.first:
-            self.log(record)
-            numbers = {f"{self.title}/{name}": number for name, number in record.items() if name != "step"}
-            self.trackers.log(int(record["step"]), numbers)
+            self.log(entry)
+            numbers = {f"{self.title}/{name}": number for name, number in entry.items() if name != "step"}
+            self.trackers.log(int(entry["step"]), numbers)
 
     # Looks
 
@@ -182,9 +217,14 @@ class Course:
             return
         import torch
 
+        self.trainer.check_alike()
+
         columns = self.columns()
         log = {f"log/{name}": torch.from_numpy(values.astype(np.float64)) for name, values in columns.items()}
         facts = self.trainer.facts.model_copy(update={"columns": tuple(columns)})
+        if self.best is not None:
+            log |= self.best.state()
+            facts = facts.model_copy(update={"measured": tuple(self.best.columns()), "measurements": len(self.best.entries)})
         with self._speed.paused():
             self.checkpoints.save(self.trainer.step, self.trainer.tensors() | log, facts.model_dump(mode="json"))
         self._saved, self._since = self.trainer.step, time.monotonic()

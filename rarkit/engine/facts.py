@@ -26,6 +26,10 @@ class Facts(BaseModel):
     processes: Count
     columns: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
     """Of the log, in order; the values are tensors of the checkpoint."""
+    measured: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
+    """Columns of what was measured of held-out samples, likewise."""
+    measurements: Annotated[int, Field(ge=0, le=2**32)] = 0
+    """Their rows."""
 
 
 def facts_of(stored: Mapping[str, JsonValue], step: int, settings: TrainSettings, where: Any) -> Facts:

@@ -33,11 +33,17 @@ class Trained:
     """What a training ends with."""
 
     weights: Mapping[str, Mapping[str, Tensor]]
-    """The state dict of each network, on the CPU: its averaged weights, if the settings ask for an average."""
+    """The state dict of each network, on the CPU: its averaged weights, if the settings ask for an average; those with the lowest
+    error of held-out samples, if ``best_every`` asked for that."""
     log: Mapping[str, NDArray[Any]]
     """Columns by name, a row for each step: ``step`` int64, the others float64."""
     precision: str
     """Autocast's dtype."""
+    measured: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Means over the held-out samples, by name (``held_out_error`` and so on, float64), and ``step`` (int64), the steps taken by
+    then: a row for each measurement. Empty if there was none."""
+    best_step: int | None = None
+    """The steps that the weights were trained for, where ``best_every`` chose them."""
 
 
 @final
@@ -65,6 +71,7 @@ class Learning:
         held: HeldSignals | None = None,
         on_all: bool = True,
         tracked: Callable[[int], Trackers] | None = None,
+        best_every: int | None = None,
     ) -> Trained:
         """Trains to the last step, from the last checkpoint if there is one.
 
@@ -79,6 +86,10 @@ class Learning:
             held: holds signals back beyond the training; None lets them go at its end.
             on_all: whether every rank gets the weights; otherwise only the first.
             tracked: opens trackers for a training that goes on at a step, and closes them later; None for none.
+            best_every: steps between measurements of the task's held-out samples, which are also made before the first step and
+                after the last; what is returned are the weights with the lowest error. They are kept on the device meanwhile, and
+                in checkpoints. None measures nothing and returns the last weights. It decides the result, so it must follow from
+                the part's settings.
 
         Raises:
             NotFiniteError: a loss is no longer finite; the message names step, samples and the last good checkpoint.
@@ -86,6 +97,7 @@ class Learning:
             RarkitError: the batch cannot be divided; a checkpoint is another training's.
             RankError: another rank has failed.
         """
+        from rarkit.engine.best import Best
         from rarkit.engine.course import Course
         from rarkit.engine.memory import saying_what_to_lower
         from rarkit.engine.mesh import joined
@@ -100,7 +112,8 @@ class Learning:
                 trainer = Trainer(
                     task, settings, seed=seed, device=self.device, degrees=divided, precision=precision, ranks=self.ranks
                 )
-                about = self.ranks, self.reporter, self.log, watchers
+                best = None if best_every is None else Best(trainer, best_every)
+                about = self.ranks, self.reporter, self.log, watchers, best
                 course = Course(trainer, checkpoints, title, *about)
                 if step is not None and facts is not None:
                     course.resume(step, facts)
@@ -110,8 +123,11 @@ class Learning:
                 with nullcontext(held) if held is not None else HeldSignals() as holding:
                     assert holding is not None
                     course.run(holding)
-                    weights = {name: trainer.weights(name, on_all=on_all) for name in task.networks}
-                    return Trained(weights, course.columns(), trainer.precision)
+                    weights, log = course.weights(on_all=on_all), course.columns()
+                    if best is None:
+                        return Trained(weights, log, trainer.precision)
+                    self.reporter.say(f"{title}: the weights after {best.step:,} of {trainer.step:,} steps are the best")
+                    return Trained(weights, log, trainer.precision, best.columns(), best.step)
 
     def _degrees(self, settings: TrainSettings, micro: int | None, facts: Facts | None) -> Degrees:
         size = self.ranks.size

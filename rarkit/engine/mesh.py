@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, final
@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from rarkit.engine.degrees import Degrees
 from rarkit.engine.settings import TrainSettings
@@ -112,6 +113,17 @@ class Mesh:
         if not self.alone:
             torch.distributed.all_reduce(numbers_N)
         return numbers_N
+
+    def differing(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """The names of tensors whose bytes are not the same on all processes, which must all call this; none of shared ones."""
+        own = {name: tensor for name, tensor in tensors.items() if not isinstance(tensor, DTensor) and tensor.numel()}
+        if self.alone or not own:
+            return []
+        # Sums of bytes, because those of numbers depend on the order.
+        sums_N = torch.stack([tensor.contiguous().reshape(-1).view(torch.uint8).sum(dtype=torch.int64) for tensor in own.values()])
+        both_2N = torch.stack([sums_N, -sums_N])
+        torch.distributed.all_reduce(both_2N, op=torch.distributed.ReduceOp.MAX)
+        return [name for name, differs in zip(own, (both_2N.sum(0) != 0).tolist(), strict=True) if differs]
 
 
 def compile_in_place(module: nn.Module) -> None:

@@ -6,7 +6,7 @@ Shape letters: B samples of a batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from rarkit.engine.degrees import Degrees
     from rarkit.engine.settings import TrainSettings
+
+
+ERROR = "error"
+"""Of the numbers that ``Task.errors`` returns, the one that chooses the weights."""
 
 
 @final
@@ -38,6 +42,8 @@ class Task(ABC):
     networks: Mapping[str, nn.Module]
     """What is trained, by name: in each step, each network by its own optimizers on its own loss, in this order. A loss may use the
     other networks (from here, not from ``loss``'s argument): as they are then, and without gradients for their weights."""
+    held_out_samples: int = 0
+    """How many samples are not trained on, but measured with ``errors`` from time to time, if ``Learning.train`` is asked to."""
 
     @abstractmethod
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
@@ -74,6 +80,41 @@ class Task(ABC):
         from rarkit.engine.optimizer import make_optimizers
 
         return make_optimizers(self.networks[name], settings)
+
+    def held_out_batch(self, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
+        """Held-out samples, as tensors on the CPU whose first axis is B; required if ``held_out_samples`` is not 0.
+
+        Args:
+            indices_B: (B,) int64 in [0, held_out_samples), which of them; one may come twice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no held_out_batch")
+
+    def errors(self, networks: Mapping[str, nn.Module], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Measures networks on held-out samples; required if ``held_out_samples`` is not 0.
+
+        Args:
+            networks: those of ``networks`` as they would be kept, in eval mode; call these. No gradients are computed.
+            batch: what ``held_out_batch`` returned, on their device.
+
+        Returns:
+            Numbers of each sample, (B,), by name: ``"error"``, of which lower is better, and any others. Their means are logged as
+            ``held_out_error`` and so on, and the weights with the lowest mean error are kept.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no errors")
+
+    def stepped(self, step: int, total: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
+        """Called once after each step of the optimizers, on every process, however many passes the step had: for what moves without
+        gradients, such as codes that follow averages of what ``loss`` saw. Buffers that it changes must become the same on all
+        processes; what it draws from torch's generator is.
+
+        Args:
+            step: the step, from 0.
+            total: sums a tensor over all processes, in place, and returns it; all must call it equally often.
+
+        Returns:
+            Scalars for the log by name, the same on all processes.
+        """
+        return {}
 
     def numbers(self, step: int) -> Mapping[str, float]:
         """Numbers of a step for the log that are known beforehand."""

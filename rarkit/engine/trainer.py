@@ -27,7 +27,7 @@ from rarkit.engine.optimizer_state import begin_state, network_tensors, optimize
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.shards import whole
 from rarkit.engine.task import Task
-from rarkit.errors import NotFiniteError, RarkitWarning
+from rarkit.errors import NotFiniteError, PluginError, RarkitWarning
 from rarkit.randomness import derived_seed
 from rarkit.runtime.devices import in_float64
 from rarkit.runtime.machine import auto_precision
@@ -71,7 +71,8 @@ class Trainer:
         self.precision = precision or precision_of(settings, device)
         self.networks = {name: network.to(device).train() for name, network in task.networks.items()}
         # As many samples as in training: kernels that are compiled for other sizes too are slower.
-        task.check(self._batch(0, degrees.passes(ranks.rank)[0]))
+        with self.drawing(derived_seed(seed, "check")):
+            task.check(self._batch(0, degrees.passes(ranks.rank)[0]))
         self._wrapped = {
             name: self.mesh.wrap(network, task.blocks(name), settings, self.precision) for name, network in self.networks.items()
         }
@@ -97,6 +98,10 @@ class Trainer:
             prefix = f"{name}_" if len(self.networks) > 1 else ""
             names += [prefix + key for key in measured]
             numbers += list(measured.values())
+        if type(self.task).stepped is not Task.stepped:
+            moved = self._moved(step)
+            names += moved
+            numbers += moved.values()
         if self._average is not None:
             self._average.update(step)
         # Filled on the device: a number that is copied there would be waited for.
@@ -108,14 +113,10 @@ class Trainer:
         """Adds up the gradients of this process's passes; returns its share of the means over the whole batch."""
         passes, wrapped = self.degrees.passes(self.mesh.ranks.rank), self._wrapped[name]
         sums: dict[str, Tensor] = {}
-        # Modules that draw from torch's own generator draw the same after a resumption.
-        devices = [self.device] if self.device.startswith("cuda") else []
         rank = self.mesh.ranks.rank
         purpose = " ".join(["dropout", *([name] if len(self.networks) > 1 else []), *([f"of rank {rank}"] if rank else [])])
-        with torch.random.fork_rng(devices):
-            seed = derived_seed(self.seed, purpose, step)
-            # torch.manual_seed also puts down a seed for GPUs, with a stack trace: a hundredth of a small model's step.
-            (torch.default_generator if self.device == "cpu" else torch).manual_seed(seed)
+        # Modules that draw from torch's own generator draw the same after a resumption.
+        with self.drawing(derived_seed(self.seed, purpose, step)):
             for indices_B in passes:
                 batch = self._batch(step, indices_B)
                 with self._others_fixed(name), self.mesh.passing(wrapped, last=indices_B is passes[-1]):
@@ -126,6 +127,21 @@ class Trainer:
                     part = value.detach() / (len(passes) * self.degrees.size)
                     sums[key] = sums[key] + part if key in sums else part
         return sums
+
+    def _moved(self, step: int) -> dict[str, Tensor]:
+        """Lets the task move what has no gradients; returns this process's share of its numbers."""
+        with torch.no_grad(), self.drawing(derived_seed(self.seed, "stepped", step)):
+            moved = self.task.stepped(step, self.mesh.total)
+        # The same on all processes, whose shares are added up.
+        return {name: value.detach() / self.degrees.size for name, value in moved.items()}
+
+    @contextmanager
+    def drawing(self, seed: int) -> Iterator[None]:
+        """Within it, torch's generator is seeded, on the host and the device; afterwards it is as it was."""
+        with torch.random.fork_rng([self.device] if self.device.startswith("cuda") else []):
+            # torch.manual_seed also puts down a seed for GPUs, with a stack trace: a hundredth of a small model's step.
+            (torch.default_generator if self.device == "cpu" else torch).manual_seed(seed)
+            yield
 
     @contextmanager
     def _others_fixed(self, name: str) -> Iterator[None]:
@@ -142,7 +158,10 @@ class Trainer:
                 weight.requires_grad_(True)
 
     def _batch(self, step: int, indices_B: NDArray[np.int64]) -> dict[str, Tensor]:
-        batch = self.task.batch(step, indices_B)
+        return self.on_device(self.task.batch(step, indices_B))
+
+    def on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the CPU on the device of the networks."""
         if not self.device.startswith("cuda"):
             return {name: tensor.to(self.device) for name, tensor in batch.items()}
         return {name: tensor.pin_memory().to(self.device, non_blocking=True) for name, tensor in batch.items()}
@@ -181,10 +200,33 @@ class Trainer:
 
         It is empty on all but the first, unless it is to be ``on_all``.
         """
-        state = self.networks[name].state_dict() if self._average is None else self._average.weights(name)
-        gathered = ((key, whole(tensor.detach())) for key, tensor in state.items())
+        return self.gathered(self.kept(name), on_all=on_all)
+
+    def kept(self, name: str) -> dict[str, Tensor]:
+        """The state dict of a network, averaged if there is an average, in its layout and without copies."""
+        return self.networks[name].state_dict() if self._average is None else self._average.weights(name)
+
+    def gathered(self, state: Mapping[str, Tensor], *, on_all: bool = False) -> dict[str, Tensor]:
+        """A state dict whole and on the CPU; as ``weights`` otherwise."""
+        whole_ones = ((key, whole(tensor.detach())) for key, tensor in state.items())
         # One by one: the whole is not on the device, and on the first rank alone.
-        return {key: tensor.cpu() for key, tensor in gathered if on_all or self.mesh.ranks.first}
+        return {key: tensor.cpu() for key, tensor in whole_ones if on_all or self.mesh.ranks.first}
+
+    def check_alike(self) -> None:
+        """Checks that what no optimizer moves is the same on all processes; all must call it.
+
+        Raises:
+            PluginError: it is not.
+        """
+        for name, network in self.networks.items() if not self.mesh.alone else ():
+            trained = {id(weight) for weight in network.parameters() if weight.requires_grad}
+            state = network.state_dict(keep_vars=True)
+            fixed = {key: tensor.detach() for key, tensor in state.items() if id(tensor) not in trained}
+            if differing := self.mesh.differing(fixed):
+                raise PluginError(
+                    f"{', '.join(differing)} of the network {name!r} differ between processes after {self.step:,} steps. A task "
+                    "that moves them does so in stepped, from totals over all processes."
+                )
 
     @contextmanager
     def evaluating(self) -> Iterator[Mapping[str, nn.Module]]:

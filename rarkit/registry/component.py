@@ -61,10 +61,10 @@ def relative_to_its_file(location: Any) -> Any:
     """A path or URL as it is valid in the working directory, if it is ``Placed``; else the value itself, a path object as text."""
     if isinstance(location, os.PathLike):
         return os.fspath(location)
-    return _each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
+    return each_path(location, partial(_within, location.folder)) if isinstance(location, Placed) else location
 
 
-def _each_path(location: str, changed: Callable[[str], str]) -> str:
+def each_path(location: str, changed: Callable[[str], str]) -> str:
     """A location in which the paths are changed: of what ``::`` joins, all but URLs and names of protocols."""
     *links, last = location.split("::")
     if links:
@@ -97,7 +97,7 @@ ABSOLUTE = "absolute"
 def _from_anywhere(location: str, info: SerializationInfo) -> str:
     if not (info.context or {}).get(ABSOLUTE):
         return location
-    return _each_path(location, lambda path: os.path.abspath(os.path.expanduser(path)))
+    return each_path(location, lambda path: os.path.abspath(os.path.expanduser(path)))
 
 
 @final

@@ -14,6 +14,9 @@ T = TypeVar("T", bound=Component)
 
 KNOWN_PLUGINS = {
     ("scan_orders", "hilbert"): "rarkit-hilbert",
+    ("tokenizers", "llamagen_vq"): "rarkit-llamagen",
+    ("tokenizers", "titok"): "rarkit-titok",
+    ("tokenizers", "diffusers_vq"): "rarkit-diffusers",
     ("attention_backends", "xformers"): "rarkit-xformers",
     ("trackers", "wandb"): "rarkit-wandb",
 }

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rarkit.tokenizers._maskgit_network import Decoder, Quantizer
+from rarkit.tokenizers._maskgit_network import MaskGITDecoder, Quantizer
 
 AT_ONCE = 16
 
@@ -25,7 +25,7 @@ class ImageDecoder(nn.Module):
         super().__init__()
         sizes = settings["hidden_channels"], settings["channel_mult"], settings["num_res_blocks"], settings["z_channels"]
         with torch.device("meta"):
-            self.decoder = Decoder(3, *sizes)
+            self.decoder = MaskGITDecoder(3, *sizes)
             self.quantize = Quantizer(settings["codes"], settings["z_channels"])
         self.load_state_dict(load_file(weights), assign=True)
         self.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,6 +1,6 @@
 """The convolutional network of MaskGIT-VQGAN, with the released tensor names.
 
-Shape letters: B batch, Z latent channels, H, W height and width, V codebook size.
+Shape letters: B batch, C channels, H, W height and width, Z latent channels, V codebook size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GROUPS, EPSILON = 32, 1e-6
-SCORES_AT_ONCE = 2**24
 
 
 def _convolution(inputs: int, outputs: int, size: int = 3, *, bias: bool = False) -> nn.Conv2d:
@@ -84,8 +83,8 @@ class Encoder(nn.Module):
 
 
 @final
-class Decoder(nn.Module):
-    """From latents (B, Z, H, W) to images (B, 3, f·H, f·W), not clamped to [0, 1]."""
+class MaskGITDecoder(nn.Module):
+    """From latents (B, Z, H, W) to images (B, C, f·H, f·W), not clamped to [0, 1]; f = 2^(levels − 1)."""
 
     def __init__(self, channels: int, width: int, multipliers: Sequence[int], blocks: int, latent: int) -> None:
         super().__init__()
@@ -116,16 +115,6 @@ class Quantizer(nn.Module):
         # Pass the tensor: if nn.Embedding draws the weights on the meta device, torch loads its compiler, which takes seconds.
         self.embedding = nn.Embedding(codes, latent, _weight=torch.empty(codes, latent))
 
-    def nearest(self, latents_BZHW: Tensor) -> Tensor:
-        """The nearest code of each latent in Euclidean distance: (B, H, W) int64. Computes one score per latent and code."""
-        codebook_VZ = self.embedding.weight
-        norms_V = codebook_VZ.square().sum(1)
-        latents_XZ = latents_BZHW.permute(0, 2, 3, 1).reshape(-1, codebook_VZ.shape[1])
-        rows = max(1, SCORES_AT_ONCE // len(norms_V))
-        # |x|² is the same for all codes and is left out.
-        codes = [torch.addmm(norms_V, part, codebook_VZ.T, alpha=-2).argmin(1) for part in torch.split(latents_XZ, rows)]
-        return torch.cat(codes).reshape(latents_BZHW.shape[0], *latents_BZHW.shape[2:])
-
 
 @final
 class MaskGITNetwork(nn.Module):
@@ -134,16 +123,5 @@ class MaskGITNetwork(nn.Module):
     def __init__(self, channels: int, width: int, multipliers: Sequence[int], blocks: int, latent: int, codes: int) -> None:
         super().__init__()
         self.encoder = Encoder(channels, width, multipliers, blocks, latent)
-        self.decoder = Decoder(channels, width, multipliers, blocks, latent)
+        self.decoder = MaskGITDecoder(channels, width, multipliers, blocks, latent)
         self.quantize = Quantizer(codes, latent)
-
-    def initialise(self, seed: int) -> None:
-        """Sets random weights that keep activations in a sensible range, for rehearsals and benchmarks."""
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if "norm" in name:
-                    weight.fill_(1.0 if name.endswith("weight") else 0.0)
-                else:
-                    fan = weight[0].numel() if weight.ndim > 1 else weight.numel()
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * fan**-0.5)

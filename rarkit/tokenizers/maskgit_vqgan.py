@@ -5,19 +5,20 @@ Shape letters: B batch, H, W, C image height, width, channels, Z latent channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Self, final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field
 
-from rarkit.errors import GridError, WeightsError
-from rarkit.files.tensor_mismatches import check_tensors, numbered
-from rarkit.files.weight_files import local_copy
-from rarkit.files.weights import checksum, read_tensors
+from rarkit.errors import GridError
+from rarkit.files.tensor_mismatches import numbered
+from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.registry.bounds import Batch, Codes
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel
+from rarkit.tokenizers.network_model import NetworkModel, nearest_codes
+from rarkit.tokenizers.network_weights import load_network, network_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,8 +88,7 @@ class MaskGITVQGAN(Tokenizer):
         return MaskGITModel(self.network(state), device, self.batch_size, rounds=self.rounding == "nearest")
 
     def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
-        arrays = {name: tensor.numpy() for name, tensor in self.network(state).state_dict().items()}
-        return self.model_copy(update={"weights": None}), arrays
+        return self.model_copy(update={"weights": None}), network_state(self.network(state))
 
     def network(self, state: LearnedState | None = None) -> MaskGITNetwork:
         """The network with its weights, on the CPU.
@@ -106,55 +106,26 @@ class MaskGITVQGAN(Tokenizer):
         with torch.device("meta"):
             sizes = (self.hidden_channels, self.channel_mult, self.num_res_blocks, self.z_channels, self.codes)
             network = MaskGITNetwork(3, *sizes)
-        if state:
-            arrays = {name: torch.from_numpy(array) for name, array in state.items()}
-            check_tensors("the bundle", "tokenizer", network.state_dict(), arrays, lambda _: CURE, _sizes)
-            network.load_state_dict({name: tensor.float() for name, tensor in arrays.items()}, assign=True)
-        elif self.weights is None:
-            network.to_empty(device="cpu").initialise(0)
-        else:
-            tensors, _ = read_tensors(local_copy(self.weights))
-            check_tensors(self.weights, "tokenizer", network.state_dict(), tensors, lambda _: CURE, _sizes)
-            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-        return network.eval().requires_grad_(False)
+        return load_network(network, self.weights, state, cure=CURE, sizes=_sizes)
 
 
 @final
-class MaskGITModel(TokenizerModel):
-    """The network on a device, in channels-last layout and bounded batches."""
+class MaskGITModel(NetworkModel):
+    """The network on a device."""
 
-    def __init__(self, network: MaskGITNetwork, device: str, batch_size: int, *, rounds: bool = True) -> None:
-        """``rounds``: to the nearest level; otherwise down."""
-        import torch
+    title: ClassVar[str] = "maskgit_vqgan"
+    network: MaskGITNetwork
 
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.device, self.batch_size, self.rounds = device, batch_size, rounds
+    def latents(self, images_BCHW: Tensor) -> Tensor:
+        latents_BZHW: Tensor = self.network.encoder(images_BCHW)
+        return latents_BZHW
 
-    def encode(self, images_BHWC: Tensor) -> Tensor:
-        import torch
-
-        with torch.inference_mode():
-            return torch.cat([self.network.quantize.nearest(self.latents(part)) for part in self._parts(images_BHWC)])
-
-    def decode(self, codes_BHW: Tensor) -> Tensor:
-        import torch
-
-        with torch.inference_mode():
-            return torch.cat([_as_bytes(self.images(part), rounds=self.rounds) for part in self._parts(codes_BHW)])
-
-    def latents(self, images_BHWC: Tensor) -> Tensor:
-        """Latents (B, Z, grid height, grid width) of uint8 images (B, H, W, C)."""
-        # A (B, H, W, C) array viewed as (B, C, H, W) is already channels-last: nothing is copied.
-        latents_BZHW: Tensor = self.network.encoder(images_BHWC.permute(0, 3, 1, 2).float().div_(255.0))
-        return _finite(latents_BZHW, "encodes images")
+    def codes(self, latents_BZHW: Tensor) -> Tensor:
+        return nearest_codes(latents_BZHW, self.network.quantize.embedding.weight)
 
     def images(self, codes_BHW: Tensor) -> Tensor:
-        """Images (B, C, H, W) float32, not clamped, of codes (B, grid height, grid width)."""
         images_BCHW: Tensor = self.network.decoder(self.network.quantize.embedding(codes_BHW).permute(0, 3, 1, 2))
-        return _finite(images_BCHW, "decodes codes")
-
-    def _parts(self, rows: Tensor) -> Iterator[Tensor]:
-        return (rows[start : start + self.batch_size].to(self.device) for start in range(0, len(rows), self.batch_size))
+        return images_BCHW
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -171,19 +142,3 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         "residual blocks (num_res_blocks)": numbered(tensors, "encoder.down.0.block."),
     }
     return {word: number for word, number in sizes.items() if number}
-
-
-def _finite(values: Tensor, does: str) -> Tensor:
-    # As codes or bytes, they would look like any other.
-    if not values.isfinite().all():
-        raise WeightsError(
-            f"tokenizer 'maskgit_vqgan' {does} to numbers that are not finite (NaN or infinity): its weights are damaged. Fetch "
-            "them again."
-        )
-    return values
-
-
-def _as_bytes(images_BCHW: Tensor, *, rounds: bool) -> Tensor:
-    levels_BCHW = images_BCHW.clamp(0.0, 1.0).mul_(255.0)
-    # Casting cuts off what is behind the point.
-    return (levels_BCHW.round_() if rounds else levels_BCHW).byte().permute(0, 2, 3, 1).contiguous()

@@ -118,6 +118,8 @@ PRINTED = [
     ("validate {RECIPE} --unset {TEXT}", 2, []),
     ("validate {RECIPE} -{TEXT}", 2, ["--help"]),
     ("schema", 0, []),
+    ("new none{TEXT}", 2, [SHOWN]),
+    ("new {RECIPE}", 2, ["is a recipe already"]),
     ("export {RUN}", 0, [SHOWN_NAME]),
     ("export none{TEXT}", 2, [SHOWN]),
     ("sample {RUN} --class 0 -n 1 --device cpu -o {NAME}.png", 0, [SHOWN_NAME]),

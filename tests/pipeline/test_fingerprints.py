@@ -57,6 +57,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "datasets.digits": {"dataset": {"name": "digits"}},
     "datasets.generated": {},
     "datasets.image_folder": {"dataset": {"name": "image_folder", "path": "FILES/folder", **SQUARE}},
+    "datasets.image_list": {"dataset": {"name": "image_list", "path": "FILES/list.csv", "root": "FILES/folder", **SQUARE}},
     "datasets.npz": {"dataset": {"name": "npz", "path": "FILES/one.npz"}},
     "datasets.photographs": {"dataset": {"name": "photographs", "size": 8, "train_images": 24, "test_images": 12}},
     "datasets.webdataset": {"dataset": {"name": "webdataset", "urls": "FILES/one.tar", "class_names": ["a", "b"], **SQUARE}},
@@ -102,6 +103,15 @@ CHANGED: dict[str, Any] = {
     "dataset.test": "train",
     "dataset.class_list": ("imagenet", "its 1,000 classes are not in this folder"),
     "datasets.image_folder.path": "FILES/other",
+    "datasets.image_list.path": "FILES/other.csv",
+    "datasets.image_list.test_path": "FILES/other.csv",
+    "datasets.image_list.root": "FILES/other/../folder",
+    "datasets.image_list.file_column": "again",
+    "datasets.image_list.label_column": "of",
+    "datasets.image_list.split_column": "part",
+    "datasets.image_list.train": ("val", "goes with split_column, which is tested"),
+    "datasets.image_list.test": "",
+    "datasets.image_list.class_names": ["bees", "ants"],
     "datasets.npz.path": "FILES/two.npz",
     "datasets.npz.test_path": "FILES/two.npz",
     "datasets.npz.images": "arr_0",
@@ -186,6 +196,12 @@ def files(tmp_path_factory):
                 for number in range(images):
                     picture = Image.fromarray(draw.integers(0, 256, (9, 11, 3), dtype=np.uint8))
                     picture.save(folder / place / split / name / f"{number}.png")
+    places = [(split, name, number) for split in ("train", "val") for name in ("ants", "bees") for number in range(3)]
+    rows = [
+        f"{split}/{name}/{number}.png,{split}/{name}/{number}.png,{name},{name[::-1]},{split}" for split, name, number in places
+    ]
+    for name, listed in (("list.csv", rows), ("other.csv", rows[::-1])):
+        (folder / name).write_text("\n".join(["file,again,label,of,part", *listed]))
     for name in ("one", "two"):
         images, labels = draw.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8), np.arange(16) % 2
         np.savez(folder / f"{name}.npz", images=images, labels=labels, arr_0=images[::-1], arr_1=labels[::-1], y_test=labels)

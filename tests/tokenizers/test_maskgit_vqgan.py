@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from rarkit import ImageInfo
 from rarkit.errors import GridError, WeightsError
 from rarkit.testing import TokenizerSuite
-from rarkit.tokenizers._maskgit_network import MaskGITNetwork, Quantizer
+from rarkit.tokenizers import nearest_codes
+from rarkit.tokenizers._maskgit_network import MaskGITNetwork
 from rarkit.tokenizers.maskgit_vqgan import MaskGITModel, MaskGITVQGAN
 
 DATA = Path(__file__).parents[1] / "data/parity"
@@ -47,7 +48,7 @@ def test_both_layouts_equal_the_released_code(parity, weights, layout):
     network = MaskGITVQGAN(weights=str(weights), **SMALL).network().to(memory_format=layout)
     with torch.inference_mode():
         latents = network.encoder(parity["inputs/images"].contiguous(memory_format=layout))
-        codes = network.quantize.nearest(latents)
+        codes = nearest_codes(latents, network.quantize.embedding.weight)
         decoded = network.decoder(network.quantize.embedding(codes).permute(0, 3, 1, 2).contiguous(memory_format=layout))
     assert (latents - parity["expect/latents"]).abs().max() <= 1e-4
     assert torch.equal(codes.flatten(1), parity["expect/codes"])
@@ -59,7 +60,8 @@ def test_the_model_on_bytes_does_what_the_plain_network_does(weights):
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), dtype=np.uint8))
     model, plain = part.build({}, "cpu"), part.network()
     with torch.inference_mode():
-        codes = plain.quantize.nearest(plain.encoder((images.permute(0, 3, 1, 2).float() / 255).contiguous()))
+        latents = plain.encoder((images.permute(0, 3, 1, 2).float() / 255).contiguous())
+        codes = nearest_codes(latents, plain.quantize.embedding.weight)
         decoded = plain.decoder(plain.quantize.embedding(codes).permute(0, 3, 1, 2).contiguous())
     assert torch.equal(model.encode(images), codes)
     expected = (decoded.clamp(0, 1) * 255).permute(0, 2, 3, 1)
@@ -99,12 +101,10 @@ def test_names_and_shapes_of_the_released_file():
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(2, 40), st.integers(1, 8), st.integers(0, 2**31))
 def test_the_nearest_code_is_the_nearest(batch, height, width, codes, latent, seed):
     generator = torch.Generator().manual_seed(seed)
-    quantizer = Quantizer(codes, latent)
-    quantizer.embedding.weight.data = torch.randn(codes, latent, generator=generator)
+    codebook = torch.randn(codes, latent, generator=generator)
     latents = torch.randn(batch, latent, height, width, generator=generator)
-    with torch.no_grad():
-        found = quantizer.nearest(latents)
-    distance = torch.cdist(latents.permute(0, 2, 3, 1).reshape(-1, latent).double(), quantizer.embedding.weight.detach().double())
+    found = nearest_codes(latents, codebook)
+    distance = torch.cdist(latents.permute(0, 2, 3, 1).reshape(-1, latent).double(), codebook.double())
     assert found.shape == (batch, height, width)
     torch.testing.assert_close(distance.gather(1, found.reshape(-1, 1))[:, 0], distance.min(1).values, atol=1e-5, rtol=0)
 

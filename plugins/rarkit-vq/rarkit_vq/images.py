@@ -1,0 +1,77 @@
+"""Training images: those that are trained on, and those that are held back to choose the best weights by.
+
+Shape letters: N images, B batch, H, W, C height, width, channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit import ImageBlock, ImageReader
+from rarkit.errors import DatasetError
+from rarkit.training import rows_of_step
+
+MOST_HELD_BACK = 256
+SHARE_HELD_BACK = 10
+"""One image of so many, at most."""
+BYTES_IN_MEMORY = 2**29
+"""Images of no more than this are read once and kept; others are read in each step."""
+
+
+@final
+class Chosen(ImageReader):
+    """Some rows of another reader."""
+
+    def __init__(self, reader: ImageReader, rows_N: NDArray[np.int64]) -> None:
+        """``rows_N``: ascending, each at most once."""
+        self._reader, self._rows_N = reader, rows_N
+
+    def __len__(self) -> int:
+        return len(self._rows_N)
+
+    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
+        return self._reader.chosen(self._rows_N[start:stop], rows)
+
+    def chosen(self, rows_N: NDArray[np.int64], rows: int) -> Iterator[ImageBlock]:
+        return self._reader.chosen(self._rows_N[rows_N], rows)
+
+
+def divided(reader: ImageReader, seed: int) -> tuple[Chosen, Chosen]:
+    """The images to train on, and those held back: a tenth, drawn by seed, and at most ``MOST_HELD_BACK``.
+
+    Raises:
+        DatasetError: there are fewer than two.
+    """
+    count = len(reader)
+    if count < 2:
+        raise DatasetError(
+            f"tokenizer 'vq' needs two training images or more, one of them to hold back, but has {count}. Add some."
+        )
+    held = min(MOST_HELD_BACK, max(1, count // SHARE_HELD_BACK))
+    drawn_N = rows_of_step(seed, 0, count, count)
+    return Chosen(reader, np.sort(drawn_N[held:])), Chosen(reader, np.sort(drawn_N[:held]))
+
+
+@final
+class Pictures:
+    """Images of a reader by their numbers, from memory if there is room."""
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+        [first] = reader.blocks(0, 1, 1)
+        self.shape = first.images_NHWC.shape[1:]
+        """Height, width and channels."""
+        self._kept_NHWC = reader.read().images_NHWC if len(reader) * first.images_NHWC.nbytes <= BYTES_IN_MEMORY else None
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def rows(self, rows_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(B, H, W, C) uint8; rows may repeat, in any order."""
+        if self._kept_NHWC is not None:
+            return self._kept_NHWC[rows_B]
+        return np.stack([image for image, _ in self._reader.__getitems__(rows_B.tolist())])

@@ -1,0 +1,104 @@
+"""What the tokenizer learns: it begins as patch_kmeans, is no worse at any time, and is soon better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from vq_trainings import blobs, random_start, small
+
+import rarkit
+from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.training import Learning
+from rarkit_vq import SimVQ
+from rarkit_vq.images import Chosen, divided
+
+SEED = 3
+
+
+def psnr(model, reader):
+    images = torch.from_numpy(reader.read().images_NHWC)
+    error = (model.decode(model.encode(images)).double() - images.double()).square().mean((1, 2, 3))
+    return (10 * torch.log10(255**2 / error)).mean().item()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_begins_as_patch_kmeans(channels, monkeypatch):
+    reader = blobs(60, channels)
+    part = small(steps=1, learning_rate=1e-30)
+    model = part.build(part.fit(reader, SEED), "cpu")
+    kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=4, codes=16)
+    plain = kmeans.build(kmeans.fit(divided(reader, SEED)[0], SEED), "cpu")
+    for images in (
+        blobs(40, channels, seed=1).read().images_NHWC,
+        np.random.default_rng(0).integers(0, 256, (40, 16, 16, channels)),
+    ):
+        images_NHWC = torch.from_numpy(images.astype(np.uint8))
+        codes = model.encode(images_NHWC)
+        assert torch.equal(codes, plain.encode(images_NHWC))
+        assert torch.equal(model.decode(codes), plain.decode(codes))
+
+
+def test_it_is_soon_better_than_patch_kmeans():
+    reader, others = blobs(400), blobs(100, seed=1)
+    part = small(steps=150, batch_size=32, learning_rate=4e-3, measure_every=50)
+    kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=4, codes=16)
+    plain = psnr(kmeans.build(kmeans.fit(reader, SEED), "cpu"), others)
+    assert psnr(part.build(part.fit(reader, SEED), "cpu"), others) > plain + 1
+
+
+def test_it_is_never_worse_than_it_began():
+    reader = blobs(60)
+    begun, ruined = (small(steps=8, learning_rate=rate) for rate in (1e-30, 1.0))
+    states = [part.fit(reader, SEED) for part in (begun, ruined)]
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_held_back_images_are_some_of_the_training_images_and_not_trained_on():
+    reader = blobs(60)
+    trained_on, held_back = divided(reader, SEED)
+    assert (len(trained_on), len(held_back)) == (54, 6)
+    images = np.concatenate([trained_on.read().images_NHWC, held_back.read().images_NHWC])
+    assert {image.tobytes() for image in images} == {image.tobytes() for image in reader.read().images_NHWC}
+    assert not np.array_equal(divided(reader, SEED + 1)[1].read().images_NHWC, held_back.read().images_NHWC)
+
+
+def test_chosen_rows_are_those_of_the_reader():
+    reader, rows = blobs(20), np.array([1, 4, 5, 11, 19])
+    chosen = Chosen(reader, rows)
+    assert np.array_equal(chosen.read().images_NHWC, reader.read().images_NHWC[rows])
+    assert np.array_equal(next(chosen.chosen(np.array([0, 3]), 2)).images_NHWC, reader.read().images_NHWC[rows[[0, 3]]])
+    assert np.array_equal(chosen[2][0], reader[5][0])
+
+
+def test_one_image_is_not_enough():
+    with pytest.raises(DatasetError, match="two training images or more"):
+        small().fit(blobs(1), SEED)
+
+
+def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
+    part = random_start("fsq")
+    kept = part.fit(blobs(30), SEED)
+    monkeypatch.setattr("rarkit_vq.images.BYTES_IN_MEMORY", 0)
+    read = part.fit(blobs(30), SEED)
+    assert all(np.array_equal(kept[name], read[name]) for name in kept)
+
+
+def test_a_codebook_that_collapses_is_warned_of():
+    reader = blobs(60)
+    reader._images_NHWC = np.broadcast_to(reader._images_NHWC[:1, :1, :1], reader._images_NHWC.shape)
+    with pytest.warns(RarkitWarning, match="of its 256 codes: the codebook has collapsed"):
+        small(start="random", quantizer=SimVQ(codes=256)).fit(reader, SEED)
+
+
+@pytest.mark.parametrize("quantizer", ["vq", "cosine", "simvq", "lfq"])
+def test_the_log_has_the_terms_of_the_loss_and_the_codes_in_use(quantizer):
+    records = []
+    part = random_start(quantizer)
+    part.learn(blobs(60), SEED, Learning(log=records.append))
+    steps = [record for record in records if "loss" in record]
+    assert len(steps) == part.steps
+    for record in steps:
+        assert record["loss"] == pytest.approx(record["reconstruction"] + record["quantizer"], rel=1e-5)
+        assert 1 <= record["perplexity"] <= part.codebook_size()
+        assert 1 <= record["used_codes"] <= part.codebook_size()

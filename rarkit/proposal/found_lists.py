@@ -1,0 +1,109 @@
+"""Lists of images: tables of file names and labels, as text (CSV) or as JSON lines."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+from rarkit.datasets.file_lists import JSON_LINES, SEPARATORS, TABLES
+from rarkit.datasets.notices import some_of
+from rarkit.errors import DatasetError
+from rarkit.files.locations import filesystem_of, folder_of, reaching, within
+from rarkit.files.regular import open_on
+from rarkit.files.stored_json import JsonTable, parsed
+from rarkit.proposal.choice import Choice
+from rarkit.proposal.layout import Layout
+
+LISTS = (*TABLES, *JSON_LINES)
+FILES = ("file", "file_name", "filename", "path", "file_path", "filepath", "image", "image_path", "image_file", "img", "name")
+"""What people call the column of file names, the likeliest first."""
+LABELS = ("label", "class", "category", "target", "class_name", "label_name", "y", "cls", "class_id")
+SPLITS = ("split", "subset", "partition")
+FIRST_BYTES = 2**18
+"""Of a list, which hold its first line."""
+
+
+def list_layout(place: str) -> Layout:
+    """The layout of a list: a CSV file with a first line of names, or JSON lines.
+
+    Raises:
+        DatasetError: it is not such a list, or its first file is not there.
+    """
+    row = _first_row(place)
+    file = _column_of_files(row)
+    if file is None or not _is_there(within(folder_of(place), str(row[file]))):
+        columns = f"its first row has {some_of(list(row))}" if row else "its first row has no names of columns"
+        lacking = f"has no column of file names: {columns}" if file is None else f"names a file that is not there: {row[file]}"
+        raise DatasetError(
+            f"{place} {lacking}. A list has a column called {', '.join(FILES[:4])} or so, with files relative to its folder. For "
+            'others, write a recipe by hand: [dataset] name = "image_list", with file_column and root.'
+        )
+    return _layout(place, row, file)
+
+
+def list_layout_if_here(place: str) -> Layout | None:
+    """The layout of a table that may be a list of images; None if it names no file that is there."""
+    row = _first_row(place)
+    file = _column_of_files(row)
+    return None if file is None or not _is_there(within(folder_of(place), str(row[file]))) else _layout(place, row, file)
+
+
+def found_lists(place: str, names: list[str]) -> Layout | None:
+    """The layout of a folder with tables in it: a list of training images, with one of test images beside it if there is one."""
+    training = [name for name in names if "train" in name.lower()] or names
+    for name in training:
+        layout = list_layout_if_here(within(place, name))
+        if layout is None:
+            continue
+        others = [other for other in names if other != name and any(word in other.lower() for word in ("val", "test"))]
+        if "train" in name.lower() and others and layout.setting("split_column") is None:
+            return layout.with_choices(Choice("test_path", within(place, others[0]), "the list of the test images"))
+        return layout
+    return None
+
+
+def _column_of_files(row: dict[str, Any]) -> str | None:
+    return next((name for name in FILES if isinstance(row.get(name), str)), None)
+
+
+def _layout(place: str, row: dict[str, Any], file: str) -> Layout:
+    chosen = [
+        Choice("name", "image_list", "images in files that a list names"),
+        Choice("path", place, "the list; files are relative to its folder"),
+        Choice("file_column", file, "the column of file names"),
+    ]
+    label = next((name for name in LABELS if name in row), None)
+    remarks = []
+    if label is None:
+        # JSON and TOML have no null: an empty name is none.
+        chosen.append(Choice("label_column", "", "no column holds classes, so all images are one"))
+        remarks.append(f"No column of the list is called {', '.join(LABELS[:3])} or so: all images are one class.")
+    else:
+        chosen.append(Choice("label_column", label, "the column of classes"))
+    split = next((name for name in SPLITS if name in row), None)
+    if split is not None:
+        chosen.append(Choice("split_column", split, "the column that says what is for training and what for tests"))
+    return Layout("a list of files", tuple(chosen), tuple(remarks))
+
+
+def _first_row(place: str) -> dict[str, Any]:
+    """Columns and values of the first row; empty if there is none."""
+    filesystem, path = filesystem_of(place)
+    with reaching(place), open_on(filesystem, path) as stream:
+        text = stream.read(FIRST_BYTES).decode("utf-8-sig", "replace")
+    lines = text.splitlines()
+    if place.lower().endswith(TABLES):
+        separator = max(SEPARATORS, key=(lines or [""])[0].count)
+        first = next(csv.DictReader(lines, delimiter=separator), {})
+        return {str(name).strip(): value for name, value in first.items() if name is not None}
+    first_line = next((line for line in lines if line.strip()), "{}")
+    try:
+        return dict(parsed(JsonTable, first_line.encode()).root)
+    except ValueError as error:
+        raise DatasetError(f"{place}: its first line is no JSON object ({error}). JSON lines have one in each line.") from error
+
+
+def _is_there(place: str) -> bool:
+    filesystem, path = filesystem_of(place)
+    with reaching(place):
+        return bool(filesystem.exists(path))

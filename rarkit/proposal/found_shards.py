@@ -1,0 +1,126 @@
+"""Tar shards: which names of files in them are images and labels, and which classes there are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from rarkit.datasets.image_listing import SUFFIXES
+from rarkit.datasets.notices import some_of
+from rarkit.datasets.shards import Sample, expanded, samples
+from rarkit.datasets.webdataset import INSTALL, LARGEST_LABEL
+from rarkit.errors import DatasetError
+from rarkit.files.locations import within
+from rarkit.files.protocols import is_remote
+from rarkit.files.stored_json import JsonTable, parsed
+from rarkit.proposal.choice import Choice
+from rarkit.proposal.layout import Layout
+
+SHARDS = (".tar", ".tar.gz", ".tgz")
+IMAGES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
+LABELS = ("cls", "label", "class", "txt")
+"""Extensions of files with nothing but a label."""
+KEYS = ("label", "class", "cls", "category", "target", "class_id", "class_name")
+"""Names of labels in JSON files."""
+MOST_NAMES = 1000
+"""Texts that may be classes: more, or more than half as many as images, are captions."""
+HELD_OUT = 10
+"""Of so many tar files, one is held out for tests."""
+
+
+def shard_layout(urls: str) -> Layout:
+    """The layout of tar shards. Local ones are read through for their labels, of those elsewhere only the first.
+
+    Args:
+        urls: as of the dataset ``webdataset``.
+
+    Raises:
+        DatasetError: the WebDataset library is not installed, a shard cannot be read, or its samples have no images or no labels.
+    """
+    if find_spec("webdataset") is None:
+        raise DatasetError(f"{urls}: tar files of images are read by the dataset 'webdataset', but {INSTALL}")
+    shards = expanded(urls)
+    first = next(samples(shards[0], {"json": LARGEST_LABEL}), None)
+    extensions = sorted(key for key in first or {} if not key.startswith("__"))
+    image = next((extension for extension in IMAGES if extension in extensions), None)
+    if first is None or image is None:
+        holds = f"the first sample has {some_of(extensions)}" if extensions else "it has no samples"
+        raise DatasetError(f"{shards[0]} holds no images: {holds}. Shards have images ending in {', '.join(SUFFIXES[:4])} or so.")
+    label, key = _label(first, extensions)
+    if label is None:
+        raise DatasetError(
+            f"{shards[0]} holds images without labels: the first sample has {some_of(extensions)}. Add a file .cls with 0 to each "
+            "sample; or unpack the shards into a folder, and name that: images without class folders are one class."
+        )
+    read = shards[:1] if is_remote(shards[0]) else shards
+    counts = Counter(_labels(read, label, key))
+    chosen = [Choice("name", "webdataset", "tar files of images and labels"), Choice("urls", urls, "the tar files")]
+    if image not in ("jpg", "jpeg", "png", "webp"):
+        chosen.append(Choice("image", image, "the ending of images in them"))
+    if label != "cls":
+        chosen.append(Choice("label", label, "the ending of labels in them"))
+    if key is not None and key != "label":
+        chosen.append(Choice("label_key", key, "the name of labels in them"))
+    named, classes = _classes(counts, urls)
+    of = "the first tar file" if len(read) < len(shards) else "the tar files"
+    chosen.append(Choice("class_names", named, f"the labels in {of}") if named else Choice("num_classes", len(classes), f"in {of}"))
+    remarks = [f"Labels were read of the first of {len(shards)} tar files."] if len(read) < len(shards) else []
+    return Layout(f"{len(shards)} tar file{'s' if len(shards) > 1 else ''}", tuple(chosen), tuple(remarks), classes)
+
+
+def found_shards(place: str, names: list[str]) -> Layout:
+    """The layout of tar files in a folder; of many, the last are held out for tests."""
+    held_out = len(names) // HELD_OUT
+    kept = names[: len(names) - held_out]
+    layout = shard_layout(within(place, pattern_of(kept)))
+    if not held_out:
+        return layout
+    test = Choice("test_urls", within(place, pattern_of(names[len(kept) :])), f"the last of {len(names)} tar files, for tests")
+    return layout.with_choices(test)
+
+
+def pattern_of(names: list[str]) -> str:
+    """Names as one: ``a-000.tar``, … ``a-146.tar`` are ``a-{000..146}.tar``, others stand in braces with commas between."""
+    if len(names) == 1:
+        return names[0]
+    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
+    split = [(part[1], part[2], part[3]) for part in parts if part is not None]
+    first, last = split[0][1] if split else "", split[-1][1] if split else ""
+    counted = [f"{split[0][0]}{number:0{len(first)}}{split[0][2]}" for number in range(int(first), int(last) + 1)] if first else []
+    return f"{split[0][0]}{{{first}..{last}}}{split[0][2]}" if counted == names else "{" + ",".join(names) + "}"
+
+
+def _label(sample: Sample, extensions: list[str]) -> tuple[str | None, str | None]:
+    """The extension of labels, and their key in JSON; None where there are none."""
+    plain = next((extension for extension in LABELS if extension in extensions), None)
+    if plain is not None or "json" not in extensions:
+        return plain, None
+    values = parsed(JsonTable, sample["json"]).root
+    key = next((key for key in KEYS if isinstance(values.get(key), int | str)), None)
+    return (None if key is None else "json"), key
+
+
+def _labels(shards: list[str], label: str, key: str | None) -> Iterator[str]:
+    for shard in shards:
+        for sample in samples(shard, {label: LARGEST_LABEL}):
+            data: Any = sample.get(label)
+            if not isinstance(data, bytes):
+                continue
+            yield str(parsed(JsonTable, data).root.get(key, "")) if key is not None else data.decode("utf-8", "replace").strip()
+
+
+def _classes(counts: Counter[str], urls: str) -> tuple[list[str] | None, tuple[tuple[str, int], ...]]:
+    """The names of the classes, None if they are numbers; and how many images each has."""
+    if all(re.fullmatch(r"[0-9]{1,7}", value) for value in counts):
+        numbers = Counter({int(value): count for value, count in counts.items()})
+        return None, tuple((str(number), numbers[number]) for number in range(max(numbers, default=0) + 1))
+    names = sorted(counts)
+    if len(names) > min(MOST_NAMES, counts.total() // 2):
+        raise DatasetError(
+            f"{urls}: its labels are {len(names):,} different texts, such as {names[0][:40]!r}; these seem to be captions, not "
+            "classes. Add a file .cls with a number to each sample."
+        )
+    return names, tuple((name, counts[name]) for name in names)

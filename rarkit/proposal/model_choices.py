@@ -1,0 +1,117 @@
+"""The tables ``[model]``, ``[train]``, ``[sample]`` and ``[evaluate]``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+from rarkit.proposal.budget import Budget
+from rarkit.proposal.choice import Choice
+from rarkit.proposal.data_choices import Size
+from rarkit.proposal.survey import Survey
+
+
+@final
+class ModelSize(NamedTuple):
+    """The size of a transformer."""
+
+    hidden_size: int
+    depth: int
+    num_heads: int
+
+    @property
+    def weights(self) -> int:
+        """About how many it has: attention and MLP with 12 times the square of the width, and modulations with 6."""
+        return 18 * self.hidden_size**2 * self.depth
+
+
+MODELS = tuple(
+    ModelSize(*numbers)
+    for numbers in ((64, 4, 4), (96, 4, 4), (128, 6, 4), (192, 8, 6), (256, 10, 8), (384, 12, 8), (512, 16, 8), (768, 24, 16))
+)
+"""From that of recipes/digits.toml to the paper's RAR-B."""
+WEIGHTS_A_TOKEN = 16
+"""Weights for each token of the training images, beyond which a model learns them by heart; 13 in recipes/digits.toml."""
+MOST_PASSES = 40
+"""Over the training images."""
+FEWEST_STEPS, ENOUGH_STEPS = 100, 1_000
+"""Steps below which nothing is learned, and from which on another minute is better spent on a larger model."""
+SLOW_RATE_WIDTH = 64 * 4e-3
+"""Width times learning rate, as in recipes/digits.toml."""
+CLASSIFIER_STEP = 0.17
+"""Assumed seconds of a step of the classifier of images of 32 × 32 on a core."""
+FEWEST_OF_CLASS = 10
+"""Images of a class by which a classifier learns it."""
+MOST_SAMPLES, FEWEST_SAMPLES = 360, 36
+
+
+def batch_size(images: int, budget: Budget) -> int:
+    """Images of a step."""
+    return 32 if images < 500 else 256 if budget.device == "cuda" and images > 10_000 else 64
+
+
+def model_choices(model: ModelSize, images: int, size: Size, *, is_spare: bool) -> list[Choice]:
+    """The whole table; ``is_spare``: whether there is more time than steps to take."""
+    heart = "against learning the images by heart"
+    weights = f"{model.weights / 1e6:,.1f} million weights for {images * size.tokens:,} training tokens"
+    return [
+        Choice("hidden_size", model.hidden_size, f"about {weights}"),
+        Choice("depth", model.depth, "blocks"),
+        Choice("num_heads", model.num_heads, f"of {model.hidden_size // model.num_heads} channels"),
+        Choice("dropout", 0.1, heart) if is_spare else Choice("dropout", 0.0, "drawing its masks would take a fifth of the time"),
+        Choice("attention_dropout", 0.1, heart),
+    ]
+
+
+def train_choices(model: ModelSize, steps: int, images: int, budget: Budget, why: str) -> list[Choice]:
+    """The whole table, for so many steps."""
+    batch = batch_size(images, budget)
+    passes = steps * batch / images
+    chosen = [
+        Choice("steps", steps, f"{why}; {passes:,.1f} passes over {images:,} training images"),
+        Choice("batch_size", batch, "images of a step"),
+        Choice("learning_rate", float(f"{SLOW_RATE_WIDTH / model.hidden_size:.1g}"), "less for wider models"),
+        Choice("warmup_steps", min(100, steps // 7), "from 0 to that rate"),
+        Choice("weight_decay", 0.1, "against learning the images by heart"),
+    ]
+    if budget.device == "cpu":
+        chosen.append(Choice("precision", "float32", "models of this size gain nothing from bfloat16 on a processor"))
+    return chosen
+
+
+def sample_choices(survey: Survey, per_class: int) -> list[Choice]:
+    """The whole table."""
+    classes = len(survey.class_names)
+    if classes > 1:
+        guidance = {"name": "power_cosine", "scale": 1.5, "power": 1.0}
+        guided = Choice("guidance", guidance, "pulls samples towards their class; more is clearer and more alike")
+    else:
+        guided = Choice("guidance", {"name": "constant", "scale": 1.0}, "none, because there is one class")
+    return [
+        Choice("per_class", per_class, f"{classes * per_class:,} images in all"),
+        guided,
+        Choice("temperature", 0.9, "below 1: fewer odd images, less variety"),
+    ]
+
+
+def samples_per_class(survey: Survey) -> int:
+    """About as many samples as there are held-out images: distances compare at equal numbers only."""
+    wanted = min(MOST_SAMPLES, max(FEWEST_SAMPLES, survey.images["test"]))
+    return max(1, round(wanted / len(survey.class_names)))
+
+
+def evaluate_choices(survey: Survey, size: Size, budget: Budget) -> tuple[list[Choice] | None, str]:
+    """The table, or None where there are no features to compare images in; and what to say about that."""
+    if len(survey.class_names) < 2:
+        return None, (
+            "There is one class, so no classifier can be trained in whose features samples and images would be compared. With the "
+            'weights of Inception, [evaluate] with features = { name = "inception", weights = … } can.'
+        )
+    seen = [look.label for look in survey.sound]
+    counts = [count for _, count in survey.classes] if survey.classes else [seen.count(label) for label in set(seen)]
+    if sum(count >= FEWEST_OF_CLASS for count in counts) < 2:
+        few = f"Fewer than two classes have {FEWEST_OF_CLASS} images or more"
+        return None, f"{few}, so no classifier can be trained in whose features samples and images would be compared."
+    a_step = CLASSIFIER_STEP * size.height * size.width / 32**2
+    steps = int(min(600, max(20, budget.for_features / a_step)))
+    features = {"name": "classifier", "steps": steps}
+    return [Choice("features", features, "of a small network that learns to tell classes apart; distances in them are no FID")], ""

@@ -1,0 +1,143 @@
+"""The ``[tokenizer]`` table: which codes stand for patches, and how they are learned."""
+
+from __future__ import annotations
+
+from math import log2, prod
+
+import numpy as np
+
+from rarkit.errors import DatasetError
+from rarkit.proposal.budget import Budget
+from rarkit.proposal.choice import Choice, as_table
+from rarkit.proposal.data_choices import Size
+from rarkit.proposal.survey import Survey
+
+LEARNED, PLAIN = "vq", "patch_kmeans"
+INSTALL = "pip install rarkit-vq adds a tokenizer that learns, with sharper images"
+MOST_CODES, PATCHES_A_CODE = 1024, 12
+DISTANCE_RATE = 8e9
+"""Assumed FLOP/s of k-means on one core."""
+STARTING_ROUNDS = 10
+"""What choosing the first centres takes, in rounds of k-means."""
+WIDTHS = (32, 16)
+"""Channels of the network, where the time is too short for as many as it has by default."""
+FEWEST_ROUNDS, MOST_ROUNDS = 2, 100
+ROUNDS = "rounds of k-means, at most"
+MOST_PATCHES = 200_000
+"""Of which ``patch_kmeans`` learns unless its settings say otherwise."""
+FOR_START = 0.2
+"""Share of a trained tokenizer's time that k-means may take before."""
+PATCHES_LOOKED_AT = 40
+"""For each code."""
+LEVELS = [8, 5, 5, 5]
+"""Of FSQ: 1,000 codes (arXiv 2309.15505, table 1 of its appendix)."""
+
+
+def codes(survey: Survey, size: Size, images: int) -> int:
+    """How many codes the patches of so many images can fill: a power of two.
+
+    Raises:
+        DatasetError: the images that were looked at have no two patches that differ.
+    """
+    distinct = _distinct_patches(survey, size)
+    if distinct < 2:
+        raise DatasetError("the images that were looked at are all of one colour, and the same one. There is nothing to learn.")
+    room = min(MOST_CODES, images * size.tokens // PATCHES_A_CODE, distinct // 2)
+    return int(2 ** int(log2(max(2, room))))
+
+
+def _distinct_patches(survey: Survey, size: Size) -> int:
+    """How many patches of the images that were looked at differ, at about the size of the training."""
+    crops = survey.crops_NHWC
+    step = max(1, crops.shape[1] // size.height)
+    crops = crops[:, ::step, ::step]
+    patch = size.patch
+    high, wide = crops.shape[1] // patch, crops.shape[2] // patch
+    cut = crops[:, : high * patch, : wide * patch].reshape(len(crops), high, patch, wide, patch, 3)
+    return len(np.unique(cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patch * patch * 3), axis=0))
+
+
+def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -> list[Choice]:
+    """The whole table, with as many steps as fit; where these are measured, that is corrected later.
+
+    Args:
+        survey: what was found.
+        size: of images and patches.
+        images: training images, with all views of each.
+        budget: the time.
+    """
+    each = f"{size.patch} × {size.patch} pixels become a token, {size.tokens} tokens an image"
+    count, values = codes(survey, size, images), size.patch**2 * survey.channels
+    many = f"for {images * size.tokens:,} training patches" if count < MOST_CODES else "10 bits a token"
+    if not budget.learned:
+        return [
+            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),
+            Choice("patch", size.patch, each),
+            Choice("codes", count, many),
+            *_rounds(values, count, budget.for_tokenizer),
+        ]
+    if budget.is_long:
+        return [
+            Choice("name", LEARNED, "a convolutional autoencoder"),
+            Choice("downsample", size.patch, each),
+            Choice("start", "random", "there is time to train it from nothing, and convolutions see beyond a patch"),
+            Choice("quantizer", {"name": "fsq", "levels": LEVELS}, "1,000 codes on a grid of levels, which cannot collapse"),
+        ]
+    rounds = _count_of_rounds(min(MOST_PATCHES, images * size.tokens), count, values, FOR_START * budget.for_tokenizer)
+    return [
+        Choice("name", LEARNED, "a network that learns which patches to tell apart, and to draw them"),
+        Choice("downsample", size.patch, each),
+        Choice("start", "kmeans", "starts as good as k-means, which a network from nothing would need hours to reach"),
+        Choice("quantizer", {"name": "vq", "codes": count}, many),
+        Choice("kmeans_iterations", rounds, f"{ROUNDS}; training improves on them anyhow"),
+    ]
+
+
+def _rounds(values: int, count: int, seconds: float) -> list[Choice]:
+    """Settings of k-means of so many numbers a patch that keep it within some seconds."""
+    patches = PATCHES_LOOKED_AT * count
+    return [
+        Choice("max_patches", patches, f"{PATCHES_LOOKED_AT} for each code"),
+        Choice("iterations", _count_of_rounds(patches, count, values, seconds), f"{ROUNDS}; it stops when nothing changes"),
+    ]
+
+
+def _count_of_rounds(patches: int, count: int, values: int, seconds: float) -> int:
+    return int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, seconds / _seconds_of_round(patches, count, values) - STARTING_ROUNDS)))
+
+
+def seconds_of_rounds(chosen: list[Choice], patches: int, values: int) -> float:
+    """At most how long k-means takes with the settings of a table.
+
+    Args:
+        chosen: the table.
+        patches: of the training images.
+        values: numbers of a patch.
+    """
+    table = as_table(chosen)
+    rounds = table.get("iterations", table.get("kmeans_iterations"))
+    if rounds is None:
+        return 0.0
+    looked_at = min(patches, table.get("max_patches", MOST_PATCHES))
+    return float((rounds + STARTING_ROUNDS) * _seconds_of_round(looked_at, codes_of(chosen), values))
+
+
+def _seconds_of_round(patches: int, count: int, values: int) -> float:
+    return 2 * patches * count * values / DISTANCE_RATE
+
+
+def is_trained(chosen: list[Choice]) -> bool:
+    """Whether the tokenizer of a table is trained step by step."""
+    return bool(chosen[0].value == LEARNED)
+
+
+def codes_of(chosen: list[Choice]) -> int:
+    """The codebook size of a table."""
+    table = as_table(chosen)
+    quantizer = table.get("quantizer", table)
+    return int(quantizer["codes"]) if "codes" in quantizer else prod(quantizer["levels"])
+
+
+def narrower(chosen: list[Choice]) -> list[list[Choice]]:
+    """The table of a network that is trained, and of ever narrower ones, which have more steps in the same time."""
+    return [chosen, *([*chosen, Choice("width", width, "channels; wider ones would have too few steps")] for width in WIDTHS)]

@@ -1,0 +1,163 @@
+"""Weights that are chosen by held-out samples, and what a task moves once a step."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rarkit.cache.store import Store
+from rarkit.engine.watching import Watcher
+from rarkit.errors import NotFiniteError, PluginError
+from rarkit.training import Learning
+from tests.engine.measured_task import HELD_OUT, SETTINGS, Measured, as_lists, rows, trains, trains_apart
+from tests.processes import call_ranks
+
+
+def trained(every=1, task=None, learning=None, **changes):
+    return (learning or Learning()).train(task or Measured(), SETTINGS.model_copy(update=changes), seed=0, best_every=every)
+
+
+def error(task):
+    held_out = rows((2, index) for index in range(HELD_OUT))
+    with torch.no_grad():
+        return float((task.networks["net"](held_out["inputs"]) - held_out["targets"]).square().mean())
+
+
+@pytest.fixture(scope="module")
+def best():
+    return trained()
+
+
+def test_the_weights_are_those_of_a_training_that_ended_at_the_best_step(best):
+    assert 0 < best.best_step < SETTINGS.steps, "the case is not one that overshoots"
+    assert best.measured["step"].tolist() == list(range(SETTINGS.steps + 1))
+    assert best.best_step == int(best.measured["held_out_error"].argmin())
+    shorter = Learning().train(Measured(), SETTINGS.model_copy(update={"steps": best.best_step}), seed=0)
+    for name, weight in shorter.weights["net"].items():
+        assert torch.equal(weight, best.weights["net"][name]), name
+
+
+def test_errors_are_means_of_all_held_out_samples(best):
+    """Before the first step, and after it."""
+    task = Measured()
+    before = error(task)
+    Learning().train(task, SETTINGS.model_copy(update={"steps": 1}), seed=0)
+    np.testing.assert_allclose(best.measured["held_out_error"][:2], [before, error(task)], rtol=1e-6)
+    assert (best.measured["held_out_miss"] ** 2 <= best.measured["held_out_error"]).all()
+
+
+def test_it_is_measured_at_both_ends_and_changes_no_step(best):
+    seldom, never = trained(every=4), Learning().train(Measured(), SETTINGS, seed=0)
+    assert seldom.measured["step"].tolist() == [0, 4, 8, 9]
+    assert never.measured == {}
+    assert never.best_step is None
+    for name, values in best.log.items():
+        np.testing.assert_array_equal(values, never.log[name])
+
+
+def test_the_average_is_what_is_measured_and_kept():
+    task = Measured()
+    averaged = trained(every=SETTINGS.steps, task=task, ema_decay=0.9)
+    assert averaged.best_step == SETTINGS.steps
+    task.networks["net"].load_state_dict(averaged.weights["net"])
+    assert averaged.measured["held_out_error"][-1] == pytest.approx(error(task), rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 8])
+@pytest.mark.parametrize("micro", [4, 2])
+def test_interrupted_it_gives_the_same_bits(stop, micro, tmp_path):
+    expected, notes, whole = trained(every=2, micro_batch_size=micro), [], []
+    trained(every=2, micro_batch_size=micro, learning=Learning(log=whole.append))
+    output = Store(str(tmp_path)).output("fit", "cafe")
+
+    def fail(look):
+        if look.trainer.step == stop:
+            raise ZeroDivisionError
+
+    with output.writing({}), pytest.raises(ZeroDivisionError):
+        Learning(output=output).train(
+            Measured(),
+            SETTINGS.model_copy(update={"micro_batch_size": micro}),
+            seed=0,
+            best_every=2,
+            watchers=[Watcher(1, fail)],
+        )
+    torch.manual_seed(stop)
+    with output.writing({}):
+        found = trained(every=2, micro_batch_size=micro, learning=Learning(output=output, log=notes.append))
+    assert as_lists(found) == as_lists(expected)
+    assert found.best_step == expected.best_step
+    assert found.weights["net"].keys() == expected.weights["net"].keys() >= {"mean"}
+    for name, weight in expected.weights["net"].items():
+        assert torch.equal(weight, found.weights["net"][name]), name
+    assert sorted(map(json.dumps, notes)) == sorted(map(json.dumps, whole))
+
+
+@pytest.mark.parametrize("changes", [{}, {"data_parallel": "fsdp"}, {"micro_batch_size": 1}])
+def test_two_processes_measure_as_one(changes, tmp_path):
+    """Of five samples, one process has three and the other two."""
+    done = call_ranks(2, tmp_path, trains, str(tmp_path / "trained.pt"), changes)
+    assert done.returncode == 0, done.stderr
+    weights, log, measured = torch.load(tmp_path / "trained.pt", weights_only=True)
+    expected = trained(every=2)
+    for found, one in zip((log, measured), as_lists(expected), strict=True):
+        assert found.keys() == one.keys()
+        for name, values in one.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-3 if "norm" in name else 1e-5, err_msg=name)
+    for name, weight in expected.weights["net"].items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("micro", [4, 1])
+def test_a_task_moves_once_a_step_however_many_passes(micro):
+    task = Measured()
+    log = Learning().train(task, SETTINGS.model_copy(update={"micro_batch_size": micro}), seed=0).log
+    assert task.calls == SETTINGS.steps
+    assert log["samples"].tolist() == [SETTINGS.batch_size] * SETTINGS.steps
+    mean = torch.zeros(3)
+    for step in range(SETTINGS.steps):
+        mean.lerp_(task.batch(step, range(SETTINGS.batch_size))["inputs"].mean(0), 0.5)
+    torch.testing.assert_close(task.networks["net"].mean, mean)
+    assert len({float(draw) for draw in task.drawn}) == SETTINGS.steps
+
+
+def test_processes_that_move_apart_are_told(tmp_path):
+    done = call_ranks(2, tmp_path, trains_apart)
+    assert done.returncode != 0
+    assert "mean of the network 'net' differ between processes after 9 steps" in done.stderr
+
+
+class Silent(Measured):
+    held_out_samples = 0
+
+
+class Nameless(Measured):
+    def errors(self, networks, batch):
+        return {"miss": batch["targets"]}
+
+
+class Whole(Measured):
+    def errors(self, networks, batch):
+        return {"error": batch["targets"].mean()}
+
+
+class Infinite(Measured):
+    def errors(self, networks, batch):
+        return {"error": batch["targets"] / 0}
+
+
+@pytest.mark.parametrize(
+    ("task", "raised", "said"),
+    [
+        (Silent, PluginError, "has no held_out_samples"),
+        (Nameless, PluginError, r"returned \['miss'\]; 'error' must be among them"),
+        (Whole, PluginError, r"returned 'error' as \(\); it must be one number a sample, \(4,\)"),
+        (Infinite, NotFiniteError, r"became (inf|-inf|nan) after 0 steps.*There is no checkpoint"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(task, raised, said):
+    with pytest.raises(raised, match=said):
+        trained(task=task())
