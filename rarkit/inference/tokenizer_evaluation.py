@@ -23,7 +23,7 @@ from rarkit.evaluation.reconstruction import fidelity, psnr, ssim
 from rarkit.evaluation.reconstruction_distance import distance
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.base import FeatureModel, LearnedState
-from rarkit.images import ImageInfo, Split
+from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.inference.tokenizer_source import open_tokenizer, recipe_of_images
 from rarkit.pipeline.results import Run
 from rarkit.randomness import derived_seed, drawn_rows
@@ -31,7 +31,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.shown import shown
 from rarkit.runtime.devices import resolve_device
-from rarkit.runtime.progress import Advance, Reporter
+from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import read_state
 from rarkit.stages.reference import SHOWN_IMAGES, YARDSTICK_IMAGES
@@ -118,28 +118,23 @@ def evaluate_tokenizer(
     """
     import torch
 
+    if not isinstance(images, int) or images < 1:
+        raise UserError(f"there cannot be {shown(images)} images. Measure at least one.")
     device, reporter = resolve_device(device, draws=True), Reporter(quiet=quiet)
     opened = open_tokenizer(source, store)
     recipe = recipe_of_images(opened, None if data is None else os.fspath(data), overrides)
     tokenizer, info = opened.tokenizer, recipe.dataset.info()
     chosen, grid = _split(recipe, split), tokenizer.grid(info)
-    if not isinstance(images, int) or images < 1:
-        raise UserError(f"there cannot be {shown(images)} images. Measure at least one.")
     if reason := tokenizer.capability(device, "float32"):
         raise CapabilityError(f"[tokenizer] {tokenizer.name!r} cannot be used here: {reason}")
     reader = recipe.dataset.open(chosen)
     rows_N = drawn_rows(recipe.seed, len(reader), images)
-    shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
     with torch.inference_mode():
         model = tokenizer.build(opened.state, device)
     extractor = _extractor(recipe, info, opened.outputs, device, reporter)
+    shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
     measured = _Measured(tokenizer, model, extractor, shown_N)
-    with reporter.task("evaluate tokenizer", len(rows_N), "images") as advance, torch.inference_mode():
-        start = 0
-        for block in reader.chosen(rows_N, BATCH):
-            end = start + len(block.labels_N)
-            measured.add(block.images_NHWC, rows_N[start:end], advance)
-            start = end
+    measured.add_all(reader, rows_N, reporter)
     metrics, lacking = measured.records(recipe, f"{len(rows_N):,} images of the split {chosen!r}")
     bits = math.prod(grid) * math.log2(tokenizer.codebook_size())
     return TokenizerEvaluation(
@@ -219,7 +214,19 @@ class _Measured:
         self.originals: list[NDArray[np.uint8]] = []
         self.reconstructions: list[NDArray[np.uint8]] = []
 
-    def add(self, images_BHWC: NDArray[np.uint8], rows_B: NDArray[np.int64], advance: Advance) -> None:
+    def add_all(self, reader: ImageReader, rows_N: NDArray[np.int64], reporter: Reporter) -> None:
+        """Measures some rows of a reader."""
+        import torch
+
+        with reporter.task("evaluate tokenizer", len(rows_N), "images") as advance, torch.inference_mode():
+            start = 0
+            for block in reader.chosen(rows_N, BATCH):
+                end = start + len(block.labels_N)
+                self.add(block.images_NHWC, rows_N[start:end])
+                advance(end - start)
+                start = end
+
+    def add(self, images_BHWC: NDArray[np.uint8], rows_B: NDArray[np.int64]) -> None:
         """Measures some images; ``rows_B`` are their numbers in the split."""
         import torch
 
@@ -240,7 +247,6 @@ class _Measured:
         is_shown = np.isin(rows_B, self._shown_N)
         self.originals.append(images_BHWC[is_shown])
         self.reconstructions.append(decoded_BHWC[is_shown])
-        advance(len(images_BHWC))
 
     def records(self, recipe: Recipe, which: str) -> tuple[list[MetricRecord], list[str]]:
         """The numbers, and what is left out; ``which``, for explanations, are the images."""

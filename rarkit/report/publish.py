@@ -64,7 +64,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         curves=(
             *training_curves(log, metrics, held_out=experiment.held_out_split == "test", measured=held_out),
             *guidance_curve(experiment),
-            *(code_use(experiment, outputs["tokenize"]) if "tokenize" in outputs else ()),
+            *(code_use(outputs["evaluate"]) if "evaluate" in outputs else ()),
         ),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),
