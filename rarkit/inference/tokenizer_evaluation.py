@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.engine.learning import Learning
-from rarkit.errors import CapabilityError, FewImagesError, UserError
+from rarkit.errors import CapabilityError, DatasetError, FewImagesError, UserError
 from rarkit.evaluation.codebook_use import code_counts, use_of, use_records
 from rarkit.evaluation.frechet import Moments
 from rarkit.evaluation.reconstruction import fidelity, psnr, ssim
@@ -28,6 +28,7 @@ from rarkit.inference.tokenizer_source import open_tokenizer, recipe_of_images
 from rarkit.pipeline.results import Run
 from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.schema import Recipe
+from rarkit.registry.component import Component
 from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.shown import shown
 from rarkit.runtime.devices import resolve_device
@@ -66,9 +67,6 @@ class TokenizerEvaluation:
     """Height, width, channels."""
     grid: tuple[int, int]
     codebook_size: int
-    bits_per_image: float
-    """Tokens of an image times log₂ V."""
-    bits_per_pixel: float
     metrics: tuple[MetricRecord, ...]
     lacking: tuple[str, ...]
     """What is left out and why, in a sentence each."""
@@ -76,6 +74,15 @@ class TokenizerEvaluation:
     """Some of the images, drawn at random."""
     reconstructions_NHWC: NDArray[np.uint8]
     """The same, encoded and decoded."""
+
+    @property
+    def bits_per_image(self) -> float:
+        """Tokens of an image times log₂ V."""
+        return math.prod(self.grid) * math.log2(self.codebook_size)
+
+    @property
+    def bits_per_pixel(self) -> float:
+        return self.bits_per_image / math.prod(self.image_shape[:2])
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{metric.name}={metric.value:.4g}" for metric in self.metrics)
@@ -116,8 +123,6 @@ def evaluate_tokenizer(
         GridError: the tokenizer, or the feature extractor, does not take these images.
         DatasetError: images are missing or damaged.
     """
-    import torch
-
     if not isinstance(images, int) or images < 1:
         raise UserError(f"there cannot be {shown(images)} images. Measure at least one.")
     device, reporter = resolve_device(device, draws=True), Reporter(quiet=quiet)
@@ -125,18 +130,13 @@ def evaluate_tokenizer(
     recipe = recipe_of_images(opened, None if data is None else os.fspath(data), overrides)
     tokenizer, info = opened.tokenizer, recipe.dataset.info()
     chosen, grid = _split(recipe, split), tokenizer.grid(info)
-    if reason := tokenizer.capability(device, "float32"):
-        raise CapabilityError(f"[tokenizer] {tokenizer.name!r} cannot be used here: {reason}")
     reader = recipe.dataset.open(chosen)
     rows_N = drawn_rows(recipe.seed, len(reader), images)
-    with torch.inference_mode():
-        model = tokenizer.build(opened.state, device)
-    extractor = _extractor(recipe, info, opened.outputs, device, reporter)
+    model, extractor = _built(tokenizer, opened.state, device), _extractor(recipe, info, opened.outputs, device, reporter)
     shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
     measured = _Measured(tokenizer, model, extractor, shown_N)
     measured.add_all(reader, rows_N, reporter)
     metrics, lacking = measured.records(recipe, f"{len(rows_N):,} images of the split {chosen!r}")
-    bits = math.prod(grid) * math.log2(tokenizer.codebook_size())
     return TokenizerEvaluation(
         tokenizer=_table(tokenizer),
         dataset=recipe.dataset.model_dump(mode="json"),
@@ -146,13 +146,24 @@ def evaluate_tokenizer(
         image_shape=(info.height, info.width, info.channels),
         grid=grid,
         codebook_size=tokenizer.codebook_size(),
-        bits_per_image=bits,
-        bits_per_pixel=bits / (info.height * info.width),
         metrics=tuple(metrics),
         lacking=tuple(lacking),
         originals_NHWC=np.concatenate(measured.originals),
         reconstructions_NHWC=np.concatenate(measured.reconstructions),
     )
+
+
+def _built(tokenizer: Tokenizer, state: LearnedState, device: str) -> TokenizerModel:
+    import torch
+
+    _check_usable("tokenizer", tokenizer, device)
+    with torch.inference_mode():
+        return tokenizer.build(state, device)
+
+
+def _check_usable(table: str, part: Component, device: str) -> None:
+    if reason := part.capability(device, "float32"):
+        raise CapabilityError(f"[{table}] {part.name!r} cannot be used here: {reason}")
 
 
 def _table(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -179,8 +190,7 @@ def _extractor(
         return None
     features, state = recipe.evaluate.features, dict[str, NDArray[Any]]()
     features.check_images(info)
-    if reason := features.capability(device, "float32"):
-        raise CapabilityError(f"[evaluate.features] {features.name!r} cannot be used here: {reason}")
+    _check_usable("evaluate.features", features, device)
     if features.learns:
         state = dict(_learned(recipe, outputs) or {})
         if not state:
@@ -218,6 +228,8 @@ class _Measured:
         """Measures some rows of a reader."""
         import torch
 
+        if not len(rows_N):
+            raise DatasetError("the split has no images. Measure another one.")
         with reporter.task("evaluate tokenizer", len(rows_N), "images") as advance, torch.inference_mode():
             start = 0
             for block in reader.chosen(rows_N, BATCH):
