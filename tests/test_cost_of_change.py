@@ -22,8 +22,8 @@ IMPORTERS = {
     # A metric is its file and a line in the list of metrics.
     "evaluation.diversity": {"evaluation.metrics"},
     "evaluation.precision_recall": {"evaluation.metrics"},
-    # A stage is its file and a line in the list of stages.
-    "stages.fit": {"pipeline.plan"},
+    # A stage is its file and a line in the list of stages; the report reads what it shows of the output.
+    "stages.fit": {"pipeline.plan", "report.fit_section", "report.publish"},
 }
 """Who imports a module of rarkit."""
 SETTINGS = {

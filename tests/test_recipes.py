@@ -59,6 +59,13 @@ def test_a_rehearsal_begins_from_nothing_and_leaves_only_results(tmp_path, digit
     assert {path.name for path in (tmp_path / "temporary").iterdir()} <= {f"torchinductor_{getpass.getuser()}"}
 
 
+def test_a_rehearsal_has_patches_for_all_codes(digits_recipe):
+    recipe = load_recipe(digits_recipe, ["tokenizer.codes=1024"])
+    small = rehearsal(recipe, "cpu")
+    assert small.dataset.count("train") * 16 >= 4 * 1024
+    assert len(small.tokenizer.fit(small.dataset.open("train"), 0)["codebook"]) == 1024
+
+
 def test_a_rehearsal_trains_in_float32_where_bfloat16_is_emulated_and_says_so(monkeypatch):
     recipe = load_recipe(str(ROOT / "recipes/rar_l.toml"))
     monkeypatch.setattr("rarkit.runtime.processors.lacks_bfloat16", lambda device: device.type == "cpu")

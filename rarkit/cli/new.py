@@ -35,10 +35,10 @@ def new(
 ) -> None:
     """Look at images, and write a commented recipe for them that runs."""
     from rarkit.proposal.contact_sheet import check_sheet, write_sheet
-    from rarkit.proposal.new_recipe import check_free, new_recipe, target_of, write_recipe
+    from rarkit.proposal.new_recipe import check_target, new_recipe, target_of, write_recipe
     from rarkit.runtime.progress import Reporter
 
-    check_free(target_of(place, output), force=force)
+    check_target(target_of(place, output), force=force)
     if show is not None:
         check_sheet(show)
     recipe = new_recipe(place, output, minutes=minutes, reporter=Reporter(quiet=quiet))

@@ -110,7 +110,8 @@ class DecodedReader(ImageReader):
 
     def _decoded(self, files_F: NDArray[np.int64]) -> Iterator[ImageBlock]:
         views = self._preparation.views
-        batches = _batches(self._source.encoded(files_F), max(1, BATCH_IMAGES // views))
+        images = zip(files_F.tolist(), self._source.encoded(files_F), strict=True)
+        batches = _batches(images, max(1, BATCH_IMAGES // views))
         work = partial(_crops, self._preparation, self._source.filesystem)
         # A few images are decoded faster in this process than by starting or asking workers.
         apply = self._workers.map if len(files_F) * views > BATCH_IMAGES else map
@@ -126,22 +127,22 @@ def faults(source: Source, preparation: Preparation, workers: int) -> dict[int, 
     Raises:
         DatasetError: a file cannot be read, which says nothing about the image.
     """
-    batches = _batches(source.encoded(np.arange(len(source))), BATCH_IMAGES)
+    batches = _batches(enumerate(source.encoded(np.arange(len(source)))), BATCH_IMAGES)
     bad: dict[int, str] = {}
-    number = 0
     for reasons in Workers(workers if source.portable else 0).map(partial(_reasons, preparation, source.filesystem), batches):
-        for reason in reasons:
-            if reason is not None:
-                bad[number] = reason
-            number += 1
+        bad |= reasons
     return bad
 
 
-def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[EncodedImage]]:
-    batch: list[EncodedImage] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == count or sum(len(each.data or b"") for each in batch) >= BATCH_BYTES:
+Numbered = tuple[int, EncodedImage]
+"""An image and its number in its source."""
+
+
+def _batches(images: Iterator[Numbered], count: int) -> Iterator[list[Numbered]]:
+    batch: list[Numbered] = []
+    for number, image in images:
+        batch.append((number, image))
+        if len(batch) == count or sum(len(each.data or b"") for _, each in batch) >= BATCH_BYTES:
             yield batch
             batch = []
     if batch:
@@ -151,28 +152,25 @@ def _batches(images: Iterator[EncodedImage], count: int) -> Iterator[list[Encode
 SKIPPING = 'on_bad_image = "skip" in [dataset] leaves out images that cannot be read.'
 
 
-def _crops(
-    preparation: Preparation, filesystem: Any, batch: list[EncodedImage]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:
+def _crops(preparation: Preparation, filesystem: Any, batch: list[Numbered]) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:
     """Crops, labels, and the name of the first image with transparent pixels, empty if there is none."""
     try:
-        prepared = [preparation(_data(filesystem, image), image.name) for image in batch]
+        prepared = [preparation(_data(filesystem, image), image.name, number) for number, image in batch]
     except ImageError as error:
         raise ImageError(f"{error} {SKIPPING}") from error
     images_NHWC = np.concatenate([views for views, _ in prepared])
-    transparent = next((image.name for image, (_, is_transparent) in zip(batch, prepared, strict=True) if is_transparent), "")
-    return images_NHWC, np.array([image.label for image in batch], dtype=np.int64), transparent
+    images = [image for _, image in batch]
+    transparent = next((image.name for image, (_, is_transparent) in zip(images, prepared, strict=True) if is_transparent), "")
+    return images_NHWC, np.array([image.label for image in images], dtype=np.int64), transparent
 
 
-def _reasons(preparation: Preparation, filesystem: Any, batch: list[EncodedImage]) -> list[str | None]:
-    reasons: list[str | None] = []
-    for image in batch:
+def _reasons(preparation: Preparation, filesystem: Any, batch: list[Numbered]) -> dict[int, str]:
+    reasons = {}
+    for number, image in batch:
         try:
             preparation.check(_data(filesystem, image), image.name)
         except ImageError as error:
-            reasons.append(str(error))
-        else:
-            reasons.append(None)
+            reasons[number] = str(error)
     return reasons
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, final
+from dataclasses import replace
+from typing import Annotated, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.decoding import DecodedReader, Source, faults
@@ -18,8 +20,11 @@ from rarkit.datasets.workers import usable_workers
 from rarkit.errors import DatasetError
 from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.bounds import Side, Workers
-from rarkit.registry.component import NotInFingerprint
+from rarkit.registry.component import NotInFingerprint, Seed
 
+MOST_CROPS = 100
+CROP_SCALE = (0.8, 1.0)
+Fraction = Annotated[float, Field(ge=0.05, le=1)]
 DECODING = 3
 """Raised whenever images can be decoded that could not be before, or the reverse."""
 _KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
@@ -33,6 +38,15 @@ class EncodedDataset(Dataset, ABC):
     """Height and width of the crops."""
     crop: Crop = "centre"
     """Crops of training images: the centre crop, or the ten crops of ten-crop. Test images always use the centre crop."""
+    flip: bool = False
+    """Whether each crop of a training image is followed by its mirror image."""
+    random_crops: Annotated[int, Field(ge=0, le=MOST_CROPS)] = 0
+    """Random crops of each training image, in place of its centre crop; 0 for none. They are drawn once, and are rows of the
+    training data as the ten crops are: ``[evaluate]`` compares with them, too."""
+    crop_scale: tuple[Fraction, Fraction] = CROP_SCALE
+    """The least and the greatest side of random crops, as fractions of an image's short side."""
+    crop_seed: Seed = 0
+    """Seed of the random crops, which depend on it and on the image's number alone."""
     exif: bool = False
     """Whether to rotate images according to their EXIF orientation. The published pipelines do not."""
     background: Background = WHITE
@@ -42,6 +56,16 @@ class EncodedDataset(Dataset, ABC):
     advance."""
     workers: Annotated[Workers | None, NotInFingerprint()] = None
     """Worker processes that decode images; 0 for none. Defaults to the CPU cores, divided among the ranks on this machine."""
+
+    @model_validator(mode="after")
+    def _views_go_together(self) -> Self:
+        if self.crop == "ten" and (self.flip or self.random_crops):
+            raise ValueError('crop = "ten" has its own mirror images and places: set neither flip nor random_crops')
+        if not self.random_crops and (self.crop_scale != CROP_SCALE or self.crop_seed):
+            raise ValueError("crop_scale and crop_seed are those of random crops: set random_crops, too")
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise ValueError(f"crop_scale is {self.crop_scale}: the least side comes first")
+        return self
 
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
@@ -91,7 +115,17 @@ class EncodedDataset(Dataset, ABC):
 
     @final
     def _preparation(self, split: Split) -> Preparation:
-        return Preparation(self.size, self.crop if split == "train" else "centre", self.exif, self.background)
+        plain = Preparation(self.size, exif=self.exif, background=self.background)
+        if split == "test":
+            return plain
+        return replace(
+            plain,
+            crop=self.crop,
+            random_crops=self.random_crops,
+            crop_scale=self.crop_scale,
+            crop_seed=self.crop_seed,
+            flip=self.flip,
+        )
 
 
 def _kept(settings: str, source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:

@@ -37,13 +37,13 @@ class ImageFolder(EncodedDataset):
     """Images in one folder per class: ``path/train/<class>/….jpg``, the layout of ImageNet (ILSVRC 2012).
 
     The classes are the folders of the training split that have an image in them or in their subfolders, sorted, under the folders'
-    names. Images without class folders are one class, ``images``. If ``path`` has neither a folder ``train`` nor a folder ``val``,
-    it has the class folders itself, and ``test_fraction`` of each class is held out for testing.
+    names; ``label_by`` has other ways. Images without class folders are one class, ``images``. If ``path`` has neither a folder
+    ``train`` nor a folder ``val``, it has the class folders itself, and ``test_fraction`` of each class is held out for testing.
 
     Images are sorted by class and relative path. Folders without images, folders of systems such as ``__MACOSX`` and ``@eaDir``,
     and files without an image suffix are passed over; a warning counts them. Names that start with a dot are passed over without a
-    word. Links are followed; a plan says how many lead out of the folder. With ten-crop, the ten views of a file are consecutive
-    rows. ``path`` can be any fsspec URL.
+    word. Links are followed; a plan says how many lead out of the folder. The views of a file (ten crops, random crops, mirror
+    images) are consecutive rows. ``path`` can be any fsspec URL.
 
     The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
     object lists the files once.
@@ -57,6 +57,9 @@ class ImageFolder(EncodedDataset):
     """Folder of the training images, relative to ``path``; ``""`` if ``path`` has the class folders itself."""
     test: str | None = TEST
     """Folder of the test images, relative to ``path``; ``""`` for no test split."""
+    label_by: Literal["folder", "path", "nothing"] = "folder"
+    """What makes classes: the folders, with all that lies below them; each path of folders that has images in it, so that
+    ``dog/terrier`` and ``dog/poodle`` are two; or nothing: all images are one class, wherever they lie."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Without folders for the splits: fraction of each class held out for testing, at least one image of two or more."""
     split_seed: Seed = 0
@@ -68,7 +71,7 @@ class ImageFolder(EncodedDataset):
         return ("train", "test") if self.test else ("train",)
 
     def classes(self) -> tuple[str, ...]:
-        return class_names() if self.class_list == "imagenet" else tuple(_by_class(self._listing("train")))
+        return class_names() if self.class_list == "imagenet" else tuple(self._by_class(self._listing("train")))
 
     def files(self, split: Split) -> int:
         try:
@@ -96,7 +99,7 @@ class ImageFolder(EncodedDataset):
         return {}
 
     def _tree(self, split: Split) -> _Tree:
-        key = self.path, self.train, self.test, self.test_fraction, self.split_seed, self.class_list, split
+        key = self.path, self.train, self.test, self.test_fraction, self.split_seed, self.class_list, self.label_by, split
         if key not in self._known:
             self._known[key] = self._arranged(split)
         tree: _Tree = self._known[key]
@@ -133,8 +136,8 @@ class ImageFolder(EncodedDataset):
         if self.class_list == "imagenet":
             cure = f"ImageNet (ILSVRC 2012) is available at image-net.org after registration. {cure}"
         listing = listed(place, cure, self.path)
-        passed_over = listing.passed_over()
-        if not _by_class(listing):
+        passed_over = listing.passed_over(loose=self.label_by != "nothing")
+        if not self._by_class(listing):
             but = f", but {passed_over}" if passed_over else ""
             neither = "" if has_splits else f", and no folder {TRAIN} or {TEST}"
             raise DatasetError(
@@ -153,13 +156,26 @@ class ImageFolder(EncodedDataset):
 
     def _arranged(self, split: Split) -> _Tree:
         listing = self._listing(split)
-        by_class = _by_class(listing)
-        labels = {name: label for label, name in enumerate(_by_class(self._listing("train")))}
+        by_class = self._by_class(listing)
+        labels = {name: label for label, name in enumerate(self._by_class(self._listing("train")))}
         self._check_classes(list(by_class), list(labels))
         files = [(image, labels[name]) for name, images in by_class.items() for image in images]
         if self.test and not self._has_splits():
             files = self._held_apart(files, split)
         return _Tree(listing, files)
+
+    def _by_class(self, listing: Listing) -> dict[str, list[ImageFile]]:
+        """The images by class; those without class folders are one."""
+        inside = [image for images in listing.by_folder.values() for image in images]
+        if self.label_by == "nothing" or not inside:
+            images = sorted([*listing.loose, *inside], key=lambda image: image.relative)
+            return {ONLY_CLASS: images} if images else {}
+        if self.label_by == "folder":
+            return listing.by_folder
+        by_path: dict[str, list[ImageFile]] = {}
+        for image in inside:
+            by_path.setdefault(image.relative.rpartition("/")[0], []).append(image)
+        return dict(sorted(by_path.items()))
 
     def _check_classes(self, names: list[str], training: list[str]) -> None:
         where = within(self.path, self.train)
@@ -194,11 +210,6 @@ class ImageFolder(EncodedDataset):
                 f"for testing (test_fraction = {self.test_fraction:g})"
             )
         return [files[row] for row in rows[split]]
-
-
-def _by_class(listing: Listing) -> dict[str, list[ImageFile]]:
-    """The images by class: by folder, or in one class if none lies in a folder."""
-    return listing.by_folder or ({ONLY_CLASS: listing.loose} if listing.loose else {})
 
 
 @final

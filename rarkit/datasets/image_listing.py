@@ -61,8 +61,11 @@ class Listing:
         """Whether other processes see the same files."""
         return not in_this_process_alone(self.place)
 
-    def passed_over(self) -> str:
-        """What was passed over, counted and with a few names; empty if nothing was."""
+    def passed_over(self, loose: bool = True) -> str:
+        """What was passed over, counted and with a few names; empty if nothing was.
+
+        ``loose``: whether images that lie in no folder are passed over where others lie in folders.
+        """
         folders, files = len(self.passed_folders), self.passed_files
         parts = []
         if folders:
@@ -71,10 +74,10 @@ class Listing:
         if files:
             plural = "s that are not images" if files > 1 else " that is not an image"
             parts.append(f"{files:,} file{plural} ({some_of(self.some_files, files)})")
-        if self.by_folder and self.loose:
-            loose = [image.relative for image in self.loose]
-            plural = "s that lie" if len(loose) > 1 else " that lies"
-            parts.append(f"{len(loose):,} image{plural} in no folder ({some_of(loose)})")
+        if loose and self.by_folder and self.loose:
+            names = [image.relative for image in self.loose]
+            plural = "s that lie" if len(names) > 1 else " that lies"
+            parts.append(f"{len(names):,} image{plural} in no folder ({some_of(names)})")
         return ", ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """From an encoded image to the square crops that tokenizers take.
 
 The crops are those of OpenAI's guided-diffusion ("ADM", Dhariwal and Nichol, 2021) and of RAR's ten-crop (arXiv 2411.00776).
-Shape letters: V views of one image (1 or 10), H and W height and width, A red, green, blue and opacity.
+Shape letters: V views of one image, H and W height and width, A red, green, blue and opacity.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rarkit.datasets.image_bounds import FORMATS, FewReads, check_bounds
 from rarkit.datasets.transparency import WHITE, Background, laid_on
 from rarkit.errors import ImageError
 from rarkit.files.recognition import HEAD, IMAGES, instead, recognised
+from rarkit.randomness import uniforms
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,20 +37,36 @@ class Preparation:
     crop: Crop = "centre"
     exif: bool = False
     background: Background = WHITE
+    random_crops: int = 0
+    """Random crops of an image, in place of ``crop``; 0 for none."""
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_seed: int = 0
+    flip: bool = False
+    """Whether the mirrored crops follow the crops."""
 
     @property
     def views(self) -> int:
         """Number of crops per image."""
-        return 10 if self.crop == "ten" else 1
+        crops = self.random_crops or (10 if self.crop == "ten" else 1)
+        return 2 * crops if self.flip else crops
 
-    def __call__(self, data: bytes, name: str) -> tuple[NDArray[np.uint8], bool]:
+    def __call__(self, data: bytes, name: str, number: int = 0) -> tuple[NDArray[np.uint8], bool]:
         """The crops of an encoded image, (V, size, size, 3), and whether it has transparent pixels.
 
-        Raises ImageError, naming ``name``, if it cannot be decoded.
+        ``number`` is that of the image, with which its random crops are drawn. Raises ImageError, naming ``name``, if it cannot be
+        decoded.
         """
         image, transparent = _decoded(data, name, self.exif, self.background, self.resized)
-        views = ten_crop(image, self.size) if self.crop == "ten" else [centre_crop(image, self.size)]
-        return np.stack([np.asarray(view) for view in views]), transparent
+        views_VHWC = np.stack([np.asarray(crop) for crop in self._crops(image, number)])
+        if self.flip:
+            views_VHWC = np.concatenate([views_VHWC, views_VHWC[:, :, ::-1]])
+        return views_VHWC, transparent
+
+    def _crops(self, image: Image, number: int) -> list[Image]:
+        if not self.random_crops:
+            return ten_crop(image, self.size) if self.crop == "ten" else [centre_crop(image, self.size)]
+        chance_V3 = uniforms(self.crop_seed, "random crops", 0, [number], 3 * self.random_crops).reshape(-1, 3)
+        return random_crops(image, self.size, self.crop_scale, chance_V3)
 
     def check(self, data: bytes, name: str) -> None:
         """Decodes an image to see whether it can be. Raises ImageError as a call does."""
@@ -91,6 +108,33 @@ def ten_crop(image: Image, size: int) -> list[Image]:
     corners = [(0, 0), (far, 0), (0, far), (far, far), (middle, middle)]
     both = (whole, whole.transpose(Transpose.FLIP_LEFT_RIGHT))
     return [_square(side, left, top, size) for side in both for left, top in corners]
+
+
+def random_crops(image: Image, size: int, scale: tuple[float, float], chance_V3: NDArray[np.float64]) -> list[Image]:
+    """Square crops of random size and place, resized to ``size`` × ``size``.
+
+    As guided-diffusion's random crops (``random_crop_arr``), except that sides and places are not rounded to whole pixels. The
+    image is halved with a box filter as for ``centre_crop``, while the smallest crop still has at least twice ``size``, and each
+    crop is resized bicubically.
+
+    Args:
+        image: RGB.
+        size: height and width of the results.
+        scale: the least and the greatest side of a crop, as fractions in (0, 1] of the image's short side.
+        chance_V3: for each crop three numbers in [0, 1), which choose its side, its left and its upper edge.
+    """
+    from PIL.Image import Resampling
+
+    least, greatest = scale
+    while least * min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
+    crops = []
+    for larger, across, down in chance_V3.tolist():
+        side = (least + larger * (greatest - least)) * min(image.size)
+        left, top = across * (image.width - side), down * (image.height - side)
+        box = (left, top, min(left + side, image.width), min(top + side, image.height))
+        crops.append(image.resize((size, size), Resampling.BICUBIC, box))
+    return crops
 
 
 def load_rgb(data: bytes, name: str, *, exif: bool = False, background: Background = WHITE, size: int = 1) -> Image:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rarkit.engine.facts import Facts
 from rarkit.engine.speed import Speed, progress_line
+from rarkit.engine.trained import Trained
 from rarkit.engine.watching import Look, Watcher
 from rarkit.errors import NotFiniteError, RankError, sentences
 from rarkit.runtime.machine import peak_rate
@@ -20,8 +21,6 @@ from rarkit.runtime.signals import HeldSignals
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rarkit.engine.best import Best
     from rarkit.engine.checkpoints import Checkpoints
     from rarkit.engine.trainer import Record, Trainer
@@ -115,11 +114,15 @@ class Course:
             self._take(advance, all_of_them=True)
             self.trainer.check_alike()
 
-    def weights(self, *, on_all: bool) -> dict[str, dict[str, Tensor]]:
-        """What the training gives, by network: the best weights, if they are kept, else the last."""
+    def trained(self, *, on_all: bool) -> Trained:
+        """What the training gives: the best weights, if they are kept, else the last; whole on all ranks, or on the first alone."""
         trainer, best = self.trainer, self.best
         kept = trainer.kept if best is None else best.weights
-        return {name: trainer.gathered(kept(name), on_all=on_all) for name in trainer.networks}
+        weights = {name: trainer.gathered(kept(name), on_all=on_all) for name in trainer.networks}
+        if best is None:
+            return Trained(weights, self.columns(), trainer.precision)
+        self.reporter.say(f"{self.title}: the weights after {best.step:,} of {trainer.step:,} steps are the best")
+        return Trained(weights, self.columns(), trainer.precision, best.columns(), best.step)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The log by column."""

@@ -7,43 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
-from numpy.typing import NDArray
-
 from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.settings import TrainSettings
-from rarkit.engine.watching import Watcher
+from rarkit.engine.trained import Note, Trained
+from rarkit.engine.watching import Show, Watcher, not_shown, previews
 from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import HeldSignals
-from rarkit.trackers.tracking import Trackers
+from rarkit.trackers.tracking import Trackers, untracked
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rarkit.cache.output import StageOutput
     from rarkit.engine.checkpoints import Checkpoints
+    from rarkit.engine.course import Course
     from rarkit.engine.task import Task
-
-
-@final
-@dataclass(frozen=True)
-class Trained:
-    """What a training ends with."""
-
-    weights: Mapping[str, Mapping[str, Tensor]]
-    """The state dict of each network, on the CPU: its averaged weights, if the settings ask for an average; those with the lowest
-    error of held-out samples, if ``best_every`` asked for that."""
-    log: Mapping[str, NDArray[Any]]
-    """Columns by name, a row for each step: ``step`` int64, the others float64."""
-    precision: str
-    """Autocast's dtype."""
-    measured: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Means over the held-out samples, by name (``held_out_error`` and so on, float64), and ``step`` (int64), the steps taken by
-    then: a row for each measurement. Empty if there was none."""
-    best_step: int | None = None
-    """The steps that the weights were trained for, where ``best_every`` chose them."""
 
 
 @final
@@ -58,6 +37,25 @@ class Learning:
     """Receives the log entry of each step."""
     output: StageOutput | None = None
     """Where checkpoints are kept."""
+    show: Show = not_shown
+    """Shows pictures of a training."""
+    trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked
+    """Opens trackers for a training that goes on at this step."""
+    finished: list[Trained] = field(default_factory=list)
+    """What the trainings ended with."""
+    notes: list[Note] = field(default_factory=list)
+    """What was noted."""
+
+    def note(self, name: str, value: float, sentence: str, *, beside: str | None = None) -> None:
+        """Notes a number for the report of the run: what a simpler part reaches on the same data, say.
+
+        Args:
+            name: of a few words.
+            value: a finite number; on every rank the same, or on the first alone.
+            sentence: what it is, with its unit.
+            beside: the column of the log, or of what is measured (``"held_out_psnr"``), in whose chart it is drawn as a line.
+        """
+        self.notes.append(Note(name=name, value=float(value), sentence=sentence, beside=beside))
 
     def train(
         self,
@@ -72,6 +70,7 @@ class Learning:
         on_all: bool = True,
         tracked: Callable[[int], Trackers] | None = None,
         best_every: int | None = None,
+        preview_every: int | None = None,
     ) -> Trained:
         """Trains to the last step, from the last checkpoint if there is one.
 
@@ -80,16 +79,16 @@ class Learning:
             settings: the recipe's ``[train]``, or a part's own.
             seed: decides what modules draw from torch's generator.
             title: of the progress.
-            micro: the most samples of a pass where the settings do not say: what the memory holds; None means a process's whole
-                share.
+            micro: the most samples of a pass where the settings do not say; None means a process's whole share.
             watchers: what looks on.
             held: holds signals back beyond the training; None lets them go at its end.
             on_all: whether every rank gets the weights; otherwise only the first.
-            tracked: opens trackers for a training that goes on at a step, and closes them later; None for none.
-            best_every: steps between measurements of the task's held-out samples, which are also made before the first step and
-                after the last; what is returned are the weights with the lowest error. They are kept on the device meanwhile, and
-                in checkpoints. None measures nothing and returns the last weights. It decides the result, so it must follow from
-                the part's settings.
+            tracked: opens trackers for a training that goes on at a step, and closes them later; None for those of ``trackers``,
+                until its end.
+            best_every: steps between measurements of the task's held-out samples, besides those before the first step and after
+                the last. The weights with the lowest error are returned; until then, they are kept once more on the device. None:
+                the last weights. It decides the result, so it must follow from the part's settings.
+            preview_every: steps between pictures, from before the first step on; they decide nothing. None for none.
 
         Raises:
             NotFiniteError: a loss is no longer finite; the message names step, samples and the last good checkpoint.
@@ -104,30 +103,33 @@ class Learning:
         from rarkit.engine.trainer import Trainer, precision_of
 
         with joined(self.ranks, self.device), kept_memory(self.device), self._checkpoints(settings) as checkpoints:
-            step = None if checkpoints is None else checkpoints.latest()
-            facts = None if checkpoints is None or step is None else facts_of(checkpoints.facts(step), step, settings, self.output)
+            step, facts = self._begun(checkpoints, settings)
             precision = precision_of(settings, self.device) if facts is None else facts.precision
             divided = self._degrees(settings, micro, facts)
             with saying_what_to_lower(task, settings, divided, precision, self.device):
-                trainer = Trainer(
-                    task, settings, seed=seed, device=self.device, degrees=divided, precision=precision, ranks=self.ranks
-                )
+                how: dict[str, Any] = {"degrees": divided, "precision": precision, "ranks": self.ranks}
+                trainer = Trainer(task, settings, seed=seed, device=self.device, **how)
                 best = None if best_every is None else Best(trainer, best_every)
-                about = self.ranks, self.reporter, self.log, watchers, best
-                course = Course(trainer, checkpoints, title, *about)
-                if step is not None and facts is not None:
+                looks = watchers if preview_every is None else (*watchers, previews(task, preview_every, self.show, title))
+                course = Course(trainer, checkpoints, title, self.ranks, self.reporter, self.log, looks, best)
+                if facts is not None:
                     course.resume(step, facts)
-                if tracked is not None:
-                    course.trackers = tracked(trainer.step)
-                self.reporter.say(f"{title}: {course.described}")
-                with nullcontext(held) if held is not None else HeldSignals() as holding:
-                    assert holding is not None
-                    course.run(holding)
-                    weights, log = course.weights(on_all=on_all), course.columns()
-                    if best is None:
-                        return Trained(weights, log, trainer.precision)
-                    self.reporter.say(f"{title}: the weights after {best.step:,} of {trainer.step:,} steps are the best")
-                    return Trained(weights, log, trainer.precision, best.columns(), best.step)
+                opened = self.trackers(trainer.step) if tracked is None else nullcontext(tracked(trainer.step))
+                with opened as course.trackers, HeldSignals() if held is None else nullcontext(held) as holding:
+                    return self._through(course, holding, on_all=on_all)
+
+    def _begun(self, checkpoints: Checkpoints | None, settings: TrainSettings) -> tuple[int, Facts | None]:
+        """The step of the last checkpoint, and its facts; 0 if there is none."""
+        step = None if checkpoints is None else checkpoints.latest()
+        if checkpoints is None or step is None:
+            return 0, None
+        return step, facts_of(checkpoints.facts(step), step, settings, self.output)
+
+    def _through(self, course: Course, held: HeldSignals, *, on_all: bool) -> Trained:
+        self.reporter.say(f"{course.title}: {course.described}")
+        course.run(held)
+        self.finished.append(course.trained(on_all=on_all))
+        return self.finished[-1]
 
     def _degrees(self, settings: TrainSettings, micro: int | None, facts: Facts | None) -> Degrees:
         size = self.ranks.size

@@ -102,6 +102,14 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no errors")
 
+    def pictures(self, networks: Mapping[str, nn.Module]) -> Mapping[str, NDArray[np.uint8]]:
+        """Images for previews, with networks as for ``errors``: some originals, and what becomes of them.
+
+        Returns:
+            Rows of images by caption, (M, H, W, C) uint8 of one or three channels, each of equally many; nothing by default.
+        """
+        return {}
+
     def stepped(self, step: int, total: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
         """Called once after each step of the optimizers, on every process, however many passes the step had: for what moves without
         gradients, such as codes that follow averages of what ``loss`` saw. Buffers that it changes must become the same on all

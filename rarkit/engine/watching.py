@@ -1,15 +1,31 @@
-"""What looks at a training from time to time: held-out likelihood, previews."""
+"""What looks at a training from time to time: held-out likelihood, previews.
+
+Shape letters: M images, H, W, C height, width and channels of an image or picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.randomness import derived_seed
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
+    from rarkit.engine.task import Task
     from rarkit.engine.trainer import Trainer
+
+Show = Callable[[int, int, NDArray[np.uint8], Sequence[str]], NDArray[np.uint8] | None]
+"""Shows images of a step, given the step, the steps between such pictures, the images, (M, H, W, C) uint8, and captions, each of
+equally many of them; returns the picture, (H, W, 3) uint8."""
+
+
+def not_shown(step: int, every: int, images_MHWC: NDArray[np.uint8], captions: Sequence[str]) -> None:
+    """For ranks other than the first, and what is no run."""
 
 
 @final
@@ -38,3 +54,19 @@ class Watcher:
     look: Callable[[Look], None]
     begin: Callable[[Look], None] = lambda look: None
     """Called once before the first step, at the step at which the training begins or goes on."""
+
+
+def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
+    """Shows the pictures of a task, from before the first step on."""
+
+    def look(look: Look) -> None:
+        trainer = look.trainer
+        with trainer.drawing(derived_seed(trainer.seed, "pictures")), trainer.evaluating() as networks:
+            pictures = task.pictures(networks)
+        if not pictures or not trainer.mesh.ranks.first:
+            return
+        picture_HWC = show(trainer.step, every, np.concatenate(list(pictures.values())), tuple(pictures))
+        if picture_HWC is not None:
+            look.trackers.image(trainer.step, f"{title}/previews", picture_HWC)
+
+    return Watcher(every, look, lambda begun: look(begun) if begun.trainer.step == 0 else None)

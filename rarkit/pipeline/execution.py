@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.cache.output_lock import Writing
@@ -21,9 +24,11 @@ from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import KEPT, Stopped
-from rarkit.stages.base import Show, Work, not_shown
-from rarkit.trackers.tracking import Trackers, untracked
+from rarkit.stages.base import Work
+from rarkit.trackers.tracking import Trackers
 
+OpensTrackers = Callable[[str, int], AbstractContextManager[Trackers]]
+Shows = Callable[[str, int, int, NDArray[np.uint8], Sequence[str]], NDArray[np.uint8] | None]
 MEANWHILE = "another run has made it meanwhile"
 FORCED = "But leave out --from and --force (start and force in Python), which would begin again."
 """The end of advice to run again, if stages were forced."""
@@ -50,8 +55,8 @@ def execute(
     ranks: Ranks = ALONE,
     *,
     wait: bool = True,
-    trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked,
-    show: Show = not_shown,
+    trackers: OpensTrackers | None = None,
+    show: Shows | None = None,
 ) -> list[StageResult]:
     """Runs the stages that the plan says to run, and locks each output while it is written.
 
@@ -64,8 +69,8 @@ def execute(
         log: called with (stage, record) for each log record.
         ranks: the processes that execute the same plan, each in its own call.
         wait: wait for what another process is making; otherwise that is an error.
-        trackers: opens the trackers of a training that goes on at a step.
-        show: shows images of a step of a training.
+        trackers: opens the trackers of a stage's training that goes on at a step; None for none.
+        show: shows images of a step of a stage's training; None shows none.
 
     Returns:
         One result per stage that ran or was cached, in order.
@@ -116,8 +121,8 @@ def _run_stage(
     log: Callable[[str, Mapping[str, Any]], None],
     ranks: Ranks,
     wait: bool,
-    trackers: Callable[[int], AbstractContextManager[Trackers]],
-    show: Show,
+    trackers: OpensTrackers | None,
+    show: Shows | None,
 ) -> bool:
     """Returns whether the stage ran; false if another process has finished its output since the plan was made."""
     output, recipe = planned.output, plan.recipe
@@ -157,8 +162,9 @@ def _run_stage(
             reporter.say(ranks.alone(planned.name))
         if needed and takes_part:
             stage_log = partial(log, planned.name)
-            shown = (trackers, show) if ranks.first else (untracked, not_shown)
-            work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks, *shown)
+            work = Work(planned.view, device, inputs, output, reporter, stage_log, ranks)
+            if ranks.first and trackers is not None and show is not None:
+                work = replace(work, trackers=partial(trackers, planned.name), show=partial(show, planned.name))
             planned.stage.run(work)
         # No rank reads an unfinished output, and the lock is held until all ranks have written.
         ranks.meet()

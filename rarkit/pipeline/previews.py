@@ -1,4 +1,4 @@
-"""The pictures of a training, in ``runs/<recipe>/previews/``.
+"""The pictures of trainings, in ``runs/<recipe>/previews/``.
 
 Shape letters: M samples, H, W, C height, width and channels of an image or picture.
 """
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 
 from rarkit.pipeline.run_folder import writing_results
 
-FOLDER = "previews"
-_NAME = re.compile(r"step-(\d{6,10})\.png")
+FOLDER, MAIN = "previews", "train"
+_NAME = re.compile(r"(?:([a-z]+)-)?step-(\d{6,10})\.png")
 
 
 def show_preview(
-    folder: Path, every: int | None, step: int, images_MHWC: NDArray[np.uint8], captions: Sequence[str]
+    folder: Path, stage: str, step: int, every: int, images_MHWC: NDArray[np.uint8], captions: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Writes the picture of a step, and removes those that an earlier training left.
+    """Writes the picture of a step, and removes those that an earlier training of the stage left.
 
     Args:
         folder: that of the run.
-        every: steps between pictures.
+        stage: whose training it is; names of pictures begin with it, but those of ``train``.
         step: steps taken.
+        every: steps between pictures.
         images_MHWC: uint8 levels of 1 or 3 channels, as many of each caption.
         captions: one for each row.
 
@@ -40,10 +41,10 @@ def show_preview(
     from rarkit.rendering.png import write_png
 
     with writing_results(folder):
-        for path in sorted((folder / FOLDER).glob("step-*.png")):
+        for path in sorted((folder / FOLDER).glob("*step-*.png")):
             name = _NAME.fullmatch(path.name)
-            if name is not None and (int(name[1]) > step or int(name[1]) % (every or 1)):
+            if name is not None and (name[1] or MAIN) == stage and (int(name[2]) > step or int(name[2]) % every):
                 path.unlink(missing_ok=True)
         picture = captioned(images_MHWC, captions)
-        write_png(picture, folder / FOLDER / f"step-{step:06d}.png")
+        write_png(picture, folder / FOLDER / f"{'' if stage == MAIN else f'{stage}-'}step-{step:06d}.png")
     return np.asarray(picture)

@@ -145,7 +145,7 @@ def carry_out(
             live = _LiveLog(folder / "log.jsonl")
             try:
                 trackers = partial(_trackers, planned.recipe, folder)
-                show = partial(show_preview, folder, None if planned.recipe.train is None else planned.recipe.train.preview_every)
+                show = partial(show_preview, folder)
                 results = execute(planned, device, reporter, live.write, ranks, wait=wait, trackers=trackers, show=show)
             finally:
                 live.close()
@@ -210,8 +210,9 @@ def _with_random_weights(recipe: Recipe, path: str) -> Recipe:
     return small.named(recipe.recipe_name, recipe.command, rehearsal=True)
 
 
-def _trackers(recipe: Recipe, folder: Path, step: int) -> AbstractContextManager[Trackers]:
-    return open_trackers(recipe.trackers, TrackedRun(recipe.recipe_name, folder, recipe.model_dump(mode="json"), step))
+def _trackers(recipe: Recipe, folder: Path, stage: str, step: int) -> AbstractContextManager[Trackers]:
+    run = TrackedRun(recipe.recipe_name, folder, recipe.model_dump(mode="json"), step, stage)
+    return open_trackers(recipe.trackers, run)
 
 
 def _ignore(stage: str, record: Mapping[str, Any]) -> None:

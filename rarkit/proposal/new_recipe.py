@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import final
 
 from rarkit.errors import RarkitWarning, UserError
-from rarkit.files.atomic import write_text
-from rarkit.files.writable import writing
+from rarkit.files.atomic import write_once, write_text
+from rarkit.files.writable import check_writable, writing
 from rarkit.proposal.budget import Budget
 from rarkit.proposal.found import sentences_on
 from rarkit.proposal.places import layout_of
@@ -79,10 +79,16 @@ def new_recipe(
     return NewRecipe(target, recipe_text(proposal, head, target.parent), seen, proposal)
 
 
-def check_free(path: Path, *, force: bool) -> None:
-    """Refuses to write over a recipe that is there. Raises UserError."""
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuses a place where no recipe can be written, or where one is that is not to be written over.
+
+    Raises:
+        UserError: there is a file, and ``force`` is not set; or the name does not end in .toml.
+        StoreError: nothing can be written there.
+    """
     if os.path.lexists(path) and not force:
-        raise UserError(f"{path} is there already, and is left as it is. Name another file with -o, or write over it with --force.")
+        raise _taken(path)
+    check_writable(str(path), (".toml",), folder=False)
 
 
 def write_recipe(recipe: NewRecipe, *, force: bool = False) -> None:
@@ -92,10 +98,17 @@ def write_recipe(recipe: NewRecipe, *, force: bool = False) -> None:
         UserError: there is a file of that name, and ``force`` is not set.
         StoreError: it cannot be written.
     """
-    check_free(recipe.path, force=force)
     with writing(str(recipe.path)):
-        write_text(recipe.path, recipe.text)
+        if force:
+            write_text(recipe.path, recipe.text)
+        elif not write_once(recipe.path, recipe.text):
+            raise _taken(recipe.path)
     load_recipe(recipe.path)
+
+
+def _taken(path: Path) -> UserError:
+    cure = "Name another file with -o, or write over it with --force."
+    return UserError(f"{path} is there already, and is left as it is. {cure}")
 
 
 def target_of(place: str, path: str | None) -> Path:

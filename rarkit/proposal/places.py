@@ -156,7 +156,7 @@ def _npz(place: str) -> Layout:
 
 def _huggingface(place: str, what: str) -> Layout:
     if "huggingface" not in parts().datasets:
-        raise DatasetError(f"{place} is {what}. {INSTALL_HUGGINGFACE}")
+        raise DatasetError(f"{place} is {what}: {INSTALL_HUGGINGFACE}")
     return Layout(
         what, (Choice("name", "huggingface", "read by the plugin rarkit-hf"), Choice("path", place, "where the images are"))
     )

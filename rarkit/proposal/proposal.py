@@ -127,10 +127,10 @@ class Proposer:
         starting = seconds_of_rounds(chosen, self._images(tables) * size.tokens, size.patch**2 * self.survey.channels)
         if not is_trained(chosen):
             return chosen, starting
-        left, shape = self.budget.for_tokenizer - starting, (size.height, size.width, self.survey.channels)
+        left, experiment = self.budget.for_tokenizer - starting, self._experiment(tables, MODELS[0], size)
         for wide in narrower(chosen):
             table = as_table(wide)
-            a_step = self.tokenizer_clock(str(table.pop("name")), table, shape)
+            a_step = self.tokenizer_clock(str(table.pop("name")), table, experiment)
             if left / a_step >= ENOUGH_STEPS / 2:
                 break
         steps = max(FEWEST_STEPS, int(left / a_step))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rarkit.errors import RarkitWarning
 from rarkit.estimate.this_machine import measured
-from rarkit.images import ImageBlock, ImageInfo, ImageReader
+from rarkit.images import ImageBlock, ImageReader
+from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.loader import parts
 
@@ -41,32 +42,32 @@ def measured_here(experiment: Experiment) -> Seconds:
     return Seconds((here.train_seconds or 0.0) / train.steps, here.sample_seconds or 0.0)
 
 
-TokenizerClock = Callable[[str, dict[str, Any], tuple[int, int, int]], float]
-"""Says how long a step of a tokenizer takes: its name, its settings without steps, and the shape of images."""
+TokenizerClock = Callable[[str, dict[str, Any], Experiment], float]
+"""Says how long a step of a tokenizer takes: its name, its settings without steps, and an experiment with its images."""
 
 
-def measured_tokenizer(name: str, settings: dict[str, Any], shape: tuple[int, int, int]) -> float:
-    """Seconds of a step of the training of a tokenizer, on images of noise, on the device that a run would take."""
+def measured_tokenizer(name: str, settings: dict[str, Any], experiment: Experiment) -> float:
+    """Seconds of a step of the training of a tokenizer, on images of noise, on the device and threads that a run would take."""
     from rarkit.engine.learning import Learning
     from rarkit.runtime.devices import resolve_device
 
     kind = parts().tokenizers[name]
     quick = {"steps": TIMED_STEPS} | ({"kmeans_iterations": 1} if "kmeans_iterations" in kind.model_fields else {})
     part = kind(**settings | quick)
-    rows, columns = part.grid(ImageInfo(*shape, ("",)))
     # Enough patches for all codes, since no two patches of noise are alike.
-    count = max(FEWEST_IMAGES, 2 * part.codebook_size() // (rows * columns))
-    images_NHWC = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    count = max(FEWEST_IMAGES, 2 * part.codebook_size() // experiment.config.seq_len)
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (count, *experiment.image_shape), np.uint8)
+    device = resolve_device("auto")
     times: list[float] = []
 
     def note(entry: Mapping[str, Any]) -> None:
         if "loss" in entry:
             times.append(perf_counter())
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), sensible_threads(experiment, device):
         # That a codebook of noise has collapsed, say.
         warnings.simplefilter("ignore", RarkitWarning)
-        part.learn(_Images(images_NHWC), 0, Learning(device=resolve_device("auto"), log=note))
+        part.learn(_Images(images_NHWC), 0, Learning(device=device, log=note))
     return float(np.median(np.diff(times)))
 
 

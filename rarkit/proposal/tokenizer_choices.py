@@ -14,7 +14,8 @@ from rarkit.proposal.survey import Survey
 
 LEARNED, PLAIN = "vq", "patch_kmeans"
 INSTALL = "pip install rarkit-vq adds a tokenizer that learns, with sharper images"
-MOST_CODES, PATCHES_A_CODE = 1024, 12
+MOST_CODES, PATCHES_A_CODE, PATCHES_DIFFERING = 1024, 40, 2
+"""Codes at most, training patches for each at least, and how many of those that were looked at must differ for each."""
 DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
 STARTING_ROUNDS = 10
@@ -27,7 +28,7 @@ MOST_PATCHES = 200_000
 """Of which ``patch_kmeans`` learns unless its settings say otherwise."""
 FOR_START = 0.2
 """Share of a trained tokenizer's time that k-means may take before."""
-PATCHES_LOOKED_AT = 40
+PATCHES_LOOKED_AT = 100
 """For each code."""
 LEVELS = [8, 5, 5, 5]
 """Of FSQ: 1,000 codes (arXiv 2309.15505, table 1 of its appendix)."""
@@ -42,7 +43,7 @@ def codes(survey: Survey, size: Size, images: int) -> int:
     distinct = _distinct_patches(survey, size)
     if distinct < 2:
         raise DatasetError("the images that were looked at are all of one colour, and the same one. There is nothing to learn.")
-    room = min(MOST_CODES, images * size.tokens // PATCHES_A_CODE, distinct // 2)
+    room = min(MOST_CODES, images * size.tokens // PATCHES_A_CODE, distinct // PATCHES_DIFFERING)
     return int(2 ** int(log2(max(2, room))))
 
 
@@ -68,7 +69,11 @@ def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -
     """
     each = f"{size.patch} × {size.patch} pixels become a token, {size.tokens} tokens an image"
     count, values = codes(survey, size, images), size.patch**2 * survey.channels
-    many = f"for {images * size.tokens:,} training patches" if count < MOST_CODES else "10 bits a token"
+    many = (
+        f"for {images * size.tokens:,} training patches, {PATCHES_A_CODE} or more for each"
+        if count < MOST_CODES
+        else "10 bits a token"
+    )
     if not budget.learned:
         return [
             Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),

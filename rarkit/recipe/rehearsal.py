@@ -10,6 +10,7 @@ import numpy as np
 from rarkit.datasets.generated import Generated
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RarkitWarning
+from rarkit.images import ImageInfo
 from rarkit.recipe.classes import LABEL
 from rarkit.recipe.schema import Recipe
 
@@ -38,7 +39,7 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
             width=info.width,
             channels=3 if info.channels == 3 else 1,
             class_names=info.class_names,
-            train_images=LARGE_IMAGES if info.height * info.width > 64 * 64 else IMAGES,
+            train_images=_images(recipe, info),
             test_images=LARGE_IMAGES,
         ),
         "tokenizer": recipe.tokenizer.rehearsed(),
@@ -55,6 +56,17 @@ def rehearsal(recipe: Recipe, device: str) -> Recipe:
     return recipe.model_copy(update=changes).named(
         f"{recipe.recipe_name}-rehearsal", f"{recipe.command} --rehearse", rehearsal=True
     )
+
+
+def _images(recipe: Recipe, info: ImageInfo) -> int:
+    """How many training images are generated."""
+    if info.height * info.width > 64 * 64:
+        return LARGE_IMAGES
+    if not recipe.tokenizer.learns:
+        return IMAGES
+    rows, columns = recipe.tokenizer.grid(info)
+    # Some of which may be held back, and of whose patches not all differ.
+    return max(IMAGES, 4 * recipe.tokenizer.codebook_size() // (rows * columns))
 
 
 def _quick(train: TrainSettings, device: str) -> TrainSettings:

@@ -20,7 +20,7 @@ STEP, LOSS = "step", "loss"
 
 
 @final
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """How a column of the training log is drawn."""
 
     title: str
@@ -32,11 +32,11 @@ class _Look(NamedTuple):
 
 
 LOOKS = {
-    LOSS: _Look("Loss", "bits per token", 1 / math.log(2), noisy=True),
-    "accuracy": _Look("Accuracy", "share of tokens predicted, in training batches", noisy=True),
-    "random_ratio": _Look("Random ratio", "share of random permutations"),
-    "learning_rate": _Look("Learning rate", "learning rate"),
-    "gradient_norm": _Look("Gradient norm", "norm before clipping, logarithmic", noisy=True, log_y=True),
+    LOSS: Look("Loss", "bits per token", 1 / math.log(2), noisy=True),
+    "accuracy": Look("Accuracy", "share of tokens predicted, in training batches", noisy=True),
+    "random_ratio": Look("Random ratio", "share of random permutations"),
+    "learning_rate": Look("Learning rate", "learning rate"),
+    "gradient_norm": Look("Gradient norm", "norm before clipping, logarithmic", noisy=True, log_y=True),
 }
 """The columns that are known, in the order of their charts. Others follow under their own names."""
 
@@ -60,12 +60,16 @@ def training_curves(
         return []
     columns = [*(name for name in LOOKS if name in log), *(name for name in log if name not in LOOKS and name != STEP)]
     beside = [*_measured(measured), *_evaluated(log[STEP][-1], metrics, held_out)]
-    return [_curve(name, log, beside if name == LOSS else []) for name in columns]
+    return [curve(name, log, _look(name), beside if name == LOSS else []) for name in columns]
 
 
-def _curve(name: str, log: Mapping[str, NDArray[Any]], beside: list[Series]) -> Curve:
+def _look(name: str) -> Look:
     words = name.replace("_", " ")
-    look = LOOKS.get(name, _Look(words.capitalize(), words))
+    return LOOKS.get(name, Look(words.capitalize(), words))
+
+
+def curve(name: str, log: Mapping[str, NDArray[Any]], look: Look, beside: Sequence[Series]) -> Curve:
+    """The chart of a column of a log, with other series beside it."""
     step, values = log[STEP], log[name] * look.factor
     window = max(1, len(step) // 50) if look.noisy else 1
     series = [Series("each step", step, values, faint=window > 1)]

@@ -44,5 +44,8 @@ class RunReport:
     curves: tuple[Curve, ...] = ()
     scan: Scan | None = None
     metrics: tuple[MetricRecord, ...] = ()
+    fit_curves: tuple[Curve, ...] = ()
+    """Of the tokenizer's training."""
+    fit_sentences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rehearsal: bool = False

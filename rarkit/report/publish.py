@@ -14,6 +14,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import RowReader
 from rarkit.datasets.links import sentence as links_sentence
 from rarkit.evaluation.inception_score import taking_turns
+from rarkit.evaluation.record import MetricRecord
 from rarkit.files.atomic import write_text
 from rarkit.files.npz import write_npz
 from rarkit.recipe.experiment import Experiment
@@ -22,9 +23,12 @@ from rarkit.rendering.figures import Scan
 from rarkit.report.code_use import code_use
 from rarkit.report.curves import guidance_curve, training_curves
 from rarkit.report.data import RunReport, StageRow
+from rarkit.report.fit_section import FitSection, fit_section
 from rarkit.report.grids import picture_grids
 from rarkit.report.remarks import remarks
+from rarkit.stages.base import read_log
 from rarkit.stages.evaluate import measured
+from rarkit.stages.fit import fit_measured
 from rarkit.stages.held_out import HeldOutBits, held_out_bits
 from rarkit.stages.nearest_training_images import SAMPLES
 from rarkit.stages.train import training_log
@@ -51,6 +55,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
     log = training_log(outputs["train"]) if "train" in outputs else {}
     held_out = held_out_bits(outputs["train"]) if "train" in outputs else []
     grids = picture_grids(experiment, outputs)
+    fit = fit_section(outputs["fit"], experiment.codebook_size) if "fit" in outputs else FitSection()
     metrics, lacking = measured(outputs["evaluate"]) if "evaluate" in outputs else ([], [])
     report = RunReport(
         title=recipe.title,
@@ -68,7 +73,9 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         ),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),
-        notes=tuple(filter(None, (*remarks(metrics), *lacking, links_sentence(recipe.dataset.links_out())))),
+        fit_curves=fit.curves,
+        fit_sentences=fit.sentences,
+        notes=(*_notes(experiment, metrics, lacking), *(() if recipe.is_rehearsal else fit.remarks)),
         rehearsal=recipe.is_rehearsal,
     )
     files = []
@@ -79,26 +86,47 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         numbers = {"recipe": recipe.recipe_name, "metrics": [metric.to_json() for metric in metrics], "lacking": lacking}
         write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
         files.append("metrics.json")
-    if log:
-        write_text(folder / "log.jsonl", _log_lines(log, held_out))
+    lines = _fit_lines(outputs["fit"]) if "fit" in outputs else ""
+    lines += _log_lines(log, held_out) if log else ""
+    if lines:
+        write_text(folder / "log.jsonl", lines)
         files.append("log.jsonl")
     if recipe.sample is not None and recipe.sample.npz and "sample" in outputs:
-        images, labels_N = RowReader(outputs["sample"], "images"), outputs["sample"].read_array("labels")
-        # The ADM evaluator takes consecutive images together for the inception score; they are stored class by class.
-        turn_N = taking_turns(labels_N)
-        blocks = (images.rows(turn_N[start : start + NPZ_ROWS]) for start in range(0, len(turn_N), NPZ_ROWS))
-        write_npz(blocks, labels_N[turn_N], folder / "samples.npz")
+        _write_samples(outputs["sample"], folder / "samples.npz")
         files.append("samples.npz")
     write_text(folder / "report.html", render(report))
     return [*files, "report.html"]
 
 
+def _write_samples(output: StageOutput, path: Path) -> None:
+    images, labels_N = RowReader(output, "images"), output.read_array("labels")
+    # The ADM evaluator takes consecutive images together for the inception score; they are stored class by class.
+    turn_N = taking_turns(labels_N)
+    blocks = (images.rows(turn_N[start : start + NPZ_ROWS]) for start in range(0, len(turn_N), NPZ_ROWS))
+    write_npz(blocks, labels_N[turn_N], path)
+
+
+def _notes(experiment: Experiment, metrics: Sequence[MetricRecord], lacking: Sequence[str]) -> tuple[str, ...]:
+    return tuple(filter(None, (*remarks(metrics), *lacking, links_sentence(experiment.recipe.dataset.links_out()))))
+
+
 def _log_lines(log: Mapping[str, NDArray[Any]], held_out: Sequence[HeldOutBits]) -> str:
+    return _lines("train", _rows(log), [entry.record() for entry in held_out])
+
+
+def _fit_lines(output: StageOutput) -> str:
+    return _lines("fit", _rows(read_log(output)), _rows(fit_measured(output)))
+
+
+def _lines(stage: str, log: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> str:
     """A line for each step, and after it what was measured then."""
-    records = [dict(zip(log, row, strict=True)) for row in zip(*(values.tolist() for values in log.values()), strict=True)]
-    steps = [(record["step"] + 1, record) for record in records] + [(entry.step, entry.record()) for entry in held_out]
+    steps = [(record["step"] + 1, record) for record in log] + [(entry["step"], entry) for entry in measured]
     ordered = sorted(steps, key=lambda pair: pair[0])
-    return "".join(json.dumps({"stage": "train", **record}) + "\n" for _, record in ordered)
+    return "".join(json.dumps({"stage": stage, **record}) + "\n" for _, record in ordered)
+
+
+def _rows(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*(values.tolist() for values in columns.values()), strict=True)]
 
 
 def _facts(experiment: Experiment, outputs: Mapping[str, StageOutput]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rarkit.cache.output import StageOutput
 from rarkit.engine.learning import Learning
+from rarkit.engine.watching import Show, not_shown
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Settings
@@ -22,6 +23,8 @@ from rarkit.trackers.tracking import Trackers, untracked
 
 STATE = "state_"
 """Prefix of the arrays that hold a part's learned state."""
+LOG = "log_"
+"""Prefix of the arrays that hold the log of a training."""
 
 
 class View(Settings, ABC):
@@ -46,11 +49,6 @@ class View(Settings, ABC):
 
 
 V = TypeVar("V", bound=View)
-Show = Callable[[int, NDArray[np.uint8], Sequence[str]], NDArray[np.uint8] | None]
-
-
-def not_shown(step: int, images_MHWC: NDArray[np.uint8], captions: Sequence[str]) -> None:
-    """For ranks other than the first, and what is no run."""
 
 
 @final
@@ -73,7 +71,7 @@ class Work(Generic[V]):
     trackers: Callable[[int], AbstractContextManager[Trackers]] = untracked
     """Opens the recipe's trackers for a training that goes on at this step; on ranks other than the first, none."""
     show: Show = not_shown
-    """Shows images of a step, (M, H, W, C) uint8, as many of each caption, in the folder of the run; returns the picture."""
+    """Shows images of a step in the folder of the run."""
 
     def learning(self, ranks: Ranks | None = None) -> Learning:
         """The engine for what learns in this stage, on all its processes or on those given; checkpoints are kept in the output."""
@@ -157,3 +155,15 @@ def read_state(output: StageOutput | None) -> dict[str, NDArray[Any]]:
         return {}
     names = [name for name in output.begun().arrays if name.startswith(STATE)]
     return {name.removeprefix(STATE): output.read_array(name) for name in names}
+
+
+def write_log(output: StageOutput, log: Mapping[str, NDArray[Any]]) -> None:
+    """Stores the log of a training, by column."""
+    for name, values in log.items():
+        output.write_array(LOG + name, values)
+
+
+def read_log(output: StageOutput) -> dict[str, NDArray[Any]]:
+    """The log of a training, by column; empty if the output has none."""
+    names = [name for name in output.begun().arrays if name.startswith(LOG)]
+    return {name.removeprefix(LOG): output.read_array(name) for name in names}

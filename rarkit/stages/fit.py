@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, final
+import json
+from dataclasses import replace
+from typing import Annotated, Any, final
 
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from rarkit.cache.output import StageOutput
 from rarkit.datasets.base import Dataset
+from rarkit.engine.checkpoint_seal import checkpoint_step
+from rarkit.engine.trained import Note
+from rarkit.errors import IncompleteError
+from rarkit.files.stored_json import read_json
 from rarkit.images import ImageInfo
 from rarkit.randomness import derived_seed
 from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
-from rarkit.stages.base import Stage, View, Work, write_state
+from rarkit.stages.base import Stage, View, Work, write_log, write_state
 from rarkit.tokenizers.base import Tokenizer
+
+NOTES = "notes.json"
+MEASURED = "measured_"
+"""Prefix of the arrays that hold what was measured of held-out samples."""
+
+
+@final
+class Notes(BaseModel):
+    """What the file says."""
+
+    model_config = ConfigDict(strict=True)
+
+    notes: Annotated[tuple[Note, ...], Field(max_length=1000)]
 
 
 @final
@@ -44,6 +67,10 @@ class Fit(Stage[FitView]):
             seed=recipe.seed, dataset=recipe.dataset, tokenizer=recipe.tokenizer, grid=experiment.grid, images=experiment.images
         )
 
+    def left_off(self, view: FitView, output: StageOutput) -> str | None:
+        step = checkpoint_step(output)
+        return None if step is None else f"step {step:,}"
+
     def run(self, work: Work[FitView]) -> None:
         import torch
 
@@ -52,11 +79,34 @@ class Fit(Stage[FitView]):
         work.reporter.say(what if tokenizer.learns_on_all else ranks.alone(what))
         if not (ranks.first or tokenizer.learns_on_all):
             return
-        state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), work.learning())
+        learning = replace(work.learning(), show=work.show, trackers=work.trackers)
+        state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), learning)
         if not ranks.first:
             return
         with torch.inference_mode():
             tokenizer.check_decoding(tokenizer.build(state, work.device), view.grid, view.images)
         write_state(work.output, state)
-        work.output.finish()
-        work.remove_checkpoints()
+        for trained in learning.finished[-1:]:
+            write_log(work.output, trained.log)
+            for name, values in trained.measured.items():
+                work.output.write_array(MEASURED + name, values)
+        files = [NOTES] if learning.notes else []
+        if learning.notes:
+            notes = [note.model_dump() for note in learning.notes]
+            work.output.write_file(NOTES, json.dumps({"notes": notes}, indent=1).encode())
+        work.output.finish(files)
+        work.remove_checkpoints(files)
+
+
+def fit_measured(output: StageOutput) -> dict[str, NDArray[Any]]:
+    """What the training measured of held-out samples, by column, as ``Trained.measured``; empty if it measured nothing."""
+    names = [name for name in output.begun().arrays if name.startswith(MEASURED)]
+    return {name.removeprefix(MEASURED): output.read_array(name) for name in names}
+
+
+def fit_notes(output: StageOutput) -> tuple[Note, ...]:
+    """What the tokenizer noted when it learned. Raises IncompleteError if it is damaged."""
+    if NOTES not in output.file_names():
+        return ()
+    place = f"{NOTES} of {output}"
+    return read_json(Notes, output.read_file(NOTES), place, output.cure, raising=IncompleteError).notes

@@ -88,6 +88,7 @@ class Previews:
 
     def __init__(self, work: Work[Any], task: NextToken, view: PreviewView) -> None:
         self._work, self._task, self._view = work, task, view
+        self._every = task.settings.preview_every or 1
 
     def look(self, look: Look) -> None:
         """Draws, and shows what was drawn; nothing if a signal breaks it off."""
@@ -97,7 +98,7 @@ class Previews:
         weights = look.trainer.weights(MODEL)
         if ranks.first and not look.arrived():
             try:
-                picture_HWC = self._work.show(step, self._images(weights, look), view.captions)
+                picture_HWC = self._work.show(step, self._every, self._images(weights, look), view.captions)
             except _BrokenOff:
                 picture_HWC = None
             if picture_HWC is not None:

@@ -30,7 +30,7 @@ from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.signals import HeldSignals
 from rarkit.scan_orders.base import ScanOrder
-from rarkit.stages.base import Stage, View, Work
+from rarkit.stages.base import Stage, View, Work, read_log, write_log
 from rarkit.stages.held_out import FILE, HeldOut, check_held_out
 from rarkit.stages.initial_weights import InitialWeights, initial_weights, output_named, start_from
 from rarkit.stages.passes import Passes
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from rarkit.training.next_token import NextToken
 
 TOKENS, LABELS = "train_tokens", "train_labels"
-LOG = "log_"
-"""Prefix of the arrays that hold the training log."""
 
 
 @final
@@ -156,8 +154,7 @@ class Train(Stage[TrainView]):
             )
             if not work.ranks.first:
                 return
-            for name, values in trained.log.items():
-                output.write_array(LOG + name, values)
+            write_log(output, trained.log)
             output.write_file(MODEL_FILE, weights_file(trained.weights[MODEL], metadata))
             files = [MODEL_FILE, *_beside(output, settings)]
             output.finish(files, parameters=parameters, precision=trained.precision, device=work.device, grid=view.grid)
@@ -260,5 +257,4 @@ def trained_model(
 
 def training_log(output: StageOutput) -> dict[str, np.ndarray[Any, Any]]:
     """The training log by column: step, loss, accuracy, gradient_norm, learning_rate, random_ratio."""
-    names = [name for name in output.begun().arrays if name.startswith(LOG)]
-    return {name.removeprefix(LOG): output.read_array(name) for name in names}
+    return read_log(output)

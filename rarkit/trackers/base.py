@@ -34,6 +34,9 @@ class TrackedRun:
     step: int = 0
     """The first step whose numbers follow, 0 unless a training goes on. If it was interrupted later than that, it has told this and
     other steps before: each is shown once, as it was told then or as it is told now."""
+    stage: str = "train"
+    """Whose training it is: ``train``, or ``fit`` for a tokenizer's, which has folders of its own,
+    ``runs/<recipe>/tracking/<tracker>-fit/``."""
 
 
 class OpenTracker(ABC):

@@ -67,7 +67,7 @@ def open_trackers(parts: Sequence[Tracker], run: TrackedRun) -> Iterator[Tracker
         for part in parts:
             if (reason := refusal(part)) is not None:
                 raise CapabilityError(sentences(f"[[trackers]] {part.name!r}: {reason}"))
-            feed = Feed(part, dataclasses.replace(run, folder=_own_folder(run.folder, part)))
+            feed = Feed(part, dataclasses.replace(run, folder=_own_folder(run.folder, part, run.stage)))
             feed.open()
             feeds.append(feed)
         yield Trackers(feeds)
@@ -83,10 +83,11 @@ def untracked(step: int) -> Iterator[Trackers]:
     yield Trackers()
 
 
-def _own_folder(run: Path, part: Tracker) -> Path:
+def _own_folder(run: Path, part: Tracker, stage: str) -> Path:
     root = Path(os.path.abspath(run))
     # A part may be called "..".
-    folder = root / FOLDER / (f"_{part.name}" if part.name.startswith(".") else part.name)
+    name = f"_{part.name}" if part.name.startswith(".") else part.name
+    folder = root / FOLDER / (name if stage == "train" else f"{name}-{stage}")
     try:
         OwnFolder(str(root)).makedirs(str(folder), exist_ok=True)
     except OSError as error:

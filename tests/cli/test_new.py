@@ -14,6 +14,7 @@ from rarkit.proposal.timing import Seconds
 @pytest.fixture
 def pets(tmp_path, monkeypatch):
     monkeypatch.setattr("rarkit.proposal.new_recipe.measured_here", lambda experiment: Seconds(0.02, 1.0))
+    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 0)
     generator = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -48,7 +49,7 @@ def test_it_writes_over_nothing_unasked(rarkit, pets, tmp_path):
     assert "--force" in err
     assert rarkit("new", "pets", "-o", "other.toml", "-q")[0] == 0
     assert rarkit("new", "pets", "--force")[0] == 0
-    assert (tmp_path / "pets.toml").read_text().endswith((tmp_path / "other.toml").read_text()[-200:])
+    assert (tmp_path / "pets.toml").read_text().startswith("# Written by rarkit new for pets")
 
 
 def test_as_json_it_prints_all_of_it(rarkit, pets):
@@ -63,7 +64,9 @@ def test_as_json_it_prints_all_of_it(rarkit, pets):
     assert set(said["seconds"]) >= {"train", "sample"}
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(("--show", "x.txt"), ".png"), (("--minutes", "0"), "--minutes")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("--show", "x.txt"), ".png"), (("--minutes", "0"), "--minutes"), (("-o", "recipe"), ".toml")]
+)
 def test_wrong_options_write_nothing(rarkit, pets, tmp_path, arguments, message):
     code, _, err = rarkit("new", "pets", *arguments)
     assert code == 2

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from rarkit.datasets.decoding import BATCH_IMAGES
 from rarkit.datasets.image_folder import ImageFolder
-from rarkit.datasets.preparation import centre_crop, ten_crop
+from rarkit.datasets.preparation import Preparation, centre_crop, ten_crop
 from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import DatasetSuite
 
@@ -85,7 +86,10 @@ def test_rows_are_files_in_order(folder, crop, workers):
 
 
 class TestSuite(DatasetSuite):
-    @pytest.fixture(params=[{"crop": "ten", "workers": 0}, {"test": "", "workers": 0}], ids=["ten", "no test"])
+    @pytest.fixture(
+        params=[{"crop": "ten", "workers": 0}, {"test": "", "workers": 0}, {"random_crops": 2, "flip": True, "workers": 0}],
+        ids=["ten", "no test", "random"],
+    )
     def part(self, folder, request):
         return ImageFolder(path=folder, size=SIZE, **request.param)
 
@@ -282,3 +286,84 @@ def test_a_folder_that_is_not_imagenet_s_is_refused(tmp_path):
     planted(str(tmp_path), {"train/n01440764/1.png": b""})
     with pytest.raises(DatasetError, match="contains 1 folders of images, but ImageNet has 1,000 classes"):
         ImageFolder(path=str(tmp_path), test=None, class_list="imagenet").open("train")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_augmented_rows_are_the_views_of_each_file(folder, workers):
+    how = {"random_crops": 3, "crop_scale": (0.5, 0.9), "crop_seed": 4, "flip": True}
+    part = ImageFolder(path=folder, size=SIZE, workers=workers, **how)
+    preparation = Preparation(SIZE, **how)
+    names = sorted(name for name in tree() if name.startswith("train/") and "/." not in name and not name.endswith(".txt"))
+    views = np.concatenate([preparation(tree()[name], name, number)[0] for number, name in enumerate(names)])
+    reader = part.open("train")
+    assert len(reader) == part.count("train") == 6 * len(names)
+    same(reader.read(), views, np.repeat(np.arange(3), 6 * 7))
+    rows_N = np.array([0, 5, 6, 100, 125])
+    same(next(reader.chosen(rows_N, 9)), views[rows_N], rows_N // 42)
+    same(part.open("test").read(), *expected(tree(), "val"))
+
+
+def test_a_bad_image_moves_no_crop_of_the_others(tmp_path):
+    files = {f"train/a/{number}.png": png(number) for number in range(4)}
+    root = planted(str(tmp_path), files)
+    how = {"path": root, "size": SIZE, "workers": 0, "test": "", "random_crops": 2}
+    whole = ImageFolder(**how).open("train").read()
+    planted(root, {"train/a/1.png": b"damaged"})
+    with pytest.warns(RarkitWarning, match="1 of 4 images are skipped"):
+        rest = ImageFolder(**how, on_bad_image="skip").open("train").read()
+    np.testing.assert_array_equal(rest.images_NHWC, whole.images_NHWC[[0, 1, 4, 5, 6, 7]])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": "ten", "flip": True}, "set neither flip nor random_crops"),
+        ({"crop": "ten", "random_crops": 2}, "set neither flip nor random_crops"),
+        ({"crop_seed": 1}, "set random_crops, too"),
+        ({"crop_scale": (0.5, 1)}, "set random_crops, too"),
+        ({"random_crops": 2, "crop_scale": (1, 0.5)}, "the least side comes first"),
+        ({"random_crops": 2, "crop_scale": (0, 0.5)}, "0.05"),
+        ({"random_crops": 101}, "100"),
+    ],
+)
+def test_settings_of_views_that_do_not_go_together(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        ImageFolder(path="x", **settings)
+
+
+NESTED = ("dog/terrier/b.png", "dog/a.png", "dog/poodle/c.png", "cat/e.png", "dog.x/f.png", "loose.png")
+
+
+@pytest.mark.parametrize(
+    ("label_by", "classes", "passed"),
+    [
+        ("folder", {"cat": ["cat/e"], "dog": ["dog/a", "dog/poodle/c", "dog/terrier/b"], "dog.x": ["dog.x/f"]}, True),
+        (
+            "path",
+            {
+                "cat": ["cat/e"],
+                "dog": ["dog/a"],
+                "dog.x": ["dog.x/f"],
+                "dog/poodle": ["dog/poodle/c"],
+                "dog/terrier": ["dog/terrier/b"],
+            },
+            True,
+        ),
+        ("nothing", {"images": sorted(name.removesuffix(".png") for name in NESTED)}, False),
+    ],
+)
+@pytest.mark.filterwarnings("default::rarkit.errors.RarkitWarning")
+def test_what_makes_classes(tmp_path, label_by, classes, passed):
+    files = {name: png(number, SIZE, SIZE) for number, name in enumerate(NESTED)}
+    part = ImageFolder(path=planted(str(tmp_path), files), size=SIZE, workers=0, train="", test="", label_by=label_by)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert part.classes() == tuple(classes)
+    assert any("1 image that lies in no folder" in str(each.message) for each in told) == passed
+    block = part.open("train").read()
+    rows = [(name, label) for label, names in enumerate(classes.values()) for name in names]
+    same(
+        block,
+        np.stack([np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name, _ in rows]),
+        np.array([label for _, label in rows]),
+    )

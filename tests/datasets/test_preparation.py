@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from rarkit.datasets.preparation import Preparation, centre_crop, load_rgb, ten_crop
+from rarkit.datasets.preparation import Preparation, centre_crop, load_rgb, random_crops, ten_crop
 from rarkit.errors import DatasetError
 
 PARITY = Path(__file__).parents[1] / "data/parity/crops.npz"
@@ -201,3 +201,47 @@ def test_a_preparation_is_decoding_and_cropping():
     assert (centre.views, ten.views) == (1, 10)
     np.testing.assert_array_equal(centre(encoded(image), "x")[0], np.asarray(centre_crop(image, 16))[None])
     np.testing.assert_array_equal(ten(encoded(image), "x")[0], np.stack([np.asarray(view) for view in ten_crop(image, 16)]))
+
+
+CHANCE = st.floats(0, 1, exclude_max=True)
+
+
+@given(SIDE, SIDE, st.integers(1, 40), st.tuples(CHANCE, CHANCE, CHANCE), st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)))
+@example(1, 150, 40, (0.0, 0.999, 0.999), (0.05, 0.05))
+@settings(deadline=None, max_examples=60)
+def test_a_random_crop_lies_in_the_image_and_has_the_side_asked_for(width, height, size, chance, scale):
+    # Pixels that say where they lie: bicubic resizing keeps a slope.
+    x_HW, y_HW = np.meshgrid(np.arange(width), np.arange(height))
+    image = Image.fromarray(np.dstack([x_HW, y_HW, np.full_like(x_HW, 77)]).astype(np.uint8))
+    least, greatest = sorted(scale)
+    [crop] = random_crops(image, size, (least, greatest), np.array([chance]))
+    red, green, blue = np.moveaxis(np.asarray(crop).astype(float), -1, 0)
+    assert crop.size == (size, size)
+    assert (blue == 77).all()
+    side = (least + chance[0] * (greatest - least)) * min(width, height)
+    for found_HW, excess, whole in ((red.T, chance[1], width), (green, chance[2], height)):
+        middle = excess * (whole - side) + side / 2 - 0.5
+        # Halving drops an odd last row or column, of 2, 4, … pixels.
+        assert abs(found_HW.mean() - middle) <= 2 + 0.08 * side
+
+
+def test_a_random_crop_of_all_there_is_is_the_centre_crop():
+    image = picture(64, 64)
+    assert difference(random_crops(image, 48, (1.0, 1.0), np.zeros((1, 3)))[0], centre_crop(image, 48)) == 0
+    assert difference(random_crops(image, 16, (1.0, 1.0), np.ones((1, 3)) / 2)[0], centre_crop(image, 16)) == 0
+
+
+def test_random_crops_depend_on_seed_and_number_alone():
+    data = encoded(picture(40, 31))
+
+    def crops(number=3, count=4, **more):
+        how = {"random_crops": count, "crop_scale": (0.5, 1.0), "crop_seed": 1} | more
+        return Preparation(12, **how)(data, "a", number)[0]
+
+    first = crops()
+    np.testing.assert_array_equal(crops(count=6)[:4], first)
+    assert len({view.tobytes() for view in first}) == 4
+    for other in (crops(4), crops(crop_seed=2), crops(crop_scale=(0.4, 1.0))):
+        assert (other != first).any()
+    np.testing.assert_array_equal(crops(flip=True), np.concatenate([first, first[:, :, ::-1]]))
+    assert Preparation(12, random_crops=4, flip=True).views == 8

@@ -57,7 +57,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "datasets.digits": {"dataset": {"name": "digits"}},
     "datasets.generated": {},
     "datasets.image_folder": {"dataset": {"name": "image_folder", "path": "FILES/folder", **SQUARE}},
-    "datasets.image_list": {"dataset": {"name": "image_list", "path": "FILES/list.csv", "root": "FILES/folder", **SQUARE}},
+    "datasets.image_list": {
+        "dataset": {"name": "image_list", "path": "FILES/list.csv", "root": "FILES/folder", "random_crops": 2, **SQUARE}
+    },
     "datasets.npz": {"dataset": {"name": "npz", "path": "FILES/one.npz"}},
     "datasets.photographs": {"dataset": {"name": "photographs", "size": 8, "train_images": 24, "test_images": 12}},
     "datasets.webdataset": {"dataset": {"name": "webdataset", "urls": "FILES/one.tar", "class_names": ["a", "b"], **SQUARE}},
@@ -97,6 +99,11 @@ CHANGED: dict[str, Any] = {
     "dataset.class_names": ["a", "b", "c", "d"],
     "dataset.exif": True,
     "dataset.crop": "ten",
+    "datasets.image_list.crop": ("ten", "goes without random_crops"),
+    "datasets.image_list.crop_scale": [0.5, 1.0],
+    "datasets.image_list.crop_seed": 1,
+    "dataset.crop_scale": ([0.5, 1.0], "goes with random_crops, as in image_list"),
+    "dataset.crop_seed": (1, "goes with random_crops, as in image_list"),
     "dataset.on_bad_image": "skip",
     "dataset.workers": 1,
     "dataset.train": "val",

@@ -55,6 +55,12 @@ def filled(folder: Path, count: int, **options) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """In this process: the few images of a test are looked at in less time than a worker takes to start."""
+    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 0)
+
+
 @pytest.fixture
 def pets(tmp_path):
     for name in ("cats", "dogs"):
@@ -91,6 +97,16 @@ def test_each_line_says_why(pets, tmp_path):
     for line in recipe.text.splitlines():
         assert not line or line.startswith(("#", "[", "title", "seed")) or "#" in line or f"\n{line}" in recipe.text
         assert len(line) <= 132
+
+
+def test_workers_see_the_same(pets, monkeypatch):
+    one = proposed(pets).survey
+    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 2)
+    two = proposed(pets).survey
+    assert [(look.name, look.width, look.label) for look in one.looks] == [
+        (look.name, look.width, look.label) for look in two.looks
+    ]
+    assert (one.crops_NHWC == two.crops_NHWC).all()
 
 
 def test_a_recipe_that_is_there_is_left_as_it_is(pets, tmp_path):

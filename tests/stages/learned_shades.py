@@ -35,7 +35,9 @@ class LearnedShades(rarkit.Tokenizer):
         settings = TrainSettings(
             steps=STEPS, batch_size=8, learning_rate=0.05, weight_decay=0, precision="float32", checkpoint_every=10
         )
-        trained = learning.train(ShadesTask(reader.read().images_NHWC, seed), settings, seed=seed, title="shades")
+        learning.note("grey", 0.5, "The error of a single grey.", beside="held_out_error")
+        task = ShadesTask(reader.read().images_NHWC, seed)
+        trained = learning.train(task, settings, seed=seed, title="shades", best_every=15, preview_every=20)
         return {"shades": trained.weights["shades"]["levels"].numpy()}
 
     def build(self, state: Any, device: str) -> Model:
@@ -57,6 +59,7 @@ class ShadesTask(Task):
     def __init__(self, images_NHWC: Any, seed: int) -> None:
         self.pixels, self.seed = torch.from_numpy(images_NHWC).flatten(1).float() / 255, seed
         self.networks = {"shades": Levels()}
+        self.held_out_samples = len(self.pixels)
 
     def batch(self, step: int, indices_B: Any) -> dict[str, torch.Tensor]:
         draws = (np.random.default_rng((self.seed % 2**32, step, index)) for index in indices_B)
@@ -64,6 +67,16 @@ class ShadesTask(Task):
 
     def loss(self, name: str, network: nn.Module, batch: Any) -> Losses:
         return Losses(network(batch["pixels"]).mean())
+
+    def held_out_batch(self, indices_B: Any) -> dict[str, torch.Tensor]:
+        return {"pixels": self.pixels[indices_B]}
+
+    def errors(self, networks: Any, batch: Any) -> dict[str, torch.Tensor]:
+        return {"error": networks["shades"](batch["pixels"]).mean(1)}
+
+    def pictures(self, networks: Any) -> dict[str, Any]:
+        images_MHWC = (self.pixels[:3].reshape(3, 4, 4, 1) * 255).byte().numpy()
+        return {"original": images_MHWC, "inverted": 255 - images_MHWC}
 
 
 @final

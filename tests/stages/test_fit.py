@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
 import pytest
 
 from rarkit.cache.store import Store
-from rarkit.stages.base import read_state
+from rarkit.engine.trained import Note
+from rarkit.stages.base import read_log, read_state
+from rarkit.stages.fit import fit_measured, fit_notes
 from tests.processes import call, call_ranks
-from tests.stages.learned_shades import SHADES, fitted
+from tests.stages.learned_shades import SHADES, STEPS, fitted
 
 
 def shades(folder):
     [output] = Store(str(folder / "store")).outputs()
     assert output.verify() is None
-    assert output.file_names() == []
+    assert output.file_names() == ["notes.json"]
     return read_state(output)["shades"]
+
+
+def noted(folder):
+    """The log, what was measured, what was noted, and the names of the pictures."""
+    [output] = Store(str(folder / "store")).outputs()
+    columns = [{name: values.tolist() for name, values in found.items()} for found in (read_log(output), fit_measured(output))]
+    run = folder / "runs/shades"
+    return *columns, fit_notes(output), sorted(path.name for path in (run / "previews").iterdir()), (run / "log.jsonl").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +36,35 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     done = call(folder, fitted, str(folder / "store"), str(folder / "runs"))
     assert done.returncode == 0, done.stderr
-    return shades(folder)
+    return shades(folder), noted(folder)
 
 
 def test_it_learns(alone):
+    alone, _ = alone
     assert alone.shape == (SHADES,)
     assert np.abs(alone - np.linspace(0.2, 0.8, SHADES)).max() > 0.02
+
+
+def test_its_training_can_be_looked_at(alone):
+    log, measured, notes, pictures, lines = alone[1]
+    assert log["step"] == list(range(STEPS))
+    assert log["loss"][-1] < log["loss"][0]
+    assert measured["step"] == [0, 15, 30, STEPS]
+    assert min(measured["held_out_error"]) < measured["held_out_error"][0]
+    assert notes == (Note(name="grey", value=0.5, sentence="The error of a single grey.", beside="held_out_error"),)
+    assert pictures == [f"fit-step-{step:06d}.png" for step in (0, 20, 40)]
+    told = [json.loads(line) for line in lines.splitlines()]
+    assert [record["loss"] for record in told if "loss" in record] == log["loss"]
+    assert [record["step"] for record in told if "held_out_error" in record] == measured["step"]
+    assert {record["stage"] for record in told} == {"fit"}
 
 
 def test_two_processes_learn_the_same(alone, tmp_path):
     done = call_ranks(2, tmp_path, fitted, str(tmp_path / "store"), str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     assert "2 processes (ddp)" in done.stderr
-    np.testing.assert_allclose(shades(tmp_path), alone, rtol=1e-4)
+    np.testing.assert_allclose(shades(tmp_path), alone[0], rtol=1e-4)
+    assert noted(tmp_path)[2:4] == alone[1][2:4]
 
 
 def test_killed_it_goes_on_to_the_same_bits(alone, tmp_path):
@@ -46,4 +73,5 @@ def test_killed_it_goes_on_to_the_same_bits(alone, tmp_path):
     done = call(tmp_path, fitted, *places)
     assert done.returncode == 0, done.stderr
     assert "resuming from the checkpoint at step 20" in done.stderr
-    assert shades(tmp_path).tobytes() == alone.tobytes()
+    assert shades(tmp_path).tobytes() == alone[0].tobytes()
+    assert noted(tmp_path) == alone[1]

@@ -20,6 +20,7 @@ MIDDLE = 128.0
 """Levels 0 to 255 become numbers in [−1, 1): by a power of two, so that no level is rounded."""
 
 
+@final
 class Pass(NamedTuple):
     """What the network makes of images in training."""
 

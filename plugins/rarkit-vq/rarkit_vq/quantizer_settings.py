@@ -58,9 +58,9 @@ class FSQ(Quantizer):
     """Selects this quantizer."""
     levels: Annotated[tuple[Annotated[int, Field(ge=3, le=256)], ...], Field(min_length=1, max_length=16)] = (8, 5, 5, 5)
     """Levels of each number; their product is the codebook size."""
-    even: bool = True
-    """Squash with 2 σ(1.6 z) − 1 instead of tanh, which spreads what is normally distributed evenly over the levels (iFSQ, arXiv
-    2601.17124)."""
+    even: bool = False
+    """Squash with 2 σ(1.6 z) − 1 instead of tanh: what is normally distributed is then spread evenly before it is rounded (iFSQ,
+    arXiv 2601.17124)."""
 
     @field_validator("levels")
     @classmethod
@@ -106,7 +106,7 @@ class LFQ(Quantizer):
     """Weight of the term that draws vectors to their codes."""
 
     def codebook_size(self) -> int:
-        return 2**self.bits
+        return 1 << self.bits
 
 
 AnyQuantizer = Annotated[VQ | FSQ | SimVQ | LFQ, Field(discriminator="name")]

@@ -45,13 +45,13 @@ class QuantizerModule(nn.Module, ABC):
         """After each step of the optimizer, with all vectors of the step and their codes. Draws from torch's generator."""
         return
 
-    @final
     def forward(self, vectors_BZHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``quantized``, of grids: vectors (B, Z, H, W), codes (B, H, W), loss."""
         with torch.autocast(vectors_BZHW.device.type, enabled=False):
             quantized_BMZ, codes_BM, loss = self.quantized(vectors_BZHW.float().flatten(2).transpose(1, 2))
-        grid = vectors_BZHW.shape[2:]
-        return quantized_BMZ.transpose(1, 2).unflatten(2, grid), codes_BM.unflatten(1, grid), loss
+        batch, _, height, width = vectors_BZHW.shape
+        quantized_BZHW = quantized_BMZ.transpose(1, 2).reshape(vectors_BZHW.shape)
+        return quantized_BZHW, codes_BM.reshape(batch, height, width), loss
 
 
 def nearest(vectors_MZ: Tensor, table_VZ: Tensor) -> Tensor:
@@ -185,7 +185,10 @@ class Bits(QuantizerModule):
 
     def __init__(self, settings: LFQ) -> None:
         import vector_quantize_pytorch as library
+        from vector_quantize_pytorch import lookup_free_quantization
 
+        # The library's own divides by the number of processes, but drops the sum over them.
+        lookup_free_quantization.maybe_distributed_mean = mean_of_processes
         super().__init__()
         self.vq = library.LFQ(
             dim=settings.bits,
@@ -205,6 +208,17 @@ class Bits(QuantizerModule):
     def table(self) -> Tensor:
         codebook_VZ: Tensor = self.vq.codebook
         return codebook_VZ
+
+
+def mean_of_processes(values: Tensor) -> Tensor:
+    """The mean over all processes that train together, through which gradients pass."""
+    distributed = torch.distributed
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return values
+    from torch.distributed.nn.functional import all_reduce
+
+    total: Tensor = all_reduce(values)
+    return total / distributed.get_world_size()
 
 
 def make_quantizer(settings: Quantizer, tokens: int) -> QuantizerModule:

@@ -37,7 +37,7 @@ class Reconstructing(Task):
         self.networks: Mapping[str, nn.Module] = {NETWORK: network}
         self.held_out_samples = len(held_back)
         network.add_module(Usage.NAME, Usage(part.codebook_size()))
-        self._seen: list[tuple[Tensor, Pass]] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
         rows_N = rows_of_step(self.seed, step, self.part.batch_size, len(self.pictures))
@@ -49,7 +49,7 @@ class Reconstructing(Task):
         passed: Pass = network(images_BCHW)
         difference_BCHW = passed.images_BCHW - images_BCHW
         reconstruction = difference_BCHW.abs().mean() if self.part.loss == "l1" else difference_BCHW.square().mean()
-        self._seen.append((batch[PLACES], Pass(*(tensor.detach() for tensor in passed))))
+        self._seen.append((batch[PLACES], passed.codes_BHW.flatten(1), passed.vectors_BZHW.detach().flatten(2).transpose(1, 2)))
         return Losses(reconstruction + passed.loss, {"reconstruction": reconstruction, "quantizer": passed.loss})
 
     def blocks(self, name: str) -> Sequence[nn.Module]:
@@ -67,12 +67,11 @@ class Reconstructing(Task):
 
     def stepped(self, step: int, total: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
         """Lets codes follow, and counts them: from the vectors of all passes and processes, in the order of the samples."""
-        seen, self._seen = self._seen, []
-        places_B = torch.cat([places for places, _ in seen])
-        codes_NM = _gathered(places_B, torch.cat([one.codes_BHW for _, one in seen]).flatten(1), self.part.batch_size, total)
+        places, codes, vectors = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        codes_NM = _gathered(places, codes, self.part.batch_size, total)
         if self.network.quantizer.follows:
-            vectors_BMZ = torch.cat([one.vectors_BZHW for _, one in seen]).flatten(2).transpose(1, 2)
-            vectors_NMZ = _gathered(places_B, vectors_BMZ, self.part.batch_size, total)
+            vectors_NMZ = _gathered(places, vectors, self.part.batch_size, total)
             self.network.quantizer.follow(vectors_NMZ.flatten(0, 1), codes_NM.flatten())
         usage = self.network.get_submodule(Usage.NAME)
         assert isinstance(usage, Usage)

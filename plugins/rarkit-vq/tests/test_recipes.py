@@ -19,9 +19,9 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 def changes(tmp_path_factory):
     """What has to be set for each recipe: nothing, or where the images are, with odd sizes and transparency among them."""
     folder, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for name in ("cats", "dogs"):
-        (folder / name).mkdir()
-        for number in range(12):
+    for name in ("train/cats", "train/dogs", "val/cats", "val/dogs"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
             height, width, channels = generator.integers(20, 60), generator.integers(20, 60), 3 + number % 2
             image = Image.fromarray(generator.integers(0, 256, (height, width, channels), np.uint8))
             image.save(folder / name / f"{number}.png")

@@ -1,19 +1,24 @@
-"""Images to learn from, and small tokenizers of each kind."""
+"""Images to learn from, small tokenizers of each kind, and trainings of them in processes."""
 
 from __future__ import annotations
 
+import os
+import signal
+import warnings
+from dataclasses import replace
+
 import numpy as np
 
-from rarkit import ImageInfo
+import rarkit
 from rarkit.testing import ArrayReader
-from rarkit_vq import FSQ, LFQ, VQ, SimVQ, VQTokenizer
+from rarkit_vq import FSQ, LFQ, VQ, SimVQ, VQTokenizer, learning
+from rarkit_vq.task import Reconstructing
 
-INFO = ImageInfo(16, 16, 3, ("a", "b", "c"))
 QUANTIZERS = {
     "vq": VQ(codes=16, dimensions=4),
     "cosine": VQ(codes=16, dimensions=4, cosine=True),
     "fsq": FSQ(levels=(5, 3)),
-    "tanh": FSQ(levels=(5, 3), even=False),
+    "even": FSQ(levels=(5, 3), even=True),
     "simvq": SimVQ(codes=16, dimensions=4),
     "lfq": LFQ(bits=4),
 }
@@ -41,3 +46,32 @@ def blobs(count, channels=3, seed=0):
         images += blob[..., None] * colours[:, which, None, None]
     levels = (255 * images.clip(0, 1) + generator.normal(0, 3, images.shape)).round().clip(0, 255)
     return ArrayReader(levels.astype(np.uint8), np.arange(count) % 3)
+
+
+def fitted(place, folder, settings, kill_at=None):
+    """Runs the stage ``fit``, and leaves the weights and the log in ``place``; kills itself in a step. For ``tests.processes``."""
+    learn = learning.learned
+
+    def kept(part, reader, seed, engine):
+        records = []
+        state, used = learn(part, reader, seed, replace(engine, log=records.append))
+        if engine.ranks.first:
+            losses = [record["loss"] for record in records if "loss" in record]
+            np.savez(place, losses=losses, **state)
+        return state, used
+
+    def killed(self, step, total):
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stepped(self, step, total)
+
+    stepped = Reconstructing.stepped
+    learning.learned, Reconstructing.stepped = kept, killed
+    recipe = rarkit.make_recipe(
+        dataset={"name": "photographs", "size": 16, "train_images": 60, "test_images": 2},
+        tokenizer=small(**settings).model_dump(),
+        model={"hidden_size": 8, "depth": 1, "num_heads": 2},
+        train={"steps": 1, "batch_size": 2},
+    )
+    warnings.simplefilter("ignore", rarkit.errors.RarkitWarning)
+    rarkit.run(recipe, name="learned", store=f"{folder}/store", until="fit", device="cpu", runs=f"{folder}/runs")

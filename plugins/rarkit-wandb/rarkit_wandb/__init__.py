@@ -75,7 +75,7 @@ class WandB(Tracker):
             project=self.project,
             entity=self.entity,
             mode=self.mode,
-            name=run.recipe,
+            name=run.recipe if run.stage == "train" else f"{run.recipe} ({run.stage})",
             id=name,
             resume="allow" if run.step else None,
             config=dict(run.settings),

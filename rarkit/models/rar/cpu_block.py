@@ -87,7 +87,7 @@ class BlockStep(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         own = Weights(*weights)
-        modulations_PUSD = _modulations(activated_USD, own)
+        modulations_PUSD = modulations(activated_USD, own)
         table = Table(modulations_PUSD, row_B, len(x_BSD))
         middle_BSD, of_attention = _attention(x_BSD, table, keys_PB, sizes, own)
         out_BSD, of_mlp = _mlp(middle_BSD, table, keys_PB, sizes, own)
@@ -106,11 +106,11 @@ class BlockStep(torch.autograd.Function):
         common = Backwards(table, Gradients(table), own, {}, ctx.sizes)
         gradient_BSD = _mlp_backwards(gradient_BSD, middle_BSD, of_mlp, common)
         gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, common)
-        activated = _modulations_backwards(common.gradients.table_PUSD, activated_USD, own, common.own_gradients)
+        activated = modulations_backwards(common.gradients.table_PUSD, activated_USD, own, common.own_gradients)
         return gradient_BSD, activated, None, None, None, *(common.own_gradients[name] for name in Weights._fields)
 
 
-def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
+def modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     """As ``Block.modulations``, with 1 + scale for scale, each of the six (U, S, D) by itself."""
     activated_QD = activated_USD.flatten(0, 1)
     bias_P1D = own.modulation_bias_M.clone().view(PLACES, 1, -1)
@@ -120,7 +120,7 @@ def _modulations(activated_USD: Tensor, own: Weights) -> Tensor:
     return modulations_PQD.view(PLACES, *activated_USD.shape)
 
 
-def _modulations_backwards(gradient_PUSD: Tensor, activated_USD: Tensor, own: Weights, own_gradients: dict[str, Tensor]) -> Tensor:
+def modulations_backwards(gradient_PUSD: Tensor, activated_USD: Tensor, own: Weights, own_gradients: dict[str, Tensor]) -> Tensor:
     """The gradient of ``activated_USD``; those of the weights are put in their places."""
     activated_QD, gradient_PQD = activated_USD.flatten(0, 1), gradient_PUSD.flatten(1, 2)
     own_gradients["modulation_MD"] = torch.bmm(gradient_PQD.transpose(1, 2), activated_QD.expand(PLACES, -1, -1)).flatten(0, 1)

@@ -19,6 +19,8 @@ from rarkit.attention.seeded_masks import HIDDEN, OUTPUT, PROJECTION
 from rarkit.models.dropout import dropout
 from rarkit.models.rar.config import RARConfig
 from rarkit.models.rar.cpu_block import BlockStep, Sizes
+from rarkit.models.rar.native_block import LONGEST, NativeStep
+from rarkit.models.rar.native_training import training_kernels
 
 PREFIX = 2
 """Entries before the first token: cls and class."""
@@ -167,7 +169,12 @@ class Block(nn.Module):
         weights = [weight for layer, _ in self._layers() for weight in (layer.weight, layer.bias)]
         weight_rate = 0.0 if attend.dropout is None else attend.dropout.probability
         sizes = Sizes(self.attn.num_heads, self.norm1.eps, self._rate, weight_rate)
-        out_BSD: Tensor = BlockStep.apply(x_BSD, *conditions, keys_PB, sizes, *weights)  # type: ignore[no-untyped-call]
+        out_BSD: Tensor
+        kernels = training_kernels() if x_BSD.dtype == torch.float32 and x_BSD.shape[1] <= LONGEST else None
+        if kernels is None:
+            out_BSD = BlockStep.apply(x_BSD, *conditions, keys_PB, sizes, *weights)  # type: ignore[no-untyped-call]
+        else:
+            out_BSD = NativeStep.apply(x_BSD, *conditions, keys_PB, sizes, kernels, *weights)  # type: ignore[no-untyped-call]
         return out_BSD
 
 

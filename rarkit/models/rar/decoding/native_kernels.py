@@ -48,10 +48,11 @@ class Kernels:
         attend = [pointer] * 3 + [real] + [pointer] * 3 + [number] * 6
         self.panel: int = self._library.rarkit_panel()
         """Number of outputs per panel."""
-        self.linear = {dtype: self._function(f"rarkit_linear_{NAMES[dtype]}", linear) for dtype in WEIGHTS}
-        self._attend = {dtype: self._function(f"rarkit_attend_{NAMES[dtype]}", attend) for dtype in CACHES}
+        self.linear = {dtype: self.function(f"rarkit_linear_{NAMES[dtype]}", linear) for dtype in WEIGHTS}
+        self._attend = {dtype: self.function(f"rarkit_attend_{NAMES[dtype]}", attend) for dtype in CACHES}
 
-    def _function(self, name: str, arguments: list[Any]) -> Callable[..., None]:
+    def function(self, name: str, arguments: list[Any]) -> Callable[..., None]:
+        """A function of the library that returns nothing, with the types of its arguments."""
         function = getattr(self._library, name)
         function.argtypes, function.restype = arguments, None
         return cast(Callable[..., None], function)

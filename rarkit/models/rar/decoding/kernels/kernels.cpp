@@ -7,6 +7,8 @@
 
 #include "attention.h"
 #include "linear.h"
+#include "training.h"
+#include "training_attention.h"
 
 extern "C" {
 
@@ -35,4 +37,46 @@ LINEAR(int8, int8_t)
 ATTEND(float32, float)
 ATTEND(bfloat16, BFloat16)
 ATTEND(float8_e4m3fn, Float8)
+
+// Training. `level` and `scale` are those of the masks, which `keys` (B,) seed, or null for none.
+void rarkit_modulate(const float* x, const float* weight, const float* bias, const float* shift, const float* factor,
+                     const int64_t* table_rows, float* out, float* statistics, int batch, int entries, int width, float eps,
+                     int threads) {
+    modulate(x, weight, bias, shift, factor, {table_rows, entries, width}, out, statistics, batch, eps, threads);
+}
+void rarkit_modulate_backwards(const float* gradient, const float* through, const float* x, const float* statistics,
+                               const float* weight, const float* bias, const float* factor, const int64_t* table_rows, float* out,
+                               float* shift_gradient, float* scale_gradient, float* weight_gradient, float* bias_gradient,
+                               int batch, int entries, int width, int classes, int threads) {
+    modulate_backwards(gradient, through, x, statistics, weight, bias, factor, {table_rows, entries, width}, out, shift_gradient,
+                       scale_gradient, weight_gradient, bias_gradient, batch, classes, threads);
+}
+void rarkit_gate(const float* x, const float* out, const float* gates, const int64_t* table_rows, const int64_t* keys, int level,
+                 float scale, float* sum, int batch, int entries, int width, int threads) {
+    gate(x, out, gates, {table_rows, entries, width}, {keys, level, scale}, sum, batch, threads);
+}
+void rarkit_gate_backwards(const float* gradient, const float* out, const float* gates, const int64_t* table_rows,
+                           const int64_t* keys, int level, float scale, float* out_gradient, float* gate_gradient,
+                           float* bias_gradient, int batch, int entries, int width, int classes, int threads) {
+    gate_backwards(gradient, out, gates, {table_rows, entries, width}, {keys, level, scale}, out_gradient, gate_gradient,
+                   bias_gradient, batch, classes, threads);
+}
+void rarkit_activate(const float* hidden, const int64_t* keys, int level, float scale, float* active, int batch, int entries,
+                     int width, int threads) {
+    activate(hidden, {keys, level, scale}, active, batch, entries, width, threads);
+}
+void rarkit_activate_backwards(float* gradient, const float* hidden, const int64_t* keys, int level, float scale,
+                               float* bias_gradient, int batch, int entries, int width, int threads) {
+    activate_backwards(gradient, hidden, {keys, level, scale}, bias_gradient, batch, entries, width, threads);
+}
+void rarkit_attend_forwards(const float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
+                            float scale, float* read, float* shares, int batch, int entries, int heads, int width, int threads) {
+    attend_forwards(qkv, {weight, bias, eps}, {keys, level, scale}, read, shares, batch, entries, heads, width, threads);
+}
+void rarkit_attend_backwards(const float* gradient, const float* qkv, const float* weight, const float* bias, float eps,
+                             const int64_t* keys, int level, float scale, const float* shares, float* qkv_gradient,
+                             float* norm_gradients, int batch, int entries, int heads, int width, int threads) {
+    attend_backwards(gradient, qkv, {weight, bias, eps}, {keys, level, scale}, shares, qkv_gradient, norm_gradients, batch, entries,
+                     heads, width, threads);
+}
 }

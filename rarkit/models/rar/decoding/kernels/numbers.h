@@ -116,15 +116,30 @@ inline Floats<N> exponential(Floats<N> x) {
     return sum * (Floats<N>)((__builtin_convertvector(n, Ints<N>) + 127) << 23);
 }
 
-// x · Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (error ≤ 1.5e-7), which PyTorch also uses.
+// Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (error ≤ 1.5e-7), which PyTorch also uses; `density` receives
+// exp(−x² / 2).
 template <int N>
-inline Floats<N> gelu(Floats<N> x) {
+inline Floats<N> normal(Floats<N> x, Floats<N>& density) {
     const Floats<N> z = x * 0.70710678f, size = z < 0 ? -z : z;
     const Floats<N> t = 1.0f / (1.0f + size * 0.3275911f);
     Floats<N> sum = t * 1.061405429f - 1.453152027f;
     for (const float term : {1.421413741f, -0.284496736f, 0.254829592f}) sum = sum * t + term;
-    const Floats<N> rest = sum * t * exponential<N>(-size * size);  // 1 − erf |z|
-    return x * 0.5f * (z < 0 ? rest : 2.0f - rest);
+    density = exponential<N>(-size * size);
+    const Floats<N> rest = sum * t * density;  // 1 − erf |z|
+    return 0.5f * (z < 0 ? rest : 2.0f - rest);
+}
+
+// x · Φ(x), and its derivative.
+template <int N>
+inline Floats<N> gelu(Floats<N> x) {
+    Floats<N> density;
+    return x * normal<N>(x, density);
+}
+template <int N>
+inline Floats<N> gelu_slope(Floats<N> x) {
+    Floats<N> density;
+    const Floats<N> below = normal<N>(x, density);
+    return below + x * density * 0.39894228f;
 }
 
 inline float total(Chunk v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }

@@ -1,0 +1,130 @@
+"""What the page shows of a tokenizer's training: curves, notes, and a remark where few codes are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarkit.cache.output import StageOutput
+from rarkit.engine.best import HELD_OUT
+from rarkit.engine.task import ERROR
+from rarkit.engine.trained import Note
+from rarkit.rendering.figures import Curve, Series
+from rarkit.rendering.numbers import number
+from rarkit.report.curves import LOOKS, STEP, Look, curve
+from rarkit.stages.base import read_log
+from rarkit.stages.fit import fit_measured, fit_notes
+
+USED = "used_codes"
+"""The column of the log with the number of codes that were in use lately, if the tokenizer's task logs that."""
+FEW = 0.5
+"""Of all codes; where fewer are in use, a remark says so."""
+TITLES = {
+    USED: ("Codes in use", "codes that were seen lately"),
+    "perplexity": ("Perplexity", "codes that would be as hard to guess if used equally"),
+    f"{HELD_OUT}psnr": ("PSNR of held-out images", "dB, higher is better"),
+    f"{HELD_OUT}{ERROR}": ("Error of held-out samples", "lower is better"),
+}
+NORM = "gradient_norm"
+STEADY = {USED, "perplexity", "learning_rate"}
+"""Columns that are not averaged over steps."""
+
+
+@final
+@dataclass(frozen=True)
+class FitSection:
+    """The tokenizer's training, as the page shows it. Empty where the tokenizer did not learn with the engine."""
+
+    curves: tuple[Curve, ...] = ()
+    sentences: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """For the top of the page."""
+
+
+def fit_section(output: StageOutput, codes: int) -> FitSection:
+    """Reads what ``fit`` kept of its training. ``codes``: V, the codebook size."""
+    log, measured, notes = read_log(output), fit_measured(output), fit_notes(output)
+    sentences = [f"{note.name}: {number(note.value)}. {note.sentence}" for note in notes]
+    return FitSection(
+        curves=(*measured_curves(measured, notes), *logged_curves(log, notes, codes)),
+        sentences=(*_kept(log, measured), *sentences),
+        remarks=collapse(log, codes),
+    )
+
+
+def logged_curves(log: Mapping[str, NDArray[Any]], notes: Sequence[Note], codes: int) -> list[Curve]:
+    """A chart for each column of the log."""
+    if not log or not len(log[STEP]):
+        return []
+    curves = []
+    for name in (name for name in log if name != STEP):
+        beside = _lines(name, log[STEP], notes)
+        if name == USED:
+            beside = [*beside, _line("all codes", log[STEP], codes)]
+        curves.append(curve(name, log, _look(name), beside))
+    return curves
+
+
+def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note]) -> list[Curve]:
+    """A chart for each number that was measured of held-out samples, with a dot for the weights that were kept."""
+    if not measured or not len(measured[STEP]):
+        return []
+    error, step = measured[HELD_OUT + ERROR], measured[STEP]
+    others = [name for name in measured if name not in (STEP, HELD_OUT + ERROR)]
+    # A task whose error is another of its numbers, or that with the sign turned, would have it drawn twice.
+    known = any(np.allclose(np.abs(measured[name]), np.abs(error)) for name in others)
+    kept = slice(int(error.argmin()), int(error.argmin()) + 1)
+    curves = []
+    for name in others if known else [HELD_OUT + ERROR, *others]:
+        look = _look(name)
+        series = (
+            Series("held-out samples", step, measured[name]),
+            Series("the weights that are kept", step[kept], measured[name][kept]),
+            *_lines(name, step, notes),
+        )
+        curves.append(Curve(look.title, "step", look.y_label, series))
+    return curves
+
+
+def collapse(log: Mapping[str, NDArray[Any]], codes: int) -> tuple[str, ...]:
+    """A remark where the training ended with few codes in use."""
+    if USED not in log or not len(log[USED]):
+        return ()
+    used = int(log[USED][-1])
+    if used >= FEW * codes:
+        return ()
+    return (
+        f"The tokenizer's training ended with {used:,} of {codes:,} codes in use: the others say nothing, and images lose what "
+        "they could have said. Lower the number of codes, have dead ones put back sooner, or choose a quantizer that uses its "
+        "levels evenly (fsq).",
+    )
+
+
+def _kept(log: Mapping[str, NDArray[Any]], measured: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    if not measured or not len(measured[STEP]):
+        return ()
+    best, last = int(measured[STEP][measured[HELD_OUT + ERROR].argmin()]), int(measured[STEP][-1])
+    if best == 0:
+        return (f"The weights before the first step were kept: none of the {last:,} steps made held-out samples better.",)
+    return (f"The weights after {best:,} of {last:,} steps were kept, which were the best on held-out samples.",)
+
+
+def _look(name: str) -> Look:
+    words = name.removeprefix(HELD_OUT).replace("_", " ")
+    title = f"{words.capitalize()} of held-out samples" if name.startswith(HELD_OUT) else words.capitalize()
+    if name.endswith(NORM):
+        return LOOKS[NORM]._replace(title=words.capitalize())
+    return Look(*TITLES.get(name, (title, words)), noisy=name not in STEADY)
+
+
+def _lines(name: str, step: NDArray[Any], notes: Sequence[Note]) -> list[Series]:
+    return [_line(note.name, step, note.value) for note in notes if note.beside == name]
+
+
+def _line(label: str, step: NDArray[Any], value: float) -> Series:
+    # One that has the length of a point would be drawn as one.
+    return Series(label, step[[0, -1]], np.array([value, value], np.float64))
