@@ -69,6 +69,8 @@ class VQTokenizer(Tokenizer):
     """Steps between measurements of the held-back images."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
+    preview_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
     """Steps between checkpoints, from which an interrupted training goes on to the same bits."""
 
