@@ -43,8 +43,10 @@ class Reconstructing(Task):
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
-        rows_N = rows_of_step(self.seed, step, self.part.batch_size, len(self.trained_on))
-        images_BHWC = torch.from_numpy(self.trained_on.rows(rows_N[indices_B]))
+        rows_B, next_B = (
+            rows_of_step(self.seed, later, self.part.batch_size, len(self.trained_on))[indices_B] for later in (step, step + 1)
+        )
+        images_BHWC = torch.from_numpy(self.trained_on.rows(rows_B, next_B))
         return {IMAGES: images_BHWC, PLACES: torch.from_numpy(indices_B)}
 
     def loss(self, name: str, network: nn.Module, batch: Mapping[str, Tensor]) -> Losses:

@@ -81,6 +81,8 @@ def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
     kept = part.fit(blobs(30), SEED)
     monkeypatch.setattr("rarkit_vq.images.BYTES_IN_MEMORY", 0)
     read = part.fit(blobs(30), SEED)
+    passes = small(start="random", quantizer=part.quantizer, micro_batch_size=2).fit(blobs(30), SEED)
+    assert all(np.allclose(kept[name], passes[name], rtol=1e-3, atol=1e-5) for name in kept)
     assert all(np.array_equal(kept[name], read[name]) for name in kept)
 
 
