@@ -69,7 +69,7 @@ class Pictures:
         """Height, width and channels."""
         self._kept_NHWC = reader.read().images_NHWC if len(reader) * first.images_NHWC.nbytes <= BYTES_IN_MEMORY else None
         # A reader need not serve several threads.
-        self._thread = ThreadPoolExecutor(1) if beside is None else beside._thread
+        self._thread: ThreadPoolExecutor = ThreadPoolExecutor(1) if beside is None else beside._thread
         self._ahead: dict[bytes, Future[NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:

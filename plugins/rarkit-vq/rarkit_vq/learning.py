@@ -44,8 +44,15 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
         network = make_network(part.start, part.quantizer, *sizes, tokens=part.batch_size * rows * columns)
         begin(network, part, trained_on, pictures, seed)
         task = Reconstructing(part, network, pictures, Pictures(held_back, pictures), seed)
-        every = {"best_every": part.measure_every, "preview_every": part.preview_every}
-        trained = learning.train(task, part.train_settings(), seed=seed, title="tokenizer", micro=part.micro_batch_size, **every)
+        trained = learning.train(
+            task,
+            part.train_settings(),
+            seed=seed,
+            title="tokenizer",
+            micro=part.micro_batch_size,
+            best_every=part.measure_every,
+            preview_every=part.preview_every,
+        )
     note_kmeans(part, trained_on, held_back, trained, seed, learning)
     weights = trained.weights[NETWORK].items()
     state = {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
