@@ -71,6 +71,7 @@ class Pictures:
         # A reader need not serve several threads.
         self._thread: ThreadPoolExecutor = ThreadPoolExecutor(1) if beside is None else beside._thread
         self._ahead: dict[bytes, Future[NDArray[np.uint8]]] = {}
+        self._last: tuple[bytes, Future[NDArray[np.uint8]]] | None = None
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -79,10 +80,13 @@ class Pictures:
         """Images (B, H, W, C) uint8; rows may repeat, in any order. ``next_B``: what will soon be asked for."""
         if self._kept_NHWC is not None:
             return self._kept_NHWC[rows_B]
-        reading = self._ahead.pop(rows_B.tobytes(), None) or self._thread.submit(self._read, rows_B)
-        if next_B is not None:
+        key = rows_B.tobytes()
+        # Networks that are trained in turn ask for the same rows in turn.
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._ahead.pop(key, None) or self._thread.submit(self._read, rows_B)
+        if next_B is not None and next_B.tobytes() not in self._ahead:
             self._ahead[next_B.tobytes()] = self._thread.submit(self._read, next_B)
-        return reading.result()
+        return self._last[1].result()
 
     def _read(self, rows_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.stack([image for image, _ in self._reader.__getitems__(rows_B.tolist())])

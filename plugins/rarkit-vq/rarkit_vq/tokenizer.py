@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from rarkit import ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
 from rarkit.errors import GridError, RarkitWarning
 from rarkit.tokenizers import ImageDecoder, LearnedState
+from rarkit_vq.loss_settings import DiscriminatorSettings, PerceptualSettings
 from rarkit_vq.quantizer_settings import VQ, AnyQuantizer
 
 if TYPE_CHECKING:
@@ -67,10 +68,14 @@ class VQTokenizer(Tokenizer):
     """With ``start = "kmeans"``, iterations of k-means at most, as the ``iterations`` of ``patch_kmeans``."""
     measure_every: Steps = 250
     """Steps between measurements of the held-back images."""
+    perceptual: PerceptualSettings | None = None
+    """A perceptual loss beside the error of the pixels. Needs two files of weights."""
+    discriminator: DiscriminatorSettings | None = None
+    """A discriminator of patches, which is trained beside the tokenizer and begins to count late."""
+    preview_every: Annotated[Steps, NotInFingerprint()] = 500
+    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
-    preview_every: Annotated[Steps | None, NotInFingerprint()] = None
-    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
     """Steps between checkpoints, from which an interrupted training goes on to the same bits."""
 
@@ -87,6 +92,11 @@ class VQTokenizer(Tokenizer):
             raise ValueError(
                 'start = "kmeans" compares positions, not directions: set quantizer.cosine = false, or start = "random"'
             )
+        if self.discriminator is not None and self.discriminator.start_step + self.discriminator.ramp_steps > self.steps:
+            raise ValueError(
+                f"discriminator.start_step {self.discriminator.start_step} and ramp_steps {self.discriminator.ramp_steps} are more "
+                f"than steps {self.steps}: lower one of them, or raise steps"
+            )
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}: set that to a "
@@ -95,9 +105,13 @@ class VQTokenizer(Tokenizer):
         return self
 
     def rehearsed(self) -> Self:
-        return self.model_copy(
-            update={"steps": 2, "batch_size": min(self.batch_size, 8), "micro_batch_size": None, "width": 8, "kmeans_iterations": 1}
-        )
+        few = {"steps": 2, "batch_size": min(self.batch_size, 8), "micro_batch_size": None, "width": 8, "kmeans_iterations": 1}
+        short = {"start_step": 1, "ahead_steps": 1, "ramp_steps": 1, "width": 8}
+        discriminator = None if self.discriminator is None else self.discriminator.model_copy(update=short)
+        return self.model_copy(update={**few, "perceptual": None, "discriminator": discriminator})
+
+    def content(self) -> dict[str, str] | None:
+        return None if self.perceptual is None else self.perceptual.content()
 
     def codebook_size(self) -> int:
         return self.quantizer.codebook_size()

@@ -132,5 +132,5 @@ def test_previews_show_held_back_images_and_their_reconstructions():
     assert captions == ("held-back images", "reconstructions")
     held_back = divided(reader, SEED)[1].read().images_NHWC
     assert np.array_equal(images[:6], held_back)
-    plain = small().learn(reader, SEED, Learning())
+    plain = small(preview_every=5).learn(reader, SEED, Learning())
     assert all(np.array_equal(state[name], plain[name]) for name in plain)
