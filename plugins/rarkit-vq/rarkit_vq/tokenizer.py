@@ -152,6 +152,10 @@ class VQTokenizer(Tokenizer):
             )
         return state
 
+    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
+        # The losses' weights are for learning alone.
+        return self.model_copy(update={"perceptual": None}), state
+
     def train_settings(self) -> TrainSettings:
         """What the engine is told."""
         return TrainSettings(
