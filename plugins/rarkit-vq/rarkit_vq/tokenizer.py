@@ -66,6 +66,8 @@ class VQTokenizer(Tokenizer):
     """Decay of the average of the weights that is kept; 0 keeps the weights themselves."""
     kmeans_iterations: Annotated[int, Field(gt=0, le=10**6)] = 100
     """With ``start = "kmeans"``, iterations of k-means at most, as the ``iterations`` of ``patch_kmeans``."""
+    kmeans_patches: Annotated[int, Field(gt=0, le=10**9)] = 200_000
+    """With ``start = "kmeans"``, about how many patches k-means learns from, as the ``max_patches`` of ``patch_kmeans``."""
     measure_every: Steps = 250
     """Steps between measurements of the held-back images."""
     perceptual: PerceptualSettings | None = None
