@@ -21,6 +21,7 @@ from rarkit.errors import UserError
 from rarkit.proposal.budget import Budget
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.contact_sheet import write_sheet
+from rarkit.proposal.data_choices import FEW
 from rarkit.proposal.found_shards import pattern_of
 from rarkit.proposal.layout import Layout
 from rarkit.proposal.look import Look
@@ -217,7 +218,8 @@ def test_a_list_of_test_images_is_found_beside_that_of_training_images(pets, tmp
     recipe = proposed(pets, tmp_path / "out.toml")
     write_recipe(recipe)
     dataset = load_recipe(tmp_path / "out.toml").dataset
-    assert (dataset.count("train"), dataset.count("test")) == (20, 10)
+    assert recipe.survey.images == {"train": 20, "test": 10}
+    assert (dataset.count("train"), dataset.count("test")) == (40, 10)  # few images, which are mirrored
 
 
 def test_a_table_of_something_else_leaves_the_folder_what_it_is(pets):
@@ -426,7 +428,9 @@ def test_a_training_keeps_to_its_time_and_its_images(count, side, classes, minut
     recipe = proposal.as_recipe()
     steps, batch = recipe["train"]["steps"], recipe["train"]["batch_size"]
     assert proposal.seconds["train"] <= max(budget.for_training, FEWEST_STEPS * proposal.seconds["train"] / steps) * (1 + 1e-9)
-    assert steps * batch <= max(FEWEST_STEPS * batch, MOST_PASSES * count)
+    views = 2 if recipe["dataset"].get("flip") else 1
+    assert steps * batch <= max(FEWEST_STEPS * batch, MOST_PASSES * views * count)
+    assert (views == 2) == (count * 6 // 5 < FEW)
     assert proposal.size.height <= max(8, 1.1 * side)
     assert proposal.size.height % proposal.size.patch == 0
     assert recipe["dataset"]["size"] == proposal.size.height
