@@ -166,9 +166,8 @@ def main() -> None:
     network, slowest = statistics.median(encoder.rates), min(rows, key=lambda row: row["images_per_second"])
     bound = "the network" if slowest["images_per_second"] > network else f"the reader {slowest['reader']}"
     times = slowest["images_per_second"] / network
-    print(
-        f"network  {network:8.2f} images/s on {options.device}; encoding is bound by {bound} (slowest reader: {times:.1f} × the network)"
-    )
+    print(f"network  {network:8.2f} images/s on {options.device}")
+    print(f"Encoding is bound by {bound}: the slowest reader is {times:.1f} times as fast as the network.")
     if options.save:
         RESULTS.mkdir(exist_ok=True)
         shown = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
