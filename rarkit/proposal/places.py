@@ -134,6 +134,8 @@ def _images(place: str, listing: Listing) -> Layout:
     chosen = [name, Choice("path", place, "the folder of the images")]
     if max(map(len, listing.by_folder.values() or [listing.loose])) < 2:
         chosen.append(Choice("test", "", "no class has two images, of which one could be held out for tests"))
+    else:
+        chosen.append(Choice("train", "", "all images lie there together; a fifth of each class is held out for tests"))
     return Layout(what, tuple(chosen), (*remarks, *([links] if links else ())))
 
 

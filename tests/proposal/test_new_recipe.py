@@ -83,6 +83,7 @@ def test_a_folder_becomes_a_recipe_that_plans(pets, tmp_path):
     assert loaded.dataset.path == str(pets)
     assert 'path = "pets"' in recipe.text  # so that both can be moved
     assert recipe.survey.images == {"train": 24, "test": 6}
+    assert loaded.dataset.splits() == ("train", "test")
     assert recipe.survey.classes == (("cats", 12), ("dogs", 12))
     written = loaded.model_dump(exclude_unset=True, mode="json")
     del written["dataset"]["path"]
