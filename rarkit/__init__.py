@@ -25,6 +25,7 @@ from rarkit.lazy import lazy_names
 from rarkit.registry.kinds import KINDS
 
 if TYPE_CHECKING:
+    from rarkit import datasets as datasets
     from rarkit import errors as errors
     from rarkit import models as models
     from rarkit import sampling as sampling
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from rarkit.inference.load import load as load
     from rarkit.inference.pipeline import Pipeline as Pipeline
     from rarkit.inference.sample import sample as sample
+    from rarkit.inference.tokenizer_evaluation import TokenizerEvaluation as TokenizerEvaluation
+    from rarkit.inference.tokenizer_evaluation import evaluate_tokenizer as evaluate_tokenizer
     from rarkit.models.base import ModelFamily as ModelFamily
     from rarkit.models.config import ModelConfig as ModelConfig
     from rarkit.permutation_schedules.base import PermutationSchedule as PermutationSchedule
@@ -89,6 +92,7 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.inference.load": ["load"],
         "rarkit.inference.pipeline": ["Pipeline"],
         "rarkit.inference.sample": ["sample"],
+        "rarkit.inference.tokenizer_evaluation": ["TokenizerEvaluation", "evaluate_tokenizer"],
         "rarkit.pipeline.plan": ["Plan", "plan"],
         "rarkit.pipeline.results": ["Run"],
         "rarkit.pipeline.run": ["run"],
@@ -105,6 +109,6 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.engine.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
-    modules=("errors", "models", "sampling", "testing", "tokenizers", "training"),
+    modules=("datasets", "errors", "models", "sampling", "testing", "tokenizers", "training"),
 )
 __all__ = [*_names, "__version__"]

@@ -41,6 +41,7 @@ from rarkit.cli.options import (
 from rarkit.cli.parts import list_parts, orders, schedules
 from rarkit.cli.plugins import plugins
 from rarkit.cli.sample import sample
+from rarkit.cli.tokenizer import tokenizer
 from rarkit.cli.tokens import tokens
 from rarkit.errors import DatasetError, NotFetchedError
 from rarkit.runtime.output import report_errors_of_stdout
@@ -232,5 +233,6 @@ app.add_typer(plugins, name="plugins")
 app.command("parts")(list_parts)
 app.add_typer(orders, name="orders")
 app.add_typer(schedules, name="schedules")
+app.add_typer(tokenizer, name="tokenizer")
 app.add_typer(tokens, name="tokens")
 app.add_typer(cache, name="cache")

@@ -50,6 +50,7 @@ def _without_values(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+DEFAULT_STORE, STORE_VARIABLE = "rarkit-store", "RARKIT_STORE"
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or fsspec URL of a TOML recipe.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; the value is TOML. Repeatable.")
@@ -62,7 +63,7 @@ Unset = Annotated[
 ]
 StoreUrl = Annotated[
     str,
-    typer.Option("--store", envvar="RARKIT_STORE", metavar="URL", help="Cache stage outputs at this path or fsspec URL."),
+    typer.Option("--store", envvar=STORE_VARIABLE, metavar="URL", help="Cache stage outputs at this path or fsspec URL."),
 ]
 StoreNow = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Look for the run's store here; where it was by default.")
@@ -96,9 +97,6 @@ class GpuName(StrEnum):
     a100 = "a100"
     h100 = "h100"
     h200 = "h200"
-
-
-DEFAULT_STORE = "rarkit-store"
 
 
 def print_json(data: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,23 @@ def print_run(run: Run) -> None:
     for sentence in run.lacking:
         console.print(sentence, soft_wrap=True)
     console.print(f"Done in {run.seconds:,.1f} s. Report: {run.folder / 'report.html'}", soft_wrap=True)
+    for sentence in _what_comes_next(run):
+        console.print(sentence, soft_wrap=True)
+
+
+def _what_comes_next(run: Run) -> tuple[str, ...]:
+    """What to do with a tokenizer that was trained, if the run stopped there."""
+    if [result.name for result in run.results] != ["fit"]:
+        return ()
+    folder = shlex.quote(str(run.folder))
+    return (
+        "The tokenizer is trained. What it leaves of images:",
+        f"  rarkit tokenizer evaluate {folder} --show reconstructions.png",
+        "A file of it for other recipes:",
+        f"  rarkit export {folder} --tokenizer tokenizer.safetensors",
+        "On with the rest of this recipe:",
+        f"  {run.plan.recipe.command or 'rarkit run RECIPE'}",
+    )
 
 
 def print_plugins(loaded: Loaded) -> None:

@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarkit.evaluation.intervals import FEWEST, mean_interval, rows_that_count
-from rarkit.evaluation.metric import Evaluation, Metric, TokenizedData, TokenSet
+from rarkit.evaluation.metric import TRAINING_IMAGES, Evaluation, Metric, TokenizedData, TokenSet
 from rarkit.evaluation.record import MetricRecord
-
-TRAINING_IMAGES = "training images"
-"""The yardstick of images that the model was trained on."""
 
 USUAL_BITS = 1.0
 """Per token, of an image that counts fully as one for the interval."""

@@ -83,8 +83,7 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
         UserError: features that are not finite.
     """
     count = len(features_NF)
-    if count < 2:
-        raise FewImagesError(f"a covariance needs features of 2 images or more, and there are {count}. Evaluate more images.")
+    _check_count(count)
     features = np.asarray(features_NF, dtype=np.float64)
     if not np.isfinite(features).all():
         broken = int((~np.isfinite(features).all(1)).sum())
@@ -92,6 +91,33 @@ def gaussian(features_NF: NDArray[np.floating[Any]]) -> Gaussian:
     mean_F = features.mean(0)
     factor_RF: NDArray[np.float64] = np.linalg.qr((features - mean_F) / np.sqrt(count - 1)).R
     return Gaussian(mean_F, factor_RF)
+
+
+@final
+class Moments:
+    """The mean and covariance of features that come in batches, without keeping them."""
+
+    def __init__(self) -> None:
+        self._count, self._mean_F, self._scatter_FF = 0, np.zeros(()), np.zeros(())
+
+    def add(self, features_BF: NDArray[np.floating[Any]]) -> None:
+        """Adds the features (B, F) of some images, after Chan, Golub and LeVeque ("Updating Formulae", 1979)."""
+        features = np.asarray(features_BF, np.float64)
+        mean_F, before, added = features.mean(0), self._count, len(features)
+        centred, shift_F = features - mean_F, mean_F - self._mean_F
+        self._count += added
+        self._mean_F = self._mean_F + shift_F * (added / self._count)
+        self._scatter_FF = self._scatter_FF + centred.T @ centred + np.outer(shift_F, shift_F) * (before * added / self._count)
+
+    def gaussian(self) -> Gaussian:
+        """What ``gaussian`` gives for all of them together. Raises FewImagesError if they are fewer than two."""
+        _check_count(self._count)
+        return gaussian_of(self._mean_F, self._scatter_FF / (self._count - 1))
+
+
+def _check_count(count: int) -> None:
+    if count < 2:
+        raise FewImagesError(f"a covariance needs features of 2 images or more, and there are {count}. Evaluate more images.")
 
 
 def gaussian_of(mean_F: NDArray[np.floating[Any]], covariance_FF: NDArray[np.floating[Any]]) -> Gaussian:

@@ -24,6 +24,8 @@ from rarkit.randomness import derived_seed
 
 Measured = TypeVar("Measured")
 Arrays = tuple[NDArray[Any], ...]
+TRAINING_IMAGES, TEST_IMAGES, RECONSTRUCTIONS = "training images", "real test images", "reconstructions"
+"""Yardsticks, by the names that readers know them by."""
 ImageSet = Mapping[str, NDArray[Any]]
 """A set of images as the feature extractor sees them: arrays by name, each of which may be read from the store when looked up.
 

@@ -14,6 +14,7 @@ from rarkit.evaluation.inception_score import InceptionScore
 from rarkit.evaluation.metric import Evaluation, Metric
 from rarkit.evaluation.precision_recall import PrecisionRecall
 from rarkit.evaluation.reconstruction import Reconstruction
+from rarkit.evaluation.reconstruction_distance import ReconstructionDistance
 from rarkit.evaluation.record import MetricRecord
 
 METRICS: tuple[Metric, ...] = (
@@ -24,6 +25,7 @@ METRICS: tuple[Metric, ...] = (
     PrecisionRecall(),
     BitsPerToken(),
     Reconstruction(),
+    ReconstructionDistance(),
     CodebookUse(),
 )
 

@@ -30,22 +30,26 @@ class Reconstruction(Metric):
         if data is None:
             return []
         images = data.originals_NHWC, data.reconstructions_NHWC
-        about = f"Tokenizer alone, over {len(data.originals_NHWC)} {data.held_out_name}"
-        similarity = MetricRecord(
-            "reconstruction_ssim", float(ssim(*images).mean()), better="higher", explanation=f"{about}: structural similarity."
-        )
-        decibels_N = psnr(*images)
-        finite_N = np.isfinite(decibels_N)
-        if not finite_N.any():
-            return [similarity]
-        ratio = MetricRecord(
-            "reconstruction_psnr",
-            float(decibels_N[finite_N].mean()),
-            unit="dB",
-            better="higher",
-            explanation=f"{about}: peak signal-to-noise ratio of those that are not reproduced exactly.",
-        )
-        return [ratio, similarity]
+        return fidelity(psnr(*images), ssim(*images), f"{len(data.originals_NHWC)} {data.held_out_name}")
+
+
+def fidelity(decibels_N: NDArray[np.float64], similarities_N: NDArray[np.float64], images: str) -> list[MetricRecord]:
+    """The numbers of ``Reconstruction``, from ``psnr`` and ``ssim`` of each image; ``images``, for explanations, says which."""
+    about = f"Tokenizer alone, over {images}"
+    similarity = MetricRecord(
+        "reconstruction_ssim", float(similarities_N.mean()), better="higher", explanation=f"{about}: structural similarity."
+    )
+    finite_N = np.isfinite(decibels_N)
+    if not finite_N.any():
+        return [similarity]
+    ratio = MetricRecord(
+        "reconstruction_psnr",
+        float(decibels_N[finite_N].mean()),
+        unit="dB",
+        better="higher",
+        explanation=f"{about}: peak signal-to-noise ratio of those that are not reproduced exactly.",
+    )
+    return [ratio, similarity]
 
 
 def psnr(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:

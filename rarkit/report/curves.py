@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.evaluation.bits_per_token import TRAINING_IMAGES, BitsPerToken
+from rarkit.evaluation.bits_per_token import BitsPerToken
+from rarkit.evaluation.metric import TRAINING_IMAGES
 from rarkit.evaluation.record import MetricRecord
 from rarkit.recipe.experiment import Experiment
 from rarkit.rendering.figures import Curve, Series

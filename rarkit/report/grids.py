@@ -43,7 +43,7 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
         grids |= _nearest(experiment, outputs["evaluate"])
     if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].begun().arrays:
         pairs = (outputs["reference"].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
-        grids[RECONSTRUCTIONS] = _reconstructions(*pairs)
+        grids[RECONSTRUCTIONS] = reconstructions(*pairs)
     return grids
 
 
@@ -52,7 +52,7 @@ def _counted(count: int, shown: int, classes: int) -> str:
     return f"{samples} of each class" if shown == classes else f"{samples} of each of {shown} among the {classes:,} classes"
 
 
-def _reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np.uint8]) -> PictureGrid:
+def reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np.uint8]) -> PictureGrid:
     """Rows of images, each above what is decoded from its tokens; images that fill no whole row are left out."""
     columns = min(len(originals_NHWC), RECONSTRUCTIONS_IN_A_ROW)
     starts = range(0, len(originals_NHWC) - columns + 1, columns)

@@ -20,6 +20,7 @@ from rarkit.files.npz import write_npz
 from rarkit.recipe.experiment import Experiment
 from rarkit.recipe.text import to_toml
 from rarkit.rendering.figures import Scan
+from rarkit.report.code_use import code_use
 from rarkit.report.curves import guidance_curve, training_curves
 from rarkit.report.data import RunReport, StageRow
 from rarkit.report.fit_section import FitSection, fit_section
@@ -68,6 +69,7 @@ def publish(experiment: Experiment, outputs: Mapping[str, StageOutput], folder: 
         curves=(
             *training_curves(log, metrics, held_out=experiment.held_out_split == "test", measured=held_out),
             *guidance_curve(experiment),
+            *(code_use(outputs["evaluate"]) if "evaluate" in outputs else ()),
         ),
         scan=Scan(recipe.scan_order.name, experiment.order_L, *experiment.grid),
         metrics=tuple(metrics),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rarkit.evaluation.bits_per_token import TRAINING_IMAGES, BitsPerToken
+from rarkit.evaluation.bits_per_token import BitsPerToken
+from rarkit.evaluation.metric import TRAINING_IMAGES
 from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.numbers import number
 

@@ -1,6 +1,6 @@
 """evaluate: metrics of the samples and of the yardsticks.
 
-Shape letters: N images, L tokens per image.
+Shape letters: N images, L tokens per image, S sets of images, V codebook size.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
 from rarkit.errors import IncompleteError
+from rarkit.evaluation.codebook_use import code_counts
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
 from rarkit.evaluation.metrics import METRICS, measure
 from rarkit.evaluation.record import MetricRecord
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
 
 METRICS_FILE = "metrics.json"
+CODE_COUNTS = "code_counts"
+"""The array with how often each code occurs, (S, V) int64: in training images and, if there are any, in held-out ones."""
 MEASURED_IMAGES = 10_000
 BLOCK_ROWS = 4096
 LIKELIHOOD_BATCH = 256
@@ -87,7 +90,8 @@ class EvaluateView(View):
 
 @final
 class Evaluate(Stage[EvaluateView]):
-    """Samples and reference → ``metrics.json``, the features of the samples and, with yardsticks, the nearest training images."""
+    """Samples and reference → ``metrics.json``, the features of the samples and, with yardsticks, the nearest training images and
+    how often each code occurs."""
 
     name = "evaluate"
     version = 2
@@ -131,12 +135,15 @@ class Evaluate(Stage[EvaluateView]):
         for name, values in seen.items():
             output.write_array(name, values, rows=BLOCK_ROWS)
         sets = image_sets(reference)
+        tokenized = None if work.view.tokenized is None else _tokenized(work, work.view.tokenized)
+        if tokenized is not None:
+            output.write_array(CODE_COUNTS, _code_counts(tokenized))
         evaluation = Evaluation(
             samples={**seen, "labels": samples.read_array("labels").astype(np.int64)},
             real=sets[REAL],
             yardsticks={label: sets[name] for name, label in YARDSTICKS.items() if name in sets},
             extractor=settings.features,
-            tokenized=None if work.view.tokenized is None else _tokenized(work, work.view.tokenized),
+            tokenized=tokenized,
             seed=work.view.seed,
             resamplings=settings.bootstrap,
         )
@@ -204,6 +211,11 @@ def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
         reconstructions_NHWC=reference.read_array(SHOWN_RECONSTRUCTIONS),
         nats_per_token=nats_per_token,
     )
+
+
+def _code_counts(data: TokenizedData) -> NDArray[np.int64]:
+    sets = [data.train] if data.held_out_split == "train" else [data.train, data.held_out]
+    return np.stack([code_counts(tokens.tokens_NL, data.codebook_size) for tokens in sets])
 
 
 def _token_set(tokens: StageOutput, split: Split, seed: int) -> TokenSet:

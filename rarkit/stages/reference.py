@@ -20,6 +20,7 @@ from rarkit.cache.chunk_layout import rows_per_block
 from rarkit.cache.output import StageOutput
 from rarkit.cache.row_reader import read_rows
 from rarkit.datasets.base import Dataset
+from rarkit.evaluation.metric import RECONSTRUCTIONS, TEST_IMAGES
 from rarkit.features.base import FeatureExtractor, FeatureModel, LearnedState
 from rarkit.features.reference_batch import ReferenceBatch
 from rarkit.images import ImageInfo, ImageReader, Split
@@ -40,7 +41,7 @@ SHOWN_IMAGES = 20
 MEASURED = ("features", "logits", "spatial", "labels")
 """The arrays of a set that have a row for each image."""
 REAL = "real"
-YARDSTICKS = {"test": "real test images", "reconstructions": "reconstructions", "uniform": "uniform tokens"}
+YARDSTICKS = {"test": TEST_IMAGES, "reconstructions": RECONSTRUCTIONS, "uniform": "uniform tokens"}
 """The sets measured beside the samples: prefix of their arrays, and name in the report."""
 SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS = "shown_originals", "shown_reconstructions"
 

@@ -69,11 +69,11 @@ class Exported(Tokenizer):
 
     def content(self) -> str:
         # Also where the file is whole and of another part, a plan says it.
-        self._part()
+        self.part()
         return checksum(self.weights)
 
     def codebook_size(self) -> int:
-        return self._part().codebook_size()
+        return self.part().codebook_size()
 
     def grid(self, info: ImageInfo) -> tuple[int, int]:
         channels = _content(self.weights).channels
@@ -83,10 +83,10 @@ class Exported(Tokenizer):
                 f"channel{'s' if channels != 1 else ''}, but these have {info.channels}. Set channels in [dataset], or choose "
                 "another [tokenizer]."
             )
-        return self._part().grid(info)
+        return self.part().grid(info)
 
     def capability(self, device: str, dtype: str) -> str | None:
-        return self._part().capability(device, dtype)
+        return self.part().capability(device, dtype)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         part, arrays = self.without_files(state)
@@ -102,7 +102,7 @@ class Exported(Tokenizer):
         Raises:
             WeightsError: the file is missing or damaged, or the part is not installed in the version that wrote it.
         """
-        part = self._part()
+        part = self.part()
         tensors, _ = read_tensors(local_copy(self.weights))
         arrays: dict[str, NDArray[np.generic]] = {}
         for name, tensor in tensors.items():
@@ -113,7 +113,8 @@ class Exported(Tokenizer):
                 raise WeightsError(f"{self.weights} is damaged ({what}). {AGAIN}") from error
         return part, arrays
 
-    def _part(self) -> Tokenizer:
+    def part(self) -> Tokenizer:
+        """The part that is in the file, without its arrays. Raises WeightsError and PluginError as ``without_files`` does."""
         return _part_of(_content(self.weights), self.weights)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.stats import ortho_group
 
-from rarkit.errors import UserError
-from rarkit.evaluation.frechet import frechet_between, frechet_distance, gaussian
+from rarkit.errors import FewImagesError, UserError
+from rarkit.evaluation.frechet import Moments, frechet_between, frechet_distance, gaussian
 
 SIZES = st.tuples(st.integers(2, 30), st.integers(2, 30), st.integers(1, 12), st.integers(0, 999))
 """Rows of both sets, features, seed: often fewer rows than features."""
@@ -105,3 +105,21 @@ def test_what_has_no_covariance_is_refused():
         frechet_distance(np.zeros((1, 3)), np.zeros((5, 3)))
     with pytest.raises(UserError, match="1 of 5"):
         frechet_distance(np.zeros((5, 3)), np.array([[0, 0, 0]] * 4 + [[0, np.nan, 0]]))
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 9), st.integers(0, 999))
+def test_moments_of_batches_are_those_of_all(count, width, batch, seed):
+    features_NF = np.random.default_rng(seed).normal(50, 3, (count, width))
+    moments = Moments()
+    for start in range(0, count, batch):
+        moments.add(features_NF[start : start + batch])
+    kept, whole = moments.gaussian(), gaussian(features_NF)
+    np.testing.assert_allclose(kept.mean_F, whole.mean_F)
+    np.testing.assert_allclose(kept.factor_RF.T @ kept.factor_RF, whole.factor_RF.T @ whole.factor_RF, atol=1e-9)
+
+
+def test_moments_of_an_image_are_no_covariance():
+    moments = Moments()
+    moments.add(np.ones((1, 3)))
+    with pytest.raises(FewImagesError, match="there are 1"):
+        moments.gaussian()

@@ -11,8 +11,9 @@ import pytest
 
 from rarkit.evaluation.bits_per_token import frequency_bits
 from rarkit.evaluation.class_agreement import agreement
+from rarkit.evaluation.codebook_use import codebook_use
 from rarkit.evaluation.diversity import diversity
-from rarkit.evaluation.frechet import frechet_between, gaussian, gaussian_of
+from rarkit.evaluation.frechet import frechet_between, frechet_distance, gaussian, gaussian_of
 from rarkit.evaluation.inception_score import inception_score, taking_turns
 from rarkit.evaluation.intervals import halves_interval, mean_interval, share_interval
 from rarkit.evaluation.metric import Evaluation, TokenizedData, TokenSet
@@ -53,7 +54,7 @@ TOKENIZED = TokenizedData(
 EVALUATION = Evaluation(
     samples=image_set(0, 20),
     real=image_set(1, 40),
-    yardsticks={"real test images": image_set(2, 20), "uniform tokens": image_set(3, 20)},
+    yardsticks={"real test images": image_set(2, 20), "reconstructions": image_set(5, 20), "uniform tokens": image_set(3, 20)},
     extractor=Classifier(),
     tokenized=TOKENIZED,
     seed=7,
@@ -75,7 +76,9 @@ def test_the_numbers_and_their_order():
         "bits_per_token",
         "reconstruction_psnr",
         "reconstruction_ssim",
+        "reconstruction_frechet_distance",
         "codebook_use",
+        "codebook_perplexity",
     ]
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
@@ -103,6 +106,12 @@ def test_each_number_is_that_of_its_mathematics():
     overlap = precision_recall(real["features"], samples["features"], 3)
     assert (records["precision"].value, records["recall"].value) == (overlap.precision, overlap.recall)
     assert records["codebook_use"].value == len(np.unique(TOKENIZED.held_out.tokens_NL)) / CODES
+    assert records["codebook_use"].yardsticks == {"training images": len(np.unique(TOKENIZED.train.tokens_NL)) / CODES}
+    held_out, training = (codebook_use(tokens.tokens_NL, CODES).perplexity for tokens in (TOKENIZED.held_out, TOKENIZED.train))
+    perplexity = records["codebook_perplexity"]
+    assert (perplexity.value, perplexity.yardsticks) == (held_out, {"training images": training})
+    sets = [EVALUATION.yardsticks[name]["features"] for name in ("real test images", "reconstructions")]
+    assert records["reconstruction_frechet_distance"].value == frechet_distance(*sets)
     assert records["reconstruction_psnr"].value == pytest.approx((20 * math.log10(255) + 20 * math.log10(255 / 2)) / 2)
     bits = records["bits_per_token"]
     assert bits.value == pytest.approx(nats_per_token(TOKENIZED.held_out).mean() / math.log(2))
@@ -149,6 +158,12 @@ def test_another_datasets_classes_are_scored_in_turns():
     assert "class_agreement" not in records
     logits, labels = EVALUATION.samples["logits"], EVALUATION.samples["labels"]
     assert records["inception_score"].value == inception_score(logits[taking_turns(labels)])
+
+
+def test_reconstructions_have_an_fid_in_published_features_alone():
+    for weights, name in ((None, "reconstruction_frechet_distance"), ("published.pth", "rfid")):
+        records = measured(replace(EVALUATION, extractor=Inception(weights=weights)))
+        assert records[name].value == measured()["reconstruction_frechet_distance"].value
 
 
 def test_statistics_of_a_reference_batch_stand_for_its_images():

@@ -31,6 +31,7 @@ KINDS = (
     "links",
     "decoders",
     "bundles",
+    "tokenizers",
     "printing",
     "records",
     "checkpoints",

@@ -6,17 +6,17 @@ channels of an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import rarkit
 from rarkit import ImageInfo, ImageReader
+from rarkit.tokenizers import LearnedState
+from rarkit_vq._levels import MIDDLE, as_numbers
 from rarkit_vq.images import Pictures, divided
-from rarkit_vq.network import MIDDLE, Network, as_numbers, make_network
+from rarkit_vq.network import Network, make_network
 from rarkit_vq.quantizers import PatchCodes
 from rarkit_vq.task import NETWORK, Reconstructing
 from rarkit_vq.tokenizer import VQTokenizer
@@ -29,7 +29,7 @@ BEGUN_WITH, VECTORS_A_CODE = 256, 64
 """Images whose vectors a codebook begins with, and vectors for each code, at most."""
 
 
-def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> tuple[Mapping[str, NDArray[np.generic]], int]:
+def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> tuple[LearnedState, int]:
     """The trained weights by name, and how many codes were in use when they were kept; see ``VQTokenizer.learn``."""
     trained_on, held_back = divided(reader, seed)
     pictures = Pictures(trained_on)
@@ -42,7 +42,13 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
         begin(network, part, trained_on, pictures, seed)
         task = Reconstructing(part, network, pictures, Pictures(held_back), seed)
         trained = learning.train(
-            task, part.train_settings(), seed=seed, title="tokenizer", micro=part.micro_batch_size, best_every=part.measure_every
+            task,
+            part.train_settings(),
+            seed=seed,
+            title="tokenizer",
+            micro=part.micro_batch_size,
+            best_every=part.measure_every,
+            preview_every=part.preview_every,
         )
     weights = trained.weights[NETWORK].items()
     state = {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
