@@ -121,6 +121,7 @@ class _Data:
             files["test_path"] = found(part.test_path, None, None).files["train"]
         self.names = self._named(files)
         self._fetched: dict[Split, Table] = {}
+        self._read: dict[Split, Labels] = {}
         self.tables: dict[Split, Table] = {"train": Table(files[self.names["train"]])}
         test = self.names.get("test")
         self.tables["test"] = Table(files[test]) if test else self.tables["train"]
@@ -175,10 +176,13 @@ class _Data:
 
     def _stored(self, split: Split) -> Labels:
         """The labels as they are stored."""
-        table = self._fetched.get(split, self.tables[split])
-        if self.columns.label is None:
-            return Labels(np.zeros(len(table), dtype=np.int64), None)
-        return labels_in(table.column(self.columns.label), self._place(split), self.columns.label)
+        if split not in self._read:
+            table, name = self._fetched.get(split, self.tables[split]), self.columns.label
+            if name is None:
+                self._read[split] = Labels(np.zeros(len(table), dtype=np.int64), None)
+            else:
+                self._read[split] = labels_in(table.column(name), self._place(split), name)
+        return self._read[split]
 
     def _labels(self, split: Split) -> NDArray[np.int64]:
         """The numbers of the classes (N,)."""
