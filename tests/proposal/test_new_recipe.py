@@ -83,6 +83,7 @@ def test_a_folder_becomes_a_recipe_that_plans(pets, tmp_path):
     assert loaded.dataset.path == str(pets)
     assert 'path = "pets"' in recipe.text  # so that both can be moved
     assert recipe.survey.images == {"train": 24, "test": 6}
+    assert loaded.dataset.splits() == ("train", "test")
     assert recipe.survey.classes == (("cats", 12), ("dogs", 12))
     written = loaded.model_dump(exclude_unset=True, mode="json")
     del written["dataset"]["path"]
@@ -353,6 +354,7 @@ ODD = {
     "broken link": (broken_link, "there is no .*x.png"),
     "endless link": (endless, "it has no end"),
     "bare shards": (lambda folder: shard(folder / "data.tar", lambda number: []), "images without labels.*unpack"),
+    "bad json": (lambda folder: shard(folder / "data.tar", lambda number: [("json", b"[")]), "no JSON object"),
     "captions": (captions, "30 different texts.*captions"),
 }
 
@@ -372,7 +374,9 @@ FILES = {
     "a.txt": (b"hello", "no known form of images: it is text that begins with 'hello'"),
     "a.csv": (b"a,b\n1,2\n", "no column of file names: its first row has a, b"),
     "gone.csv": (b"file,label\nnot-there.png,a\n", "names a file that is not there: not-there.png"),
-    "a.jsonl": (b"[1]\n", "no JSON object"),
+    "a.jsonl": (b"[1]\n", "no names of columns"),
+    "b.jsonl": (b"{\n", "no names of columns"),
+    "b.csv": (b'"\x00"\n"' + b"x" * 200_000, "no names of columns|no column of file names"),
     "a.npz": (b"no zip", "a.npz"),
 }
 

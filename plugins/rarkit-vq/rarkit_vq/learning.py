@@ -86,6 +86,7 @@ def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pi
     quantizer = network.quantizer
     if isinstance(quantizer, PatchCodes):
         settings = {"patch": part.downsample, "codes": part.codebook_size(), "iterations": part.kmeans_iterations}
+        settings["max_patches"] = part.kmeans_patches
         kmeans = rarkit.parts().tokenizers["patch_kmeans"](**settings)
         codebook_VD = torch.from_numpy(kmeans.fit(reader, seed)["codebook"])
         with torch.no_grad():
