@@ -51,7 +51,7 @@ class VQConfig(BaseModel):
 
     def factor(self) -> int:
         """Pixels of a token's side: each resolution but the last halves it."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        return 1 << (len(self.block_out_channels) - 1)
 
 
 def understood(table: dict[str, Any], place: str) -> VQConfig:

@@ -90,8 +90,9 @@ class HuggingFace(EncodedDataset):
 
     def source(self, split: Split) -> Source:
         data = self._data
+        # Before the labels are read: of the hub's files, that takes a request for each.
+        table = data.fetched(split)
         rows_F, labels_F = data.rows(split)
-        table = Table(downloaded(data.tables[split].places))
         key = hashlib.sha256(json.dumps(data.tables[split].sizes()).encode() + rows_F.tobytes() + labels_F.tobytes())
         return _Rows(key.hexdigest(), table, data.columns.image, rows_F, labels_F)
 
@@ -119,6 +120,7 @@ class _Data:
         if part.test_path is not None:
             files["test_path"] = found(part.test_path, None, None).files["train"]
         self.names = self._named(files)
+        self._fetched: dict[Split, Table] = {}
         self.tables: dict[Split, Table] = {"train": Table(files[self.names["train"]])}
         test = self.names.get("test")
         self.tables["test"] = Table(files[test]) if test else self.tables["train"]
@@ -152,6 +154,12 @@ class _Data:
             return tuple(sorted(set(values)))
         return tuple(map(str, range(1 + int(values.max(initial=0)))))
 
+    def fetched(self, split: Split) -> Table:
+        """The table of a split on this machine, as far as it is on the hub."""
+        if split not in self._fetched:
+            self._fetched[split] = Table(downloaded(self.tables[split].places))
+        return self._fetched[split]
+
     def rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows of a split in its table, ascending, and their labels, each (F,)."""
         labels_N = self._labels(split)
@@ -167,7 +175,7 @@ class _Data:
 
     def _values(self, split: Split) -> list[str] | NDArray[np.int64]:
         """The labels as they are stored."""
-        table = self.tables[split]
+        table = self._fetched.get(split, self.tables[split])
         if self.columns.label is None:
             return np.zeros(len(table), dtype=np.int64)
         return label_values(table.column(self.columns.label), self._place(split), self.columns.label)

@@ -1,7 +1,7 @@
 """What the engine trains: the network, on the error of its reconstructions and the terms of its quantizer.
 
 Shape letters: B samples of a pass, N samples of a step, C channels, H and W height and width of image or grid, Z numbers of a
-token's vector, M vectors, V codebook size.
+token's vector, M vectors, or images that are shown, V codebook size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NETWORK, DISCRIMINATOR = "tokenizer", "discriminator"
 SHOWN = 8
 """Held-back images of a preview."""
 IMAGES, PLACES = "images", "places"
-RECONSTRUCTION, PERCEPTUAL = "reconstruction", "perceptual"
+RECONSTRUCTION, PERCEPTUAL, PSNR = "reconstruction", "perceptual", "psnr"
 LEAST_ERROR = 1 / 12
 """Mean square, in levels, below which an error is that of rounding: an image without any has a finite error too."""
 
@@ -36,11 +36,11 @@ LEAST_ERROR = 1 / 12
 class Reconstructing(Task):
     """Reconstructs images: squared or absolute error, and the quantizer's terms."""
 
-    def __init__(self, part: VQTokenizer, network: Network, pictures: Pictures, held_back: Pictures, seed: int) -> None:
-        """``part`` has the settings; ``network``, ``pictures`` and ``held_back`` are trained, trained on and measured with."""
-        self.part, self.network, self.pictures, self.held_back, self.seed = part, network, pictures, held_back, seed
+    def __init__(self, part: VQTokenizer, network: Network, trained_on: Pictures, held_back: Pictures, seed: int) -> None:
+        """``part`` has the settings; ``network`` is trained on ``trained_on`` and measured with ``held_back``."""
+        self.part, self.network, self.trained_on, self.held_back, self.seed = part, network, trained_on, held_back, seed
         self.networks: dict[str, nn.Module] = {NETWORK: network}
-        height, width, channels = pictures.shape
+        height, width, channels = trained_on.shape
         self.perceptual: perceptual.Perceptual | None = None
         if part.perceptual is not None:
             perceptual.check_size(height, width)
@@ -59,8 +59,10 @@ class Reconstructing(Task):
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
         if self.adversary is not None:
             self.adversary.begin(step)
-        rows_N = rows_of_step(self.seed, step, self.part.batch_size, len(self.pictures))
-        images_BHWC = torch.from_numpy(self.pictures.rows(rows_N[indices_B]))
+        rows_B, next_B = (
+            rows_of_step(self.seed, later, self.part.batch_size, len(self.trained_on))[indices_B] for later in (step, step + 1)
+        )
+        images_BHWC = torch.from_numpy(self.trained_on.rows(rows_B, next_B))
         return {IMAGES: images_BHWC, PLACES: torch.from_numpy(indices_B)}
 
     def loss(self, name: str, network: nn.Module, batch: Mapping[str, Tensor]) -> Losses:
@@ -102,21 +104,18 @@ class Reconstructing(Task):
     def errors(self, networks: Mapping[str, nn.Module], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         images_BCHW = as_numbers(batch[IMAGES])
         passed: Pass = networks[NETWORK](images_BCHW)
-        difference_BHWC = as_levels(passed.images_BCHW).float() - batch[IMAGES].float()
-        squared_B = difference_BHWC.square().flatten(1).mean(1)
-        psnr_B = 10 * torch.log10(255**2 / squared_B.clamp(min=LEAST_ERROR))
-        found = {"error": -psnr_B, "psnr": psnr_B, "squared_error": squared_B}
+        psnr_B = psnr_of(as_levels(passed.images_BCHW), batch[IMAGES])
         if self.perceptual is None:
-            return found
+            return {"error": -psnr_B, PSNR: psnr_B}
         # What was trained for: by PSNR alone, weights that blur would be kept.
         terms = self._terms(passed.images_BCHW, images_BCHW)
-        return {**found, "error": self._sum(terms), PERCEPTUAL: terms[PERCEPTUAL]}
+        return {"error": self._sum(terms), PSNR: psnr_B, PERCEPTUAL: terms[PERCEPTUAL]}
 
     def previews(self, networks: Mapping[str, nn.Module]) -> Mapping[str, NDArray[np.uint8]]:
-        images_NHWC = self.held_back.rows(np.arange(min(SHOWN, len(self.held_back))))
+        images_MHWC = self.held_back.rows(np.arange(min(SHOWN, len(self.held_back))))
         device = next(networks[NETWORK].parameters()).device
-        passed: Pass = networks[NETWORK](as_numbers(torch.from_numpy(images_NHWC).to(device)))
-        return {"image": images_NHWC, "decoded": as_levels(passed.images_BCHW).cpu().numpy()}
+        passed: Pass = networks[NETWORK](as_numbers(torch.from_numpy(images_MHWC).to(device)))
+        return {"held-back images": images_MHWC, "reconstructions": as_levels(passed.images_BCHW).cpu().numpy()}
 
     def stepped(self, step: int, total: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
         """Lets codes follow, and counts them: from the vectors of all passes and processes, in the order of the samples."""
@@ -131,6 +130,12 @@ class Reconstructing(Task):
         usage = self.network.get_submodule(Usage.NAME)
         assert isinstance(usage, Usage)
         return usage.count(step, codes_NM)
+
+
+def psnr_of(images_BHWC: Tensor, originals_BHWC: Tensor) -> Tensor:
+    """The peak signal-to-noise ratio of each image, in dB: (B,) float32."""
+    squared_B = (images_BHWC.float() - originals_BHWC.float()).square().flatten(1).mean(1)
+    return 10 * torch.log10(255**2 / squared_B.clamp(min=LEAST_ERROR))
 
 
 def _gathered(places_B: Tensor, values_BM: Tensor, count: int, total: Callable[[Tensor], Tensor]) -> Tensor:

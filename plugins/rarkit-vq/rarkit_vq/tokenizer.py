@@ -66,6 +66,8 @@ class VQTokenizer(Tokenizer):
     """Decay of the average of the weights that is kept; 0 keeps the weights themselves."""
     kmeans_iterations: Annotated[int, Field(gt=0, le=10**6)] = 100
     """With ``start = "kmeans"``, iterations of k-means at most, as the ``iterations`` of ``patch_kmeans``."""
+    kmeans_patches: Annotated[int, Field(gt=0, le=10**9)] = 200_000
+    """With ``start = "kmeans"``, about how many patches k-means learns from, as the ``max_patches`` of ``patch_kmeans``."""
     measure_every: Steps = 250
     """Steps between measurements of the held-back images."""
     perceptual: PerceptualSettings | None = None
@@ -151,6 +153,10 @@ class VQTokenizer(Tokenizer):
                 stacklevel=2,
             )
         return state
+
+    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
+        # The losses' weights are for learning alone.
+        return self.model_copy(update={"perceptual": None}), state
 
     def train_settings(self) -> TrainSettings:
         """What the engine is told."""

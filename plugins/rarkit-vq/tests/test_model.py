@@ -11,6 +11,7 @@ from vq_trainings import QUANTIZERS, blobs, random_start, small
 
 import rarkit
 from rarkit.errors import GridError, WeightsError
+from rarkit.training import Learning
 from rarkit_vq import FSQ, VQ, VQTokenizer
 from rarkit_vq._decoder import ImageDecoder
 from rarkit_vq._layers import joined, patches
@@ -111,3 +112,16 @@ def test_a_rehearsal_is_short_and_of_the_same_kind():
     rehearsed = part.rehearsed()
     assert (rehearsed.steps, rehearsed.width, rehearsed.quantizer) == (2, 8, part.quantizer)
     VQTokenizer.model_validate(rehearsed.model_dump())
+
+
+@pytest.mark.filterwarnings("ignore:tokenizer 'vq' uses")
+@pytest.mark.parametrize("kind", ["kmeans", "vq", "lfq"])
+def test_training_in_bfloat16_begins_as_in_float32(kind):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        part = small(precision=precision) if kind == "kmeans" else random_start(kind, precision=precision)
+        learning = Learning()
+        state = part.learn(blobs(60), 0, learning)
+        losses[precision] = learning.finished[0].log["loss"]
+        assert all(array.dtype == np.float32 for name, array in state.items() if array.dtype.kind == "f")
+    np.testing.assert_allclose(losses["bfloat16"][0], losses["float32"][0], rtol=0.01)
