@@ -72,7 +72,8 @@ def _write_picture(measured: TokenizerEvaluation, file: str) -> None:
     from rarkit.report.grids import reconstructions
 
     with writing(file):
-        write_png(labelled(reconstructions(measured.originals_NHWC, measured.reconstructions_NHWC)), Path(file))
+        grid = reconstructions(measured.originals_NHWC, measured.reconstructions_NHWC, f"Images of the split {measured.split!r}")
+        write_png(labelled(grid), Path(file))
 
 
 def _as_json(measured: TokenizerEvaluation) -> dict[str, Any]:
