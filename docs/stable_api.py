@@ -16,7 +16,10 @@ import rarkit
 from rarkit.cli.app import app
 from rarkit.registry.kinds import KINDS
 
-PUBLIC = ("rarkit", "rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.training", "rarkit.tokenizers", "rarkit.testing")
+PUBLIC = (
+    "rarkit",
+    *(f"rarkit.{name}" for name in ("errors", "datasets", "models", "sampling", "training", "tokenizers", "testing")),
+)
 PRIVATE = {"rarkit.inference.pipeline", "rarkit.registry.registry"}
 """Modules of classes that only rarkit makes."""
 STABLE = """\

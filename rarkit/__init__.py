@@ -25,6 +25,7 @@ from rarkit.lazy import lazy_names
 from rarkit.registry.kinds import KINDS
 
 if TYPE_CHECKING:
+    from rarkit import datasets as datasets
     from rarkit import errors as errors
     from rarkit import models as models
     from rarkit import sampling as sampling
@@ -108,6 +109,6 @@ __getattr__, __dir__, _names = lazy_names(
         "rarkit.engine.settings": ["TrainSettings"],
         **{kind.home: kind.public for kind in KINDS.values()},
     },
-    modules=("errors", "models", "sampling", "testing", "tokenizers", "training"),
+    modules=("datasets", "errors", "models", "sampling", "testing", "tokenizers", "training"),
 )
 __all__ = [*_names, "__version__"]

@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Which rooms a room may import besides itself, from the ground up: each names rooms above it only. ``rarkit`` is the package's own
 ``__init__``."""
-PUBLIC_MODULES = {"rarkit.errors", "rarkit.models", "rarkit.sampling", "rarkit.testing", "rarkit.tokenizers", "rarkit.training"}
+PUBLIC_MODULES = {f"rarkit.{name}" for name in ("datasets", "errors", "models", "sampling", "testing", "tokenizers", "training")}
 """What plugins may import from, besides the names of ``rarkit`` itself; docs/plugins.md names them."""
 SLOW = {"torch", "zarr", "numcodecs", "sklearn", "scipy", "PIL", "s3fs", "webdataset", "huggingface_hub", "xformers", "tensorboard"}
 QUICK_ENTRANCES = ("rarkit", "rarkit.builtin", "rarkit.cli.app", "rarkit.recipe.load", "rarkit.recipe.schema")

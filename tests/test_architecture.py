@@ -88,7 +88,7 @@ def test_no_file_imports_itself_in_a_circle() -> None:
     none(list(circles()))
 
 
-@pytest.mark.parametrize("package", ["rarkit", "rarkit.models", "rarkit.sampling", "rarkit.tokenizers"])
+@pytest.mark.parametrize("package", ["rarkit", "rarkit.datasets", "rarkit.models", "rarkit.sampling", "rarkit.tokenizers"])
 def test_lazy_names_are_those_that_type_checkers_see(package: str) -> None:
     tree = modules()[package].tree
     blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]

@@ -80,7 +80,7 @@ class EncodedDataset(Dataset, ABC):
         return None
 
     @final
-    def _identified(self, keys: Mapping[Split, str]) -> Mapping[str, str | int]:
+    def identified(self, keys: Mapping[Split, str]) -> Mapping[str, str | int]:
         """What ``content`` returns: the keys of the sources, and what decides which images are skipped."""
         content: dict[str, str | int] = dict(keys.items())
         return content | ({"decoding": DECODING} if self.on_bad_image == "skip" else {})

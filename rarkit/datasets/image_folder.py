@@ -82,7 +82,7 @@ class ImageFolder(EncodedDataset):
             raise
 
     def content(self) -> Any:
-        return self._identified({split: self._tree(split).key for split in self.splits()})
+        return self.identified({split: self._tree(split).key for split in self.splits()})
 
     def links_out(self) -> dict[str, int]:
         links = Counter[str]()

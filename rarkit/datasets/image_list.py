@@ -87,7 +87,7 @@ class ImageList(EncodedDataset):
         return len(self._lists.rows[split])
 
     def content(self) -> Any:
-        keys = self._identified({split: self.source(split).key for split in self.splits()})
+        keys = self.identified({split: self.source(split).key for split in self.splits()})
         return {**keys, "classes": len(self.classes())}
 
     def links_out(self) -> dict[str, int]:

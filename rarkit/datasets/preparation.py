@@ -113,9 +113,8 @@ def ten_crop(image: Image, size: int) -> list[Image]:
 def random_crops(image: Image, size: int, scale: tuple[float, float], chance_V3: NDArray[np.float64]) -> list[Image]:
     """Square crops of random size and place, resized to ``size`` × ``size``.
 
-    As guided-diffusion's random crops (``random_crop_arr``), except that sides and places are not rounded to whole pixels. The
-    image is halved with a box filter as for ``centre_crop``, while the smallest crop still has at least twice ``size``, and each
-    crop is resized bicubically.
+    As guided-diffusion's random crops (``random_crop_arr``), except that sides and places are not rounded to whole pixels. A crop
+    of at least twice ``size`` is first made smaller by a whole number with a box filter, then resized bicubically.
 
     Args:
         image: RGB.
@@ -126,14 +125,12 @@ def random_crops(image: Image, size: int, scale: tuple[float, float], chance_V3:
     from PIL.Image import Resampling
 
     least, greatest = scale
-    while least * min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
     crops = []
     for larger, across, down in chance_V3.tolist():
         side = (least + larger * (greatest - least)) * min(image.size)
         left, top = across * (image.width - side), down * (image.height - side)
         box = (left, top, min(left + side, image.width), min(top + side, image.height))
-        crops.append(image.resize((size, size), Resampling.BICUBIC, box))
+        crops.append(image.resize((size, size), Resampling.BICUBIC, box, reducing_gap=1.0))
     return crops
 
 

@@ -95,7 +95,7 @@ class WebDataset(EncodedDataset):
         return sum(_looked_up(promised, shard, self.sizes) for shard in self._shards(split))
 
     def content(self) -> Any:
-        return self._identified({split: _key(self._shards(split)) for split in self.splits()})
+        return self.identified({split: _key(self._shards(split)) for split in self.splits()})
 
     def links_out(self) -> dict[str, int]:
         links = Counter[str]()

@@ -71,12 +71,12 @@ class Best:
                 f"the error of the held-out samples became {measured[ERROR]} after {trainer.step:,} steps. Lower the learning "
                 "rate, lengthen the warm-up, or train in float32."
             )
-        if measured[ERROR] < min((entry[HELD_OUT + ERROR] for entry in self._entries), default=math.inf):
+        entry = {"step": trainer.step, **{HELD_OUT + name: value for name, value in measured.items()}}
+        self._entries.append(entry)
+        if self.step == trainer.step:
             present = self._present()
             for name, kept in self._tensors.items():
                 local_part(kept).copy_(local_part(present[name]))
-        entry = {"step": trainer.step, **{HELD_OUT + name: value for name, value in measured.items()}}
-        self._entries.append(entry)
         return entry
 
     @property
@@ -87,7 +87,9 @@ class Best:
     @property
     def step(self) -> int:
         """The steps that the kept weights were trained for."""
-        return int(min(self._entries, key=lambda entry: entry[HELD_OUT + ERROR])["step"])
+        counting = [entry for entry in self._entries if entry["step"] >= self._trainer.task.best_from]
+        # Until one counts, the best of those before stands in.
+        return int(min(counting or self._entries, key=lambda entry: entry[HELD_OUT + ERROR])["step"])
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """The kept state dict of a network, in its layout."""

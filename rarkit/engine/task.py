@@ -44,6 +44,9 @@ class Task(ABC):
     other networks (from here, not from ``loss``'s argument): as they are then, and without gradients for their weights."""
     held_out_samples: int = 0
     """How many samples are not trained on, but measured with ``errors`` from time to time, if ``Learning.train`` is asked to."""
+    best_from: int = 0
+    """The steps after which a measurement counts when the best weights are chosen: a loss that begins late makes earlier errors
+    another thing."""
 
     @abstractmethod
     def batch(self, step: int, indices_B: NDArray[np.int64]) -> Mapping[str, Tensor]:
@@ -102,7 +105,7 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no errors")
 
-    def pictures(self, networks: Mapping[str, nn.Module]) -> Mapping[str, NDArray[np.uint8]]:
+    def previews(self, networks: Mapping[str, nn.Module]) -> Mapping[str, NDArray[np.uint8]]:
         """Images for previews, with networks as for ``errors``: some originals, and what becomes of them.
 
         Returns:

@@ -62,7 +62,7 @@ def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
     def look(look: Look) -> None:
         trainer = look.trainer
         with trainer.drawing(derived_seed(trainer.seed, "pictures")), trainer.evaluating() as networks:
-            pictures = task.pictures(networks)
+            pictures = task.previews(networks)
         if not pictures or not trainer.mesh.ranks.first:
             return
         picture_HWC = show(trainer.step, every, np.concatenate(list(pictures.values())), tuple(pictures))

@@ -59,7 +59,7 @@ _BEGINNINGS: tuple[tuple[bytes, Content], ...] = (
     (b"Rar!\x1a\x07", Content("a RAR archive of WinRAR", "Unpack it, and name the file in it.")),
     (b"GGUF", Content("a GGUF file of llama.cpp", "Get the weights as .safetensors or as a PyTorch file.")),
     (b"\x89HDF\r\n\x1a\n", Content("an HDF5 file", "Convert it: rarkit does not read HDF5.")),
-    (b"PAR1", Content("a Parquet table", "Export its content first: rarkit does not read Parquet.")),
+    (b"PAR1", Content("a Parquet table", "Images in it are read by the dataset huggingface of the plugin rarkit-hf.")),
     (b"%PDF-", Content("a PDF document", _AGAIN)),
     *zip((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8"), IMAGES, strict=True),
 )

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rarkit.errors import WeightsError
 from rarkit.files.atomic import replacing, write_bytes
-from rarkit.files.locations import cache_folder, filesystem_of, reaching
+from rarkit.files.locations import cache_folder, filesystem_of, folder_of, reaching, within
 from rarkit.files.protocols import is_remote
 from rarkit.files.regular import check_regular, open_regular
 from rarkit.files.restraint import check_may_fetch
@@ -26,7 +26,11 @@ from rarkit.files.stored_json import parsed
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 FORMATS = (*PICKLED, ".safetensors")
 INDEX = ".index.json"
-IN_FOLDERS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
+IN_FOLDERS = tuple(
+    f"{name}{end}"
+    for name in ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    for end in ("", INDEX)
+)
 """The files of weights that a folder may stand for, the first that there is."""
 OF_RUN = "receipt.json"
 """The file that the folder of a run has; its model is in the store."""
@@ -110,6 +114,33 @@ def local_copy(location: str | Path) -> Path:
                 _check_file(Path(path).with_name(name), f"there is no file {name}, which {location} names")
             return Path(path)
         return _fetched(filesystem, path, str(location))
+
+
+def companion(location: str, name: str, most: int) -> bytes | None:
+    """The contents of a small file that lies with weights, such as a ``config.json``; None if there is none.
+
+    Args:
+        location: a path or any fsspec URL, of the weights or of the folder that they are in.
+        name: the file's.
+        most: how many bytes it may have.
+
+    Raises:
+        WeightsError: it has more bytes, or there is no way to it.
+        NotFetchedError: it is remote, and nothing may be fetched now.
+    """
+    folder = folder_of(location) if location.endswith((*FORMATS, INDEX)) else location
+    place = within(folder, name)
+    filesystem, path = filesystem_of(place, raising=WeightsError)
+    with reaching(place, raising=WeightsError):
+        if not filesystem.isfile(path):
+            return None
+        if isinstance(filesystem, LocalFileSystem):
+            check_regular(path, raising=WeightsError)
+        with filesystem.open(path, "rb") as file:
+            contents: bytes = file.read(most + 1)
+    if len(contents) > most:
+        raise WeightsError(f"{place} has more than {most:,} bytes. Fetch it again.")
+    return contents
 
 
 def _check_file(path: Path, missing: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from contextlib import suppress
 from typing import Any
 
 from rarkit.datasets.file_lists import JSON_LINES, SEPARATORS, TABLES
@@ -91,16 +93,21 @@ def _first_row(place: str) -> dict[str, Any]:
     filesystem, path = filesystem_of(place)
     with reaching(place), open_on(filesystem, path) as stream:
         text = stream.read(FIRST_BYTES).decode("utf-8-sig", "replace")
-    lines = text.splitlines()
-    if place.lower().endswith(TABLES):
-        separator = max(SEPARATORS, key=(lines or [""])[0].count)
-        first = next(csv.DictReader(lines, delimiter=separator), {})
-        return {str(name).strip(): value for name, value in first.items() if name is not None}
-    first_line = next((line for line in lines if line.strip()), "{}")
-    try:
-        return dict(parsed(JsonTable, first_line.encode()).root)
-    except ValueError as error:
-        raise DatasetError(f"{place}: its first line is no JSON object ({error}). JSON lines have one in each line.") from error
+    # What is no table has no columns: beside images it may be anything.
+    with suppress(ValueError, csv.Error):
+        return _columns(text) if place.lower().endswith(TABLES) else _keys(text)
+    return {}
+
+
+def _columns(text: str) -> dict[str, Any]:
+    header = next(iter(text.splitlines()), "")
+    rows = csv.DictReader(io.StringIO(text), delimiter=max(SEPARATORS, key=header.count))
+    return {str(name).strip(): value for name, value in next(rows, {}).items() if name is not None}
+
+
+def _keys(text: str) -> dict[str, Any]:
+    line = next((line for line in text.splitlines() if line.strip()), "{}")
+    return dict(parsed(JsonTable, line.encode()).root)
 
 
 def _is_there(place: str) -> bool:

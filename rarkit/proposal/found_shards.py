@@ -16,6 +16,7 @@ from rarkit.errors import DatasetError
 from rarkit.files.locations import within
 from rarkit.files.protocols import is_remote
 from rarkit.files.stored_json import JsonTable, parsed
+from rarkit.images import MOST_CLASSES
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.layout import Layout
 
@@ -49,7 +50,7 @@ def shard_layout(urls: str) -> Layout:
     if first is None or image is None:
         holds = f"the first sample has {some_of(extensions)}" if extensions else "it has no samples"
         raise DatasetError(f"{shards[0]} holds no images: {holds}. Shards have images ending in {', '.join(SUFFIXES[:4])} or so.")
-    label, key = _label(first, extensions)
+    label, key = _label(first, extensions, shards[0])
     if label is None:
         raise DatasetError(
             f"{shards[0]} holds images without labels: the first sample has {some_of(extensions)}. Add a file .cls with 0 to each "
@@ -93,12 +94,12 @@ def pattern_of(names: list[str]) -> str:
     return f"{split[0][0]}{{{first}..{last}}}{split[0][2]}" if counted == names else "{" + ",".join(names) + "}"
 
 
-def _label(sample: Sample, extensions: list[str]) -> tuple[str | None, str | None]:
+def _label(sample: Sample, extensions: list[str], shard: str) -> tuple[str | None, str | None]:
     """The extension of labels, and their key in JSON; None where there are none."""
     plain = next((extension for extension in LABELS if extension in extensions), None)
     if plain is not None or "json" not in extensions:
         return plain, None
-    values = parsed(JsonTable, sample["json"]).root
+    values = _table(sample["json"], shard)
     key = next((key for key in KEYS if isinstance(values.get(key), int | str)), None)
     return (None if key is None else "json"), key
 
@@ -109,12 +110,23 @@ def _labels(shards: list[str], label: str, key: str | None) -> Iterator[str]:
             data: Any = sample.get(label)
             if not isinstance(data, bytes):
                 continue
-            yield str(parsed(JsonTable, data).root.get(key, "")) if key is not None else data.decode("utf-8", "replace").strip()
+            text = data.decode("utf-8", "replace") if key is None else str(_table(data, shard).get(key, ""))
+            yield text.strip()
+
+
+def _table(data: Any, shard: str) -> dict[str, Any]:
+    """A JSON file of a sample; one that is too large comes as the reason for that."""
+    try:
+        return dict(parsed(JsonTable, data).root) if isinstance(data, bytes) else {}
+    except ValueError as error:
+        raise DatasetError(f"{shard}: a .json file in it is no JSON object ({error}). Write the shard again.") from error
 
 
 def _classes(counts: Counter[str], urls: str) -> tuple[list[str] | None, tuple[tuple[str, int], ...]]:
     """The names of the classes, None if they are numbers; and how many images each has."""
     if all(re.fullmatch(r"[0-9]{1,7}", value) for value in counts):
+        if max(map(int, counts), default=0) >= MOST_CLASSES:
+            raise DatasetError(f"{urls}: its labels go up to {max(map(int, counts)):,}. Number the classes from 0, without gaps.")
         numbers = Counter({int(value): count for value, count in counts.items()})
         return None, tuple((str(number), numbers[number]) for number in range(max(numbers, default=0) + 1))
     names = sorted(counts)

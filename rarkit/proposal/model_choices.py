@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 from rarkit.proposal.budget import Budget
 from rarkit.proposal.choice import Choice
-from rarkit.proposal.data_choices import Size
+from rarkit.proposal.data_choices import FEW, Size
 from rarkit.proposal.survey import Survey
 
 
@@ -31,8 +31,9 @@ MODELS = tuple(
 """From that of recipes/digits.toml to the paper's RAR-B."""
 WEIGHTS_A_TOKEN = 16
 """Weights for each token of the training images, beyond which a model learns them by heart; 13 in recipes/digits.toml."""
-MOST_PASSES = 40
-"""Over the training images."""
+MOST_PASSES = 20
+"""Over the training images. Of 1,280 crops of photographs, a model learned 20 passes as well as 31 by its samples' Fréchet distance
+(0.75 and 0.71), but needed 5.8 and 7.7 bits for a token of images that it had not seen."""
 FEWEST_STEPS, ENOUGH_STEPS = 100, 1_000
 """Steps below which nothing is learned, and from which on another minute is better spent on a larger model."""
 SLOW_RATE_WIDTH = 64 * 4e-3
@@ -46,7 +47,7 @@ MOST_SAMPLES, FEWEST_SAMPLES = 360, 36
 
 def batch_size(images: int, budget: Budget) -> int:
     """Images of a step."""
-    return 32 if images < 500 else 256 if budget.device == "cuda" and images > 10_000 else 64
+    return 16 if images < 500 else 32 if images < FEW else 256 if budget.device == "cuda" and images > 10_000 else 64
 
 
 def model_choices(model: ModelSize, images: int, size: Size, *, is_spare: bool) -> list[Choice]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from rarkit.errors import RarkitWarning, UserError
+from rarkit.errors import DatasetError, RarkitWarning, UserError
 from rarkit.files.atomic import write_once, write_text
 from rarkit.files.writable import check_writable, writing
 from rarkit.proposal.budget import Budget
 from rarkit.proposal.found import sentences_on
-from rarkit.proposal.places import layout_of
+from rarkit.proposal.places import is_on_hub, layout_of
 from rarkit.proposal.proposal import Proposal, Proposer, has_learned_tokenizer
 from rarkit.proposal.recipe_text import recipe_text
 from rarkit.proposal.survey import Survey, survey
@@ -65,7 +65,7 @@ def new_recipe(
     with warnings.catch_warnings():
         # What datasets warn of (images held out, files passed over) is among what is found, and said there.
         warnings.simplefilter("ignore", RarkitWarning)
-        seen = survey(layout_of(place), reporter)
+        seen = _surveyed(place, reporter)
     budget = Budget.here(minutes, seen.count, seen.seconds, learned=has_learned_tokenizer())
     target = target_of(place, path)
     reporter.say("choosing sizes, and timing a few steps of training here")
@@ -77,6 +77,15 @@ def new_recipe(
         *proposal.remarks,
     ]
     return NewRecipe(target, recipe_text(proposal, head, target.parent), seen, proposal)
+
+
+def _surveyed(place: str, reporter: Reporter) -> Survey:
+    try:
+        return survey(layout_of(place), reporter)
+    except DatasetError as error:
+        if not is_on_hub(place):
+            raise
+        raise DatasetError(f"there is no file or folder {place} here, and on the Hugging Face hub: {error}") from error
 
 
 def check_target(path: Path, *, force: bool) -> None:

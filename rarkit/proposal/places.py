@@ -26,8 +26,15 @@ FORMS = (
 )
 """What can be named."""
 TABLES = (".parquet", ".arrow")
-HUB_NAME = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)")
+FILES = (*LISTS, *SHARDS, *TABLES, *SUFFIXES, ".npz", ".zip", ".toml")
+HUB, HUB_NAME = "hf://datasets/", re.compile(r"\w[\w.-]*/\w[\w.-]*")
 INSTALL_HUGGINGFACE = "data sets of the Hugging Face hub, and .parquet files, need pip install rarkit-hf"
+
+
+def is_on_hub(place: str) -> bool:
+    """Whether a place is a name on the Hugging Face hub, ``owner/name``, which no local path is."""
+    name = place.removeprefix(HUB)
+    return HUB_NAME.fullmatch(name) is not None and not name.lower().endswith(FILES) and not os.path.exists(place)
 
 
 def layout_of(place: str) -> Layout:
@@ -41,10 +48,10 @@ def layout_of(place: str) -> Layout:
     """
     if "{" in place and not os.path.exists(place):
         return shard_layout(place)
-    if (named := HUB_NAME.fullmatch(place)) is not None and not os.path.exists(place):
+    if is_on_hub(place):
         if "huggingface" not in parts().datasets:
-            raise DatasetError(f"there is no file or folder {place} here. If that is its name on a hub: {INSTALL_HUGGINGFACE}")
-        return _huggingface(named[1], "a data set of the Hugging Face hub")
+            raise DatasetError(INSTALL_HUGGINGFACE)
+        return _huggingface(place.removeprefix(HUB), "a data set of the Hugging Face hub")
     # A machine that does not answer is given up after a few seconds.
     with fetching("little"):
         filesystem, path = filesystem_of(place)
@@ -134,6 +141,8 @@ def _images(place: str, listing: Listing) -> Layout:
     chosen = [name, Choice("path", place, "the folder of the images")]
     if max(map(len, listing.by_folder.values() or [listing.loose])) < 2:
         chosen.append(Choice("test", "", "no class has two images, of which one could be held out for tests"))
+    else:
+        chosen.append(Choice("train", "", "all images lie there together; a fifth of each class is held out for tests"))
     return Layout(what, tuple(chosen), (*remarks, *([links] if links else ())))
 
 

@@ -12,6 +12,7 @@ import tomli_w
 
 from rarkit.printable import printable, printable_strings
 from rarkit.proposal.choice import Choice
+from rarkit.proposal.places import is_on_hub
 from rarkit.proposal.proposal import SEED, Proposal
 from rarkit.registry.component import each_path
 
@@ -59,7 +60,12 @@ def value_text(value: Any) -> str:
 
 
 def _from(folder: Path, place: str) -> str:
-    """A place whose local paths are as seen from the recipe's folder if they lie below it, so that both can be moved."""
+    """A place whose local paths are as seen from the recipe's folder if they lie below it, so that both can be moved.
+
+    Names on a hub stay as they are.
+    """
+    if is_on_hub(place):
+        return place
 
     def seen(path: str) -> str:
         absolute = os.path.abspath(os.path.expanduser(path))

@@ -8,6 +8,7 @@ from rarkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rarkit.files.tensor_mismatches import numbered as numbered
+    from rarkit.files.weight_files import companion as companion
     from rarkit.files.weights import checksum as checksum
     from rarkit.tokenizers._maskgit_network import MaskGITDecoder as MaskGITDecoder
     from rarkit.tokenizers.base import ImageDecoder as ImageDecoder
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rarkit.files.tensor_mismatches": ["numbered"],
+        "rarkit.files.weight_files": ["companion"],
         "rarkit.files.weights": ["checksum"],
         "rarkit.tokenizers._maskgit_network": ["MaskGITDecoder"],
         "rarkit.tokenizers.base": ["ImageDecoder", "LearnedState"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 from rarkit.files.tensor_mismatches import Sizes, check_tensors, no_sizes
@@ -24,6 +24,7 @@ def load_network(
     cure: str = "",
     sizes: Sizes = no_sizes,
     unused: Collection[str] = (),
+    renamed: Callable[[str], str] = str,
 ) -> Network:
     """Gives a network its weights, in float32 on the CPU, and puts it into evaluation mode, without gradients.
 
@@ -37,6 +38,7 @@ def load_network(
         cure: the last sentence of the message about weights that do not fit.
         sizes: reads sizes off the tensors, each under the words that follow the number in that message: ``{"codes": 1024}``.
         unused: names of tensors that files have and the network does not need.
+        renamed: from the name of a tensor in the file to that in the network.
 
     Returns:
         The same network.
@@ -53,6 +55,7 @@ def load_network(
         return random_weights(network.to_empty(device="cpu"), 0).eval().requires_grad_(False)
     else:
         place, (tensors, _) = weights, read_tensors(local_copy(weights))
+        tensors = {renamed(name): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor.float() for name, tensor in tensors.items() if name not in unused}
     check_tensors(place, "tokenizer", network.state_dict(), tensors, lambda _: cure, sizes)
     network.load_state_dict(tensors, assign=True)

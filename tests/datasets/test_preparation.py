@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,25 @@ def test_sixteen_bits_keep_the_upper_byte(kind):
     np.testing.assert_array_equal(load_rgb(encoded(Image.fromarray(levels), kind), "scan"), expected)
 
 
+def test_sixteen_bits_a_channel_keep_the_upper_byte():
+    levels_HWC = np.array([[[0, 255, 256], [1000, 32768, 65535]]], dtype=">u2")
+    lines = b"".join(b"\0" + row.tobytes() for row in levels_HWC)
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    np.testing.assert_array_equal(np.asarray(load_rgb(data, "scan.png")), levels_HWC >> 8)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_frames_or_pages_the_first_is_read(kind):
+    first, second = Image.new("RGB", (8, 8), (250, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 250))
+    data = encoded(first, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as several:
+        assert several.n_frames == 2
+    assert difference(load_rgb(data, "several"), first) == 0
+
+
 @pytest.mark.parametrize("pixels", [np.array([[0, 70000]], np.int32), np.array([[-1, 5]], np.int32), np.array([[0.5]], np.float32)])
 def test_pixels_without_a_known_range_are_refused(pixels):
     with pytest.raises(DatasetError, match=r"map\.tif .*cannot be read.*(16 bits|range is not known)"):
@@ -208,6 +229,7 @@ CHANCE = st.floats(0, 1, exclude_max=True)
 
 @given(SIDE, SIDE, st.integers(1, 40), st.tuples(CHANCE, CHANCE, CHANCE), st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)))
 @example(1, 150, 40, (0.0, 0.999, 0.999), (0.05, 0.05))
+@example(8, 13, 1, (0.0, 0.0, 0.0), (1.0, 1.0))
 @settings(deadline=None, max_examples=60)
 def test_a_random_crop_lies_in_the_image_and_has_the_side_asked_for(width, height, size, chance, scale):
     # Pixels that say where they lie: bicubic resizing keeps a slope.
@@ -221,14 +243,16 @@ def test_a_random_crop_lies_in_the_image_and_has_the_side_asked_for(width, heigh
     side = (least + chance[0] * (greatest - least)) * min(width, height)
     for found_HW, excess, whole in ((red.T, chance[1], width), (green, chance[2], height)):
         middle = excess * (whole - side) + side / 2 - 0.5
-        # Halving drops an odd last row or column, of 2, 4, … pixels.
-        assert abs(found_HW.mean() - middle) <= 2 + 0.08 * side
+        # Levels are whole, and at an edge the filter sees less of one side.
+        assert abs(found_HW.mean() - middle) <= 1 + side / (2 * size)
 
 
 def test_a_random_crop_of_all_there_is_is_the_centre_crop():
     image = picture(64, 64)
     assert difference(random_crops(image, 48, (1.0, 1.0), np.zeros((1, 3)))[0], centre_crop(image, 48)) == 0
-    assert difference(random_crops(image, 16, (1.0, 1.0), np.ones((1, 3)) / 2)[0], centre_crop(image, 16)) == 0
+    assert (
+        difference(random_crops(image, 16, (1.0, 1.0), np.ones((1, 3)) / 2)[0], centre_crop(image, 16)) <= 2
+    )  # halved twice, rounded twice
 
 
 def test_random_crops_depend_on_seed_and_number_alone():

@@ -58,6 +58,17 @@ def test_it_is_measured_at_both_ends_and_changes_no_step(best):
         np.testing.assert_array_equal(values, never.log[name])
 
 
+def test_measurements_before_the_task_says_so_do_not_count(best):
+    late = Measured()
+    late.best_from = best.best_step + 2
+    found = trained(task=late)
+    errors = found.measured["held_out_error"]
+    assert found.best_step == late.best_from + int(errors[late.best_from :].argmin())
+    assert errors.min() < errors[found.best_step]
+    shorter = Learning().train(Measured(), SETTINGS.model_copy(update={"steps": found.best_step}), seed=0)
+    assert torch.equal(shorter.weights["net"]["line.weight"], found.weights["net"]["line.weight"])
+
+
 def test_the_average_is_what_is_measured_and_kept():
     task = Measured()
     averaged = trained(every=SETTINGS.steps, task=task, ema_decay=0.9)

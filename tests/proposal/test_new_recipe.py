@@ -21,6 +21,7 @@ from rarkit.errors import UserError
 from rarkit.proposal.budget import Budget
 from rarkit.proposal.choice import Choice
 from rarkit.proposal.contact_sheet import write_sheet
+from rarkit.proposal.data_choices import FEW
 from rarkit.proposal.found_shards import pattern_of
 from rarkit.proposal.layout import Layout
 from rarkit.proposal.look import Look
@@ -82,6 +83,7 @@ def test_a_folder_becomes_a_recipe_that_plans(pets, tmp_path):
     assert loaded.dataset.path == str(pets)
     assert 'path = "pets"' in recipe.text  # so that both can be moved
     assert recipe.survey.images == {"train": 24, "test": 6}
+    assert loaded.dataset.splits() == ("train", "test")
     assert recipe.survey.classes == (("cats", 12), ("dogs", 12))
     written = loaded.model_dump(exclude_unset=True, mode="json")
     del written["dataset"]["path"]
@@ -217,7 +219,8 @@ def test_a_list_of_test_images_is_found_beside_that_of_training_images(pets, tmp
     recipe = proposed(pets, tmp_path / "out.toml")
     write_recipe(recipe)
     dataset = load_recipe(tmp_path / "out.toml").dataset
-    assert (dataset.count("train"), dataset.count("test")) == (20, 10)
+    assert recipe.survey.images == {"train": 20, "test": 10}
+    assert (dataset.count("train"), dataset.count("test")) == (40, 10)  # few images, which are mirrored
 
 
 def test_a_table_of_something_else_leaves_the_folder_what_it_is(pets):
@@ -351,6 +354,7 @@ ODD = {
     "broken link": (broken_link, "there is no .*x.png"),
     "endless link": (endless, "it has no end"),
     "bare shards": (lambda folder: shard(folder / "data.tar", lambda number: []), "images without labels.*unpack"),
+    "bad json": (lambda folder: shard(folder / "data.tar", lambda number: [("json", b"[")]), "no JSON object"),
     "captions": (captions, "30 different texts.*captions"),
 }
 
@@ -370,7 +374,9 @@ FILES = {
     "a.txt": (b"hello", "no known form of images: it is text that begins with 'hello'"),
     "a.csv": (b"a,b\n1,2\n", "no column of file names: its first row has a, b"),
     "gone.csv": (b"file,label\nnot-there.png,a\n", "names a file that is not there: not-there.png"),
-    "a.jsonl": (b"[1]\n", "no JSON object"),
+    "a.jsonl": (b"[1]\n", "no names of columns"),
+    "b.jsonl": (b"{\n", "no names of columns"),
+    "b.csv": (b'"\x00"\n"' + b"x" * 200_000, "no names of columns|no column of file names"),
     "a.npz": (b"no zip", "a.npz"),
 }
 
@@ -426,7 +432,9 @@ def test_a_training_keeps_to_its_time_and_its_images(count, side, classes, minut
     recipe = proposal.as_recipe()
     steps, batch = recipe["train"]["steps"], recipe["train"]["batch_size"]
     assert proposal.seconds["train"] <= max(budget.for_training, FEWEST_STEPS * proposal.seconds["train"] / steps) * (1 + 1e-9)
-    assert steps * batch <= max(FEWEST_STEPS * batch, MOST_PASSES * count)
+    views = 2 if recipe["dataset"].get("flip") else 1
+    assert steps * batch <= max(FEWEST_STEPS * batch, MOST_PASSES * views * count)
+    assert (views == 2) == (count * 6 // 5 < FEW)
     assert proposal.size.height <= max(8, 1.1 * side)
     assert proposal.size.height % proposal.size.patch == 0
     assert recipe["dataset"]["size"] == proposal.size.height

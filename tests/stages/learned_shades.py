@@ -74,7 +74,7 @@ class ShadesTask(Task):
     def errors(self, networks: Any, batch: Any) -> dict[str, torch.Tensor]:
         return {"error": networks["shades"](batch["pixels"]).mean(1)}
 
-    def pictures(self, networks: Any) -> dict[str, Any]:
+    def previews(self, networks: Any) -> dict[str, Any]:
         images_MHWC = (self.pixels[:3].reshape(3, 4, 4, 1) * 255).byte().numpy()
         return {"original": images_MHWC, "inverted": 255 - images_MHWC}
 

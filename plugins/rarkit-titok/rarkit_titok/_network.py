@@ -92,12 +92,12 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.latent_token_positional_embedding = nn.Parameter(torch.empty(sizes.tokens, width))
         self.ln_pre, self.transformer, self.ln_post = _transformer(sizes.decoder)
+        self.conv_out: nn.Module = nn.Identity()
         if sizes.pixels is None:
             self.ffn = nn.Sequential(nn.Conv2d(width, sizes.patch**2 * CHANNELS, 1), _Pixels(sizes.patch))
             self.conv_out = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
         else:
             self.ffn = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, sizes.pixels.codes, 1))
-            self.conv_out = nn.Identity()
 
     def forward(self, vectors_BNZ: Tensor) -> Tensor:
         """Logits (B, U, G, G) or images (B, 3, H, W)."""

@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        branch_BCHW = self.conv1(functional.silu(self.norm1(x_BCHW)))
+        branch_BCHW: Tensor = self.conv1(functional.silu(self.norm1(x_BCHW)))
         branch_BCHW = self.conv2(functional.silu(self.norm2(branch_BCHW)))
         skipped_BCHW: Tensor = self.skip(x_BCHW)
         return skipped_BCHW + branch_BCHW

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from rarkit_vq._layers import Residual, conv, joined, patches, zeroed
 
-TOKEN_WIDTH = 4
-"""Channels at the resolution of the tokens, as a multiple of the width, which is that of the pixels."""
+TOKENS, PIXELS = 2.0, 0.5
+"""Channels at the resolution of the tokens and of the pixels, as multiples of the width. The decoder learns most from the tokens
+around, and there are far more pixels than tokens."""
 
 
 @final
@@ -25,7 +26,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, downsample: int, width: int, blocks: int, channels: int) -> None:
         super().__init__()
         self.downsample = downsample
-        values, inner = downsample**2 * channels, TOKEN_WIDTH * width
+        values, inner = downsample**2 * channels, int(TOKENS * width)
         self.into = conv(values, inner, 1)
         self.blocks = nn.ModuleList(Residual(inner, inner) for _ in range(blocks))
         self.out = zeroed(conv(inner, values, 1))
@@ -42,18 +43,18 @@ class PatchEncoder(nn.Module):
 
 @final
 class PatchDecoder(nn.Module):
-    """The patches of the codes, and a branch that works on tokens and then on pixels, where it sees across the borders."""
+    """The patches of the codes, and a branch that works on tokens, and at its end on pixels, where it sees across their borders."""
 
     def __init__(self, downsample: int, width: int, blocks: int, channels: int) -> None:
         super().__init__()
         self.downsample = downsample
-        values, inner = downsample**2 * channels, TOKEN_WIDTH * width
+        values, inner = downsample**2 * channels, int(TOKENS * width)
         self.into = conv(values, inner, 1)
-        self.blocks = nn.ModuleList(Residual(inner, inner) for _ in range(blocks))
-        self.spread = conv(inner, downsample**2 * width, 1)
-        self.pixels = conv(channels, width)
-        self.pixel_blocks = nn.ModuleList([Residual(width, width)])
-        self.out = zeroed(conv(width, channels))
+        self.blocks = nn.ModuleList(Residual(inner, inner) for _ in range(2 * blocks))
+        outer = int(PIXELS * width)
+        self.spread = conv(inner, downsample**2 * outer, 1)
+        self.pixels = conv(channels, outer)
+        self.out = zeroed(conv(outer, channels))
 
     def forward(self, vectors_BDHW: Tensor) -> Tensor:
         """Vectors of codes (B, D, H, W) to images (B, C, H · downsample, W · downsample), in [-1, 1] where they are good."""
@@ -62,7 +63,5 @@ class PatchDecoder(nn.Module):
             x_BCHW = block(x_BCHW)
         images_BCHW = joined(vectors_BDHW, self.downsample)
         x_BCHW = functional.pixel_shuffle(self.spread(functional.silu(x_BCHW)), self.downsample) + self.pixels(images_BCHW)
-        for block in self.pixel_blocks:
-            x_BCHW = block(x_BCHW)
         branch_BCHW: Tensor = self.out(functional.silu(x_BCHW))
         return images_BCHW + branch_BCHW.float()

@@ -6,6 +6,7 @@ Shape letters: N images, B batch, H, W, C height, width, channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
 
 import numpy as np
@@ -19,7 +20,7 @@ MOST_HELD_BACK = 256
 SHARE_HELD_BACK = 10
 """One image of so many, at most."""
 BYTES_IN_MEMORY = 2**29
-"""Images of no more than this are read once and kept; others are read in each step."""
+"""Images of no more than this are read once and kept; others are read in each step, during the one before."""
 
 
 @final
@@ -58,20 +59,34 @@ def divided(reader: ImageReader, seed: int) -> tuple[Chosen, Chosen]:
 
 @final
 class Pictures:
-    """Images of a reader by their numbers, from memory if there is room."""
+    """Images of a reader by their numbers: from memory if there is room, or else read ahead in a thread."""
 
-    def __init__(self, reader: ImageReader) -> None:
+    def __init__(self, reader: ImageReader, beside: Pictures | None = None) -> None:
+        """``beside``: others of the same images, with which it shares the thread."""
         self._reader = reader
         [first] = reader.blocks(0, 1, 1)
         self.shape = first.images_NHWC.shape[1:]
         """Height, width and channels."""
         self._kept_NHWC = reader.read().images_NHWC if len(reader) * first.images_NHWC.nbytes <= BYTES_IN_MEMORY else None
+        # A reader need not serve several threads.
+        self._thread: ThreadPoolExecutor = ThreadPoolExecutor(1) if beside is None else beside._thread
+        self._ahead: dict[bytes, Future[NDArray[np.uint8]]] = {}
+        self._last: tuple[bytes, Future[NDArray[np.uint8]]] | None = None
 
     def __len__(self) -> int:
         return len(self._reader)
 
-    def rows(self, rows_B: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(B, H, W, C) uint8; rows may repeat, in any order."""
+    def rows(self, rows_B: NDArray[np.int64], next_B: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        """Images (B, H, W, C) uint8; rows may repeat, in any order. ``next_B``: what will soon be asked for."""
         if self._kept_NHWC is not None:
             return self._kept_NHWC[rows_B]
+        key = rows_B.tobytes()
+        # Networks that are trained in turn ask for the same rows in turn.
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._ahead.pop(key, None) or self._thread.submit(self._read, rows_B)
+        if next_B is not None and next_B.tobytes() not in self._ahead:
+            self._ahead[next_B.tobytes()] = self._thread.submit(self._read, next_B)
+        return self._last[1].result()
+
+    def _read(self, rows_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.stack([image for image, _ in self._reader.__getitems__(rows_B.tolist())])

@@ -6,30 +6,33 @@ channels of an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import rarkit
 from rarkit import ImageInfo, ImageReader
-from rarkit_vq.images import Pictures, divided
-from rarkit_vq.network import MIDDLE, Network, as_numbers, make_network
+from rarkit.errors import DatasetError
+from rarkit.tokenizers import LearnedState
+from rarkit_vq._levels import MIDDLE, as_numbers
+from rarkit_vq.images import Chosen, Pictures, divided
+from rarkit_vq.network import Network, make_network
 from rarkit_vq.quantizers import PatchCodes
-from rarkit_vq.task import NETWORK, Reconstructing
+from rarkit_vq.task import NETWORK, PSNR, Reconstructing, psnr_of
 from rarkit_vq.tokenizer import VQTokenizer
 from rarkit_vq.usage import USED, Usage
 
 if TYPE_CHECKING:
-    from rarkit.training import Learning
+    from rarkit.training import Learning, Trained
 
 BEGUN_WITH, VECTORS_A_CODE = 256, 64
 """Images whose vectors a codebook begins with, and vectors for each code, at most."""
+MOST_COMPARED, PATCHES_A_CODE, ROUNDS_COMPARED = 4096, 32, 10
+"""Codes, patches for each and iterations of the k-means that a network from nothing is compared with, at most: some seconds."""
 
 
-def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> tuple[Mapping[str, NDArray[np.generic]], int]:
+def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> tuple[LearnedState, int]:
     """The trained weights by name, and how many codes were in use when they were kept; see ``VQTokenizer.learn``."""
     trained_on, held_back = divided(reader, seed)
     pictures = Pictures(trained_on)
@@ -40,15 +43,42 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
         sizes = part.downsample, part.width, part.blocks, channels
         network = make_network(part.start, part.quantizer, *sizes, tokens=part.batch_size * rows * columns)
         begin(network, part, trained_on, pictures, seed)
-        task = Reconstructing(part, network, pictures, Pictures(held_back), seed)
+        task = Reconstructing(part, network, pictures, Pictures(held_back, pictures), seed)
         trained = learning.train(
-            task, part.train_settings(), seed=seed, title="tokenizer", micro=part.micro_batch_size, best_every=part.measure_every
+            task,
+            part.train_settings(),
+            seed=seed,
+            title="tokenizer",
+            micro=part.micro_batch_size,
+            best_every=part.measure_every,
+            preview_every=part.preview_every,
         )
+    note_kmeans(part, trained_on, held_back, trained, seed, learning)
     weights = trained.weights[NETWORK].items()
     state = {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
-    # Each row is that of a step, which began with one step less.
     assert trained.best_step is not None
+    # Each row is that of a step, which began with one step less.
     return state, int(trained.log[USED][max(0, trained.best_step - 1)])
+
+
+def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, trained: Trained, seed: int, learning: Learning) -> None:
+    """Notes for the report what a codebook of patches reaches on the held-back images: a network that is blurred is below that."""
+    psnr = f"held_out_{PSNR}"
+    if part.start == "kmeans":
+        decibels = float(trained.measured[psnr][0])
+    elif learning.ranks.first and part.codebook_size() <= MOST_COMPARED:
+        settings = {"max_patches": PATCHES_A_CODE * part.codebook_size(), "iterations": ROUNDS_COMPARED}
+        kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=part.downsample, codes=part.codebook_size(), **settings)
+        try:
+            model = kmeans.build(kmeans.fit(trained_on, seed), "cpu")
+        except DatasetError as error:
+            learning.reporter.say(f"tokenizer: not compared with patch_kmeans: {error}")
+            return
+        images_NHWC = torch.from_numpy(held_back.read().images_NHWC)
+        decibels = psnr_of(model.decode(model.encode(images_NHWC)), images_NHWC).mean().item()
+    else:
+        return
+    learning.note("patch_kmeans", decibels, "What a codebook of patches with as many codes reaches, in dB.", beside=psnr)
 
 
 def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pictures, seed: int) -> None:
@@ -56,6 +86,7 @@ def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pi
     quantizer = network.quantizer
     if isinstance(quantizer, PatchCodes):
         settings = {"patch": part.downsample, "codes": part.codebook_size(), "iterations": part.kmeans_iterations}
+        settings["max_patches"] = part.kmeans_patches
         kmeans = rarkit.parts().tokenizers["patch_kmeans"](**settings)
         codebook_VD = torch.from_numpy(kmeans.fit(reader, seed)["codebook"])
         with torch.no_grad():

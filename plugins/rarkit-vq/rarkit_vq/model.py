@@ -5,17 +5,18 @@ Shape letters: B batch, H, W, C height, width, channels of an image, of a grid w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rarkit import TokenizerModel
 from rarkit.errors import GridError, WeightsError
-from rarkit_vq.network import Network, as_levels, as_numbers, make_network
+from rarkit.tokenizers import ImageDecoder, LearnedState
+from rarkit_vq._levels import as_levels, as_numbers
+from rarkit_vq.network import Network, make_network
 from rarkit_vq.tokenizer import VQTokenizer
 
 PIXELS_AT_ONCE = 2**20
@@ -52,7 +53,7 @@ class VQModel(TokenizerModel):
         return (part.to(self.device) for part in torch.split(rows, max(1, PIXELS_AT_ONCE // pixels)))
 
 
-def restored(part: VQTokenizer, state: Mapping[str, NDArray[np.generic]]) -> Network:
+def restored(part: VQTokenizer, state: LearnedState) -> Network:
     """The network with its weights, on the CPU.
 
     Raises:
@@ -76,3 +77,11 @@ def restored(part: VQTokenizer, state: Mapping[str, NDArray[np.generic]]) -> Net
             raise WeightsError(f"the weights {name!r} of tokenizer 'vq' are not finite numbers: they are damaged. Run fit again.")
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
     return network.eval().requires_grad_(False)
+
+
+def exported(part: VQTokenizer, state: LearnedState) -> ImageDecoder:
+    """The decoder where rarkit is not installed."""
+    network = restored(part, state)
+    settings = {name: getattr(part, name) for name in ("start", "downsample", "width", "blocks")} | {"channels": len(state[OUT])}
+    tensors = {"table": network.quantizer.table().detach().clone(), **network.decoder.state_dict()}
+    return ImageDecoder("rarkit_vq._decoder", settings, tensors)

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, final
 
-import torch
 from torch import Tensor, nn
 
 from rarkit_vq._convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from rarkit_vq._patch_networks import PatchDecoder, PatchEncoder
 from rarkit_vq.quantizer_settings import VQ, Quantizer
 from rarkit_vq.quantizers import PatchCodes, QuantizerModule, dimensions, make_quantizer
-
-MIDDLE = 128.0
-"""Levels 0 to 255 become numbers in [−1, 1): by a power of two, so that no level is rounded."""
 
 
 @final
@@ -85,14 +81,3 @@ def make_network(
         return Network(PatchEncoder(*sizes), PatchCodes(settings, downsample**2 * channels), PatchDecoder(*sizes))
     shape = downsample, width, blocks, channels, dimensions(settings)
     return Network(ConvolutionalEncoder(*shape), make_quantizer(settings, tokens), ConvolutionalDecoder(*shape))
-
-
-def as_numbers(images_BHWC: Tensor) -> Tensor:
-    """uint8 images (B, H, W, C) as the network takes them: (B, C, H, W) float32 in [−1, 1)."""
-    return (images_BHWC.movedim(-1, 1).float() - MIDDLE) / MIDDLE
-
-
-def as_levels(images_BCHW: Tensor) -> Tensor:
-    """The inverse of ``as_numbers``: uint8, rounded to the nearest level."""
-    levels_BCHW = (images_BCHW * MIDDLE + MIDDLE).round().clamp(0.0, 255.0)
-    return levels_BCHW.to(torch.uint8).movedim(1, -1).contiguous()

@@ -6,22 +6,18 @@ Shape letters: B batch, H and W height and width, C channels, V codebook size, Z
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from rarkit import ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
 from rarkit.errors import GridError, RarkitWarning
+from rarkit.tokenizers import ImageDecoder, LearnedState
+from rarkit_vq.loss_settings import DiscriminatorSettings, PerceptualSettings
 from rarkit_vq.quantizer_settings import VQ, AnyQuantizer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rarkit.training import Learning
-
-    LearnedState = Mapping[str, NDArray[np.generic]]
 
 Steps = Annotated[int, Field(gt=0, le=10**9)]
 Batch = Annotated[int, Field(gt=0, le=2**20)]
@@ -52,12 +48,13 @@ class VQTokenizer(Tokenizer):
     """How a token's vector becomes a code: ``vq`` (a codebook), ``fsq`` (levels), ``simvq`` (a codebook that moves as one) or
     ``lfq`` (bits)."""
     width: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64
-    """Channels at the resolution of the pixels; at that of the tokens there are some times as many."""
+    """Channels. With ``start = "random"`` there are as many at the resolution of the pixels, and up to four times as many at that
+    of the tokens; with ``start = "kmeans"`` half as many and twice as many."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 1
-    """Residual blocks at each resolution, in the encoder and in the decoder."""
-    steps: Steps = 3000
+    """Residual blocks at each resolution; with ``start = "kmeans"`` of the encoder's tokens, and twice as many of the decoder's."""
+    steps: Steps = 10_000
     """Steps of training."""
-    batch_size: Batch = 64
+    batch_size: Batch = 16
     """Images of a step, over all processes together."""
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images of a forward and backward pass, for a step that does not fit into memory. Defaults to all that a process has."""
@@ -69,8 +66,16 @@ class VQTokenizer(Tokenizer):
     """Decay of the average of the weights that is kept; 0 keeps the weights themselves."""
     kmeans_iterations: Annotated[int, Field(gt=0, le=10**6)] = 100
     """With ``start = "kmeans"``, iterations of k-means at most, as the ``iterations`` of ``patch_kmeans``."""
-    measure_every: Steps = 100
+    kmeans_patches: Annotated[int, Field(gt=0, le=10**9)] = 200_000
+    """With ``start = "kmeans"``, about how many patches k-means learns from, as the ``max_patches`` of ``patch_kmeans``."""
+    measure_every: Steps = 250
     """Steps between measurements of the held-back images."""
+    perceptual: PerceptualSettings | None = None
+    """A perceptual loss beside the error of the pixels. Needs two files of weights."""
+    discriminator: DiscriminatorSettings | None = None
+    """A discriminator of patches, which is trained beside the tokenizer and begins to count late."""
+    preview_every: Annotated[Steps, NotInFingerprint()] = 500
+    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
@@ -89,6 +94,11 @@ class VQTokenizer(Tokenizer):
             raise ValueError(
                 'start = "kmeans" compares positions, not directions: set quantizer.cosine = false, or start = "random"'
             )
+        if self.discriminator is not None and self.discriminator.start_step + self.discriminator.ramp_steps > self.steps:
+            raise ValueError(
+                f"discriminator.start_step {self.discriminator.start_step} and ramp_steps {self.discriminator.ramp_steps} are more "
+                f"than steps {self.steps}: lower one of them, or raise steps"
+            )
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not divisible by micro_batch_size {self.micro_batch_size}: set that to a "
@@ -97,9 +107,13 @@ class VQTokenizer(Tokenizer):
         return self
 
     def rehearsed(self) -> Self:
-        return self.model_copy(
-            update={"steps": 2, "batch_size": min(self.batch_size, 8), "micro_batch_size": None, "width": 8, "kmeans_iterations": 1}
-        )
+        few = {"steps": 2, "batch_size": min(self.batch_size, 8), "micro_batch_size": None, "width": 8, "kmeans_iterations": 1}
+        short = {"start_step": 1, "ahead_steps": 1, "ramp_steps": 1, "width": 8}
+        discriminator = None if self.discriminator is None else self.discriminator.model_copy(update=short)
+        return self.model_copy(update={**few, "perceptual": None, "discriminator": discriminator})
+
+    def content(self) -> dict[str, str] | None:
+        return None if self.perceptual is None else self.perceptual.content()
 
     def codebook_size(self) -> int:
         return self.quantizer.codebook_size()
@@ -140,6 +154,10 @@ class VQTokenizer(Tokenizer):
             )
         return state
 
+    def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
+        # The losses' weights are for learning alone.
+        return self.model_copy(update={"perceptual": None}), state
+
     def train_settings(self) -> TrainSettings:
         """What the engine is told."""
         return TrainSettings(
@@ -154,6 +172,11 @@ class VQTokenizer(Tokenizer):
             precision=self.precision,
             checkpoint_every=self.checkpoint_every,
         )
+
+    def image_decoder(self, state: LearnedState) -> ImageDecoder:
+        from rarkit_vq.model import exported
+
+        return exported(self, state)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         from rarkit_vq.model import VQModel, restored

@@ -35,7 +35,8 @@ class Usage(nn.Module):
         distribution: as many codes, used equally, would be as hard to guess."""
         tokens, size = codes_NM.numel(), len(self.share_V)
         steps = max(1, -(-EACH * size // tokens))
-        counts_V = torch.bincount(codes_NM.flatten(), minlength=size)
+        # torch.bincount would wait for a GPU.
+        counts_V = torch.zeros_like(self.share_V).scatter_add_(0, codes_NM.flatten(), self.share_V.new_ones(()).expand(tokens))
         self.last_seen_V.masked_fill_(counts_V > 0, step)
         self.share_V.lerp_(counts_V / tokens, 1 / min(steps, step + 1))
         entropy = torch.special.entr(self.share_V).sum()

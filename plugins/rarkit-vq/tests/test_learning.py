@@ -81,6 +81,8 @@ def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
     kept = part.fit(blobs(30), SEED)
     monkeypatch.setattr("rarkit_vq.images.BYTES_IN_MEMORY", 0)
     read = part.fit(blobs(30), SEED)
+    passes = small(start="random", quantizer=part.quantizer, micro_batch_size=2).fit(blobs(30), SEED)
+    assert all(np.allclose(kept[name], passes[name], rtol=1e-3, atol=1e-5) for name in kept)
     assert all(np.array_equal(kept[name], read[name]) for name in kept)
 
 
@@ -102,3 +104,33 @@ def test_the_log_has_the_terms_of_the_loss_and_the_codes_in_use(quantizer):
         assert record["loss"] == pytest.approx(record["reconstruction"] + record["quantizer"], rel=1e-5)
         assert 1 <= record["perplexity"] <= part.codebook_size()
         assert 1 <= record["used_codes"] <= part.codebook_size()
+
+
+@pytest.mark.parametrize("part", [small(), random_start("fsq")], ids=["kmeans", "random"])
+def test_it_notes_what_patch_kmeans_reaches_on_the_held_back_images(part):
+    reader, learning = blobs(60), Learning()
+    part.learn(reader, SEED, learning)
+    trained_on, held_back = divided(reader, SEED)
+    kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=4, codes=part.codebook_size())
+    plain = psnr(kmeans.build(kmeans.fit(trained_on, SEED), "cpu"), held_back)
+    [note] = learning.notes
+    assert (note.name, note.beside) == ("patch_kmeans", "held_out_psnr")
+    assert note.value == pytest.approx(plain, abs=1e-3 if part.start == "kmeans" else 1)
+    assert "held_out_psnr" in learning.finished[0].measured
+
+
+def test_previews_show_held_back_images_and_their_reconstructions():
+    shown = {}
+
+    def show(step, every, images, captions):
+        shown[step] = images, captions
+
+    reader, part = blobs(60), small(preview_every=3)
+    state = part.learn(reader, SEED, Learning(show=show))
+    assert sorted(shown) == [0, 3, 6]
+    images, captions = shown[0]
+    assert captions == ("held-back images", "reconstructions")
+    held_back = divided(reader, SEED)[1].read().images_NHWC
+    assert np.array_equal(images[:6], held_back)
+    plain = small(preview_every=5).learn(reader, SEED, Learning())
+    assert all(np.array_equal(state[name], plain[name]) for name in plain)

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from vq_trainings import QUANTIZERS, VQ, fitted
 
+from rarkit_vq.loss_settings import DiscriminatorSettings
 from tests.processes import call, call_ranks
 
 STARTS = {
     "kmeans": {},
+    "discriminator": {
+        "discriminator": DiscriminatorSettings(start_step=2, ahead_steps=1, ramp_steps=2, width=8, layers=1),
+        "learning_rate": 1e-4,
+    },
     **{
         name: {"start": "random", "quantizer": quantizer}
         for name, quantizer in {**QUANTIZERS, "vq": VQ(codes=16, dimensions=4, dead_below=0.5)}.items()
@@ -64,7 +69,7 @@ def test_averages_move_once_a_step_however_many_passes_it_has(start, alone, tmp_
     assert_same(found, alone(start))
 
 
-@pytest.mark.parametrize("start", ["kmeans", "vq"])
+@pytest.mark.parametrize("start", ["kmeans", "vq", "discriminator"])
 def test_killed_it_goes_on_to_the_same_bits(start, alone, tmp_path):
     learned(tmp_path, start, kill_at=5)
     found, log = learned(tmp_path, start)

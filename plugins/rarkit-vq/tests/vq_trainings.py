@@ -56,7 +56,8 @@ def fitted(place, folder, settings, kill_at=None):
         records = []
         state, used = learn(part, reader, seed, replace(engine, log=records.append))
         if engine.ranks.first:
-            losses = [record["loss"] for record in records if "loss" in record]
+            named = next(name for record in records for name in record if name in ("loss", "tokenizer_loss"))
+            losses = [record[named] for record in records if named in record]
             np.savez(place, losses=losses, **state)
         return state, used
 

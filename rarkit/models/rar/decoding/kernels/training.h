@@ -60,6 +60,9 @@ struct Masks {
         uint64_t* numbers = room.numbers.data();
         const int16_t* draws = room.draws.data();
         float* factors = room.factors.data();
+        // Of its own, which nothing that is written could change.
+        const int least = lowest;
+        const float kept = scale;
         const uint64_t first = uint64_t(keys[sample]) + uint64_t(row * words + 1) * 0x9E3779B97F4A7C15u;
         for (int word = 0; word < used; word++) {
             uint64_t z = first + uint64_t(word) * 0x9E3779B97F4A7C15u;
@@ -68,7 +71,7 @@ struct Masks {
             numbers[word] = z ^ z >> 31;
         }
         std::memcpy(room.draws.data(), numbers, sizeof(uint64_t) * used);
-        for (int draw = 0; draw < 4 * used; draw++) factors[draw] = draws[draw] < lowest ? 0.0f : scale;
+        for (int draw = 0; draw < 4 * used; draw++) factors[draw] = draws[draw] < least ? 0.0f : kept;
         return factors;
     }
 };

@@ -2,6 +2,7 @@
 // S entries, N heads, K head width.
 #pragma once
 
+#include "attention.h"
 #include "training.h"
 
 namespace {
@@ -61,29 +62,49 @@ struct Head {
           queries(entries * row), keys(entries * row), values(entries * row), given(entries * row), across(width * column),
           slopes(entries * column), used(entries * column), rates(2 * entries), part(TOGETHER * column), out(TOGETHER * row) {}
 
-    // Reads the head from qkv, whose rows are 3 · `all` apart: queries and keys with their norms, and values.
-    void take(const float* qkv, int all) {
-        for (int s = 0; s < entries; s++) {
-            const float* from = qkv + int64_t(s) * 3 * all;
-            take_normed(from, 0, s, queries.data() + s * row), take_normed(from + all, 1, s, keys.data() + s * row);
-            copy(values.data() + s * row, from + 2 * all, width);
-        }
+    // Reads the head from qkv, whose rows are 3 · `all` apart: queries and keys with their norms, and values. What lies `next`
+    // numbers further, the next head, is fetched meanwhile: processors do not guess such short rows.
+    void take(const float* qkv, int all, int64_t next) {
+        for (int part = 0; part < 3 * entries; part++)
+            for (int k = 0; k < width; k += LINE / int(sizeof(float))) __builtin_prefetch(qkv + int64_t(part) * all + next + k);
+        for (int which = 0; which < 2; which++)
+            for (int first = 0; first < entries; first += EIGHT) {
+                const float* from = qkv + int64_t(first) * 3 * all + which * all;
+                take_normed(from, 3 * all, which, first, std::min(EIGHT, entries - first));
+            }
+        for (int s = 0; s < entries; s++) copy(values.data() + s * row, qkv + int64_t(s) * 3 * all + 2 * all, width);
     }
-    void take_normed(const float* x, int which, int entry, float* to) {
-        float *plain = normed.data() + (which * entries + entry) * row, &rate = rates[which * entries + entry];
+    // Up to eight rows, because their sums are added up together.
+    void take_normed(const float* x, int stride, int which, int first, int count) {
         const float *weight = norms.weight + which * width, *bias = norms.bias + which * width;
-        Sum sum, squares;
-        chunks(width, [&](auto n, int i) { sum.add(load<n>(x + i)); });
-        const float mean = sum.value() / width;
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> off = load<n>(x + i) - mean;
-            squares.add(off * off);
-        });
-        rate = 1.0f / std::sqrt(squares.value() / width + norms.eps);
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> value = (load<n>(x + i) - mean) * rate;
-            store<n>(plain + i, value), store<n>(to + i, value * load<n>(weight + i) + load<n>(bias + i));
-        });
+        float *plain = normed.data() + (which * entries + first) * row, *to = (which ? keys : queries).data() + first * row;
+        Chunk sums[EIGHT] = {};
+        for (int r = 0; r < count; r++) {
+            Sum sum;
+            chunks(width, [&](auto n, int i) { sum.add(load<n>(x + int64_t(r) * stride + i)); });
+            sums[r] = sum.eight, sums[r][0] += sum.one;
+        }
+        const Chunk mean = totals(sums) / float(width);
+        for (int r = 0; r < count; r++) {
+            Sum squares;
+            const float average = mean[r];
+            chunks(width, [&](auto n, int i) {
+                const Floats<n> off = load<n>(x + int64_t(r) * stride + i) - average;
+                store<n>(plain + r * row + i, off);
+                squares.add(off * off);
+            });
+            sums[r] = squares.eight, sums[r][0] += squares.one;
+        }
+        const Chunk variance = totals(sums) / float(width) + norms.eps;
+        for (int r = 0; r < count; r++) {
+            const float rate = 1.0f / std::sqrt(variance[r]);
+            rates[which * entries + first + r] = rate;
+            chunks(width, [&](auto n, int i) {
+                const Floats<n> value = load<n>(plain + r * row + i) * rate;
+                store<n>(plain + r * row + i, value);
+                store<n>(to + r * row + i, value * load<n>(weight + i) + load<n>(bias + i));
+            });
+        }
     }
     void turn(const std::vector<float>& rows) {
         for (int s = 0; s < entries; s++)
@@ -134,10 +155,13 @@ inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& m
     {
         Head head(entries, width, norms);
         const int all = heads * width, row = head.row, column = head.column;
+        const auto next_head = [&](int number) {
+            return number + 1 < heads ? int64_t(width) : int64_t(entries) * 3 * all - int64_t(number) * width;
+        };
 #pragma omp for schedule(static)
         for (int at = 0; at < batch * heads; at++) {
             const int sample = at / heads, number = at % heads;
-            head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, all);
+            head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, all, next_head(number));
             head.turn(head.keys);
             for (int first = 0; first < entries; first += TOGETHER) {
                 const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
@@ -187,12 +211,15 @@ inline void attend_backwards(const float* gradient, const float* qkv, const Norm
     {
         Head head(entries, width, norms);
         const int all = heads * width, row = head.row, column = head.column;
+        const auto next_head = [&](int number) {
+            return number + 1 < heads ? int64_t(width) : int64_t(entries) * 3 * all - int64_t(number) * width;
+        };
 #pragma omp for schedule(static)
         for (int at = 0; at < batch * heads; at++) {
             const int sample = at / heads, number = at % heads;
             const int64_t place = int64_t(sample) * entries * 3 * all + number * width;
             float *out = head.out.data(), *to = qkv_gradient + place, *sum = sums.data() + size_t(at) * 4 * width;
-            head.take(qkv + place, all);
+            head.take(qkv + place, all, next_head(number));
             head.turn(head.values);
             for (int s = 0; s < entries; s++)
                 copy(head.given.data() + s * row, gradient + (int64_t(sample) * entries + s) * all + number * width, width);

@@ -1,0 +1,296 @@
+"""Parquet as the datasets library writes it: images, labels and splits are those of the library; what is wrong is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import ClassLabel, Features, Image, Value
+from hub_stand_in import COMMIT, serving
+from PIL import Image as Pillow
+from pyarrow import parquet
+from pydantic import ValidationError
+
+import rarkit
+from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.testing import DatasetSuite
+from rarkit_hf import HuggingFace
+
+datasets.disable_progress_bars()
+SIZE = 5
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(np.full((SIZE, SIZE, 3), shade, dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(numbers, labels, label_type=None) -> datasets.Dataset:
+    """Images of the shade of their number."""
+    images = [{"bytes": png(number), "path": f"{number}.png"} for number in numbers]
+    features = {"note": Value("string"), "image": Image(), "label": label_type or ClassLabel(names=["cat", "dog", "ant"])}
+    table = {"note": [f"{number}" for number in numbers], "image": images, "label": list(labels)}
+    return datasets.Dataset.from_dict(table, Features(features))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """30 training images in two files of row groups of four, and 6 for validation."""
+    place = tmp_path_factory.mktemp("animals")
+    for name, start, stop in (
+        ("train-00000-of-00002", 0, 18),
+        ("train-00001-of-00002", 18, 30),
+        ("validation-00000-of-00001", 100, 106),
+    ):
+        numbers = range(start, stop)
+        rows(numbers, [number % 3 for number in numbers]).to_parquet(place / f"data/{name}.parquet", batch_size=4)
+    assert parquet.ParquetFile(place / "data/train-00000-of-00002.parquet").num_row_groups == 5
+    return str(place)
+
+
+def made(path, **more) -> HuggingFace:
+    return HuggingFace(path=str(path), size=SIZE, workers=0, **more)
+
+
+def read(part: HuggingFace, split="train") -> list[tuple[int, int]]:
+    """Number and label of each image."""
+    block = part.open(split).read()
+    return [(int(image[0, 0, 0]), int(label)) for image, label in zip(block.images_NHWC, block.labels_N, strict=True)]
+
+
+class TestHuggingFace(DatasetSuite):
+    @pytest.fixture(params=["folder", "file", "augmented"])
+    def part(self, request, folder):
+        if request.param == "file":
+            return made(f"{folder}/data/train-00000-of-00002.parquet")
+        return made(folder, **({"random_crops": 2, "crop_scale": (0.5, 1.0), "flip": True} if request.param == "augmented" else {}))
+
+
+def test_the_installed_plugin_is_found():
+    parts = rarkit.parts(strict=True).datasets
+    assert parts["huggingface"] is HuggingFace
+    assert parts.source("huggingface").distribution == "rarkit-hf"
+
+
+def test_rows_are_those_that_the_library_reads(folder, tmp_path):
+    part = made(folder)
+    assert part.info().class_names == ("cat", "dog", "ant")
+    for split, name in (("train", "train"), ("test", "validation")):
+        theirs = datasets.load_dataset(folder, split=name, cache_dir=str(tmp_path))
+        assert read(part, split) == [(row["image"].getpixel((0, 0))[0], row["label"]) for row in theirs]
+        assert part.count(split) == len(theirs)
+
+
+def test_chosen_rows_read_their_row_groups_alone(folder, monkeypatch):
+    opened = []
+    plain = parquet.ParquetFile.iter_batches
+
+    def watched(self, *args, **options):
+        opened.extend(options["row_groups"])
+        assert options["columns"] == ["image"]
+        return plain(self, *args, **options)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", watched)
+    reader = made(folder).open("train")
+    blocks = list(reader.chosen(np.array([1, 2, 17, 29]), 3))
+    assert [image[0, 0, 0] for block in blocks for image in block.images_NHWC] == [1, 2, 17, 29]
+    assert opened == [0, 4, 2]
+
+
+def test_a_part_of_each_class_is_held_out_of_files_without_a_test_split(folder):
+    part = made(f"{folder}/data/train-*.parquet", test_fraction=0.2)
+    train, test = read(part), read(part, "test")
+    assert sorted([*train, *test]) == [(number, number % 3) for number in range(30)]
+    assert (train, test) == (sorted(train), sorted(test))
+    assert sorted(label for _, label in test) == [0, 0, 1, 1, 2, 2]
+    assert made(f"{folder}/data/train-*.parquet", test="").count("train") == 30
+    other = made(f"{folder}/data/train-*.parquet", test_path=f"{folder}/data/validation-00000-of-00001.parquet")
+    assert read(other, "test") == read(made(folder), "test")
+    assert len({str(each.identity()) for each in (part, other, made(f"{folder}/data/train-*.parquet", split_seed=1))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "label_type", "names", "numbers"),
+    [
+        (["b", "a", "b"], Value("string"), ("a", "b"), [1, 0, 1]),
+        (["b", "a", "b"], Value("large_string"), ("a", "b"), [1, 0, 1]),
+        ([2, 0, 1], Value("int64"), ("0", "1", "2"), [2, 0, 1]),
+        ([2, 0, 1], Value("uint8"), ("0", "1", "2"), [2, 0, 1]),
+        ([True, False, True], Value("bool"), ("0", "1"), [1, 0, 1]),
+    ],
+)
+def test_labels_of_all_types(tmp_path, labels, label_type, names, numbers):
+    rows(range(3), labels, label_type).to_parquet(tmp_path / "a.parquet")
+    part = made(tmp_path / "a.parquet", test="")
+    assert part.info().class_names == names
+    assert [label for _, label in read(part)] == numbers
+    single = made(tmp_path / "a.parquet", test="", label="")
+    assert (single.info().class_names, read(single)) == (("images",), [(0, 0), (1, 0), (2, 0)])
+
+
+def written(place, **columns) -> str:
+    """A table that the library did not write."""
+    parquet.write_table(pa.table(columns), place, row_group_size=2)
+    return str(place)
+
+
+def test_tables_that_others_wrote(tmp_path):
+    place = written(tmp_path / "a.parquet", id=["x", "y", "z"], picture=[png(1), png(2), png(3)])
+    part = made(place, test="")
+    with pytest.warns(RarkitWarning, match="has no column of labels, so all images are one class; of its columns.*id"):
+        assert part.info().class_names == ("images",)
+    assert read(part) == [(1, 0), (2, 0), (3, 0)]
+    pictures = [{"bytes": png(number)} for number in (1, 2)]
+    assert read(made(written(tmp_path / "b.parquet", image=pictures, id=["x", "y"]), label="id", test="")) == [(1, 0), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"label": ["a"]}, {}, "has no column of images. Its columns are: label"),
+        ({"a": [b"1"], "b": [b"1"]}, {}, "several columns of images: a, b. Set image to one"),
+        ({"a": [b"1"]}, {"image": "b"}, "no column 'b'; it has: a. Set image"),
+        ({"a": [b"1"]}, {"label": "b"}, "no column 'b'; it has: a. Set label"),
+        ({"a": [b"1"], "label": [1.5]}, {}, "label is double, but labels are names or whole numbers"),
+        ({"a": [b"1"], "label": [[1]]}, {}, "label is list"),
+        ({"a": [b"1", b"1"], "label": [0, -1]}, {}, "row 1 has the label -1.*not published: set test to another split"),
+        ({"a": [b"1"], "label": [2**21]}, {}, "row 0 has the label 2097152"),
+        ({"a": [b"1", b"1"], "label": ["x", None]}, {}, r"row 1 has no label \(1 in all have none\)"),
+        ({"a": [b"1"], "label": ["x"]}, {"class_names": ("y",)}, "row 0 has the label 'x', which is none of the 1 classes"),
+        ({"a": [b"1"], "label": [1]}, {"class_names": ("y",)}, "row 0 has the label '1', which is none of the 1 classes"),
+        ({"a": [b"1"], "label": ["x"]}, {"test": None}, "no class in .* has two images"),
+        ({"a": [b"1"], "label": ["x"]}, {"train": "all"}, "no split 'all'; it has: train"),
+        ({"a": [b"1"], "label": ["x"]}, {"test": "eval"}, "no split 'eval'; it has: train. Set test"),
+        ({"a": [b"none"], "label": ["x"]}, {}, "a.parquet, row 0 .* cannot be read as an image"),
+        ({"a": [None], "label": ["x"]}, {"image": "a"}, "row 0 has no image"),
+        ({"a": ["b.png"], "label": ["x"]}, {"image": "a"}, r"row 0 only names a file \(b.png\)"),
+        ({"a": [{"bytes": None, "path": "/etc/passwd"}], "label": ["x"]}, {}, r"row 0 only names a file \(/etc/passwd\)"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(tmp_path, columns, settings, message):
+    part = made(written(tmp_path / "a.parquet", **columns), **{"test": ""} | settings)
+    with pytest.raises(DatasetError, match=message):
+        part.open("train").read()
+
+
+def test_bad_images_are_skipped_if_asked(tmp_path):
+    place = written(tmp_path / "a.parquet", image=[png(1), b"none", None, png(4), png(5)], label=["x", "y", "x", "y", "x"])
+    part = made(place, on_bad_image="skip", test="")
+    with pytest.warns(RarkitWarning, match="2 of 5 images are skipped"):
+        assert read(part) == [(1, 0), (4, 1), (5, 0)]
+
+
+def test_two_columns_of_classes_and_unused_splits(folder, tmp_path):
+    both = rows(range(4), [0, 1, 2, 0]).add_column("fine", ["a", "b", "a", "b"]).class_encode_column("fine")
+    both.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match=r'several columns of labels: label, fine\. Set label to one of them, or label = ""'):
+        made(tmp_path / "a.parquet").info()
+    assert made(tmp_path / "a.parquet", label="fine").info().class_names == ("a", "b")
+    shutil.copytree(f"{folder}/data", tmp_path / "b/data")
+    rows([7], [1]).to_parquet(tmp_path / "b/data/test-00000-of-00001.parquet")
+    with pytest.warns(RarkitWarning, match="passed over the splits test"):
+        assert len(read(made(tmp_path / "b"), "test")) == 6
+    with pytest.warns(RarkitWarning, match="passed over the splits validation"):
+        assert read(made(tmp_path / "b", test="test"), "test") == [(7, 1)]
+
+
+def test_the_same_files_elsewhere_are_the_same(folder):
+    memory = fsspec.filesystem("memory")
+    for name in ("train-00000-of-00002", "train-00001-of-00002"):
+        memory.pipe_file(f"/animals/{name}.parquet", Path(f"{folder}/data/{name}.parquet").read_bytes())
+    elsewhere, here = (made(f"{place}/train-*.parquet") for place in ("memory://animals", f"{folder}/data"))
+    assert elsewhere.identity() == here.identity()
+    assert read(elsewhere) == read(here)
+    with pytest.raises(DatasetError, match="Name its files, as in memory://animals/"):
+        made("memory://animals").info()
+
+
+def test_places_that_are_none(folder, tmp_path):
+    (tmp_path / "a.txt").write_text("none")
+    (tmp_path / "b.parquet").write_text("none")
+    (tmp_path / "pictures").mkdir()
+    Pillow.new("RGB", (4, 4)).save(tmp_path / "pictures/a.png")
+    for place, message in (
+        (tmp_path / "gone", "does not exist. Check the path"),
+        (tmp_path / "a.txt", "is no Parquet file.*to_parquet"),
+        (tmp_path / "b.parquet", "cannot be reached.*It should be Parquet"),
+        (tmp_path / "gone.parquet", "there is no .*gone.parquet"),
+        (tmp_path / "*.parq", "there is no file .*Check the pattern"),
+        (tmp_path / "pictures", "files that are no Parquet.*folders of images are read by image_folder"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            made(place).info()
+    with pytest.raises(DatasetError, match="test_path goes with a path that is a file or a pattern"):
+        made(folder, test_path=f"{folder}/data/train-00000-of-00002.parquet").info()
+    with pytest.raises(ValidationError):
+        made(folder, test_fraction=1.0)
+
+
+def test_a_name_with_an_owner_is_one_on_the_hub_unless_there_is_such_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert made("owner/name").path == "hf://datasets/owner/name"
+    (tmp_path / "owner/name").mkdir(parents=True)
+    assert made("owner/name").path == "owner/name"
+    for path in ("a.parquet", "./owner/other", "owner/a.parquet", "s3://bucket/a.parquet", "/owner/name"):
+        assert made(path).path == path
+
+
+def test_a_config_that_must_be_chosen(tmp_path):
+    for name in ("small", "large"):
+        rows(range(4), [0, 1, 0, 1]).to_parquet(tmp_path / f"{name}/train.parquet")
+    described = "\n".join(f"- config_name: {name}\n  data_files: {name}/*.parquet" for name in ("small", "large"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{described}\n---\n")
+    with pytest.raises(DatasetError, match=r"\['small', 'large'\].*Set config to one of them"):
+        made(tmp_path).info()
+    assert made(tmp_path, config="small", test="").count("train") == 4
+
+
+READ = """
+import json, rarkit
+from rarkit_hf import HuggingFace
+
+recipe = {"dataset": {"name": "huggingface", "path": "owner/name", "size": 5, "workers": 0},
+          "tokenizer": {"name": "patch_kmeans", "patch": 1}, "model": {"hidden_size": 8, "depth": 1, "num_heads": 2}}
+recipe = rarkit.make_recipe(**recipe, train={"steps": 2, "batch_size": 2})
+part = recipe.dataset
+planned = [recipe.dataset.info().class_names, part.count("train"), rarkit.plan(recipe, "memory://a")["tokenize"].action]
+print(json.dumps([planned, "-" * 9]), flush=True)
+blocks = [HuggingFace(path=part.path, size=5, workers=0).open(split).read() for split in ("train", "test", "train")]
+print(json.dumps([[block.images_NHWC[:, 0, 0, 0].tolist(), block.labels_N.tolist()] for block in blocks]))
+"""
+
+
+def test_a_data_set_on_the_hub_is_planned_by_its_headers_and_fetched_once(folder, tmp_path):
+    (tmp_path / "hub").mkdir()
+    shutil.copytree(f"{folder}/data", tmp_path / "hub/data")
+    sizes = {"train": 30, "validation": 6}
+    splits = "\n".join(f"  - name: {name}\n    num_examples: {count}\n    num_bytes: 1" for name, count in sizes.items())
+    (tmp_path / "hub/README.md").write_text(f"---\ndataset_info:\n  splits:\n{splits}\n---\n")
+    with serving(tmp_path / "hub") as (address, requests):
+        own = {
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        said = subprocess.run([sys.executable, "-c", READ], env=os.environ | own, capture_output=True, text=True, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    planned, images = (json.loads(line) for line in said.stdout.splitlines())
+    assert planned[0] == [["cat", "dog", "ant"], 30, "run"]
+    train, test, again = images
+    assert train == again == [list(range(30)), [number % 3 for number in range(30)]]
+    assert test == [list(range(100, 106)), [number % 3 for number in range(100, 106)]]
+    files = [request for request in requests if request.endswith(".parquet") and request.startswith("GET")]
+    assert len(files) == len(set(files)) == 3
+    assert all(f"/resolve/{COMMIT}/" in request for request in files)
