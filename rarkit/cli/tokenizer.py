@@ -125,4 +125,8 @@ def _settings(table: Any) -> str:
     """A part's settings in a line, those that are not set left out."""
     import json
 
-    return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None)
+    told = {name: value for name, value in table.items() if value is not None}
+    return ", ".join(
+        f"{name} = {{{_settings(value)}}}" if isinstance(value, dict) else f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in told.items()
+    )
