@@ -44,9 +44,9 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
     # Both have the same, if the recipe has both stages.
     for stage in ("reference", "fit"):
         if RECONSTRUCTIONS not in grids and stage in outputs and SHOWN_ORIGINALS in outputs[stage].begun().arrays:
-            pair = (outputs[stage].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
+            originals, decoded = (outputs[stage].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
             which = "Held-out images" if experiment.held_out_split == "test" else "Training images (the dataset has no others)"
-            grids[RECONSTRUCTIONS] = reconstructions(*pair, which)
+            grids[RECONSTRUCTIONS] = reconstructions(originals, decoded, which)
     return grids
 
 
