@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import threading
@@ -150,6 +151,15 @@ def test_each_has_numbers_and_a_folder_of_its_own(tmp_path, acting, run):
     assert opened[0].told[0] == ("log", 8, {"loss": 1.0})
     assert folders == [tmp_path / "tracking" / "another"]
     assert sorted(path.name for path in (tmp_path / "tracking").iterdir()) == ["another", "recording"]
+
+
+def test_a_tokenizers_training_has_a_folder_of_its_own(tmp_path, acting, run):
+    part, opened = acting()
+    for stage in ("fit", "train"):
+        with open_trackers((part,), dataclasses.replace(run, stage=stage)) as trackers:
+            trackers.log(8, {"loss": 1.0})
+    assert len(opened) == 2
+    assert sorted(path.name for path in (tmp_path / "tracking").iterdir()) == ["recording", "recording-fit"]
 
 
 @pytest.mark.parametrize(

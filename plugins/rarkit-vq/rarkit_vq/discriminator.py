@@ -11,6 +11,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from rarkit_vq._layers import conv, norm
 from rarkit_vq.loss_settings import DiscriminatorSettings
@@ -92,7 +93,10 @@ def at_last_layer(inputs_BCHW: Tensor, layer: nn.Conv2d, gradient_BCHW: Tensor) 
     shape, padding = layer.weight.shape, layer.padding
     assert isinstance(padding, tuple)
     with torch.autocast(inputs_BCHW.device.type, enabled=False):
-        return torch.nn.grad.conv2d_weight(inputs_BCHW.detach().float(), shape, gradient_BCHW.float(), padding=padding)
+        gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            inputs_BCHW.detach().float(), shape, gradient_BCHW.float(), padding=padding
+        )
+    return gradient
 
 
 def followed(balance: Tensor, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
