@@ -34,6 +34,7 @@ from rarkit.cli.options import (
     Strict,
     Unset,
     UntilStage,
+    escape_markup,
     flag,
     on_their_own,
     print_json,
@@ -76,6 +77,7 @@ def _command() -> Callable[..., int | None]:
     """The commands, which typer would make anew at each call."""
     command: Any = get_command(app)
     on_their_own(command)
+    escape_markup(command)
     return cast("Callable[..., int | None]", command)
 
 

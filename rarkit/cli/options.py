@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, final
 
@@ -41,6 +42,14 @@ def on_their_own(group: Any) -> None:
             on_their_own(command)
         else:
             command.callback = stdout_for_results()(exits_are_errors()(command.callback))
+
+
+def escape_markup(command: Any) -> None:
+    """Keeps words in brackets in the help of a command, and of those in it: Typer would read them as styles, and leave them out."""
+    for part in (command, *command.params):
+        part.help = re.sub(r"\[(?=[a-z#/@])", r"\\[", part.help) if getattr(part, "help", None) else None
+    for inner in getattr(command, "commands", {}).values():
+        escape_markup(inner)
 
 
 def _without_values(parameters: list[Any]) -> list[Any]:

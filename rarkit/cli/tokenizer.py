@@ -96,7 +96,7 @@ def _as_json(measured: TokenizerEvaluation) -> dict[str, Any]:
 def _print(measured: TokenizerEvaluation, show: str | None) -> None:
     from rarkit.cli.tables import table_of
     from rarkit.rendering.numbers import number
-    from rarkit.runtime.console import PrintableConsole
+    from rarkit.runtime.console import PrintableConsole, with_whole_names
 
     console, (height, width, channels) = PrintableConsole(), measured.image_shape
     drawn = "" if measured.images == measured.images_in_all else f", drawn from {measured.images_in_all:,}"
@@ -114,7 +114,7 @@ def _print(measured: TokenizerEvaluation, show: str | None) -> None:
     for metric in measured.metrics:
         arrow, unit = {"higher": " ↑", "lower": " ↓"}.get(metric.better, ""), f" {metric.unit}" if metric.unit else ""
         table.add_row(metric.name + arrow, number(metric.value) + unit, metric.explanation)
-    console.print(table)
+    console.print(with_whole_names(table))
     for sentence in measured.lacking:
         console.print(sentence, soft_wrap=True)
     if show is not None:

@@ -54,10 +54,10 @@ class TokenizedData:
     held_out_split: Split
     """``"train"`` where the dataset has no other images."""
     codebook_size: int
-    originals_NHWC: NDArray[np.uint8]
-    """A few held-out images."""
-    reconstructions_NHWC: NDArray[np.uint8]
-    """The same, encoded and decoded."""
+    decibels_N: NDArray[np.float64]
+    """PSNR of each held-out image that is a yardstick, after encoding and decoding; infinite where nothing is lost."""
+    similarities_N: NDArray[np.float64]
+    """SSIM of the same."""
     nats_per_token: Callable[[TokenSet], NDArray[np.float64]]
     """The model's cross-entropy along the scan order, the mean over each image's tokens: (N,). The first call loads the model."""
 

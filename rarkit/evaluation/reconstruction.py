@@ -17,6 +17,8 @@ from rarkit.evaluation.record import MetricRecord
 WHITE = 255.0
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * WHITE) ** 2, (0.03 * WHITE) ** 2
+COMPARED = 2**22
+"""Numbers of the images that are compared at a time: SSIM holds some ten copies of them in float64."""
 
 
 @final
@@ -24,13 +26,13 @@ class Reconstruction(Metric):
     """``psnr`` and ``ssim`` of held-out images after the tokenizer: a bound on what any model of its tokens can reach."""
 
     name = "reconstruction"
+    version = 2
 
     def measure(self, evaluation: Evaluation) -> list[MetricRecord]:
         data = evaluation.tokenized
         if data is None:
             return []
-        images = data.originals_NHWC, data.reconstructions_NHWC
-        return fidelity(psnr(*images), ssim(*images), f"{len(data.originals_NHWC)} {data.held_out_name}")
+        return fidelity(data.decibels_N, data.similarities_N, f"{len(data.decibels_N):,} {data.held_out_name}")
 
 
 def fidelity(decibels_N: NDArray[np.float64], similarities_N: NDArray[np.float64], images: str) -> list[MetricRecord]:
@@ -50,6 +52,13 @@ def fidelity(decibels_N: NDArray[np.float64], similarities_N: NDArray[np.float64
         explanation=f"{about}: peak signal-to-noise ratio of those that are not reproduced exactly.",
     )
     return [ratio, similarity]
+
+
+def compared(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``psnr`` and ``ssim`` of each pair of at least one uint8 image, a few at a time."""
+    at_once = max(1, COMPARED // a_NHWC[0].size)
+    pairs = [(a_NHWC[start : start + at_once], b_NHWC[start : start + at_once]) for start in range(0, len(a_NHWC), at_once)]
+    return np.concatenate([psnr(*pair) for pair in pairs]), np.concatenate([ssim(*pair) for pair in pairs])
 
 
 def psnr(a_NHWC: NDArray[np.uint8], b_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:

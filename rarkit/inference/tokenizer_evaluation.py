@@ -19,7 +19,7 @@ from rarkit.engine.learning import Learning
 from rarkit.errors import CapabilityError, DatasetError, FewImagesError, UserError
 from rarkit.evaluation.codebook_use import code_counts, use_of, use_records
 from rarkit.evaluation.frechet import Moments
-from rarkit.evaluation.reconstruction import fidelity, psnr, ssim
+from rarkit.evaluation.reconstruction import compared, fidelity
 from rarkit.evaluation.reconstruction_distance import distance
 from rarkit.evaluation.record import MetricRecord
 from rarkit.features.base import FeatureModel, LearnedState
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from rarkit.tokenizers.base import TokenizerModel
 
 BATCH = 64
-COMPARED = 2**22
-"""Numbers of the images that are compared at a time: SSIM holds some ten copies of them in float64."""
 
 
 @final
@@ -249,11 +247,8 @@ class _Measured:
         decoded = self._model.decode(codes_BHW)
         self._counts_V += code_counts(codes_BHW.cpu().numpy(), len(self._counts_V))
         decoded_BHWC = decoded.cpu().numpy()
-        at_once = max(1, COMPARED // images_BHWC[0].size)
-        for start in range(0, len(images_BHWC), at_once):
-            pair = images_BHWC[start : start + at_once], decoded_BHWC[start : start + at_once]
-            self._decibels.append(psnr(*pair))
-            self._similarities.append(ssim(*pair))
+        for kept, values_B in zip((self._decibels, self._similarities), compared(images_BHWC, decoded_BHWC), strict=True):
+            kept.append(values_B)
         if self._extractor is not None:
             for moments, images in zip(self._moments, (tensor_BHWC, decoded), strict=True):
                 moments.add(_features(self._extractor, images))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
@@ -94,7 +96,7 @@ def recipe_of_images(source: TokenizerSource, data: str | None, overrides: Seque
         overrides: assignments such as ``"dataset.size=64"``, which come last.
 
     Raises:
-        UserError: there are no images, since the tokenizer is of a file or a bundle.
+        UserError: there are no images, since the tokenizer is of a file or a bundle, or the data are a folder.
         RecipeError: the result is not valid.
     """
     # Of the recipe that is made here, nothing but the images is used.
@@ -104,6 +106,10 @@ def recipe_of_images(source: TokenizerSource, data: str | None, overrides: Seque
         "model": {"preset": "rar_b", "weights": "-"},
         "sample": {},
     }
+    if data is not None and data not in parts().datasets and Path(data).is_dir():
+        raise UserError(
+            f"{data} is a folder. To measure its images, give a recipe of them, as this writes: rarkit new {quote(data)}"
+        )
     if data is not None and data.lower().endswith(RECIPE):
         tables |= _images_of(load_recipe(data))
     elif source.recipe is not None:

@@ -78,7 +78,7 @@ def _message(mistake: Any, path: str, location: Sequence[int | str], allowed: Se
     if kind == "missing":
         return f"{MISSING}: set it."
     if kind == "extra_forbidden":
-        return f"no such key{_suggestion(location, allowed)}"
+        return f"no such key{_alone(path, allowed) or _suggestion(location, allowed)}"
     if kind == "value_error":
         return str(mistake["ctx"]["error"])
     if kind == "union_tag_not_found":
@@ -178,6 +178,20 @@ def _tables_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for inner in get_args(annotation) for table in _tables_in(inner)]
+
+
+def _alone(path: str, allowed: Sequence[str]) -> str:
+    """The cure where a file stands for a whole table, and the table has other keys; empty where that is not what is wrong."""
+    table, _, key = path.rpartition(".")
+    kind = TABLES.get(table)
+    file = kind.default_with if kind is not None else None
+    if file is None or key == "name":
+        return ""
+    if key == file:
+        return f': without a name, it stands alone. Replace the whole section [{table}] by it, or unset = ["{table}"] in a base.'
+    if set(allowed) == {"name", file}:
+        return f": {file} stands alone, since settings are in its file. Leave out the other keys of [{table}], or {file}."
+    return ""
 
 
 def _suggestion(location: Sequence[int | str], allowed: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rarkit.evaluation.record import MetricRecord
 from rarkit.rendering.numbers import number
 from rarkit.report.remarks import remarks
-from rarkit.runtime.console import in_lines, styled
+from rarkit.runtime.console import in_lines, styled, with_whole_names
 
 
 def metrics_table(metrics: Sequence[MetricRecord]) -> Table:
@@ -24,4 +24,4 @@ def metrics_table(metrics: Sequence[MetricRecord]) -> Table:
         interval = f"{number(metric.low)} … {number(metric.high)}" if metric.low is not None and metric.high is not None else ""
         beside = ", ".join(f"{name} {number(value)}" for name, value in metric.yardsticks.items())
         table.add_row(metric.name + arrow, styled(number(metric.value) + unit, "bold"), interval, beside)
-    return table
+    return with_whole_names(table)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, final
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from rarkit.printable import printable
@@ -39,3 +41,10 @@ def styled(text: str, style: str) -> Text:
 def in_lines(texts: Iterable[str]) -> Text:
     """Several lines, one below the other."""
     return Text("\n").join(Text(printable(text)) for text in texts)
+
+
+def with_whole_names(table: Table) -> Table:
+    """The same table; on narrow terminals its other columns are folded, and the first as a last resort."""
+    first = table.columns[0]
+    first.width = max(cell_len(printable(str(cell))) for cell in (first.header, *first.cells))
+    return table

@@ -36,9 +36,9 @@ from rarkit.stages.reference import (
     REAL,
     YARDSTICKS,
     image_sets,
+    reconstruction_fidelity,
 )
 from rarkit.stages.sample import ModelSource, sampling_model
-from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
@@ -191,6 +191,7 @@ def _numbers(output: StageOutput) -> _Numbers:
 def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
     tokens, reference = work.inputs["tokenize"], work.inputs["reference"]
     order_L = view.scan_order.order(*view.grid)
+    decibels_N, similarities_N = reconstruction_fidelity(reference)
 
     @cache
     def model() -> ImageModel:
@@ -206,8 +207,8 @@ def _tokenized(work: Work[EvaluateView], view: TokenizedView) -> TokenizedData:
         held_out=_token_set(tokens, view.held_out_split, work.view.seed),
         held_out_split=view.held_out_split,
         codebook_size=view.codebook_size,
-        originals_NHWC=reference.read_array(SHOWN_ORIGINALS),
-        reconstructions_NHWC=reference.read_array(SHOWN_RECONSTRUCTIONS),
+        decibels_N=decibels_N,
+        similarities_N=similarities_N,
         nats_per_token=nats_per_token,
     )
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.evaluation.reconstruction import compared
 from rarkit.features.base import FeatureModel
 from rarkit.images import ImageBlock, ImageReader
 from rarkit.runtime.progress import Advance
@@ -22,6 +23,9 @@ from rarkit.tokenizers.base import TokenizerModel
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (B, H, W, C), and their labels (B,) if they have any."""
+
+FIDELITY = ("psnr", "ssim")
+"""The arrays of a set of reconstructions with the PSNR, in dB, and the SSIM of each."""
 
 
 @final
@@ -34,6 +38,8 @@ class ImageSet:
 
     count: int
     batches: Callable[[int, int], Iterator[Batch]]
+    originals: ImageSet | None = None
+    """The images that these are reconstructions of, row by row and in the same batches."""
 
 
 def all_of(reader: ImageReader, batch_size: int) -> ImageSet:
@@ -47,9 +53,14 @@ def some_of(reader: ImageReader, rows_N: NDArray[np.int64], batch_size: int) -> 
 
 
 def decoded_from(
-    tokenizer: TokenizerModel, tokens_NL: NDArray[np.int64], labels_N: NDArray[np.int64], grid: tuple[int, int], batch_size: int
+    tokenizer: TokenizerModel,
+    tokens_NL: NDArray[np.int64],
+    labels_N: NDArray[np.int64],
+    grid: tuple[int, int],
+    batch_size: int,
+    originals: ImageSet | None = None,
 ) -> ImageSet:
-    """Images decoded from tokens in raster order."""
+    """Images decoded from tokens in raster order; ``originals``, if they are known, have the same rows."""
 
     def batches(start: int, stop: int) -> Iterator[Batch]:
         for images_BHWC in decoded(tokenizer, tokens_NL[start:stop], grid, batch_size):
@@ -57,7 +68,7 @@ def decoded_from(
             yield images_BHWC, labels_N[start:end]
             start = end
 
-    return ImageSet(len(tokens_NL), batches)
+    return ImageSet(len(tokens_NL), batches, originals)
 
 
 def streamed(opened: Callable[[], Iterator[NDArray[np.uint8]]], count: int, batch_size: int) -> ImageSet:
@@ -84,18 +95,25 @@ def _labelled(block: ImageBlock) -> Batch:
     return block.images_NHWC, block.labels_N
 
 
-def features_and_labels(model: FeatureModel, batches: Iterable[Batch], advance: Advance) -> dict[str, NDArray[Any]]:
-    """``features_of`` of the batches of a block, and their ``labels`` if they have any."""
-    labels: list[NDArray[np.int64]] = []
+def measured_rows(model: FeatureModel, images: ImageSet, start: int, stop: int, advance: Advance) -> dict[str, NDArray[Any]]:
+    """What is kept of the rows from ``start`` to ``stop`` (exclusive), by name.
 
-    def images() -> Iterator[NDArray[np.uint8]]:
-        for images_BHWC, labels_B in batches:
+    ``features_of`` them, their ``labels`` (N,) int64 if they have any, and of reconstructions ``psnr`` and ``ssim`` (N,) float64.
+    """
+    kept: dict[str, list[NDArray[Any]]] = {}
+    originals = repeat(None) if images.originals is None else images.originals.batches(start, stop)
+
+    def seen() -> Iterator[NDArray[np.uint8]]:
+        for (images_BHWC, labels_B), original in zip(images.batches(start, stop), originals, strict=images.originals is not None):
             if labels_B is not None:
-                labels.append(labels_B)
+                kept.setdefault("labels", []).append(labels_B)
+            if original is not None:
+                for name, values_B in zip(FIDELITY, compared(original[0], images_BHWC), strict=True):
+                    kept.setdefault(name, []).append(values_B)
             yield images_BHWC
 
-    features = features_of(model, images(), advance)
-    return {**features, **({"labels": np.concatenate(labels)} if labels else {})}
+    features = features_of(model, seen(), advance)
+    return {**features, **{name: np.concatenate(batches) for name, batches in kept.items()}}
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:

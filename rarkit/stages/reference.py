@@ -31,17 +31,17 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.ranks import ALONE
 from rarkit.runtime.shared_progress import shared_task
 from rarkit.stages.base import STATE, Stage, View, Work, read_state, rows_left_off, write_state
-from rarkit.stages.measured_images import ImageSet, all_of, decoded_from, features_and_labels, some_of, streamed
+from rarkit.stages.measured_images import FIDELITY, ImageSet, all_of, decoded_from, measured_rows, some_of, streamed
 from rarkit.stages.shared_blocks import check_length, missing_on_all, vouch_for_all
 from rarkit.stages.shown_images import SHOWN_IMAGES, SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS, shown_images, shown_rows
 from rarkit.stages.tokenize import decoded
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 YARDSTICK_IMAGES = 50_000
-MEASURED = ("features", "logits", "spatial", "labels")
+MEASURED = ("features", "logits", "spatial", "labels", *FIDELITY)
 """The arrays of a set that have a row for each image."""
-REAL = "real"
-YARDSTICKS = {"test": TEST_IMAGES, "reconstructions": RECONSTRUCTIONS, "uniform": "uniform tokens"}
+REAL, RECONSTRUCTED = "real", "reconstructions"
+YARDSTICKS = {"test": TEST_IMAGES, RECONSTRUCTED: RECONSTRUCTIONS, "uniform": "uniform tokens"}
 """The sets measured beside the samples: prefix of their arrays, and name in the report."""
 
 
@@ -82,12 +82,13 @@ class Reference(Stage[ReferenceView]):
       of a reference batch without images;
     - ``<set>_labels`` (N,) int64, except of a reference batch;
     - ``real_features_mean`` and ``real_features_covariance`` (the same for ``spatial``), float64, if the reference batch has them;
+    - ``reconstructions_psnr`` and ``reconstructions_ssim`` (N,) float64, infinite where a reconstruction is exact;
     - with yardsticks, ``shown_originals`` and ``shown_reconstructions`` (N, H, W, C) uint8;
     - the extractor's learned state.
     """
 
     name = "reference"
-    version = 2
+    version = 3
     is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
@@ -145,7 +146,7 @@ class Reference(Stage[ReferenceView]):
                 advance(n)
 
             for name, start, stop, block in todo[ranks.rank :: ranks.size]:
-                values = features_and_labels(model, sets[name].batches(start, stop), look_and_advance)
+                values = measured_rows(model, sets[name], start, stop, look_and_advance)
                 output.write_block(block, **{f"{name}_{array}": of_block for array, of_block in values.items()})
         vouch_for_all(work)
         if ranks.first:
@@ -165,6 +166,12 @@ def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
     """By set (real images and yardsticks), its arrays by their name without the prefix; each is read when looked up."""
     record = output.begun()
     return {name: _StoredSet(output, f"{name}_", frozenset(record.arrays)) for name in record.sets}
+
+
+def reconstruction_fidelity(output: StageOutput) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """PSNR, in dB, and SSIM of each held-out image after the tokenizer: (N,) float64 each. Only with yardsticks."""
+    decibels_N, similarities_N = (output.read_array(f"{RECONSTRUCTED}_{name}") for name in FIDELITY)
+    return decibels_N, similarities_N
 
 
 @final
@@ -229,12 +236,13 @@ def _sets(view: ReferenceView, batch: ReferenceBatch | None, held_out: _HeldOut 
         sets[REAL] = streamed(partial(batch.batches, size), len(batch), size)
     if held_out is None or view.yardsticks is None:
         return sets
+    originals = some_of(held_out.reader, held_out.rows_N, size)
     if view.yardsticks.held_out_split == "test":
-        sets["test"] = some_of(held_out.reader, held_out.rows_N, size)
+        sets["test"] = originals
     generator = np.random.Generator(np.random.Philox(derived_seed(view.seed, "uniform tokens")))
     uniform_NL = generator.integers(0, view.yardsticks.codebook_size, held_out.tokens_NL.shape)
-    for name, tokens_NL in (("reconstructions", held_out.tokens_NL), ("uniform", uniform_NL)):
-        sets[name] = decoded_from(held_out.tokenizer, tokens_NL, held_out.labels_N, view.yardsticks.grid, size)
+    for name, tokens_NL, of in ((RECONSTRUCTED, held_out.tokens_NL, originals), ("uniform", uniform_NL, None)):
+        sets[name] = decoded_from(held_out.tokenizer, tokens_NL, held_out.labels_N, view.yardsticks.grid, size, of)
     return sets
 
 
@@ -268,7 +276,7 @@ def _declare(work: Work[ReferenceView], sets: Mapping[str, ImageSet], model: Fea
     """Creates the arrays of features and labels. A block is of whole batches; those of an interrupted run keep their size."""
     begun, size = work.output.begun().arrays, work.view.batch_size
     for name, images in sets.items():
-        arrays = features_and_labels(model, images.batches(0, 1), lambda _: None)
+        arrays = measured_rows(model, images, 0, 1, lambda _: None)
         widest = max(values[0].nbytes for values in arrays.values())
         known = begun.get(f"{name}_features")
         rows = known.rows if known else size * max(1, rows_per_block(images.count, widest) // size)

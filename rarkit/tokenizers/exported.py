@@ -6,6 +6,9 @@ in its header, so planning reads neither tensors nor torch.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
@@ -33,6 +36,8 @@ from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, Tokeni
 FORMAT, SUFFIX = 1, ".safetensors"
 KEY = "tokenizer"
 """The entry of the metadata that makes a file one of these."""
+LARGEST_DIVISOR = 256
+"""Of the sides of images, that a message looks for."""
 AGAIN = "Export it again, or ask those who made it."
 
 
@@ -50,6 +55,8 @@ class Content(BaseModel):
     made_by: Text
     """The distribution that the part came from."""
     rarkit: Text
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of the arrays, see ``_digest``."""
     channels: Literal[1, 3] | None = None
     """Those of the images it was learned from, if they were known."""
     source: Annotated[str, Field(max_length=64)] | None = None
@@ -83,7 +90,12 @@ class Exported(Tokenizer):
                 f"channel{'s' if channels != 1 else ''}, but these have {info.channels}. Set channels in [dataset], or choose "
                 "another [tokenizer]."
             )
-        return self.part().grid(info)
+        part = self.part()
+        try:
+            return part.grid(info)
+        except GridError as error:
+            # The part's own message would change its settings, which are in the file.
+            raise GridError(f"{self.weights}: {_cure_of_sizes(part, info) or error}") from error
 
     def capability(self, device: str, dtype: str) -> str | None:
         return self.part().capability(device, dtype)
@@ -111,6 +123,8 @@ class Exported(Tokenizer):
             except TypeError as error:
                 what = f"array {name!r} is of {tensor.dtype}, which no tokenizer learns"
                 raise WeightsError(f"{self.weights} is damaged ({what}). {AGAIN}") from error
+        if _digest(arrays) != _content(self.weights).digest:
+            raise WeightsError(f"{self.weights} is damaged (its arrays are not those that were written). {AGAIN}")
         return part, arrays
 
     def part(self) -> Tokenizer:
@@ -157,6 +171,7 @@ def write_tokenizer(
             f"[tokenizer] {part.name!r} ({origin(type(part))}) reads {address.place}, which cannot be in a tokenizer's file. "
             f"Choose another [tokenizer], or leave out {address.setting}."
         )
+    arrays = {name: np.atleast_1d(array) for name, array in arrays.items()}
     about: dict[str, Any] = {
         "format": FORMAT,
         "part": part.model_dump(mode="json"),
@@ -165,12 +180,42 @@ def write_tokenizer(
         "rarkit": __version__,
         "channels": channels,
         "source": source_of(type(part)),
+        "digest": _digest(arrays),
     }
-    tensors = {name: torch.from_numpy(np.atleast_1d(array)) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not overwrite:
         check_free(place)
     write_tensors(tensors, place, {KEY: Content(**about).model_dump_json()})
     return place
+
+
+def _digest(arrays: LearnedState) -> str:
+    """SHA-256 of the arrays in the order of their names: of the name, type and shape of each, and its bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _cure_of_sizes(part: Tokenizer, info: ImageInfo) -> str:
+    """Which sizes of images a part takes, where sides have to be multiples of a number; empty where that is not what is wrong."""
+
+    def fits(*sides: int) -> bool:
+        try:
+            part.grid(replace(info, height=sides[0], width=sides[1]))
+        except GridError:
+            return False
+        return True
+
+    for divisor in range(2, LARGEST_DIVISOR + 1):
+        below, above = ([(side // divisor + more) * divisor for side in (info.height, info.width)] for more in (0, 1))
+        if fits(*above) and (not all(below) or fits(*below)):
+            return (
+                f"its tokenizer {part.name!r} does not take images of {info.height}×{info.width}. In [dataset], choose a size "
+                f"divisible by {divisor}, {' or '.join(f'{high}×{wide}' for high, wide in (below, above) if high and wide)}."
+            )
+    return ""
 
 
 def _content(place: str) -> Content:

@@ -66,6 +66,23 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 OPTIONS = set[str]().union(*COMMANDS.values())
 
 
+def bracketed(command: typer.core.TyperCommand, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every word in brackets that a help text has, with the command that prints it."""
+    for part in (command, *command.params):
+        yield from ((name, word) for word in re.findall(r"\[[^\]]*\]", getattr(part, "help", None) or ""))
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from bracketed(inner, f"{name} {below}".strip())
+
+
+def test_help_keeps_words_in_brackets(rarkit):
+    """They are no markup."""
+    found = set(bracketed(typer.main.get_command(app)))
+    assert {("tokenizer evaluate", "[dataset]"), ("tokenizer evaluate", "[evaluate]"), ("export", "[tokenizer]")} <= found
+    for name, word in found:
+        code, out, _ = rarkit(*name.split(), "--help")
+        assert (code, word in out, f"\\{word}" in out) == (0, True, False), (name, word)
+
+
 def test_options_and_commands_exist():
     faults = []
     for place, text in messages():

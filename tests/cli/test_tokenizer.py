@@ -66,6 +66,13 @@ def test_a_recipe_is_looked_for_where_it_is_run(rarkit, small_recipe, tmp_path):
     assert Exported(weights="tokenizer.safetensors").codebook_size() == 5
 
 
+def test_a_folder_is_measured_by_its_recipe(rarkit, small_finished, tmp_path):
+    (tmp_path / "my images").mkdir()
+    code, out, err = rarkit("tokenizer", "evaluate", small_finished.folder, "--data", "my images")
+    assert (code, out) == (2, "")
+    assert "my images is a folder. To measure its images, give a recipe of them, as this writes: rarkit new 'my images'" in err
+
+
 def test_a_picture_that_cannot_be_written_is_refused_first(rarkit, small_finished):
     for place, message in (("shown.jpg", "it has to end in .png"), ("nowhere/", "it has to end in .png")):
         code, out, err = rarkit("tokenizer", "evaluate", small_finished.folder, "--show", place)

@@ -47,8 +47,8 @@ TOKENIZED = TokenizedData(
     held_out=token_set(2),
     held_out_split="test",
     codebook_size=CODES,
-    originals_NHWC=np.zeros((3, 4, 4, 1), np.uint8),
-    reconstructions_NHWC=np.array([0, 1, 2], np.uint8).repeat(16).reshape(3, 4, 4, 1),
+    decibels_N=np.array([math.inf, 30.0, 40.0]),
+    similarities_N=np.array([1.0, 0.8, 0.9]),
     nats_per_token=nats_per_token,
 )
 EVALUATION = Evaluation(
@@ -112,7 +112,7 @@ def test_each_number_is_that_of_its_mathematics():
     assert (perplexity.value, perplexity.yardsticks) == (held_out, {"training images": training})
     sets = [EVALUATION.yardsticks[name]["features"] for name in ("real test images", "reconstructions")]
     assert records["reconstruction_frechet_distance"].value == frechet_distance(*sets)
-    assert records["reconstruction_psnr"].value == pytest.approx((20 * math.log10(255) + 20 * math.log10(255 / 2)) / 2)
+    assert records["reconstruction_psnr"].value == 35
     bits = records["bits_per_token"]
     assert bits.value == pytest.approx(nats_per_token(TOKENIZED.held_out).mean() / math.log(2))
     assert bits.yardsticks == {
@@ -191,7 +191,7 @@ def test_spatial_features_have_a_distance_of_their_own():
 def test_what_does_not_apply_is_left_out():
     few = replace(EVALUATION, samples=image_set(0, 3))
     assert not {"diversity", "precision", "recall"} & set(measured(few))
-    exact = replace(TOKENIZED, reconstructions_NHWC=TOKENIZED.originals_NHWC)
+    exact = replace(TOKENIZED, decibels_N=np.full(3, math.inf), similarities_N=np.ones(3))
     records = measured(replace(EVALUATION, tokenized=exact))
     assert "reconstruction_psnr" not in records
     assert records["reconstruction_ssim"].value == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -14,7 +15,9 @@ PLAN = "plan recipe.toml"
 
 def _file(place: Place, content: str | None = None, array: tuple[int, ...] = (2, 4), **changes: Any) -> None:
     """A file with one small array, and a recipe that uses it."""
-    said = {"format": 1, "part": {"name": "patch_kmeans", "codes": 2}, "version": 1, "made_by": "rarkit", "rarkit": "0.1.0"}
+    digest = hashlib.sha256(json.dumps(["codebook", "<f4", array]).encode() + bytes(32)).hexdigest()
+    part = {"name": "patch_kmeans", "codes": 2}
+    said = {"format": 1, "part": part, "version": 1, "made_by": "rarkit", "rarkit": "0.1.0", "digest": digest}
     content = json.dumps(said | changes) if content is None else content
     tensor = {"dtype": "F32", "shape": array, "data_offsets": [0, 32]}
     header = json.dumps({"__metadata__": {"tokenizer": content}, "codebook": tensor}).encode()
@@ -25,6 +28,11 @@ def _file(place: Place, content: str | None = None, array: tuple[int, ...] = (2,
 @hostile(ENTRIES, EVALUATE, code=2, words=("a codebook of shape (2, 4) does not fit 65536 codes",))
 def a_codebook_that_is_not_there(place: Place) -> None:
     _file(place, part={"name": "patch_kmeans", "codes": 65536, "patch": 1})
+
+
+@hostile(ENTRIES, EVALUATE, code=2, words=("one.safetensors is damaged (its arrays are not those that were written)",))
+def arrays_of_another_file(place: Place) -> None:
+    _file(place, part={"name": "patch_kmeans", "codes": 2, "patch": 2}, digest="0" * 64)
 
 
 @hostile(ENTRIES, EVALUATE, code=2, words=("wants to read", "refused"))

@@ -58,7 +58,7 @@ def plain(run, images_NHWC):
 def test_numbers_are_those_of_all_images_at_once(split, most, small_finished, monkeypatch):
     # In pieces that fit neither each other nor the whole.
     monkeypatch.setattr(tokenizer_evaluation, "BATCH", 9)
-    monkeypatch.setattr(tokenizer_evaluation, "COMPARED", 4 * 16)
+    monkeypatch.setattr(reconstruction, "COMPARED", 4 * 16)
     recipe = small_finished.plan.recipe
     reader = recipe.dataset.open(split)
     images_NHWC = reader.read().images_NHWC

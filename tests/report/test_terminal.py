@@ -40,6 +40,17 @@ def test_metrics_are_shown_with_interval_and_yardsticks(printed):
         assert word in second
 
 
+def test_names_are_whole_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    beside = {"training images": 1.622, "real test images": 2.4029, "uniform tokens": 163.8066}
+    name = "reconstruction_frechet_distance"
+    PrintableConsole().print(metrics_table([MetricRecord(name, 5.96065, 4.9517, 6.99391, "", "lower", "…", beside)]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"{name} ↓ ")
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+
+
 def test_what_there_is_to_remark_stands_below(printed):
     likelihood = MetricRecord("bits_per_token", 2.508, unit="bits", better="lower", yardsticks={"training images": 1.622})
     lines = printed(metrics_table([likelihood])).splitlines()

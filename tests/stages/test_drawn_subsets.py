@@ -7,6 +7,7 @@ import pytest
 
 from rarkit import load_recipe, run
 from rarkit.datasets.digits import Digits
+from rarkit.inference.tokenizer_evaluation import evaluate_tokenizer
 from rarkit.randomness import drawn_rows
 from rarkit.stages import evaluate, reference, shown_images
 from rarkit.stages.reference import image_sets
@@ -42,6 +43,12 @@ def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_reci
             np.testing.assert_array_equal(images["labels"], labels[rows])
             assert len(images["features"]) == FEW
     values = {metric.name: metric.value for metric in done.metrics}
+    evaluated = evaluate_tokenizer(done, images=FEW, device="cpu", quiet=True)
+    alone = {metric.name: metric.value for metric in evaluated.metrics}
+    same = {name for name in values if name.startswith("reconstruction_")}
+    assert same == {"reconstruction_psnr", "reconstruction_ssim", "reconstruction_frechet_distance"}
+    for name in same:
+        np.testing.assert_allclose(values[name], alone[name], rtol=1e-5)
     assert values["codebook_use"] == len(np.unique(codes[rows])) / 16
     shown = drawn_rows(recipe.seed, len(labels), shown_images.SHOWN_IMAGES)
     originals = Digits().open("test").read()

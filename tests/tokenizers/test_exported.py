@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,8 +114,34 @@ def test_a_file_that_is_there_is_left(file, tmp_path):
 def test_images_with_other_channels_are_refused_in_planning(file):
     with pytest.raises(GridError, match=r"learned from images with 1 channel, but these have 3\. Set channels in \[dataset\]"):
         Exported(weights=file).grid(COLOUR)
-    with pytest.raises(GridError, match="cannot cut images of 7×8"):
+
+
+def test_sizes_that_do_not_divide_are_cured_by_others(file, tmp_path):
+    """The part's own cure is another patch, which is in the file."""
+    with pytest.raises(GridError, match=r"'patch_kmeans' .* 7×8\. .* choose a size divisible by 2, 6×8 or 8×10\.$"):
         Exported(weights=file).grid(ImageInfo(7, 8, 1, ("a",)))
+    large = write_tokenizer(PatchKMeans(patch=8), {}, str(tmp_path / "large.safetensors"))
+    with pytest.raises(GridError, match=r"images of 36×36\. .* divisible by 8, 32×32 or 40×40\.$"):
+        Exported(weights=large).grid(ImageInfo(36, 36, 1, ("a",)))
+    with pytest.raises(GridError, match=r"divisible by 8, 8×8\.$"):
+        Exported(weights=large).grid(ImageInfo(6, 6, 1, ("a",)))
+
+
+def test_another_byte_of_an_array_is_refused(file, tmp_path):
+    damaged = bytearray(Path(file).read_bytes())
+    damaged[-3] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    part = Exported(weights=str(tmp_path / "damaged.safetensors"))
+    assert part.codebook_size() == 6
+    with pytest.raises(WeightsError, match=r"is damaged \(its arrays are not those that were written\)\. Export it again"):
+        part.build({}, "cpu")
+
+
+def test_a_recipe_that_keeps_other_keys_is_told_that_the_file_stands_alone(small_recipe):
+    with pytest.raises(RecipeError, match=r"tokenizer\.weights: no such key: without a name, it stands alone\. Replace the whole"):
+        rarkit.load_recipe(small_recipe, ["tokenizer.weights=one.safetensors"])
+    with pytest.raises(RecipeError, match=r"tokenizer\.codes: no such key: weights stands alone, since settings are in its file"):
+        rarkit.load_recipe(small_recipe, ['tokenizer={weights = "one.safetensors", codes = 5}'])
 
 
 def test_parts_that_need_their_file_have_none_of_their_own(tmp_path, monkeypatch):
@@ -125,7 +153,9 @@ def test_parts_that_need_their_file_have_none_of_their_own(tmp_path, monkeypatch
 
 def described(tmp_path, **changes: Any) -> Exported:
     """A tokenizer whose file says other things than ``write_tokenizer`` would."""
-    said = {"format": 1, "part": {"name": "pixel"}, "version": 1, "made_by": "rarkit 0.1.0", "rarkit": "0.1.0"} | changes
+    digest = hashlib.sha256().hexdigest()
+    said = {"format": 1, "part": {"name": "pixel"}, "version": 1, "made_by": "rarkit 0.1.0", "rarkit": "0.1.0", "digest": digest}
+    said |= changes
     place = tmp_path / "described.safetensors"
     save_file({}, place, {KEY: said.pop("text", None) or json.dumps(said)})
     return Exported(weights=str(place))
@@ -148,6 +178,7 @@ def described(tmp_path, **changes: Any) -> Exported:
         ({"version": "1"}, r"is damaged \(version: Input should be a valid integer\)"),
         ({"format": 2}, r"was written by a newer rarkit \(format 2; this one reads up to 1\)"),
         ({"channels": 2}, r"is damaged \(channels: "),
+        ({"digest": "0"}, r"is damaged \(digest: "),
         ({"text": "[" * 3000}, "is damaged"),
         ({"text": "pixel"}, "is damaged"),
     ],
