@@ -21,6 +21,10 @@ from rarkit_hf.tables import Table
 
 TESTS = ("validation", "val", "valid", "test")
 """Usual names of test splits; the first that is there is used. The hub's test splits often lack labels."""
+EMBED = (
+    "Put the images into the table, with embed_table_storage of datasets.table: "
+    'data.with_format("arrow").map(embed_table_storage, batched=True, batch_size=100).with_format(None).to_parquet(FILE).'
+)
 
 
 @final
@@ -232,6 +236,6 @@ def _fault(value: Any) -> str:
     path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
     if path:
         return (
-            f"only names a file ({str(path)[:200]}). Write the images into the table, as to_parquet of the datasets library does."
+            f"only names a file ({str(path)[:200]}). {EMBED}"
         )
     return "has no image. Remove it."
