@@ -58,6 +58,10 @@ class Source(ABC):
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         """The files with these numbers, which ascend. Raises DatasetError if they cannot be read."""
 
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each file (F,); None, as here, if that is told by ``encoded`` alone."""
+        return None
+
 
 @final
 class DecodedReader(ImageReader):

@@ -1,4 +1,4 @@
-"""Training images: those that are trained on, and those that are held back to choose the best weights by.
+"""Training images: those that are trained on, and those that are held out to choose the best weights by.
 
 Shape letters: N images, B batch, H, W, C height, width, channels.
 """
@@ -42,7 +42,7 @@ class Chosen(ImageReader):
 
 
 def divided(reader: ImageReader, seed: int) -> tuple[Chosen, Chosen]:
-    """The images to train on, and those held back: a tenth, drawn by seed, and at most ``MOST_HELD_BACK``.
+    """The images to train on, and those held out: a tenth, drawn by seed, and at most ``MOST_HELD_BACK``.
 
     Raises:
         DatasetError: there are fewer than two.

@@ -62,7 +62,7 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
 
 
 def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, trained: Trained, seed: int, learning: Learning) -> None:
-    """Notes for the report what a codebook of patches reaches on the held-back images: a network that is blurred is below that."""
+    """Notes for the report what a codebook of patches reaches on the held-out images: a network that is blurred is below that."""
     psnr = f"held_out_{PSNR}"
     if part.start == "kmeans":
         decibels = float(trained.measured[psnr][0])

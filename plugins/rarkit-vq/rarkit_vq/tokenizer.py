@@ -35,7 +35,7 @@ class VQTokenizer(Tokenizer):
 
     ``start = "kmeans"`` begins as the codebook of patches that ``patch_kmeans`` learns and goes on from there, with convolutions on
     either side: better than k-means within a minute. ``start = "random"`` is a convolutional autoencoder from nothing, with any
-    quantizer: for hours or a GPU. A tenth of the training images, 256 at most, is held back, and the weights that reconstruct those
+    quantizer: for hours or a GPU. A tenth of the training images, 256 at most, is held out, and the weights that reconstruct those
     best are kept, those before the first step among them.
     """
 
@@ -69,13 +69,13 @@ class VQTokenizer(Tokenizer):
     kmeans_patches: Annotated[int, Field(gt=0, le=10**9)] = 200_000
     """With ``start = "kmeans"``, about how many patches k-means learns from, as the ``max_patches`` of ``patch_kmeans``."""
     measure_every: Steps = 250
-    """Steps between measurements of the held-back images."""
+    """Steps between measurements of the held-out images."""
     perceptual: PerceptualSettings | None = None
     """A perceptual loss beside the error of the pixels. Needs two files of weights."""
     discriminator: DiscriminatorSettings | None = None
     """A discriminator of patches, which is trained beside the tokenizer and begins to count late."""
     preview_every: Annotated[Steps, NotInFingerprint()] = 500
-    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
+    """Steps between pictures of held-out images and their reconstructions, in ``runs/<recipe>/previews/``."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
     checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
@@ -132,7 +132,7 @@ class VQTokenizer(Tokenizer):
 
         Args:
             reader: training images, two or more.
-            seed: decides the initial weights, the batches and the images that are held back.
+            seed: decides the initial weights, the batches and the images that are held out.
             learning: the engine.
 
         Returns:

@@ -129,7 +129,7 @@ def test_previews_show_held_back_images_and_their_reconstructions():
     state = part.learn(reader, SEED, Learning(show=show))
     assert sorted(shown) == [0, 3, 6]
     images, captions = shown[0]
-    assert captions == ("held-back images", "reconstructions")
+    assert captions == ("held-out images", "reconstructions")
     held_back = divided(reader, SEED)[1].read().images_NHWC
     assert np.array_equal(images[:6], held_back)
     plain = small(preview_every=5).learn(reader, SEED, Learning())
