@@ -94,6 +94,14 @@ def rarkit_with(distributions: str, variables: dict[str, str], *arguments: objec
     rarkit(*arguments)
 
 
+def torchrun(variables: dict[str, str], *arguments: object) -> None:
+    """The command ``torchrun``, whose ranks are interpreters of their own."""
+    from torch.distributed.run import main
+
+    os.environ.update(variables)
+    main([*map(str, arguments)])
+
+
 def script(path: str) -> None:
     """Runs a Python file as ``python FILE`` does in the file's own folder."""
     os.chdir(Path(path).parent)
