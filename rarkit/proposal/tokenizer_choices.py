@@ -81,8 +81,9 @@ def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget, *
         else "10 bits a token"
     )
     if not budget.learned or size.patch not in DOWNSAMPLES:
+        lacking = "2, 4, 8 and 16 pixels divide no such images" if budget.learned else INSTALL
         return [
-            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),
+            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {lacking}"),
             Choice("patch", size.patch, each),
             Choice("codes", count, many),
             *_rounds(values, count, budget.for_tokenizer),
