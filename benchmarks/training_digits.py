@@ -2,7 +2,8 @@
 
     python benchmarks/training_digits.py OTHER_CHECKOUT [--pairs 7] [--steps 100] [--save]
 
-Both in turn, each in a process of its own; medians, and the median of the pairs' ratios. ``--save`` writes
+Both in turn, each in a process of its own; medians, and the median of the pairs' ratios. It is processor time, because the time that
+passes is also that of whoever else uses the machine. ``--save`` writes
 benchmarks/results/training_digits.json. Whole recipes: ``before_after.py``.
 """
 
@@ -61,13 +62,13 @@ keeping.__enter__()
 for _ in range(10): advance()
 taken = []
 for _ in range({steps}):
-    began = time.perf_counter(); advance(); taken.append(time.perf_counter() - began)
+    began = time.process_time(); advance(); taken.append(time.process_time() - began)
 print(json.dumps(statistics.median(taken)))
 """
 
 
 def median(checkout: Path, steps: int) -> float:
-    """Seconds of a step."""
+    """Seconds of a processor that a step takes."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", DIGITS.replace("{steps}", str(steps))]
     return float(json.loads(subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True).stdout))

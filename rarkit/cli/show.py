@@ -97,7 +97,7 @@ def _what_comes_next(run: Run) -> tuple[str, ...]:
         "The tokenizer is trained. What it leaves of images:",
         f"  rarkit tokenizer evaluate {folder} --show reconstructions.png",
         "A file of it for other recipes:",
-        f"  rarkit export {folder} --tokenizer tokenizer.safetensors",
+        f"  rarkit export {folder} --tokenizer my-tokenizer.safetensors",
         "On with the rest of this recipe:",
         f"  {run.plan.recipe.command or 'rarkit run RECIPE'}",
     )

@@ -72,7 +72,8 @@ def _write_picture(measured: TokenizerEvaluation, file: str) -> None:
     from rarkit.report.grids import reconstructions
 
     with writing(file):
-        write_png(labelled(reconstructions(measured.originals_NHWC, measured.reconstructions_NHWC)), Path(file))
+        grid = reconstructions(measured.originals_NHWC, measured.reconstructions_NHWC, f"Images of the split {measured.split!r}")
+        write_png(labelled(grid), Path(file))
 
 
 def _as_json(measured: TokenizerEvaluation) -> dict[str, Any]:
@@ -124,4 +125,8 @@ def _settings(table: Any) -> str:
     """A part's settings in a line, those that are not set left out."""
     import json
 
-    return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None)
+    told = {name: value for name, value in table.items() if value is not None}
+    return ", ".join(
+        f"{name} = {{{_settings(value)}}}" if isinstance(value, dict) else f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in told.items()
+    )

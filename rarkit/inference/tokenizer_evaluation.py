@@ -35,7 +35,8 @@ from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import read_state
-from rarkit.stages.reference import SHOWN_IMAGES, YARDSTICK_IMAGES
+from rarkit.stages.reference import YARDSTICK_IMAGES
+from rarkit.stages.shown_images import SHOWN_IMAGES
 from rarkit.tokenizers.base import Tokenizer
 from rarkit.tokenizers.exported import Exported
 

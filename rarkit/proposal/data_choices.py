@@ -38,7 +38,7 @@ def sizes(survey: Survey, budget: Budget) -> list[Size]:
     side = int(np.median(survey.sides))
     most = 64 if survey.count < FEW else 128 if survey.count < MANY else 256
     ladder = [Size(32, 32, 8), Size(64, 64, 8), Size(128, 128, 8)]
-    if budget.is_long and budget.learned:
+    if budget.is_long and budget.learned and budget.device == "cuda":
         ladder = [*ladder[:2], Size(128, 128, 16), Size(256, 256, 16)]
     allowed = [size for size in ladder if size.height <= min(most, side * UPSCALED)]
     if len(set(survey.sides.tolist())) == 1 and side < 32:
@@ -48,10 +48,11 @@ def sizes(survey: Survey, budget: Budget) -> list[Size]:
 
 def _given(height: int, width: int, budget: Budget) -> Size:
     """Images of a size that is given, in the patches that come closest to 16 tokens and are no fewer."""
-    patches = (2, 4, 8, 16) if budget.learned else range(1, 1 + max(height, width))
-    fitting = [Size(height, width, patch) for patch in patches if height % patch == 0 and width % patch == 0]
+    every = [patch for patch in range(1, 1 + max(height, width)) if height % patch == 0 and width % patch == 0]
+    learned = [patch for patch in every if budget.learned and patch in (2, 4, 8, 16)]
+    fitting = [Size(height, width, patch) for patch in learned or every]
     enough = [size for size in fitting if size.tokens >= 16]
-    return enough[-1] if enough else fitting[0] if fitting else Size(height, width, 1)
+    return enough[-1] if enough else fitting[0]
 
 
 def dataset_choices(survey: Survey, size: Size) -> list[Choice]:

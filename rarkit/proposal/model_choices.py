@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 from rarkit.proposal.budget import Budget
-from rarkit.proposal.choice import Choice
+from rarkit.proposal.choice import Choice, as_table
 from rarkit.proposal.data_choices import FEW, Size
 from rarkit.proposal.survey import Survey
 
@@ -100,6 +100,15 @@ def samples_per_class(survey: Survey) -> int:
     return max(1, round(wanted / len(survey.class_names)))
 
 
+def seconds_of_classifier(chosen: list[Choice], size: Size) -> float:
+    """About how long the classifier of a table takes to learn."""
+    return float(as_table(chosen)["features"]["steps"]) * _step_of_classifier(size)
+
+
+def _step_of_classifier(size: Size) -> float:
+    return CLASSIFIER_STEP * size.height * size.width / 32**2
+
+
 def evaluate_choices(survey: Survey, size: Size, budget: Budget) -> tuple[list[Choice] | None, str]:
     """The table, or None where there are no features to compare images in; and what to say about that."""
     if len(survey.class_names) < 2:
@@ -112,7 +121,6 @@ def evaluate_choices(survey: Survey, size: Size, budget: Budget) -> tuple[list[C
     if sum(count >= FEWEST_OF_CLASS for count in counts) < 2:
         few = f"Fewer than two classes have {FEWEST_OF_CLASS} images or more"
         return None, f"{few}, so no classifier can be trained in whose features samples and images would be compared."
-    a_step = CLASSIFIER_STEP * size.height * size.width / 32**2
-    steps = int(min(600, max(20, budget.for_features / a_step)))
+    steps = int(min(600, max(20, budget.for_features / _step_of_classifier(size))))
     features = {"name": "classifier", "steps": steps}
     return [Choice("features", features, "of a small network that learns to tell classes apart; distances in them are no FID")], ""

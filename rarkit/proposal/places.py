@@ -134,7 +134,10 @@ def _images(place: str, listing: Listing) -> Layout:
         return Layout("a folder with one folder for each class", tuple(chosen), tuple(remarks))
     deeper = [folder for folder in folders if _has_folders(listing, folder)]
     if deeper:
-        remarks.append(f"Folders in the folders of classes ({some_of(deeper)}) belong to the class above them.")
+        remarks.append(
+            f'Folders in the folders of classes ({some_of(deeper)}) belong to the class above; label_by = "path" makes classes '
+            "of them."
+        )
     links = f"{sum(listing.links_out.values()):,} links lead out of the folder, and are followed." if listing.links_out else ""
     what = f"a folder of images without classes, which are all {ONLY_CLASS!r}"
     what = "a folder with one folder for each class" if folders else what

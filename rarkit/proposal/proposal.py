@@ -22,6 +22,7 @@ from rarkit.proposal.model_choices import (
     model_choices,
     sample_choices,
     samples_per_class,
+    seconds_of_classifier,
     train_choices,
 )
 from rarkit.proposal.survey import Survey
@@ -29,9 +30,9 @@ from rarkit.proposal.timing import Clock, Seconds, TokenizerClock
 from rarkit.proposal.tokenizer_choices import (
     LEARNED,
     PLAIN,
+    attempts,
     codes_of,
     is_trained,
-    narrower,
     seconds_of_rounds,
     tokenizer_choices,
 )
@@ -97,7 +98,7 @@ class Proposer:
             "learn the tokenizer": learning,
             "train": steps * seconds.step,
             "sample": per_class / samples_per_class(self.survey) * seconds.sampling,
-            **({} if evaluate is None else {"evaluate": self.budget.for_features}),
+            **({} if evaluate is None else {"evaluate": seconds_of_classifier(evaluate, size)}),
         }
         return Proposal(title, tables, size, times, (without,) if without else ())
 
@@ -123,19 +124,19 @@ class Proposer:
 
     def _tokenizer(self, tables: Tables, size: Size) -> tuple[list[Choice], float]:
         """The tokenizer's table with its steps, and how long it takes to learn."""
-        chosen = tables["tokenizer"]
-        starting = seconds_of_rounds(chosen, self._images(tables) * size.tokens, size.patch**2 * self.survey.channels)
-        if not is_trained(chosen):
-            return chosen, starting
-        left, experiment = self.budget.for_tokenizer - starting, self._experiment(tables, MODELS[0], size)
-        for wide in narrower(chosen):
-            table = as_table(wide)
+        images, experiment = self._images(tables), self._experiment(tables, MODELS[0], size)
+        chosen, a_step, left = tables["tokenizer"], 0.0, 0.0
+        for chosen, enough in attempts(self.survey, size, images, self.budget):
+            starting = seconds_of_rounds(chosen, images * size.tokens, size.patch**2 * self.survey.channels)
+            if not is_trained(chosen):
+                return chosen, starting
+            table, left = as_table(chosen), self.budget.for_tokenizer - starting
             a_step = self.tokenizer_clock(str(table.pop("name")), table, experiment)
-            if left / a_step >= ENOUGH_STEPS / 2:
+            if left / a_step >= enough:
                 break
         steps = max(FEWEST_STEPS, int(left / a_step))
         step = Choice("steps", steps, f"at {1000 * a_step:,.0f} ms a step, measured here")
-        return [*wide, step], starting + steps * a_step
+        return [*chosen, step], starting + steps * a_step
 
     def _model(self, tables: Tables, size: Size, images: int) -> tuple[ModelSize, Seconds]:
         """The largest model that the images can teach and that has steps enough, first by assumed rates, then measured."""

@@ -17,7 +17,7 @@ from rarkit.pipeline.cpu_threads import sensible_threads
 from rarkit.recipe.experiment import Experiment
 from rarkit.registry.loader import parts
 
-TIMED_STEPS, FEWEST_IMAGES = 8, 64
+TIMED_STEPS, FEWEST_IMAGES = 4, 64
 """Steps of a tokenizer that are timed, and images that it is trained on."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import log2, prod
 
 import numpy as np
@@ -20,8 +21,12 @@ DISTANCE_RATE = 8e9
 """Assumed FLOP/s of k-means on one core."""
 STARTING_ROUNDS = 10
 """What choosing the first centres takes, in rounds of k-means."""
-WIDTHS = (32, 16)
+DOWNSAMPLES = (2, 4, 8, 16)
+"""Pixels of a token's side that the tokenizer which learns can have."""
+WIDTHS, NARROW = (32, 16), "channels; a wider network would have too few steps"
 """Channels of the network, where the time is too short for as many as it has by default."""
+STEPS_FROM_NOTHING, STEPS_FROM_KMEANS = 10_000, 500
+"""Steps below which a network from nothing stays behind k-means, and one that starts as k-means hardly gets beyond it."""
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 100
 ROUNDS = "rounds of k-means, at most"
 MOST_PATCHES = 200_000
@@ -58,14 +63,15 @@ def _distinct_patches(survey: Survey, size: Size) -> int:
     return len(np.unique(cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patch * patch * 3), axis=0))
 
 
-def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -> list[Choice]:
-    """The whole table, with as many steps as fit; where these are measured, that is corrected later.
+def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget, *, from_nothing: bool = False) -> list[Choice]:
+    """The table, without the steps of one that is trained step by step.
 
     Args:
         survey: what was found.
         size: of images and patches.
         images: training images, with all views of each.
         budget: the time.
+        from_nothing: whether a network that is trained starts with random weights.
     """
     each = f"{size.patch} × {size.patch} pixels become a token, {size.tokens} tokens an image"
     count, values = codes(survey, size, images), size.patch**2 * survey.channels
@@ -74,14 +80,15 @@ def tokenizer_choices(survey: Survey, size: Size, images: int, budget: Budget) -
         if count < MOST_CODES
         else "10 bits a token"
     )
-    if not budget.learned:
+    if not budget.learned or size.patch not in DOWNSAMPLES:
+        lacking = "2, 4, 8 and 16 pixels divide no such images" if budget.learned else INSTALL
         return [
-            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {INSTALL}"),
+            Choice("name", PLAIN, f"the nearest of mean patches, found by k-means; {lacking}"),
             Choice("patch", size.patch, each),
             Choice("codes", count, many),
             *_rounds(values, count, budget.for_tokenizer),
         ]
-    if budget.is_long:
+    if from_nothing:
         return [
             Choice("name", LEARNED, "a convolutional autoencoder"),
             Choice("downsample", size.patch, each),
@@ -143,6 +150,14 @@ def codes_of(chosen: list[Choice]) -> int:
     return int(quantizer["codes"]) if "codes" in quantizer else prod(quantizer["levels"])
 
 
-def narrower(chosen: list[Choice]) -> list[list[Choice]]:
-    """The table of a network that is trained, and of ever narrower ones, which have more steps in the same time."""
-    return [chosen, *([*chosen, Choice("width", width, "channels; wider ones would have too few steps")] for width in WIDTHS)]
+def attempts(survey: Survey, size: Size, images: int, budget: Budget) -> Iterator[tuple[list[Choice], int]]:
+    """Tables to try one after another, each with the steps that it needs; the last is taken whatever it has.
+
+    Arguments are those of ``tokenizer_choices``.
+    """
+    if budget.is_long:
+        yield tokenizer_choices(survey, size, images, budget, from_nothing=True), STEPS_FROM_NOTHING
+    chosen = tokenizer_choices(survey, size, images, budget, from_nothing=False)
+    yield chosen, STEPS_FROM_KMEANS
+    for width in WIDTHS:
+        yield [*chosen, Choice("width", width, NARROW)], STEPS_FROM_KMEANS

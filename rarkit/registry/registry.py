@@ -13,7 +13,9 @@ from rarkit.registry.kind import Kind
 T = TypeVar("T", bound=Component)
 
 KNOWN_PLUGINS = {
+    ("datasets", "huggingface"): "rarkit-hf",
     ("scan_orders", "hilbert"): "rarkit-hilbert",
+    ("tokenizers", "vq"): "rarkit-vq",
     ("tokenizers", "llamagen_vq"): "rarkit-llamagen",
     ("tokenizers", "titok"): "rarkit-titok",
     ("tokenizers", "diffusers_vq"): "rarkit-diffusers",

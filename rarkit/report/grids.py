@@ -16,7 +16,7 @@ from rarkit.recipe.experiment import Experiment
 from rarkit.rendering.figures import PictureGrid
 from rarkit.stages.evaluate import nearest_images
 from rarkit.stages.nearest_training_images import ARRAYS, HELD_OUT, SAMPLES
-from rarkit.stages.reference import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
+from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 
 RECONSTRUCTIONS = "reconstructions"
 SHOWN_PER_CLASS = 10
@@ -41,9 +41,12 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
         )
     if "evaluate" in outputs:
         grids |= _nearest(experiment, outputs["evaluate"])
-    if "reference" in outputs and SHOWN_ORIGINALS in outputs["reference"].begun().arrays:
-        pairs = (outputs["reference"].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
-        grids[RECONSTRUCTIONS] = reconstructions(*pairs)
+    # Both have the same, if the recipe has both stages.
+    for stage in ("reference", "fit"):
+        if RECONSTRUCTIONS not in grids and stage in outputs and SHOWN_ORIGINALS in outputs[stage].begun().arrays:
+            originals, decoded = (outputs[stage].read_array(name) for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS))
+            which = "Held-out images" if experiment.held_out_split == "test" else "Training images (the dataset has no others)"
+            grids[RECONSTRUCTIONS] = reconstructions(originals, decoded, which)
     return grids
 
 
@@ -52,15 +55,15 @@ def _counted(count: int, shown: int, classes: int) -> str:
     return f"{samples} of each class" if shown == classes else f"{samples} of each of {shown} among the {classes:,} classes"
 
 
-def reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np.uint8]) -> PictureGrid:
-    """Rows of images, each above what is decoded from its tokens; images that fill no whole row are left out."""
+def reconstructions(originals_NHWC: NDArray[np.uint8], decoded_NHWC: NDArray[np.uint8], which: str) -> PictureGrid:
+    """Rows of images (``which``, for the caption), each above what its tokens decode to; those that fill no row are left out."""
     columns = min(len(originals_NHWC), RECONSTRUCTIONS_IN_A_ROW)
     starts = range(0, len(originals_NHWC) - columns + 1, columns)
     rows = [images_NHWC[start : start + columns] for start in starts for images_NHWC in (originals_NHWC, decoded_NHWC)]
     return PictureGrid(
         title="Reconstructions",
-        caption="Held-out images, drawn at random, and below each what the tokenizer decodes from its tokens: samples cannot be "
-        "more faithful.",
+        caption=f"{which}, drawn at random, and below each what the tokenizer decodes from its tokens: samples cannot be more "
+        "faithful.",
         images_NHWC=np.concatenate(rows),
         columns=columns,
         row_labels=("image", "decoded") * len(starts),

@@ -34,12 +34,11 @@ from rarkit.stages.measured_images import features_of
 from rarkit.stages.nearest_training_images import Nearest, Search, write_nearest
 from rarkit.stages.reference import (
     REAL,
-    SHOWN_ORIGINALS,
-    SHOWN_RECONSTRUCTIONS,
     YARDSTICKS,
     image_sets,
 )
 from rarkit.stages.sample import ModelSource, sampling_model
+from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel

@@ -21,6 +21,7 @@ from rarkit.recipe.experiment import Experiment, Grid
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import NotInFingerprint
 from rarkit.stages.base import Stage, View, Work, write_log, write_state
+from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS, reconstructed, shown_of
 from rarkit.tokenizers.base import Tokenizer
 
 NOTES = "notes.json"
@@ -51,7 +52,7 @@ class FitView(View):
 
 @final
 class Fit(Stage[FitView]):
-    """Training images → the tokenizer's learned state."""
+    """Training images → the tokenizer's learned state, ``shown_originals`` and ``shown_reconstructions``."""
 
     name = "fit"
     is_shared = True
@@ -80,11 +81,16 @@ class Fit(Stage[FitView]):
         if not (ranks.first or tokenizer.learns_on_all):
             return
         learning = replace(work.learning(), show=work.show, trackers=work.trackers)
+        # Before hours are spent: the held-out images may be missing.
+        originals_NHWC = shown_of(view.seed, view.dataset) if ranks.first else None
         state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), learning)
-        if not ranks.first:
+        if originals_NHWC is None:
             return
         with torch.inference_mode():
-            tokenizer.check_decoding(tokenizer.build(state, work.device), view.grid, view.images)
+            model = tokenizer.build(state, work.device)
+            tokenizer.check_decoding(model, view.grid, view.images)
+            work.output.write_array(SHOWN_ORIGINALS, originals_NHWC)
+            work.output.write_array(SHOWN_RECONSTRUCTIONS, reconstructed(model, originals_NHWC))
         write_state(work.output, state)
         for trained in learning.finished[-1:]:
             write_log(work.output, trained.log)

@@ -33,17 +33,16 @@ from rarkit.runtime.shared_progress import shared_task
 from rarkit.stages.base import STATE, Stage, View, Work, read_state, rows_left_off, write_state
 from rarkit.stages.measured_images import ImageSet, all_of, decoded_from, features_and_labels, some_of, streamed
 from rarkit.stages.shared_blocks import check_length, missing_on_all, vouch_for_all
+from rarkit.stages.shown_images import SHOWN_IMAGES, SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS, shown_images, shown_rows
 from rarkit.stages.tokenize import decoded
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 YARDSTICK_IMAGES = 50_000
-SHOWN_IMAGES = 20
 MEASURED = ("features", "logits", "spatial", "labels")
 """The arrays of a set that have a row for each image."""
 REAL = "real"
 YARDSTICKS = {"test": TEST_IMAGES, "reconstructions": RECONSTRUCTIONS, "uniform": "uniform tokens"}
 """The sets measured beside the samples: prefix of their arrays, and name in the report."""
-SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS = "shown_originals", "shown_reconstructions"
 
 
 @final
@@ -246,9 +245,8 @@ def _write_what_is_not_shared(work: Work[ReferenceView], batch: ReferenceBatch |
         output.write_array(f"{REAL}_{space}_mean", mean_F)
         output.write_array(f"{REAL}_{space}_covariance", covariance_FF)
     if held_out is not None and view.yardsticks is not None:
-        shown_N = drawn_rows(view.seed, len(held_out.reader), SHOWN_IMAGES)
-        output.write_array(SHOWN_ORIGINALS, next(held_out.reader.chosen(shown_N, SHOWN_IMAGES)).images_NHWC)
-        tokens_NL = held_out.tokens_NL[np.searchsorted(held_out.rows_N, shown_N)]
+        output.write_array(SHOWN_ORIGINALS, shown_images(view.seed, held_out.reader))
+        tokens_NL = held_out.tokens_NL[np.searchsorted(held_out.rows_N, shown_rows(view.seed, held_out.reader))]
         output.write_array(SHOWN_RECONSTRUCTIONS, next(decoded(held_out.tokenizer, tokens_NL, view.yardsticks.grid, SHOWN_IMAGES)))
 
 

@@ -58,6 +58,7 @@ def test_a_recipe_is_looked_for_where_it_is_run(rarkit, small_recipe, tmp_path):
     named = [line.split()[1:] for line in out.splitlines() if line.startswith("  rarkit ")]
     assert [command[0] for command in named] == ["tokenizer", "export", "run"]
     assert {path.name for path in (tmp_path / "runs/small").iterdir()} == {"report.html", "receipt.json"}
+    assert "Reconstructions" in (tmp_path / "runs/small/report.html").read_text()
     assert rarkit(*named[0], "-n", 20)[0] == rarkit(*named[1])[0] == 0
     code, out, _ = rarkit("tokenizer", "evaluate", small_recipe, "-n", 20, "-q", "--store", "rarkit-store")
     assert (code, out.splitlines()[0]) == (0, "images: 20 of the split 'test', drawn from 300, 4×4×1")

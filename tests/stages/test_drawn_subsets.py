@@ -8,7 +8,7 @@ import pytest
 from rarkit import load_recipe, run
 from rarkit.datasets.digits import Digits
 from rarkit.randomness import drawn_rows
-from rarkit.stages import evaluate, reference
+from rarkit.stages import evaluate, reference, shown_images
 from rarkit.stages.reference import image_sets
 
 FEW = 60
@@ -43,7 +43,7 @@ def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_reci
             assert len(images["features"]) == FEW
     values = {metric.name: metric.value for metric in done.metrics}
     assert values["codebook_use"] == len(np.unique(codes[rows])) / 16
-    shown = drawn_rows(recipe.seed, len(labels), reference.SHOWN_IMAGES)
+    shown = drawn_rows(recipe.seed, len(labels), shown_images.SHOWN_IMAGES)
     originals = Digits().open("test").read()
     originals = originals.images_NHWC[np.argsort(originals.labels_N, kind="stable")]
     np.testing.assert_array_equal(seen.read_array("shown_originals"), originals[shown])

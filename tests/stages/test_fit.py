@@ -12,6 +12,7 @@ from rarkit.cache.store import Store
 from rarkit.engine.trained import Note
 from rarkit.stages.base import read_log, read_state
 from rarkit.stages.fit import fit_measured, fit_notes
+from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 from tests.processes import call, call_ranks
 from tests.stages.learned_shades import SHADES, STEPS, fitted
 
@@ -75,3 +76,9 @@ def test_killed_it_goes_on_to_the_same_bits(alone, tmp_path):
     assert "resuming from the checkpoint at step 20" in done.stderr
     assert shades(tmp_path).tobytes() == alone[0].tobytes()
     assert noted(tmp_path) == alone[1]
+
+
+def test_the_images_that_are_shown_are_those_of_reference(small_finished):
+    fit, reference = (small_finished.plan[name].output for name in ("fit", "reference"))
+    for name in (SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS):
+        np.testing.assert_array_equal(fit.read_array(name), reference.read_array(name))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rarkit.datasets import notify, some_of
 from rarkit.errors import DatasetError
+from rarkit_hf.tables import is_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,8 +88,17 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def label_values(column: pa.ChunkedArray, place: str, name: str) -> list[str] | NDArray[np.int64]:
-    """The labels of a column: text, or whole numbers from 0 (N,).
+@final
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a table: whole numbers from 0, those of ``names`` where labels are names."""
+
+    numbers_N: NDArray[np.int64]
+    names: tuple[str, ...] | None
+
+
+def labels_in(column: pa.ChunkedArray, place: str, name: str) -> Labels:
+    """The labels of a column.
 
     Raises:
         DatasetError: labels are missing, negative, too large, or neither names nor whole numbers.
@@ -99,18 +109,21 @@ def label_values(column: pa.ChunkedArray, place: str, name: str) -> list[str] | 
         row = next(row for row, value in enumerate(column) if not value.is_valid)
         missing = f"{column.null_count:,} in all have none"
         raise DatasetError(f"{place}: row {row} has no {name} ({missing}). Choose another split, or another label.")
-    if types.is_string(column.type) or types.is_large_string(column.type):
-        return [str(value) for value in column.to_pylist()]
+    if is_text(column.type) or (types.is_dictionary(column.type) and is_text(column.type.value_type)):
+        encoded = (column if types.is_dictionary(column.type) else column.dictionary_encode()).unify_dictionaries()
+        names = tuple(encoded.chunk(0).dictionary.to_pylist()) if encoded.num_chunks else ()
+        numbers = [np.zeros(0, dtype=np.int64), *(chunk.indices.to_numpy() for chunk in encoded.chunks)]
+        return Labels(np.concatenate(numbers).astype(np.int64), names)
     if not (types.is_integer(column.type) or types.is_boolean(column.type)):
         raise DatasetError(
-            f'{place}: {name} is {column.type}, but labels are names or whole numbers. Set label to another column, or to "" for a '
-            "single class."
+            f"{place}: {name} is {column.type}, but labels are names or whole numbers. Set label to another column, or "
+            'to "" for a single class.'
         )
-    labels_N = np.array(column.to_pylist(), dtype=np.int64)
+    labels_N = column.to_numpy()
     wrong = np.flatnonzero((labels_N < 0) | (labels_N >= LARGEST_LABEL))
     if len(wrong):
         raise DatasetError(
             f"{place}: row {wrong[0]} has the {name} {labels_N[wrong[0]]}, but labels are numbers from 0, and less than "
             f"{LARGEST_LABEL:,}. In test splits, -1 means that labels are not published: set test to another split."
         )
-    return labels_N
+    return Labels(labels_N.astype(np.int64), None)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from rarkit import Location, NotInFingerprint
 from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, notify, some_of, split_rows
 from rarkit.errors import DatasetError
-from rarkit_hf.columns import ONLY_CLASS, Columns, columns_of, label_values
+from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in
 from rarkit_hf.places import Found, downloaded, found, hub_or_place
 from rarkit_hf.tables import Table
 
@@ -121,6 +121,7 @@ class _Data:
             files["test_path"] = found(part.test_path, None, None).files["train"]
         self.names = self._named(files)
         self._fetched: dict[Split, Table] = {}
+        self._read: dict[Split, Labels] = {}
         self.tables: dict[Split, Table] = {"train": Table(files[self.names["train"]])}
         test = self.names.get("test")
         self.tables["test"] = Table(files[test]) if test else self.tables["train"]
@@ -149,10 +150,10 @@ class _Data:
             return self._part.class_names or self.columns.names or ()
         if self.columns.label is None:
             return (ONLY_CLASS,)
-        values = self._values("train")
-        if isinstance(values, list):
-            return tuple(sorted(set(values)))
-        return tuple(map(str, range(1 + int(values.max(initial=0)))))
+        labels = self._stored("train")
+        if labels.names is not None:
+            return tuple(sorted(labels.names[number] for number in np.unique(labels.numbers_N)))
+        return tuple(map(str, range(1 + int(labels.numbers_N.max(initial=0)))))
 
     def fetched(self, split: Split) -> Table:
         """The table of a split on this machine, as far as it is on the hub."""
@@ -173,25 +174,33 @@ class _Data:
         rows_F = np.sort(rows[split])
         return rows_F, labels_N[rows_F]
 
-    def _values(self, split: Split) -> list[str] | NDArray[np.int64]:
+    def _stored(self, split: Split) -> Labels:
         """The labels as they are stored."""
-        table = self._fetched.get(split, self.tables[split])
-        if self.columns.label is None:
-            return np.zeros(len(table), dtype=np.int64)
-        return label_values(table.column(self.columns.label), self._place(split), self.columns.label)
+        if split not in self._read:
+            table, name = self._fetched.get(split, self.tables[split]), self.columns.label
+            if name is None:
+                self._read[split] = Labels(np.zeros(len(table), dtype=np.int64), None)
+            else:
+                self._read[split] = labels_in(table.column(name), self._place(split), name)
+        return self._read[split]
 
     def _labels(self, split: Split) -> NDArray[np.int64]:
-        """The numbers of the labels (N,)."""
-        values = self._values(split)
+        """The numbers of the classes (N,)."""
+        stored = self._stored(split)
+        names = stored.names
         number = {name: label for label, name in enumerate(self.classes)}
-        known = number if isinstance(values, list) else range(len(number))
-        wrong = next((row for row, value in enumerate(values) if value not in known), None)
-        if wrong is not None:
+        if names is None:
+            labels_N = stored.numbers_N
+        else:
+            labels_N = np.array([number.get(name, len(number)) for name in names], dtype=np.int64)[stored.numbers_N]
+        wrong = np.flatnonzero(labels_N >= len(number))
+        if len(wrong):
+            value = stored.numbers_N[wrong[0]] if names is None else repr(names[stored.numbers_N[wrong[0]]])
             raise DatasetError(
-                f"{self._place(split)}: row {wrong} has the {self.columns.label} {str(values[wrong])!r}, which is none of the "
+                f"{self._place(split)}: row {wrong[0]} has the {self.columns.label} {value}, which is none of the "
                 f"{len(number):,} classes. Set class_names to the names of all classes, or test to another split."
             )
-        return np.array([number[value] for value in values], dtype=np.int64) if isinstance(values, list) else values
+        return labels_N
 
     def _place(self, split: Split) -> str:
         return f"{self._part.path} ({self.names.get(split, self.names['train'])})"

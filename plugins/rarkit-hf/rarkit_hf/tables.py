@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import FileMetaData, ParquetFile
 
-AT_A_TIME = 16
-"""Images that are taken from a file at a time."""
+AT_A_TIME = 4
+"""Images that are taken from a file at a time, each of which may be a large one."""
+MOST_ROWS = 2**28
+"""Of a split: a small file may claim any number. Labels take 8 bytes each."""
 STREAM = 2**20
 """Bytes of a column that are read from a file at a time."""
 CURE = "It should be Parquet with a column of encoded images, as the datasets library writes it (to_parquet)."
@@ -51,6 +53,11 @@ class Table:
         for place in self.places:
             with self._opened(place) as stream:
                 metadata.append(read_metadata(stream))
+        count = sum(about.num_rows for about in metadata)
+        if count > MOST_ROWS:
+            raise DatasetError(
+                f"{self.places[0]} and its like have {count:,} rows; a split may have {MOST_ROWS:,}. Name fewer files."
+            )
         return metadata
 
     def __len__(self) -> int:
@@ -60,12 +67,15 @@ class Table:
         """All values of a column."""
         import pyarrow as pa
 
-        chunks = []
-        for place in self.places:
-            with self._file(place) as file:
+        columns = []
+        for place, about in zip(self.places, self._metadata, strict=True):
+            # Names that repeat are not copied: a small file could have large ones.
+            with self._file(place, about, named=[name] if is_text(self.schema.field(name).type) else []) as file:
                 self._check_column(file, name, place)
-                chunks += file.read(columns=[name]).column(name).chunks
-        return pa.chunked_array(chunks, type=self.schema.field(name).type)
+                columns.append(file.read(columns=[name]).column(name))
+        if len({str(column.type) for column in columns}) > 1:
+            raise DatasetError(f"the column {name!r} of {self.places[0]} has another type in other files of the split.")
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks], type=columns[0].type)
 
     def images(self, name: str, rows_F: NDArray[np.int64]) -> Iterator[tuple[str, Any]]:
         """For each of some rows, ascending, its place and its value in a column. Only row groups with such rows are read."""
@@ -91,17 +101,24 @@ class Table:
             raise DatasetError(f"{place} has no column {name!r}, which {self.places[0]} has. All files of a split have the same.")
 
     @contextmanager
-    def _file(self, place: str, metadata: FileMetaData | None = None) -> Iterator[ParquetFile]:
+    def _file(self, place: str, metadata: FileMetaData, named: list[str] | None = None) -> Iterator[ParquetFile]:
         from pyarrow.parquet import ParquetFile
 
         with self._opened(place) as stream:
-            yield ParquetFile(stream, metadata=metadata, buffer_size=STREAM, pre_buffer=False)
+            yield ParquetFile(stream, metadata=metadata, read_dictionary=named, buffer_size=STREAM, pre_buffer=False)
 
     @contextmanager
     def _opened(self, place: str) -> Iterator[Any]:
         filesystem, path = filesystem_of(place)
         with reaching(place, CURE), filesystem.open(path, "rb") as stream:
             yield stream
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is that of text."""
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _values(file: ParquetFile, name: str, rows_F: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:

@@ -168,7 +168,7 @@ def test_tables_that_others_wrote(tmp_path):
         ({"a": [b"1"], "label": [2**21]}, {}, "row 0 has the label 2097152"),
         ({"a": [b"1", b"1"], "label": ["x", None]}, {}, r"row 1 has no label \(1 in all have none\)"),
         ({"a": [b"1"], "label": ["x"]}, {"class_names": ("y",)}, "row 0 has the label 'x', which is none of the 1 classes"),
-        ({"a": [b"1"], "label": [1]}, {"class_names": ("y",)}, "row 0 has the label '1', which is none of the 1 classes"),
+        ({"a": [b"1"], "label": [1]}, {"class_names": ("y",)}, "row 0 has the label 1, which is none of the 1 classes"),
         ({"a": [b"1"], "label": ["x"]}, {"test": None}, "no class in .* has two images"),
         ({"a": [b"1"], "label": ["x"]}, {"train": "all"}, "no split 'all'; it has: train"),
         ({"a": [b"1"], "label": ["x"]}, {"test": "eval"}, "no split 'eval'; it has: train. Set test"),
@@ -182,6 +182,27 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, columns, settings, message
     part = made(written(tmp_path / "a.parquet", **columns), **{"test": ""} | settings)
     with pytest.raises(DatasetError, match=message):
         part.open("train").read()
+
+
+def test_names_differ_from_file_to_file(tmp_path):
+    for number, names in enumerate((["b", "c"], ["c", "a"])):
+        written(tmp_path / f"{number}.parquet", image=[png(2 * number), png(2 * number + 1)], label=names)
+    part = made(tmp_path / "*.parquet", test="")
+    assert part.info().class_names == ("a", "b", "c")
+    assert read(part) == [(0, 1), (1, 2), (2, 2), (3, 0)]
+    written(tmp_path / "2.parquet", image=[png(9)], label=[1])
+    with pytest.raises(DatasetError, match=r"the column 'label' of .*0\.parquet has another type in other files"):
+        made(tmp_path / "*.parquet", test="").info()
+
+
+def test_long_names_that_repeat_take_no_memory(tmp_path):
+    """As text, the labels would take 10 GB."""
+    label = pa.DictionaryArray.from_arrays(np.zeros(10**6, dtype=np.int32), ["x" * 10**4])
+    parquet.write_table(
+        pa.table({"image": pa.nulls(10**6, pa.binary()), "label": label}), tmp_path / "a.parquet", store_schema=False
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < 10**6
+    assert made(tmp_path / "a.parquet", test="").info().class_names == ("x" * 10**4,)
 
 
 def test_bad_images_are_skipped_if_asked(tmp_path):

@@ -39,3 +39,15 @@ def test_a_recipe_plans_and_rehearses(name, changes, tmp_path):
     done = subprocess.run([*run, "--rehearse", "--device", "cpu", "--runs", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{name.removesuffix('.toml')}-rehearsal/report.html").exists()
+
+
+def test_a_new_recipe_for_images_has_the_tokenizer(changes, tmp_path):
+    [change] = changes["own_images.toml"]
+    folder, place = change.partition("=")[2], tmp_path / "mine.toml"
+    command = [sys.executable, "-m", "rarkit", "new", folder, "-o", str(place), "--minutes", "0.5", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    planned = rarkit.plan(rarkit.load_recipe(place), str(tmp_path / "store"))
+    assert planned.obstacle is None
+    assert planned.recipe.tokenizer.name == "vq"
+    assert planned.recipe.tokenizer.codebook_size() <= 8 * 16

@@ -8,7 +8,7 @@ dropout or of modulations; T is S rounded up to whole chunks; M is 3·D or 6·D.
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,35 @@ from rarkit.models.rar.native_training import Masks, Norm, Shape, TrainingKernel
 
 LONGEST = 128
 """The longest sequence for which the kernels' attention is faster than matrix products."""
+
+
+@final
+class _Masks:
+    """The masks of a block, by place."""
+
+    def __init__(self, keys_PB: Tensor | None, sizes: Sizes) -> None:
+        self._keys_PB, self._sizes = None if keys_PB is None else keys_PB.contiguous(), sizes
+
+    def at(self, place: int) -> Masks:
+        return Masks(None if self._keys_PB is None else self._keys_PB[place], self._sizes.dropout)
+
+    @property
+    def attention(self) -> Masks:
+        return self.at(ATTENTION)._replace(probability=self._sizes.attention_dropout)
+
+
+@final
+class Backwards(NamedTuple):
+    """What the backward passes of both halves read, and where they put the gradients of modulations and weights."""
+
+    kernels: TrainingKernels
+    row_B: Tensor | None
+    masks: _Masks
+    sizes: Sizes
+    own: Weights
+    table_PUSD: Tensor
+    gradients_PUSD: Tensor
+    own_gradients: dict[str, Tensor]
 
 
 @final
@@ -64,26 +93,17 @@ class NativeStep(torch.autograd.Function):
         own, saved = Weights(*all_saved[:count]), all_saved[count:]
         activated_USD, table_PUSD, x_BSD, *of_attention = saved[:9]
         middle_BSD, *of_mlp = saved[9:]
-        gradients_PUSD, own_gradients = torch.empty_like(table_PUSD), dict[str, Tensor]()
-        common = ctx, own, table_PUSD, gradients_PUSD, own_gradients
-        gradient_BSD = _mlp_backwards(gradient_BSD.contiguous(), middle_BSD, of_mlp, *common)
-        gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, *common)
-        activated = modulations_backwards(gradients_PUSD, activated_USD, own, own_gradients)
-        return gradient_BSD, activated, None, None, None, None, *(own_gradients[name] for name in Weights._fields)
+        masks = _Masks(ctx.keys_PB, ctx.sizes)
+        common = Backwards(ctx.kernels, ctx.row_B, masks, ctx.sizes, own, table_PUSD, torch.empty_like(table_PUSD), {})
+        gradient_BSD = _mlp_backwards(gradient_BSD.contiguous(), middle_BSD, of_mlp, common)
+        gradient_BSD = _attention_backwards(gradient_BSD, x_BSD, of_attention, common)
+        activated = modulations_backwards(common.gradients_PUSD, activated_USD, own, common.own_gradients)
+        return gradient_BSD, activated, None, None, None, None, *(common.own_gradients[name] for name in Weights._fields)
 
 
-def _mlp_backwards(
-    gradient_BSD: Tensor,
-    x_BSD: Tensor,
-    saved: list[Tensor],
-    ctx: Any,
-    own: Weights,
-    table_PUSD: Tensor,
-    gradients_PUSD: Tensor,
-    own_gradients: dict[str, Tensor],
-) -> Tensor:
+def _mlp_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the second half's input; those of weights and modulations are put in their places."""
-    kernels, masks, row_B = ctx.kernels, _Masks(ctx.keys_PB, ctx.sizes), ctx.row_B
+    kernels, row_B, masks, sizes, own, table_PUSD, gradients_PUSD, own_gradients = common
     modulated_BSD, statistics_R2, hidden_RH, active_RH, out_RD = saved
     out_gradient_RD, own_gradients["fc2_bias_D"] = kernels.gate_backwards(
         gradient_BSD, out_RD, table_PUSD[5], row_B, masks.at(OUTPUT), gradients_PUSD[5]
@@ -93,56 +113,32 @@ def _mlp_backwards(
     own_gradients["fc1_bias_H"] = kernels.activate_backwards(hidden_gradient_RH, hidden_RH, len(x_BSD), masks.at(HIDDEN))
     own_gradients["fc1_HD"] = hidden_gradient_RH.t() @ modulated_BSD.flatten(0, 1)
     through_BSD, own_gradients["norm2_D"], own_gradients["norm2_bias_D"] = kernels.modulate_backwards(
-        hidden_gradient_RH @ own.fc1_HD, gradient_BSD, x_BSD, statistics_R2, _norm2(own, ctx.sizes), table_PUSD, row_B, 3,
+        hidden_gradient_RH @ own.fc1_HD, gradient_BSD, x_BSD, statistics_R2, _norm2(own, sizes), table_PUSD, row_B, 3,
         gradients_PUSD,
     )  # fmt: skip
     return through_BSD
 
 
-def _attention_backwards(
-    gradient_BSD: Tensor,
-    x_BSD: Tensor,
-    saved: list[Tensor],
-    ctx: Any,
-    own: Weights,
-    table_PUSD: Tensor,
-    gradients_PUSD: Tensor,
-    own_gradients: dict[str, Tensor],
-) -> Tensor:
+def _attention_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
-    kernels, masks, row_B = ctx.kernels, _Masks(ctx.keys_PB, ctx.sizes), ctx.row_B
+    kernels, row_B, masks, sizes, own, table_PUSD, gradients_PUSD, own_gradients = common
     modulated_BSD, statistics_R2, qkv_RM, read_RD, shares_BNST, out_RD = saved
     out_gradient_RD, own_gradients["proj_bias_D"] = kernels.gate_backwards(
         gradient_BSD, out_RD, table_PUSD[2], row_B, masks.at(PROJECTION), gradients_PUSD[2]
     )
     own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     qkv_gradient_RM, of_norms = kernels.attend_backwards(
-        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, ctx.sizes), _shape(x_BSD, ctx.sizes), masks.attention, shares_BNST
+        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention, shares_BNST
     )
     names = "q_norm_K", "q_norm_bias_K", "k_norm_K", "k_norm_bias_K"
     own_gradients |= zip(names, of_norms.unbind(0), strict=True)
     own_gradients["qkv_3DD"] = qkv_gradient_RM.t() @ modulated_BSD.flatten(0, 1)
     own_gradients["qkv_bias_3D"] = qkv_gradient_RM.sum(0)
     through_BSD, own_gradients["norm1_D"], own_gradients["norm1_bias_D"] = kernels.modulate_backwards(
-        qkv_gradient_RM @ own.qkv_3DD, gradient_BSD, x_BSD, statistics_R2, _norm1(own, ctx.sizes), table_PUSD, row_B, 0,
+        qkv_gradient_RM @ own.qkv_3DD, gradient_BSD, x_BSD, statistics_R2, _norm1(own, sizes), table_PUSD, row_B, 0,
         gradients_PUSD,
     )  # fmt: skip
     return through_BSD
-
-
-@final
-class _Masks:
-    """The masks of a block, by place."""
-
-    def __init__(self, keys_PB: Tensor | None, sizes: Sizes) -> None:
-        self._keys_PB, self._sizes = keys_PB, sizes
-
-    def at(self, place: int) -> Masks:
-        return Masks(None if self._keys_PB is None else self._keys_PB[place], self._sizes.dropout)
-
-    @property
-    def attention(self) -> Masks:
-        return self.at(ATTENTION)._replace(probability=self._sizes.attention_dropout)
 
 
 def _shape(x_BSD: Tensor, sizes: Sizes) -> Shape:

@@ -168,6 +168,7 @@ class TrainingKernels:
         return qkv_gradient_RM, norms_4K
 
     def _call(self, name: str, *arguments: Any) -> None:
+        assert all(argument.is_contiguous() for argument in arguments if isinstance(argument, Tensor))
         given = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
         self._functions[name](*given, torch.get_num_threads())
 
