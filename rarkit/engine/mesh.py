@@ -22,10 +22,11 @@ from rarkit.runtime.ranks import Ranks
 
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "connection refused", "socket")
 """Words in what torch says when another process of a collective is gone."""
-_ended: list[Any] = []
-"""The group of the training that ended last. DDP's reducer must not be the last to hold it: it lets go with Python's lock held and
-waits for gloo's threads to end, one of which may be waiting for the lock to let go of the last tensor that was exchanged."""
 KEPT = "The same command goes on from the last checkpoint."
+_left: list[Any] = []
+"""Process groups that were destroyed. Freeing gloo's joins its threads, and Python's lock is held meanwhile, for which such a
+thread waits if it is just dropping the last tensor: a training of two processes hung at its end. By the end of the process they
+rest."""
 PATIENCE = timedelta(hours=1)
 """How long a collective waits for a process that is alive but busy: writing to a slow store, say."""
 
@@ -176,5 +177,5 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
         raise RankError(ranks.reason() or ended, told=not ranks.first) from error
     finally:
         if begun and distributed.is_initialized():
-            _ended[:] = [distributed.group.WORLD]
+            _left.append(distributed.group.WORLD)
             distributed.destroy_process_group()
