@@ -48,7 +48,7 @@ SEED = 1
 STEPS_OF_A_TRIAL = 100
 SPARE = 0.7
 """Share of the time for training below which there is some for masks of dropout."""
-LATE = 1.05
+LATE = 1.1
 """By how much a run may take longer than was asked for without a remark."""
 Tables = dict[str, list[Choice]]
 
@@ -216,9 +216,10 @@ def _too_long(seconds: float, minutes: float) -> str:
     """What to say where a run takes longer than was asked for; nothing where it does not."""
     if seconds <= LATE * 60 * minutes:
         return ""
-    least = ceil(seconds / 60)
+    least, taken = ceil(seconds / 60), f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.1f} minutes"
+    asked = "minute that was" if minutes == 1 else f"{minutes:g} minutes that were"
     return (
-        f"A run takes about {seconds / 60:.1f} minutes, more than the {minutes:g} asked for: --minutes {least} is about the least "
+        f"A run takes about {taken}, longer than the {asked} asked for: --minutes {least} is about the least "
         "for these images on this machine."
     )
 

@@ -88,7 +88,7 @@ def test_a_run_that_takes_longer_than_was_asked_for_is_told_with_the_least():
     proposal = Proposer(survey, Budget(1, "cpu", learned=True), slow, lambda *_: 1.0).propose("x")
     minutes = sum(proposal.seconds.values()) / 60
     (said,) = (remark for remark in proposal.remarks if "asked for" in remark)
-    assert f"about {minutes:.1f} minutes, more than the 1 asked for" in said
+    assert f"about {minutes:.1f} minutes, longer than the minute that was asked for" in said
     assert f"--minutes {int(np.ceil(minutes))} " in said
     enough = Proposer(survey, Budget(60, "cpu", learned=True), clock, lambda *_: 0.1).propose("x")
     assert not enough.remarks
