@@ -1,6 +1,7 @@
 """Training images: those that are trained on, and those that are held back to choose the best weights by.
 
-Shape letters: N rows of a reader, F images (of which each may have several views), V views, B batch, H, W, C height, width, channels.
+Shape letters: N rows of a reader, F images (of which each may have several views), V views, B batch, H, W, C height, width,
+channels.
 """
 
 from __future__ import annotations

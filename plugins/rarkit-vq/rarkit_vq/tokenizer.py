@@ -82,8 +82,8 @@ class VQTokenizer(Tokenizer):
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
     checkpoint_every: Annotated[Steps | None, NotInFingerprint()] = None
-    """Steps between checkpoints, from which an interrupted training goes on to the same bits. Defaults to a tenth of ``steps``, 1000
-    at most."""
+    """Steps between checkpoints, from which an interrupted training goes on to the same bits. Defaults to a tenth of ``steps``,
+    1000 at most."""
     checkpoint_minutes: Annotated[float, Field(gt=0, le=1e6), NotInFingerprint()] = 1.0
     """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
 

@@ -11,7 +11,7 @@ import rarkit
 from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import ArrayReader
 from rarkit.training import Learning
-from rarkit_vq import SimVQ, VQTokenizer
+from rarkit_vq import VQ, SimVQ, VQTokenizer
 from rarkit_vq.images import Chosen, divided
 
 SEED = 3
@@ -102,6 +102,11 @@ def test_chosen_rows_are_those_of_the_reader():
 def test_one_image_is_not_enough():
     with pytest.raises(DatasetError, match="two training images or more"):
         small().fit(blobs(1), SEED)
+
+
+def test_more_codes_than_patches_are_refused_with_the_cure():
+    with pytest.raises(DatasetError, match=r'Lower quantizer\.codes, or set start = "random"'):
+        small(downsample=16, quantizer=VQ(codes=64)).fit(blobs(60), SEED)
 
 
 def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
