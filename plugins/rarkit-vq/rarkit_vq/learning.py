@@ -78,7 +78,7 @@ def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, traine
         decibels = psnr_of(model.decode(model.encode(images_NHWC)), images_NHWC).mean().item()
     else:
         return
-    sentence = "Without training, a codebook of patches with as many codes reaches {value} dB on the held-back images."
+    sentence = "patch_kmeans, a codebook of patches with as many codes, reaches {value} dB on the held-back images."
     learning.note("patch_kmeans", decibels, sentence, beside=psnr)
 
 
