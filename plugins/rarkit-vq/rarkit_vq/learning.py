@@ -62,7 +62,7 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
 
 
 def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, trained: Trained, seed: int, learning: Learning) -> None:
-    """Notes for the report what a codebook of patches reaches on the held-out images: a network that is blurred is below that."""
+    """Notes for the report what a codebook of patches reaches on the held-back images: a network that is blurred is below that."""
     psnr = f"held_out_{PSNR}"
     if part.start == "kmeans":
         decibels = float(trained.measured[psnr][0])
@@ -78,7 +78,8 @@ def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, traine
         decibels = psnr_of(model.decode(model.encode(images_NHWC)), images_NHWC).mean().item()
     else:
         return
-    learning.note("patch_kmeans", decibels, "What a codebook of patches with as many codes reaches, in dB.", beside=psnr)
+    sentence = "patch_kmeans, a codebook of patches with as many codes, reaches {value} dB on the held-back images."
+    learning.note("patch_kmeans", decibels, sentence, beside=psnr)
 
 
 def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pictures, seed: int) -> None:

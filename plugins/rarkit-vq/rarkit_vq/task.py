@@ -115,7 +115,7 @@ class Reconstructing(Task):
         images_MHWC = self.held_back.rows(np.arange(min(SHOWN, len(self.held_back))))
         device = next(networks[NETWORK].parameters()).device
         passed: Pass = networks[NETWORK](as_numbers(torch.from_numpy(images_MHWC).to(device)))
-        return {"held-out images": images_MHWC, "reconstructions": as_levels(passed.images_BCHW).cpu().numpy()}
+        return {"held-back images": images_MHWC, "reconstructions": as_levels(passed.images_BCHW).cpu().numpy()}
 
     def stepped(self, step: int, total: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
         """Lets codes follow, and counts them: from the vectors of all passes and processes, in the order of the samples."""

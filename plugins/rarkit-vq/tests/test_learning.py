@@ -9,8 +9,9 @@ from vq_trainings import blobs, random_start, small
 
 import rarkit
 from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.testing import ArrayReader
 from rarkit.training import Learning
-from rarkit_vq import VQ, SimVQ
+from rarkit_vq import VQ, SimVQ, VQTokenizer
 from rarkit_vq.images import Chosen, divided
 
 SEED = 3
@@ -61,6 +62,33 @@ def test_held_back_images_are_some_of_the_training_images_and_not_trained_on():
     images = np.concatenate([trained_on.read().images_NHWC, held_back.read().images_NHWC])
     assert {image.tobytes() for image in images} == {image.tobytes() for image in reader.read().images_NHWC}
     assert not np.array_equal(divided(reader, SEED + 1)[1].read().images_NHWC, held_back.read().images_NHWC)
+
+
+def test_no_view_of_a_held_back_image_is_trained_on():
+    views, reader = 3, blobs(60)
+    numbered_NHWC = np.zeros_like(reader.read().images_NHWC)
+    numbered_NHWC[:, 0, 0, 0], numbered_NHWC[:, 0, 1, 0] = np.arange(60) // views, np.arange(60) % views
+    reader = ArrayReader(numbered_NHWC, np.zeros(60, np.int64))
+    reader.views = views
+    trained_on, held_back = divided(reader, SEED)
+    numbers, which = ([part.read().images_NHWC[:, 0, at, 0].tolist() for part in (trained_on, held_back)] for at in (0, 1))
+    assert (len(numbers[0]), len(numbers[1])) == (18 * views, 2)
+    assert set(numbers[0]) | set(numbers[1]) == set(range(20))
+    assert not set(numbers[0]) & set(numbers[1])
+    assert numbers[0] == sorted(numbers[0])
+    assert (which[0], which[1]) == (list(range(views)) * 18, [0, 0])
+    assert (trained_on.views, held_back.views) == (views, 1)
+    reader.views = 60
+    with pytest.raises(DatasetError, match="two training images or more"):
+        divided(reader, SEED)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 1), (400, 40), (50_000, 1000)])
+def test_short_trainings_have_checkpoints_too(steps, expected):
+    settings = VQTokenizer(steps=steps).train_settings()
+    assert (settings.checkpoint_every, settings.checkpoint_minutes) == (expected, 1.0)
+    assert VQTokenizer(steps=steps, checkpoint_every=7, checkpoint_minutes=2).train_settings().checkpoint_every == 7
+    assert VQTokenizer(steps=steps, checkpoint_every=7, checkpoint_minutes=2).identity() == VQTokenizer(steps=steps).identity()
 
 
 def test_chosen_rows_are_those_of_the_reader():
@@ -120,6 +148,7 @@ def test_it_notes_what_patch_kmeans_reaches_on_the_held_back_images(part):
     plain = psnr(kmeans.build(kmeans.fit(trained_on, SEED), "cpu"), held_back)
     [note] = learning.notes
     assert (note.name, note.beside) == ("patch_kmeans", "held_out_psnr")
+    assert "reaches {value} dB on the held-back images." in note.sentence
     assert note.value == pytest.approx(plain, abs=1e-3 if part.start == "kmeans" else 1)
     assert "held_out_psnr" in learning.finished[0].measured
 
@@ -130,11 +159,11 @@ def test_previews_show_held_back_images_and_their_reconstructions():
     def show(step, every, images, captions):
         shown[step] = images, captions
 
-    reader, part = blobs(60), small(preview_every=3)
+    reader, part = blobs(60), small(preview_every=4)
     state = part.learn(reader, SEED, Learning(show=show))
-    assert sorted(shown) == [0, 3, 6]
+    assert sorted(shown) == [0, 4, 6]
     images, captions = shown[0]
-    assert captions == ("held-out images", "reconstructions")
+    assert captions == ("held-back images", "reconstructions")
     held_back = divided(reader, SEED)[1].read().images_NHWC
     assert np.array_equal(images[:6], held_back)
     plain = small(preview_every=5).learn(reader, SEED, Learning())
