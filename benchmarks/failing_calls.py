@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -100,6 +101,8 @@ def _child(folder: Path, printed: Path, counted: Path, work: Callable[[], None],
     kind, number, error, lasts = (-1, 0, 0, False) if fault is None else _numbers(fault)
     layer.fault_arm(str(folder).encode(), kind, ctypes.c_long(number), error, int(lasts))
     code = 99
+    # What was imported before stays: the first full garbage collection would look through it.
+    gc.freeze()
     try:
         work()
     except SystemExit as exit_:

@@ -2,9 +2,9 @@
 
     python benchmarks/training_digits.py OTHER_CHECKOUT [--pairs 7] [--steps 100] [--save]
 
-Both in turn, each in a process of its own; medians, and the median of the pairs' ratios. It is processor time, because the time that
-passes is also that of whoever else uses the machine. ``--save`` writes
-benchmarks/results/training_digits.json. Whole recipes: ``before_after.py``.
+Both in turn, each in a process of its own; medians, and the median of the pairs' ratios. It is processor time, because the time
+that passes is also that of whoever else uses the machine. ``--save`` writes benchmarks/results/training_digits.json. Whole recipes:
+``before_after.py``.
 """
 
 from __future__ import annotations

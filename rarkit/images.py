@@ -70,6 +70,10 @@ class ImageBlock:
 class ImageReader(ABC):
     """Images of one split in a fixed order: row i is always the same image."""
 
+    views: int = 1
+    """So many consecutive rows, from a multiple of it on, are views of one image: crops, mirror images. Who holds images apart
+    takes all views of one together."""
+
     @abstractmethod
     def __len__(self) -> int:
         """The number of images. If a dataset makes several crops of a file, each counts."""

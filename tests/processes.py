@@ -6,6 +6,7 @@ module of ``tests`` or rarkit, and a name in it. They have the environment that 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -31,6 +32,7 @@ _server.set_forkserver_preload(
             "rarkit.models.rar.decoding.prepared",
         ),
         *("rarkit.pipeline.run", "rarkit.recipe.load", "rarkit.report.page", "rarkit.cache.zarr_groups", "safetensors.torch"),
+        *("torch.distributed.checkpoint", "rarkit.cli.show", "rarkit.report.terminal"),
         *("rarkit.models.rar.rar", "rarkit.models.rar.merged", "rarkit.features._classifier_network", "rarkit.training.likelihood"),
     ]
 )
@@ -92,6 +94,14 @@ def rarkit_with(distributions: str, variables: dict[str, str], *arguments: objec
     rarkit(*arguments)
 
 
+def torchrun(variables: dict[str, str], *arguments: object) -> None:
+    """The command ``torchrun``, whose ranks are interpreters of their own."""
+    from torch.distributed.run import main
+
+    os.environ.update(variables)
+    main([*map(str, arguments)])
+
+
 def script(path: str) -> None:
     """Runs a Python file as ``python FILE`` does in the file's own folder."""
     os.chdir(Path(path).parent)
@@ -104,6 +114,8 @@ def _work(folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) ->
         file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)
         os.close(file)
+    # What the server has imported stays: the first full garbage collection would look through it, for a quarter of a second.
+    gc.freeze()
     work(*arguments)
 
 

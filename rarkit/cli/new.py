@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def new(
     place: Annotated[
         str,
-        typer.Argument(metavar="IMAGES", help="Folder, list (.csv, .jsonl), tar shards, .npz, .zip or .parquet; path or URL."),
+        typer.Argument(metavar="IMAGES", help="Folder, list (.csv, .jsonl), tar shards, .npz, .zip, .parquet; path, URL or hub."),
     ],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the recipe here; by default, to ./NAME.toml.")
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the recipe here; else to ./NAME.toml, odd characters as _."),
     ] = None,
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="M", min=0.5, max=1e5, help="How long a run may take on this machine.")

@@ -67,7 +67,7 @@ class CheckedReader(ImageReader):
     """A dataset's reader, whose blocks are checked against the dataset's ``info``."""
 
     def __init__(self, part: Dataset, reader: ImageReader) -> None:
-        self._part, self._reader = part, reader
+        self._part, self._reader, self.views = part, reader, reader.views
 
     def __len__(self) -> int:
         return len(self._reader)
@@ -121,4 +121,6 @@ def _checked_open(part: Dataset, open_split: Callable[[Split], Any], split: Spli
     reader = open_split(split)
     if not isinstance(reader, ImageReader):
         raise broken(part, f"opens {type(reader).__name__}; it must open an ImageReader")
+    if not isinstance(reader.views, int) or reader.views < 1 or (reader.views > 1 and len(reader) % reader.views):
+        raise broken(part, f"opens a reader of {len(reader)} rows with {reader.views!r} views of each image; that must divide them")
     return CheckedReader(part, reader)

@@ -58,6 +58,10 @@ class Source(ABC):
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         """The files with these numbers, which ascend. Raises DatasetError if they cannot be read."""
 
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each file (F,); None, as here, if that is told by ``encoded`` alone."""
+        return None
+
 
 @final
 class DecodedReader(ImageReader):
@@ -73,16 +77,17 @@ class DecodedReader(ImageReader):
     ) -> None:
         """``on_transparent`` is called, in this process, with the name of an image with transparent pixels, once a batch."""
         self._source, self._preparation, self._on_transparent = source, preparation, on_transparent
+        self.views = preparation.views
         self._kept_F = np.arange(len(source)) if kept_F is None else kept_F
         # A result also holds the labels.
         batch_bytes = BATCH_IMAGES * (3 * preparation.size**2 + np.dtype(np.int64).itemsize)
         self._workers = Workers(workers if source.portable else 0, batch_bytes)
 
     def __len__(self) -> int:
-        return len(self._kept_F) * self._preparation.views
+        return len(self._kept_F) * self.views
 
     def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
-        views = self._preparation.views
+        views = self.views
         files_F = self._kept_F[start // views : -(-stop // views)]
         if start >= stop:
             return
@@ -98,7 +103,7 @@ class DecodedReader(ImageReader):
 
     def _picked(self, rows_N: NDArray[np.int64]) -> Iterator[ImageBlock]:
         """The rows, in blocks as they are decoded. Each file with one of these rows is decoded once, and no other."""
-        views = self._preparation.views
+        views = self.views
         files_F, place_N = np.unique(rows_N // views, return_inverse=True)
         decoded_N = place_N * views + rows_N % views
         start = 0
@@ -109,7 +114,7 @@ class DecodedReader(ImageReader):
             start = stop
 
     def _decoded(self, files_F: NDArray[np.int64]) -> Iterator[ImageBlock]:
-        views = self._preparation.views
+        views = self.views
         images = zip(files_F.tolist(), self._source.encoded(files_F), strict=True)
         batches = _batches(images, max(1, BATCH_IMAGES // views))
         work = partial(_crops, self._preparation, self._source.filesystem)

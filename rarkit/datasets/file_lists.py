@@ -69,6 +69,12 @@ def read_list(place: str, columns: Columns) -> list[ListedFile]:
         raise DatasetError(f"{place} is no text in UTF-8. {cure}") from error
     if not rows:
         raise DatasetError(f"{place} lists no files. Add a row for each image.")
+    for part, column in vars(columns).items():
+        empty = [row.line for row in rows if column and not getattr(row, part)]
+        if empty:
+            more = f", as are those of {len(empty) - 1:,} more of {len(rows):,} rows" if len(empty) > 1 else ""
+            cure = "Correct the line." if len(empty) == 1 else "Fill them in, or remove the rows."
+            raise _wrong(place, empty[0], f"its {column} is empty{more}", cure)
     return rows
 
 
@@ -153,8 +159,6 @@ def _listed(line: int, row: dict[str, Any], columns: Columns, place: str) -> Lis
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise _wrong(place, line, f"its {name} is {str(value)[:50]!r}, which is no text and no whole number")
         values.append(str(value).strip())
-        if name and not values[-1]:
-            raise _wrong(place, line, f"its {name} is empty")
     return ListedFile(line, *values)
 
 

@@ -100,7 +100,7 @@ class Course:
                 trainer.advance(flags=(self._is_to_stop(held), late))
                 stopped, due = self._take(advance)
                 due = due or self._is_due(trainer.step)
-                looks = any(trainer.step % watcher.every == 0 for watcher in self.watchers)
+                looks = any(watcher.is_due(trainer.step, settings.steps) for watcher in self.watchers)
                 measures = self.best is not None and self.best.is_due(trainer.step)
                 if looks or measures or (trainer.step < settings.steps and (due or stopped)):
                     # What is saved, or looked at, has finite numbers.
@@ -188,7 +188,7 @@ class Course:
 
     def _watch(self, held: HeldSignals) -> bool:
         """Has those look whose turn it is; returns whether a signal broke that off, on any rank."""
-        due = [watcher for watcher in self.watchers if self.trainer.step % watcher.every == 0]
+        due = [watcher for watcher in self.watchers if watcher.is_due(self.trainer.step, self.settings.steps)]
         with self._speed.paused():
             for watcher in due:
                 watcher.look(self._look(held))

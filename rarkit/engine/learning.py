@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, final
 from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.settings import TrainSettings
-from rarkit.engine.trained import Note, Trained
+from rarkit.engine.trained import VALUE, Note, Trained
 from rarkit.engine.watching import Show, Watcher, not_shown, previews
+from rarkit.errors import PluginError
 from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
@@ -52,9 +53,14 @@ class Learning:
         Args:
             name: of a few words.
             value: a finite number; on every rank the same, or on the first alone.
-            sentence: what it is, with its unit.
+            sentence: what it is, with its unit, and ``{value}`` in the place of the number.
             beside: the column of the log, or of what is measured (``"held_out_psnr"``), in whose chart it is drawn as a line.
+
+        Raises:
+            PluginError: the sentence has no place for the number.
         """
+        if VALUE not in sentence:
+            raise PluginError(f"the sentence of note {name!r} has no {VALUE}, for the number: {sentence!r}")
         self.notes.append(Note(name=name, value=float(value), sentence=sentence, beside=beside))
 
     def train(
@@ -88,7 +94,7 @@ class Learning:
             best_every: steps between measurements of the task's held-out samples, besides those before the first step and after
                 the last. The weights with the lowest error are returned; until then, they are kept once more on the device. None:
                 the last weights. It decides the result, so it must follow from the part's settings.
-            preview_every: steps between pictures, from before the first step on; they decide nothing. None for none.
+            preview_every: steps between pictures, besides those before the first and after the last; they decide nothing.
 
         Raises:
             NotFiniteError: a loss is no longer finite; the message names step, samples and the last good checkpoint.

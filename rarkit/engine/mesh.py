@@ -24,8 +24,9 @@ LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", 
 """Words in what torch says when another process of a collective is gone."""
 KEPT = "The same command goes on from the last checkpoint."
 _left: list[Any] = []
-"""Process groups that were destroyed. Freeing gloo's joins its threads, and Python's lock is held meanwhile, for which such a thread
-waits if it is just dropping the last tensor: a training of two processes hung at its end. By the end of the process they rest."""
+"""Process groups that were destroyed. Freeing gloo's joins its threads, and Python's lock is held meanwhile, for which such a
+thread waits if it is just dropping the last tensor: a training of two processes hung at its end. By the end of the process they
+rest."""
 PATIENCE = timedelta(hours=1)
 """How long a collective waits for a process that is alive but busy: writing to a slow store, say."""
 

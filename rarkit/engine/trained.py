@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import Tensor
 
+VALUE = "{value}"
+"""Stands in the sentence of a note in the place of its number."""
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -43,6 +45,6 @@ class Note(BaseModel):
     name: Words
     value: Annotated[float, Field(allow_inf_nan=False)]
     sentence: Words
-    """What it is, in a sentence, with its unit."""
+    """What it is, in a sentence, with its unit and ``{value}``."""
     beside: Words | None = None
     """The column of the training's log, or of what was measured (``held_out_psnr``), in whose chart it is drawn as a line."""

@@ -54,10 +54,16 @@ class Watcher:
     look: Callable[[Look], None]
     begin: Callable[[Look], None] = lambda look: None
     """Called once before the first step, at the step at which the training begins or goes on."""
+    last: bool = False
+    """Whether it looks after the last step even if that is not due."""
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether it looks after so many of all steps."""
+        return step % self.every == 0 or (self.last and step == steps)
 
 
 def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
-    """Shows the pictures of a task, from before the first step on."""
+    """Shows the pictures of a task, from before the first step to after the last."""
 
     def look(look: Look) -> None:
         trainer = look.trainer
@@ -69,4 +75,4 @@ def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
         if picture_HWC is not None:
             look.trackers.image(trainer.step, f"{title}/previews", picture_HWC)
 
-    return Watcher(every, look, lambda begun: look(begun) if begun.trainer.step == 0 else None)
+    return Watcher(every, look, lambda begun: look(begun) if begun.trainer.step == 0 else None, last=True)

@@ -24,7 +24,7 @@ from rarkit.runtime.machine import machine_description
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.signals import KEPT, Stopped
-from rarkit.stages.base import Work
+from rarkit.stages.base import STARTS_AGAIN, Work
 from rarkit.trackers.tracking import Trackers
 
 OpensTrackers = Callable[[str, int], AbstractContextManager[Trackers]]
@@ -83,6 +83,8 @@ def execute(
                 results.append(StageResult(planned.name, planned.output.fingerprint, "cached", seconds_then, planned.reason))
             if planned.action != "run":
                 continue
+            if planned.reason == STARTS_AGAIN:
+                reporter.say(f"{planned.name}: starts again: {STARTS_AGAIN}")
             started = time.monotonic()
             with sensible_threads(plan.experiment, device):
                 ran = _run_stage(plan, planned, device, reporter, log, ranks, wait, trackers, show)

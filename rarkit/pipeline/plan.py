@@ -33,7 +33,7 @@ from rarkit.registry.exits import exits_are_errors
 from rarkit.registry.inputs import names as listed_names
 from rarkit.rendering.notebook import heading, table
 from rarkit.runtime.random_state import random_state_kept
-from rarkit.stages.base import Stage, View
+from rarkit.stages.base import STARTS_AGAIN, Stage, View
 from rarkit.stages.evaluate import Evaluate
 from rarkit.stages.fit import Fit
 from rarkit.stages.reference import Reference
@@ -271,7 +271,7 @@ def _state(stage: Stage[Any], view: View | None, output: StageOutput, forced: bo
 
 def _goes_on(stage: Stage[Any], view: View | None, output: StageOutput) -> str:
     place = stage.left_off(view, output)
-    return f"goes on after {place}" if place else "an earlier run stopped before there was anything to go on from"
+    return f"goes on after {place}" if place else STARTS_AGAIN
 
 
 def _pruned(recipe: Recipe, planned: Mapping[str, PlannedStage], left_out: list[str], start: str | None) -> list[PlannedStage]:

@@ -1,6 +1,6 @@
 """The encoded images of all splits of a dataset, in one row: the training images first, then the test images.
 
-Shape letter: N images.
+Shape letters: N images, F files of a split.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class AllImages:
     def training_labels(self) -> Counter[int] | None:
         """How many training images have each label; None if that cannot be told without reading them."""
         source = self._sources["train"]
+        if (labels_F := source.labels()) is not None:
+            return Counter(labels_F.tolist())
         first = next(source.encoded(np.arange(1)), None) if len(source) else None
         if first is None or first.data is not None:
             return None

@@ -12,8 +12,10 @@ LONG_MINUTES, LONG_MINUTES_OF_GPU = 120, 20
 """From which on a convolutional tokenizer is trained from nothing: before that, one that starts as k-means is better."""
 LEFT = 0.5
 """Share of the time that is planned with, however long the reading of the images takes."""
-STARTING = 10.0
-"""Seconds in which a run starts, writes its report, and reads images for the first time."""
+STARTING = 15.0
+"""Seconds in which a run starts, loads its libraries, writes its report, and reads images for the first time."""
+COMPARING = 10.0
+"""Seconds in which an evaluation loads its libraries, compares distributions, and draws the halves for its intervals."""
 
 
 @final

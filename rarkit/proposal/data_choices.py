@@ -13,6 +13,8 @@ from rarkit.registry.loader import parts
 
 UPSCALED = 1.1
 """By how much images may be enlarged."""
+ENOUGH_TOKENS, SHARP_TOKENS = 16, 64
+"""Tokens of an image: fewer tell nothing apart, and with so many samples are no collages of patches."""
 FEW, MANY = 2_000, 10_000
 """Images: with fewer than the first, they are mirrored, and 64 pixels are enough; 256 pixels need the second."""
 
@@ -34,25 +36,26 @@ class Size(NamedTuple):
 def sizes(survey: Survey, budget: Budget) -> list[Size]:
     """The sizes that the images allow, from the one that asks least to the one that asks most."""
     if survey.shape is not None:
-        return [_given(survey.shape[0], survey.shape[1], budget)]
+        return _given(survey.shape[0], survey.shape[1], budget)
     side = int(np.median(survey.sides))
     most = 64 if survey.count < FEW else 128 if survey.count < MANY else 256
-    ladder = [Size(32, 32, 8), Size(64, 64, 8), Size(128, 128, 8)]
+    ladder = [Size(32, 32, 8), Size(32, 32, 4), Size(64, 64, 8), Size(128, 128, 8)]
     if budget.is_long and budget.learned and budget.device == "cuda":
-        ladder = [*ladder[:2], Size(128, 128, 16), Size(256, 256, 16)]
+        ladder = [*ladder[:3], Size(128, 128, 16), Size(256, 256, 16)]
     allowed = [size for size in ladder if size.height <= min(most, side * UPSCALED)]
     if len(set(survey.sides.tolist())) == 1 and side < 32:
-        return [_given(side, side, budget)]
-    return allowed or [_given(max(8, side // 4 * 4), max(8, side // 4 * 4), budget)]
+        return _given(side, side, budget)
+    return allowed or _given(max(8, side // 4 * 4), max(8, side // 4 * 4), budget)
 
 
-def _given(height: int, width: int, budget: Budget) -> Size:
-    """Images of a size that is given, in the patches that come closest to 16 tokens and are no fewer."""
+def _given(height: int, width: int, budget: Budget) -> list[Size]:
+    """Images of a size that is given: in the largest patches that leave enough tokens, then in smaller ones of several pixels."""
     every = [patch for patch in range(1, 1 + max(height, width)) if height % patch == 0 and width % patch == 0]
     learned = [patch for patch in every if budget.learned and patch in (2, 4, 8, 16)]
     fitting = [Size(height, width, patch) for patch in learned or every]
-    enough = [size for size in fitting if size.tokens >= 16]
-    return enough[-1] if enough else fitting[0]
+    enough = [size for size in fitting if size.tokens >= ENOUGH_TOKENS] or fitting[:1]
+    sharp = [size for size in enough if enough[-1].tokens < size.tokens <= SHARP_TOKENS and size.patch > 1]
+    return [enough[-1], *sharp[:1]]
 
 
 def dataset_choices(survey: Survey, size: Size) -> list[Choice]:
@@ -93,5 +96,5 @@ def _on_bad_image(survey: Survey) -> list[Choice]:
 def _why_size(survey: Survey, size: Size) -> str:
     side = int(np.median(survey.sides))
     if size.height > side / UPSCALED * 0.999 and size.height >= side // 4 * 4:
-        return f"pixels of a side; images have {side} on the shorter one"
-    return f"pixels of a side, for {survey.count:,} images and the time; images have {side} on the shorter one"
+        return f"pixels of a side; a typical image has {side} on its shorter one"
+    return f"pixels of a side, for {survey.count:,} images and the time; a typical image has {side} on its shorter one"

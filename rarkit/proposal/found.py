@@ -26,15 +26,15 @@ def sentences_on(survey: Survey) -> list[str]:
         names = some_of([look.name for look in survey.damaged])
         found.append(f"{len(survey.damaged)} of {looked:,} cannot be read: {names}.")
     for what, said in (
-        ("grey", "grey; they become colour with three equal channels"),
+        ("grey", "grey, and made colour with three equal channels"),
         ("transparent", "transparent in places"),
         ("animated", "animated, or of several pages; the first one is used"),
         ("deep", "of 16 bits a channel; the upper 8 are used"),
-        ("turned", "turned by their EXIF data"),
+        ("turned", "turned by EXIF data"),
     ):
         count = round(survey.share(what) * sound)
         if count and not (what == "grey" and survey.shape is not None):
-            found.append(f"{count:,} of {sound:,} are {said}.")
+            found.append(f"{count:,} of {sound:,} {'is' if count == 1 else 'are'} {said}.")
     return [sentence for sentence in (*found, *layout.remarks) if sentence]
 
 

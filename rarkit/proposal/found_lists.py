@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from rarkit.datasets.file_lists import JSON_LINES, SEPARATORS, TABLES
+from rarkit.datasets.image_listing import SUFFIXES
 from rarkit.datasets.notices import some_of
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, folder_of, reaching, within
@@ -33,14 +34,33 @@ def list_layout(place: str) -> Layout:
     """
     row = _first_row(place)
     file = _column_of_files(row)
-    if file is None or not _is_there(within(folder_of(place), str(row[file]))):
-        columns = f"its first row has {some_of(list(row))}" if row else "its first row has no names of columns"
-        lacking = f"has no column of file names: {columns}" if file is None else f"names a file that is not there: {row[file]}"
+    if file is None:
+        raise DatasetError(f"{place} has no column of file names: {_columns_instead(place, row)}")
+    folder = folder_of(place)
+    if not _is_there(within(folder, str(row[file]))):
+        line = 2 if place.lower().endswith(TABLES) else 1
         raise DatasetError(
-            f"{place} {lacking}. A list has a column called {', '.join(FILES[:4])} or so, with files relative to its folder. For "
-            'others, write a recipe by hand: [dataset] name = "image_list", with file_column and root.'
+            f"{place}, line {line}: there is no file {row[file]}. Names are relative to the folder of the list, {folder}. If they "
+            'start elsewhere, put the list there; or write a recipe with name = "image_list", path and root, the folder that they '
+            "start from, in [dataset]."
         )
     return _layout(place, row, file)
+
+
+def _columns_instead(place: str, row: dict[str, Any]) -> str:
+    """What a list has in place of a column of file names, and what to do."""
+    is_table, names = place.lower().endswith(TABLES), list(row)
+    if is_table and any(name.lower().endswith(SUFFIXES) for name in names):
+        return f"its first line is one of images, {some_of(names)}. Give it a first line: file,label"
+    if not row:
+        first = "Give it a first line, file,label, and" if is_table else 'Give it lines like {"file": "a.png", "label": "cat"},'
+        return f"its first row has no names of columns. {first} a line for each image."
+    one, other = names[0], names[-1] if len(names) > 1 else ""
+    return (
+        f"its first row has {some_of(names)}. Call it {', '.join(FILES[:3])} or so; or write a recipe whose [dataset] has "
+        f'name = "image_list", path and these two lines, with the columns that are meant: file_column = {one!r} and '
+        f"label_column = {other!r}."
+    )
 
 
 def list_layout_if_here(place: str) -> Layout | None:

@@ -36,13 +36,22 @@ MOST_PASSES = 20
 (0.75 and 0.71), but needed 5.8 and 7.7 bits for a token of images that it had not seen."""
 FEWEST_STEPS, ENOUGH_STEPS = 100, 1_000
 """Steps below which nothing is learned, and from which on another minute is better spent on a larger model."""
+SHARP_STEPS = 500
+"""Steps from which on four times as many tokens of an image are taken to be worth more than four times as many steps."""
 SLOW_RATE_WIDTH = 64 * 4e-3
 """Width times learning rate, as in recipes/digits.toml."""
 CLASSIFIER_STEP = 0.17
 """Assumed seconds of a step of the classifier of images of 32 × 32 on a core."""
+BATCH_OF_CLASSIFIER = 128
+MOST_COMPARED, YARDSTICKS = 50_000, 3
+"""Images of a set whose features are computed, and the sets beside training images and samples."""
 FEWEST_OF_CLASS = 10
 """Images of a class by which a classifier learns it."""
 MOST_SAMPLES, FEWEST_SAMPLES = 360, 36
+LOOKS = 5
+"""At held-out images, while a model is trained."""
+MEASURED, PASSES_OF_EACH = 256, 5
+"""Held-out images of such a look, and how often a model reads each: in its scan order, and in random ones."""
 
 
 def batch_size(images: int, budget: Budget) -> int:
@@ -63,8 +72,8 @@ def model_choices(model: ModelSize, images: int, size: Size, *, is_spare: bool) 
     ]
 
 
-def train_choices(model: ModelSize, steps: int, images: int, budget: Budget, why: str) -> list[Choice]:
-    """The whole table, for so many steps."""
+def train_choices(model: ModelSize, steps: int, images: int, survey: Survey, budget: Budget, why: str) -> list[Choice]:
+    """The whole table, for so many steps on so many images with all their views."""
     batch = batch_size(images, budget)
     passes = steps * batch / images
     chosen = [
@@ -74,6 +83,9 @@ def train_choices(model: ModelSize, steps: int, images: int, budget: Budget, why
         Choice("warmup_steps", min(100, steps // 7), "from 0 to that rate"),
         Choice("weight_decay", 0.1, "against learning the images by heart"),
     ]
+    if survey.images["test"]:
+        every = max(1, steps // LOOKS)
+        chosen.append(Choice("evaluate_every", every, "steps between looks at held-out images, by which overfitting is seen"))
     if budget.device == "cpu":
         chosen.append(Choice("precision", "float32", "models of this size gain nothing from bfloat16 on a processor"))
     return chosen
@@ -105,6 +117,17 @@ def seconds_of_classifier(chosen: list[Choice], size: Size) -> float:
     return float(as_table(chosen)["features"]["steps"]) * _step_of_classifier(size)
 
 
+def seconds_of_looks(survey: Survey, a_step: float, batch: int) -> float:
+    """About how long it takes to measure held-out images while a model is trained, by the time of a step: a third is forward."""
+    return LOOKS * PASSES_OF_EACH * min(MEASURED, survey.images["test"]) * a_step / (3 * batch)
+
+
+def seconds_of_features(survey: Survey, size: Size, images: int, samples: int) -> float:
+    """About how long it takes to compute the features of the training images, samples and yardsticks."""
+    compared = min(images, MOST_COMPARED) + samples + YARDSTICKS * min(survey.images["test"], MOST_COMPARED)
+    return compared * _step_of_classifier(size) / (3 * BATCH_OF_CLASSIFIER)
+
+
 def _step_of_classifier(size: Size) -> float:
     return CLASSIFIER_STEP * size.height * size.width / 32**2
 
@@ -113,8 +136,8 @@ def evaluate_choices(survey: Survey, size: Size, budget: Budget) -> tuple[list[C
     """The table, or None where there are no features to compare images in; and what to say about that."""
     if len(survey.class_names) < 2:
         return None, (
-            "There is one class, so no classifier can be trained in whose features samples and images would be compared. With the "
-            'weights of Inception, [evaluate] with features = { name = "inception", weights = … } can.'
+            "There is one class, so no classifier can be trained in whose features samples and images would be compared. With "
+            'Inception\'s weights, [evaluate] with features = { name = "inception", weights = … } compares them.'
         )
     seen = [look.label for look in survey.sound]
     counts = [count for _, count in survey.classes] if survey.classes else [seen.count(label) for label in set(seen)]

@@ -72,7 +72,8 @@ def new_recipe(
     title = f"{_name_of(place)}: {seen.count:,} images"
     proposal = Proposer(seen, budget, clock or measured_here, tokenizer_clock or measured_tokenizer).propose(title)
     head = [
-        f"Written by rarkit new for {place}, to run within about {minutes:g} minutes on the machine it was written on.",
+        f"Written by rarkit new for {place}, to run within about {minutes:g} {'minute' if minutes == 1 else 'minutes'} on the "
+        "machine it was written on.",
         *sentences_on(seen),
         *proposal.remarks,
     ]
@@ -95,6 +96,9 @@ def check_target(path: Path, *, force: bool) -> None:
         UserError: there is a file, and ``force`` is not set; or the name does not end in .toml.
         StoreError: nothing can be written there.
     """
+    if path.suffix.lower() != ".toml":
+        example = path / "recipe.toml" if path.is_dir() else f"{path}.toml"
+        raise UserError(f"-o {path}: a recipe is a file, whose name ends in .toml. Write -o {example}, say.")
     if os.path.lexists(path) and not force:
         raise _taken(path)
     check_writable(str(path), (".toml",), folder=False)

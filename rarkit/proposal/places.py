@@ -11,6 +11,7 @@ from rarkit.datasets.image_listing import SUFFIXES, Listing, listed
 from rarkit.datasets.notices import some_of
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
+from rarkit.files.protocols import is_remote
 from rarkit.files.recognition import HEAD, recognised
 from rarkit.files.regular import open_on
 from rarkit.files.restraint import fetching
@@ -21,13 +22,16 @@ from rarkit.proposal.layout import Layout
 from rarkit.registry.loader import parts
 
 FORMS = (
-    "a folder of images, with or without a folder for each class; a list of them (.csv, .jsonl); tar shards; a .npz file "
-    "of arrays; a .parquet file"
+    "a folder of images, with or without a folder for each class, or a .zip of one; a list of them (.csv, .jsonl); tar shards; a "
+    ".npz file of arrays; with rarkit-hf, a .parquet file, or owner/name on the Hugging Face hub"
 )
 """What can be named."""
-TABLES = (".parquet", ".arrow")
-FILES = (*LISTS, *SHARDS, *TABLES, *SUFFIXES, ".npz", ".zip", ".toml")
+TABLES, ARROW = (".parquet",), ".arrow"
+FILES = (*LISTS, *SHARDS, *TABLES, ARROW, *SUFFIXES, ".npz", ".zip", ".toml")
 HUB, HUB_NAME = "hf://datasets/", re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HELD_OUT = 0.2
+"""Share of each class that datasets hold out where nothing is named for tests."""
+AS_PARQUET = "Write it as Parquet, which rarkit-hf reads: datasets.load_from_disk(…).to_parquet(…), or Dataset.from_file(…)."
 INSTALL_HUGGINGFACE = "data sets of the Hugging Face hub, and .parquet files, need pip install rarkit-hf"
 
 
@@ -55,7 +59,7 @@ def layout_of(place: str) -> Layout:
     # A machine that does not answer is given up after a few seconds.
     with fetching("little"):
         filesystem, path = filesystem_of(place)
-    with reaching(place, f"Name {FORMS}."):
+    with reaching(place, "Check the address and your network." if is_remote(place) else f"Name {FORMS}."):
         is_folder = filesystem.isdir(path) or path in ("", "/")
         if not is_folder:
             filesystem.info(path)  # raises if there is nothing
@@ -69,7 +73,10 @@ def _file(place: str, filesystem: Any, path: str) -> Layout:
     if name.endswith(SHARDS):
         return shard_layout(place)
     if name.endswith(TABLES):
-        return _huggingface(place, "a table")
+        held_out = Choice("test_fraction", HELD_OUT, "of each class, held out for tests")
+        return _huggingface(place, "a table").with_choices(held_out)
+    if name.endswith(ARROW):
+        raise DatasetError(f"{place} is an Arrow table. {AS_PARQUET}")
     if name.endswith(".npz"):
         return _npz(place)
     if name.endswith(".zip"):
@@ -100,10 +107,15 @@ def _folder(place: str, filesystem: Any, path: str) -> Layout:
         return found_shards(place, shards)
     if any(name.lower().endswith(TABLES) for name in files):
         return _huggingface(place, "a folder of tables")
+    if any(name.lower().endswith(ARROW) for name in files):
+        raise DatasetError(f"{place} has Arrow tables, as save_to_disk of the datasets library writes them. {AS_PARQUET}")
     single = [name for name in files if name.lower().endswith((".npz", ".zip"))]
     if len(single) == 1:
         return _file(within(place, single[0]), filesystem, f"{path}/{single[0]}")
-    holds = f"It holds {some_of(files)}." if files else "It is empty." if not entries else f"Its {len(entries)} folders hold none."
+    if not entries:
+        raise DatasetError(f"{place} is empty. {cure}")
+    folders = "Its folder holds none." if len(entries) == 1 else f"Its {len(entries)} folders hold none."
+    holds = f"It holds {some_of(files)}." if files else folders
     raise DatasetError(f"{place} contains no images. {holds} Image files end in {', '.join(SUFFIXES)}. {cure}")
 
 

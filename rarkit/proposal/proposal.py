@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, final
 
 from rarkit.estimate.this_machine import assumed
 from rarkit.images import ImageInfo
-from rarkit.proposal.budget import STARTING, Budget
+from rarkit.proposal.budget import COMPARING, STARTING, Budget
 from rarkit.proposal.choice import Choice, as_table
 from rarkit.proposal.data_choices import Size, dataset_choices, sizes, views
 from rarkit.proposal.model_choices import (
@@ -15,6 +16,7 @@ from rarkit.proposal.model_choices import (
     FEWEST_STEPS,
     MODELS,
     MOST_PASSES,
+    SHARP_STEPS,
     WEIGHTS_A_TOKEN,
     ModelSize,
     batch_size,
@@ -23,6 +25,8 @@ from rarkit.proposal.model_choices import (
     sample_choices,
     samples_per_class,
     seconds_of_classifier,
+    seconds_of_features,
+    seconds_of_looks,
     train_choices,
 )
 from rarkit.proposal.survey import Survey
@@ -44,6 +48,8 @@ SEED = 1
 STEPS_OF_A_TRIAL = 100
 SPARE = 0.7
 """Share of the time for training below which there is some for masks of dropout."""
+LATE = 1.1
+"""By how much a run may take longer than was asked for without a remark."""
 Tables = dict[str, list[Choice]]
 
 
@@ -96,18 +102,22 @@ class Proposer:
         times = {
             "start and read the images": STARTING + self.budget.reading,
             "learn the tokenizer": learning,
-            "train": steps * seconds.step,
+            "train": steps * seconds.step + self._looks(seconds.step, images),
             "sample": per_class / samples_per_class(self.survey) * seconds.sampling,
-            **({} if evaluate is None else {"evaluate": seconds_of_classifier(evaluate, size)}),
         }
-        return Proposal(title, tables, size, times, (without,) if without else ())
+        if evaluate is not None:
+            features = seconds_of_features(self.survey, size, images, per_class * len(self.survey.class_names))
+            times["evaluate"] = seconds_of_classifier(evaluate, size) + features + COMPARING
+        remarks = (without, _too_long(sum(times.values()), self.budget.minutes))
+        return Proposal(title, tables, size, times, tuple(filter(None, remarks)))
 
     def _size(self) -> Size:
         """The largest size at which there are enough steps for the smallest model, by assumed rates."""
         options = sizes(self.survey, self.budget)
         for size in reversed(options[1:]):
             tables = self._tables(size)
-            wanted = min(ENOUGH_STEPS, self._most_steps(self._images(tables)))
+            enough = SHARP_STEPS if size.height == options[0].height else ENOUGH_STEPS
+            wanted = min(enough, self._most_steps(self._images(tables)))
             if self._assumed(tables, MODELS[0], size).step * wanted <= self.budget.for_training:
                 return size
         return options[0]
@@ -156,11 +166,16 @@ class Proposer:
 
     def _steps(self, a_step: float, images: int) -> tuple[int, str]:
         """The number of steps, and why."""
-        affordable, most = int(self.budget.for_training / a_step), self._most_steps(images)
+        affordable = int((self.budget.for_training - self._looks(a_step, images)) / a_step)
+        most = self._most_steps(images)
         rate = f"at {1000 * a_step:,.0f} ms a step, measured here"
         if affordable >= most:
             return most, f"{rate}; more would learn the images by heart"
         return max(FEWEST_STEPS, affordable), rate
+
+    def _looks(self, a_step: float, images: int) -> float:
+        """Seconds in which held-out images are measured during the training."""
+        return seconds_of_looks(self.survey, a_step, batch_size(images, self.budget))
 
     def _per_class(self, seconds: float) -> int:
         """Samples of a class, fewer where all that were wanted take ``seconds`` that are not there."""
@@ -176,7 +191,7 @@ class Proposer:
         return {
             "permutation_schedule": schedule,
             "model": model_choices(model, images, size, is_spare=is_spare),
-            "train": train_choices(model, steps, images, self.budget, why),
+            "train": train_choices(model, steps, images, self.survey, self.budget, why),
         }
 
     def _assumed(self, tables: Tables, model: ModelSize, size: Size) -> Seconds:
@@ -195,6 +210,18 @@ class Proposer:
         recipe = as_recipe({"seed": SEED} | of_tables)
         images = ImageInfo(size.height, size.width, self.survey.channels, self.survey.class_names)
         return resolve(recipe, images, ("train",))
+
+
+def _too_long(seconds: float, minutes: float) -> str:
+    """What to say where a run takes longer than was asked for; nothing where it does not."""
+    if seconds <= LATE * 60 * minutes:
+        return ""
+    least, taken = ceil(seconds / 60), f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.1f} minutes"
+    asked = "minute that was" if minutes == 1 else f"{minutes:g} minutes that were"
+    return (
+        f"A run takes about {taken}, longer than the {asked} asked for: --minutes {least} is about the least "
+        "for these images on this machine."
+    )
 
 
 def has_learned_tokenizer() -> bool:

@@ -139,7 +139,9 @@ def _of_encoded(layout: Layout, part: EncodedDataset, reporter: Reporter) -> Sur
             advance(len(batch))
     seconds = (perf_counter() - began) * max(1, workers) / max(1, len(drawn) - before)
     labels = files.training_labels() if layout.classes is None else None
-    counted = layout.classes if labels is None else tuple((name, labels[label]) for label, name in enumerate(names))
+    unread = Counter(look.label for look, row in zip(seen, drawn, strict=True) if look.fault and row < files.counts["train"])
+    counted = None if labels is None else tuple((name, labels[label] - unread[label]) for label, name in enumerate(names))
+    counted = layout.classes if labels is None else counted
     return Survey(layout, files.counts, counted, names, tuple(seen), drawn, seconds)
 
 

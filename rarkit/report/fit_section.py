@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rarkit.cache.output import StageOutput
 from rarkit.engine.best import HELD_OUT
 from rarkit.engine.task import ERROR
-from rarkit.engine.trained import Note
+from rarkit.engine.trained import VALUE, Note
 from rarkit.rendering.figures import Curve, Series
 from rarkit.rendering.numbers import number
 from rarkit.report.curves import LOOKS, STEP, Look, curve
@@ -26,8 +26,8 @@ FEW = 0.5
 TITLES = {
     USED: ("Codes in use", "codes that were seen lately"),
     "perplexity": ("Perplexity", "codes that would be as hard to guess if used equally"),
-    f"{HELD_OUT}psnr": ("PSNR of held-out images", "dB, higher is better"),
-    f"{HELD_OUT}{ERROR}": ("Error of held-out samples", "lower is better"),
+    f"{HELD_OUT}psnr": ("PSNR of held-back images", "dB, higher is better"),
+    f"{HELD_OUT}{ERROR}": ("Error of held-back images", "lower is better"),
 }
 NORM = "gradient_norm"
 STEADY = {USED, "perplexity", "learning_rate"}
@@ -48,7 +48,7 @@ class FitSection:
 def fit_section(output: StageOutput, codes: int) -> FitSection:
     """Reads what ``fit`` kept of its training. ``codes``: V, the codebook size."""
     log, measured, notes = read_log(output), fit_measured(output), fit_notes(output)
-    sentences = [f"{note.name}: {number(note.value)}. {note.sentence}" for note in notes]
+    sentences = [note.sentence.replace(VALUE, number(note.value)) for note in notes]
     return FitSection(
         curves=(*measured_curves(measured, notes), *logged_curves(log, notes, codes)),
         sentences=(*_kept(log, measured), *sentences),
@@ -70,7 +70,7 @@ def logged_curves(log: Mapping[str, NDArray[Any]], notes: Sequence[Note], codes:
 
 
 def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note]) -> list[Curve]:
-    """A chart for each number that was measured of held-out samples, with a dot for the weights that were kept."""
+    """A chart for each number that was measured of what is held back, with a dot for the weights that were kept."""
     if not measured or not len(measured[STEP]):
         return []
     error, step = measured[HELD_OUT + ERROR], measured[STEP]
@@ -82,7 +82,7 @@ def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note])
     for name in others if known else [HELD_OUT + ERROR, *others]:
         look = _look(name)
         series = (
-            Series("held-out samples", step, measured[name]),
+            Series("held-back images", step, measured[name]),
             Series("the weights that are kept", step[kept], measured[name][kept]),
             *_lines(name, step, notes),
         )
@@ -109,13 +109,13 @@ def _kept(log: Mapping[str, NDArray[Any]], measured: Mapping[str, NDArray[Any]])
         return ()
     best, last = int(measured[STEP][measured[HELD_OUT + ERROR].argmin()]), int(measured[STEP][-1])
     if best == 0:
-        return (f"The weights before the first step were kept: none of the {last:,} steps made held-out samples better.",)
-    return (f"The weights after {best:,} of {last:,} steps were kept, which were the best on held-out samples.",)
+        return (f"The weights before the first step were kept: none of the {last:,} steps made the held-back images better.",)
+    return (f"The weights after {best:,} of {last:,} steps were kept, which were the best on the held-back images.",)
 
 
 def _look(name: str) -> Look:
     words = name.removeprefix(HELD_OUT).replace("_", " ")
-    title = f"{words.capitalize()} of held-out samples" if name.startswith(HELD_OUT) else words.capitalize()
+    title = f"{words.capitalize()} of held-back images" if name.startswith(HELD_OUT) else words.capitalize()
     if name.endswith(NORM):
         return LOOKS[NORM]._replace(title=words.capitalize())
     return Look(*TITLES.get(name, (title, words)), noisy=name not in STEADY)

@@ -52,6 +52,8 @@ def picture_grids(experiment: Experiment, outputs: Mapping[str, StageOutput]) ->
 
 def _counted(count: int, shown: int, classes: int) -> str:
     samples = "1 sample" if count == 1 else f"{count} samples"
+    if classes == 1:
+        return samples
     return f"{samples} of each class" if shown == classes else f"{samples} of each of {shown} among the {classes:,} classes"
 
 

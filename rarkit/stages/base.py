@@ -133,6 +133,10 @@ class Stage(ABC, Generic[V]):
         return {"version": self.version, **view.flat_identity()}
 
 
+STARTS_AGAIN = "an earlier run stopped before there was anything to go on from"
+"""Why a stage starts again with an unfinished output."""
+
+
 def rows_left_off(output: StageOutput, *names: str) -> str | None:
     """``left_off`` of stages that write blocks of images: the number of images whose block is whole in all these arrays."""
     if not output.begun().arrays.keys() >= set(names):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rarkit.training.next_token import NextToken
 
 FILE = "held_out.json"
+NEGLIGIBLE = 0.05
+"""A share of the lowest bits per token; a smaller rise is not worth a remark."""
 SPLIT = "test"
 TOKENS, LABELS = f"{SPLIT}_tokens", f"{SPLIT}_labels"
 LARGEST = 2**24
@@ -95,6 +97,15 @@ def check_held_out(experiment: Experiment, tokens: StageOutput | None) -> None:
         )
 
 
+def said_of(entries: list[HeldOutBits]) -> str:
+    """The latest measurement in words, and whether an earlier one was clearly better."""
+    last, best = entries[-1], min(entries, key=lambda entry: entry.held_out_bits)
+    said = f"{last.held_out_bits:.3f} bits per token of held-out images after {last.step:,} steps"
+    if last.held_out_bits <= (1 + NEGLIGIBLE) * best.held_out_bits:
+        return said
+    return f"{said}, {best.held_out_bits:.3f} after {best.step:,}: the model learns its images by heart (overfitting)"
+
+
 @final
 class HeldOut:
     """Measures a fixed subset of the held-out images, of which each rank takes a part; on all ranks."""
@@ -149,6 +160,7 @@ class HeldOut:
             entries = [known.model_dump() for known in self._known.values()]
             self._work.output.write_file(FILE, json.dumps({"entries": entries}, indent=1).encode())
             look.log(entry.record())
+            self._work.reporter.say(f"train: {said_of(list(self._known.values()))}")
             look.trackers.log(step, {f"train/{name}": value for name, value in entry.record().items() if name != "step"})
 
     def _sums(self, look: Look) -> Tensor | None:

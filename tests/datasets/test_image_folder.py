@@ -297,6 +297,7 @@ def test_augmented_rows_are_the_views_of_each_file(folder, workers):
     views = np.concatenate([preparation(tree()[name], name, number)[0] for number, name in enumerate(names)])
     reader = part.open("train")
     assert len(reader) == part.count("train") == 6 * len(names)
+    assert (reader.views, part.open("test").views) == (6, 1)
     same(reader.read(), views, np.repeat(np.arange(3), 6 * 7))
     rows_N = np.array([0, 5, 6, 100, 125])
     same(next(reader.chosen(rows_N, 9)), views[rows_N], rows_N // 42)

@@ -149,7 +149,12 @@ def test_numbers_are_numbers_only_if_all_are(folder, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        ([("a/0.png", "")], {}, "line 2: its label is empty"),
+        ([("a/0.png", "")], {}, "line 2: its label is empty. Correct"),
+        (
+            [("a/0.png", "x"), ("a/1.png", ""), ("a/2.png", "")],
+            {},
+            "line 3: its label is empty, as are those of 1 more of 3 rows. Fill",
+        ),
         ([("a/0.png",)], {}, "line 2: it has 1 values, but the header has 2"),
         ([("a/0.png", "x"), ("a/9.png", "x"), ("a/8.png", "x")], {}, r"line 3: there is no file a/9.png in .*\(and 1 more\)"),
         ([("a/0.png", "x"), ("./a/0.png", "y")], {}, "line 3: ./a/0.png is listed in line 2 too"),

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.datasets.digits import Digits
+from rarkit.errors import PluginError
+from rarkit.images import ImageReader
 
 READER = Digits().open("test")
 WHOLE = READER.read()
@@ -47,3 +49,10 @@ def test_a_data_loader_takes_a_reader(workers):
     images, labels = zip(*loader, strict=True)
     np.testing.assert_array_equal(np.concatenate(images), WHOLE.images_NHWC)
     np.testing.assert_array_equal(np.concatenate(labels), WHOLE.labels_N)
+
+
+@pytest.mark.parametrize("views", [0, 7, 2.0])
+def test_views_must_divide_the_rows(views, monkeypatch):
+    monkeypatch.setattr(ImageReader, "views", views)
+    with pytest.raises(PluginError, match="views of each image; that must divide them"):
+        Digits().open("test")

@@ -106,3 +106,9 @@ def as_lists(trained):
 def trains_apart():
     with together() as ranks:
         Learning(ranks=ranks).train(Apart(), SETTINGS, seed=0)
+
+
+def trains_often():
+    with together() as ranks:
+        for _ in range(30):
+            Learning(ranks=ranks).train(Measured(), SETTINGS.model_copy(update={"steps": 1}), seed=0, on_all=False)

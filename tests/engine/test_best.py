@@ -12,7 +12,7 @@ from rarkit.cache.store import Store
 from rarkit.engine.watching import Watcher
 from rarkit.errors import NotFiniteError, PluginError
 from rarkit.training import Learning
-from tests.engine.measured_task import HELD_OUT, SETTINGS, Measured, as_lists, rows, trains, trains_apart
+from tests.engine.measured_task import HELD_OUT, SETTINGS, Measured, as_lists, rows, trains, trains_apart, trains_often
 from tests.processes import call_ranks
 
 
@@ -133,6 +133,12 @@ def test_a_task_moves_once_a_step_however_many_passes(micro):
         mean.lerp_(task.batch(step, range(SETTINGS.batch_size))["inputs"].mean(0), 0.5)
     torch.testing.assert_close(task.networks["net"].mean, mean)
     assert len({float(draw) for draw in task.drawn}) == SETTINGS.steps
+
+
+def test_trainings_of_processes_end(tmp_path):
+    """The group's last holder must not wait, with Python's lock held, for threads of gloo that need it."""
+    done = call_ranks(2, tmp_path, trains_often)
+    assert done.returncode == 0, done.stderr
 
 
 def test_processes_that_move_apart_are_told(tmp_path):

@@ -59,16 +59,20 @@ def _entry(*shape: int, offsets: tuple[int, int] = (0, 8)) -> dict[str, Any]:
     return {"dtype": "F32", "shape": shape, "data_offsets": offsets}
 
 
-def _refused(name: str, *shards: bytes, words: tuple[str, ...] = ("is damaged",), **sealed: Any) -> None:
+def _million_tables() -> bytes:
+    return _shard(b"{" + b",".join(b'"%d":{}' % number for number in range(10**6)) + b"}")
+
+
+def _refused(name: str, *shards: bytes | Callable[[], bytes], words: tuple[str, ...] = ("is damaged",), **sealed: Any) -> None:
     def make(place: Place) -> None:
-        _sealed(place, *shards, **sealed)
+        _sealed(place, *(shard() if callable(shard) else shard for shard in shards), **sealed)
 
     ENTRIES.append(Entry(name, make, tuple(RUN.split()), code=2, words=(*words, "--force train")))
 
 
 _refused("a_shard_with_a_header_of_exabytes", _shard({}, length=2**63), words=("its header claims",))
 _refused("a_shard_with_a_header_that_is_deep", _shard(DEEP.encode()))
-_refused("a_shard_with_a_million_tables", _shard(b"{" + b",".join(b'"%d":{}' % number for number in range(10**6)) + b"}"))
+_refused("a_shard_with_a_million_tables", _million_tables)
 _refused("a_tensor_of_exabytes", _shard({"a": _entry(2**62, offsets=(0, 2**64))}))
 _refused("a_tensor_that_claims_more_than_its_bytes", _shard({"a": _entry(2**31, 2**31)}))
 _refused("tensors_in_the_same_bytes", _shard({"a": _entry(2), "b": _entry(2)}))

@@ -6,7 +6,6 @@ import ast
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from rarkit.tokenizers.base import Tokenizer
 from rarkit.tokenizers.patch_kmeans import PatchKMeans
 from tests.exported.small import SMALL, write_small
 from tests.models.rar.small import TINY, lively
+from tests.processes import call
 from tests.rules import BESIDE_EXPORTS
 
 CHECKS = Path(__file__).parents[1] / "exported" / "checks_of_exports.py"
@@ -161,14 +161,19 @@ def test_one_file_has_each_module_once() -> None:
     assert text.index("class ImageGeneration") < text.index("class RARForCausalLM")
 
 
+def checks_of(folder: str) -> None:
+    """Runs the checks on a folder of exports, for ``call``."""
+    os.environ |= {"RARKIT_EXPORTS": folder, "RARKIT_IS_HERE": "1", "HF_HUB_OFFLINE": "1"}
+    os.chdir(folder)
+    chosen = ("-k", "[rar] or rar- or llama")
+    sys.exit(pytest.main(["-q", "--noconftest", "-p", "no:cacheprovider", str(CHECKS), *chosen]))
+
+
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_transformers_computes_the_same(exports) -> None:
+def test_transformers_computes_the_same(exports, tmp_path: Path) -> None:
     """In a process of its own; ``nox -s transformers`` does it without rarkit, with the oldest and the newest transformers."""
     folder, opened = exports
-    environment = {**os.environ, "RARKIT_EXPORTS": str(folder), "RARKIT_IS_HERE": "1", "HF_HUB_OFFLINE": "1"}
-    chosen = ("-k", "[rar] or rar- or llama")
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", str(CHECKS), *chosen]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    done = call(tmp_path, checks_of, str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     back = load_rar(folder.with_name("again") / "rar").state_dict()
     order_L = torch.from_numpy(opened["rar"].experiment.order_L)

@@ -465,10 +465,12 @@ def test_settings_that_count_together_enter_together(base, change, stage, files)
 @pytest.mark.parametrize("part", ["attention_backends.plain", "attention_backends.sdpa", "models.llama_ar"])
 def test_masks_do_not_depend_on_the_micro_batch_or_on_compilation(part, files, quick_compilation):
     tables = changed(tables_of(part, files), model={"dropout": 0.3, "attention_dropout": 0.3})
-    _, whole = ran(tables)["train"]
+    # No sampling of what is trained.
+    training = {name: table for name, table in tables.items() if name not in ("sample", "evaluate")}
+    _, whole = ran(training)["train"]
     for way in ({"micro_batch_size": 2}, {"compile": True}):
         assert differing(tables, train=way) == set()
-        _, other = ran(changed(tables, train=way))["train"]
+        _, other = ran(changed(training, train=way))["train"]
         assert_close(whole, other, 1e-3, f"train with {way}")
 
 

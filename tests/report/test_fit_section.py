@@ -27,8 +27,8 @@ MEASURED = {
     "held_out_psnr": np.array([30.0, 33.0, 32.0]),
 }
 NOTES = (
-    Note(name="patch_kmeans", value=31.5, sentence="PSNR of patch_kmeans, in dB.", beside="held_out_psnr"),
-    Note(name="images", value=900, sentence="Images that were trained on."),
+    Note(name="patch_kmeans", value=31.5, sentence="A codebook of patches reaches {value} dB.", beside="held_out_psnr"),
+    Note(name="images", value=900, sentence="It was trained on {value} images."),
 )
 
 
@@ -52,7 +52,7 @@ def test_what_was_measured_has_the_kept_weights_and_its_notes_beside_it():
 
 def test_an_error_of_its_own_is_drawn_too():
     other = {**MEASURED, "held_out_error": np.array([3.0, 1.0, 2.0])}
-    assert [curve.title for curve in measured_curves(other, ())] == ["Error of held-out samples", "PSNR of held-out images"]
+    assert [curve.title for curve in measured_curves(other, ())] == ["Error of held-back images", "PSNR of held-back images"]
 
 
 @given(st.integers(0, CODES))
@@ -74,5 +74,5 @@ def test_without_a_training_the_section_is_left_out():
     shown = RunReport("title", "name", "", "", "", fit_curves=tuple(measured_curves(MEASURED, NOTES)), fit_sentences=("A note.",))
     page = render(shown)
     assert "<h2>The tokenizer's training</h2>" in page
-    assert "PSNR of held-out images" in page
+    assert "PSNR of held-back images" in page
     assert "A note." in page

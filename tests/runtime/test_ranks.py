@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,7 +17,7 @@ from rarkit.cache.store import Store
 from rarkit.errors import CapabilityError, RecipeError, StoreError
 from rarkit.runtime.ranks import ALONE, Ranks
 from rarkit.runtime.together import together
-from tests.processes import HANGS_AFTER, call, call_ranks, end, start_ranks
+from tests.processes import call, call_ranks, end, start_ranks, torchrun
 from tests.processes import rarkit as command_line
 from tests.rank_threads import threads
 from tests.runtime.failing import failing_at_a_chunk
@@ -77,16 +74,8 @@ def resumed_alone(recipe, store):
 
 def test_two_ranks_from_nothing_to_the_report(alone, arguments, tmp_path):
     """The one test that starts torchrun as users do, each rank an interpreter of its own."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rarkit"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launcher, *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER,
-        check=False,
-        env=environment,
-    )
+    launcher = ["--standalone", "--nproc-per-node", "2", "-m", "rarkit"]
+    done = call(tmp_path, torchrun, {"OMP_NUM_THREADS": "1"}, *launcher, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "store") == alone
     assert done.stdout.count('"recipe": "small"') == 1

@@ -12,6 +12,7 @@ from torch import nn
 
 import rarkit
 from rarkit.cache.output import StageOutput
+from rarkit.engine.trainer import Trainer
 from rarkit.training import Losses, Task, TrainSettings
 
 SHADES = 5
@@ -35,9 +36,9 @@ class LearnedShades(rarkit.Tokenizer):
         settings = TrainSettings(
             steps=STEPS, batch_size=8, learning_rate=0.05, weight_decay=0, precision="float32", checkpoint_every=10
         )
-        learning.note("grey", 0.5, "The error of a single grey.", beside="held_out_error")
+        learning.note("grey", 0.5, "A single grey has an error of {value}.", beside="held_out_error")
         task = ShadesTask(reader.read().images_NHWC, seed)
-        trained = learning.train(task, settings, seed=seed, title="shades", best_every=15, preview_every=20)
+        trained = learning.train(task, settings, seed=seed, title="shades", best_every=15, preview_every=25)
         return {"shades": trained.weights["shades"]["levels"].numpy()}
 
     def build(self, state: Any, device: str) -> Model:
@@ -93,7 +94,7 @@ class Model(rarkit.TokenizerModel):
 
 
 def fitted(store: str, runs: str, kill_after: int | None = None) -> None:
-    """Runs ``fit``; kills itself after a checkpoint of this step is sealed."""
+    """Runs ``fit``; kills itself after a checkpoint of this step is sealed, or after 0 steps."""
     if kill_after is not None:
         plain = StageOutput.write_file
 
@@ -103,6 +104,8 @@ def fitted(store: str, runs: str, kill_after: int | None = None) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         StageOutput.write_file = writing  # type: ignore[method-assign]
+    if kill_after == 0:
+        Trainer.advance = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
     rarkit.register(LearnedShades, replace=True)
     recipe = rarkit.make_recipe(
         dataset={"name": "generated", "height": 4, "width": 4, "channels": 1},

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rarkit.cache.store import Store
+from rarkit.engine.learning import Learning
 from rarkit.engine.trained import Note
+from rarkit.errors import PluginError
 from rarkit.stages.base import read_log, read_state
 from rarkit.stages.fit import fit_measured, fit_notes
 from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
@@ -52,8 +54,8 @@ def test_its_training_can_be_looked_at(alone):
     assert log["loss"][-1] < log["loss"][0]
     assert measured["step"] == [0, 15, 30, STEPS]
     assert min(measured["held_out_error"]) < measured["held_out_error"][0]
-    assert notes == (Note(name="grey", value=0.5, sentence="The error of a single grey.", beside="held_out_error"),)
-    assert pictures == [f"fit-step-{step:06d}.png" for step in (0, 20, 40)]
+    assert notes == (Note(name="grey", value=0.5, sentence="A single grey has an error of {value}.", beside="held_out_error"),)
+    assert pictures == [f"fit-step-{step:06d}.png" for step in (0, 25, 40)]
     told = [json.loads(line) for line in lines.splitlines()]
     assert [record["loss"] for record in told if "loss" in record] == log["loss"]
     assert [record["step"] for record in told if "held_out_error" in record] == measured["step"]
@@ -76,6 +78,19 @@ def test_killed_it_goes_on_to_the_same_bits(alone, tmp_path):
     assert "resuming from the checkpoint at step 20" in done.stderr
     assert shades(tmp_path).tobytes() == alone[0].tobytes()
     assert noted(tmp_path) == alone[1]
+
+
+def test_killed_before_a_checkpoint_it_says_that_it_starts_again(alone, tmp_path):
+    places = str(tmp_path / "store"), str(tmp_path / "runs")
+    assert call(tmp_path, fitted, *places, 0).returncode == -signal.SIGKILL
+    done = call(tmp_path, fitted, *places)
+    assert "fit: starts again: an earlier run stopped before there was anything to go on from" in " ".join(done.stderr.split())
+    assert shades(tmp_path).tobytes() == alone[0].tobytes()
+
+
+def test_a_note_needs_a_place_for_its_number():
+    with pytest.raises(PluginError, match=r"note 'grey' has no \{value\}"):
+        Learning().note("grey", 0.5, "The error of a single grey.")
 
 
 def test_the_images_that_are_shown_are_those_of_reference(small_finished):

@@ -21,6 +21,10 @@ from rarkit_hf.tables import Table
 
 TESTS = ("validation", "val", "valid", "test")
 """Usual names of test splits; the first that is there is used. The hub's test splits often lack labels."""
+EMBED = (
+    "Put the images into the table, with embed_table_storage of datasets.table: "
+    'data.with_format("arrow").map(embed_table_storage, batched=True, batch_size=100).with_format(None).to_parquet(FILE).'
+)
 
 
 @final
@@ -214,6 +218,9 @@ class _Rows(Source):
     def __len__(self) -> int:
         return len(self._rows_F)
 
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels_F
+
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         images = self._table.images(self._column, self._rows_F[files_F])
         for (place, value), label in zip(images, self._labels_F[files_F].tolist(), strict=True):
@@ -231,7 +238,5 @@ def _fault(value: Any) -> str:
         return f"has {len(data):,} bytes; an image may have {LARGEST_FILE:,}. Make it smaller, or remove it."
     path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
     if path:
-        return (
-            f"only names a file ({str(path)[:200]}). Write the images into the table, as to_parquet of the datasets library does."
-        )
+        return f"only names a file ({str(path)[:200]}). {EMBED}"
     return "has no image. Remove it."

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Features, Image, Value
+from datasets.table import embed_table_storage
 from hub_stand_in import COMMIT, serving
 from PIL import Image as Pillow
 from pyarrow import parquet
@@ -114,6 +115,7 @@ def test_a_part_of_each_class_is_held_out_of_files_without_a_test_split(folder):
     assert sorted([*train, *test]) == [(number, number % 3) for number in range(30)]
     assert (train, test) == (sorted(train), sorted(test))
     assert sorted(label for _, label in test) == [0, 0, 1, 1, 2, 2]
+    assert part.source("test").labels().tolist() == [label for _, label in test]
     assert made(f"{folder}/data/train-*.parquet", test="").count("train") == 30
     other = made(f"{folder}/data/train-*.parquet", test_path=f"{folder}/data/validation-00000-of-00001.parquet")
     assert read(other, "test") == read(made(folder), "test")
@@ -182,6 +184,21 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, columns, settings, message
     part = made(written(tmp_path / "a.parquet", **columns), **{"test": ""} | settings)
     with pytest.raises(DatasetError, match=message):
         part.open("train").read()
+
+
+def test_images_that_a_table_only_names_are_put_into_it_as_the_message_says(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    features = Features({"image": Image(), "label": Value("string")})
+    table = {"image": [str(tmp_path / f"{number}.png") for number in range(3)], "label": ["a", "b", "a"]}
+    data, place = datasets.Dataset.from_dict(table, features), str(tmp_path / "a.parquet")
+    data.to_parquet(place)
+    with pytest.raises(DatasetError, match=r"only names a file .*0\.png") as refused:
+        made(place, test="").open("train").read()
+    cure = next(line for line in str(refused.value).split(": ") if line.startswith("data.")).partition("(FILE)")[0]
+    names = {"data": data, "embed_table_storage": embed_table_storage}
+    eval(f"{cure}(place)", names | {"place": place})
+    assert read(made(place, test="")) == [(0, 0), (1, 1), (2, 0)]
 
 
 def test_names_differ_from_file_to_file(tmp_path):

@@ -1,6 +1,7 @@
 """Training images: those that are trained on, and those that are held back to choose the best weights by.
 
-Shape letters: N images, B batch, H, W, C height, width, channels.
+Shape letters: N rows of a reader, F images (of which each may have several views), V views, B batch, H, W, C height, width,
+channels.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ BYTES_IN_MEMORY = 2**29
 class Chosen(ImageReader):
     """Some rows of another reader."""
 
-    def __init__(self, reader: ImageReader, rows_N: NDArray[np.int64]) -> None:
-        """``rows_N``: ascending, each at most once."""
-        self._reader, self._rows_N = reader, rows_N
+    def __init__(self, reader: ImageReader, rows_N: NDArray[np.int64], views: int = 1) -> None:
+        """``rows_N``: ascending, each at most once; so many consecutive ones are views of one image."""
+        self._reader, self._rows_N, self.views = reader, rows_N, views
 
     def __len__(self) -> int:
         return len(self._rows_N)
@@ -42,19 +43,22 @@ class Chosen(ImageReader):
 
 
 def divided(reader: ImageReader, seed: int) -> tuple[Chosen, Chosen]:
-    """The images to train on, and those held back: a tenth, drawn by seed, and at most ``MOST_HELD_BACK``.
+    """The images to train on, with all their views, and those held back, with the first: a tenth, drawn by seed, and at most
+    ``MOST_HELD_BACK``.
 
     Raises:
         DatasetError: there are fewer than two.
     """
-    count = len(reader)
+    views = reader.views
+    count = len(reader) // views
     if count < 2:
         raise DatasetError(
             f"tokenizer 'vq' needs two training images or more, one of them to hold back, but has {count}. Add some."
         )
     held = min(MOST_HELD_BACK, max(1, count // SHARE_HELD_BACK))
-    drawn_N = rows_of_step(seed, 0, count, count)
-    return Chosen(reader, np.sort(drawn_N[held:])), Chosen(reader, np.sort(drawn_N[:held]))
+    drawn_F = rows_of_step(seed, 0, count, count)
+    rows_FV = np.sort(drawn_F[held:])[:, None] * views + np.arange(views)
+    return Chosen(reader, rows_FV.flatten(), views), Chosen(reader, np.sort(drawn_F[:held]) * views)
 
 
 @final

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 import rarkit
 from rarkit import ImageInfo, ImageReader
 from rarkit.errors import DatasetError
 from rarkit.tokenizers import LearnedState
+from rarkit.training import rows_of_step
 from rarkit_vq._levels import MIDDLE, as_numbers
 from rarkit_vq.images import Chosen, Pictures, divided
 from rarkit_vq.network import Network, make_network
@@ -78,7 +78,8 @@ def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, traine
         decibels = psnr_of(model.decode(model.encode(images_NHWC)), images_NHWC).mean().item()
     else:
         return
-    learning.note("patch_kmeans", decibels, "What a codebook of patches with as many codes reaches, in dB.", beside=psnr)
+    sentence = "patch_kmeans, a codebook of patches with as many codes, reaches {value} dB on the held-back images."
+    learning.note("patch_kmeans", decibels, sentence, beside=psnr)
 
 
 def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pictures, seed: int) -> None:
@@ -88,11 +89,19 @@ def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pi
         settings = {"patch": part.downsample, "codes": part.codebook_size(), "iterations": part.kmeans_iterations}
         settings["max_patches"] = part.kmeans_patches
         kmeans = rarkit.parts().tokenizers["patch_kmeans"](**settings)
-        codebook_VD = torch.from_numpy(kmeans.fit(reader, seed)["codebook"])
+        try:
+            codebook_VD = torch.from_numpy(kmeans.fit(reader, seed)["codebook"])
+        except DatasetError as error:
+            raise DatasetError(
+                "tokenizer 'vq' with start = \"kmeans\" has no codebook to begin with. Lower quantizer.codes, or set start = "
+                '"random". '
+                f"K-means said: {error}"
+            ) from error
         with torch.no_grad():
             quantizer.codebook_embed_VZ.copy_((codebook_VD - MIDDLE) / MIDDLE)
     elif quantizer.follows:
-        images_NHWC = pictures.rows(np.arange(min(BEGUN_WITH, len(pictures))))
+        # Those of the first batches: data are often sorted.
+        images_NHWC = pictures.rows(rows_of_step(seed, 0, min(BEGUN_WITH, len(pictures)), len(pictures)))
         with torch.no_grad():
             vectors_MZ = network.encoder(as_numbers(torch.from_numpy(images_NHWC))).movedim(1, -1).flatten(0, -2)
             most = VECTORS_A_CODE * part.codebook_size()

@@ -6,7 +6,7 @@ Shape letters: B batch, H and W height and width, C channels, V codebook size, Z
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Literal, Self, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ WARM_UP = 100
 """Steps over which the learning rate rises, at most."""
 LAST_RATE = 0.01
 """The learning rate at the end, of that at the peak."""
+MOST_UNSAVED = 1000
+"""Steps between checkpoints, at most, unless ``checkpoint_every`` says otherwise."""
 FEW = 0.25
 """Codes in use, of those that there are, below which a codebook has collapsed."""
 
@@ -36,7 +38,7 @@ class VQTokenizer(Tokenizer):
     ``start = "kmeans"`` begins as the codebook of patches that ``patch_kmeans`` learns and goes on from there, with convolutions on
     either side: better than k-means within a minute. ``start = "random"`` is a convolutional autoencoder from nothing, with any
     quantizer: for hours or a GPU. A tenth of the training images, 256 at most, is held back, and the weights that reconstruct those
-    best are kept, those before the first step among them.
+    best are kept, those before the first step among them. Of a held-back image, no view (``flip``, ``random_crops``) is trained on.
     """
 
     name: Literal["vq"] = "vq"
@@ -75,13 +77,18 @@ class VQTokenizer(Tokenizer):
     discriminator: DiscriminatorSettings | None = None
     """A discriminator of patches, which is trained beside the tokenizer and begins to count late."""
     preview_every: Annotated[Steps, NotInFingerprint()] = 500
-    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``."""
+    """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``; the first is drawn
+    before training, the last at its end."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
-    checkpoint_every: Annotated[Steps, NotInFingerprint()] = 1000
-    """Steps between checkpoints, from which an interrupted training goes on to the same bits."""
+    checkpoint_every: Annotated[Steps | None, NotInFingerprint()] = None
+    """Steps between checkpoints, from which an interrupted training goes on to the same bits. Defaults to a tenth of ``steps``,
+    1000 at most."""
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=1e6), NotInFingerprint()] = 1.0
+    """Minutes after which a checkpoint is written even if ``checkpoint_every`` steps have not passed."""
 
     learns = True
+    version: ClassVar[int] = 2
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -170,7 +177,8 @@ class VQTokenizer(Tokenizer):
             weight_decay=0.0,
             ema_decay=self.ema_decay or None,
             precision=self.precision,
-            checkpoint_every=self.checkpoint_every,
+            checkpoint_every=self.checkpoint_every or min(MOST_UNSAVED, max(1, self.steps // 10)),
+            checkpoint_minutes=self.checkpoint_minutes,
         )
 
     def image_decoder(self, state: LearnedState) -> ImageDecoder:

@@ -9,8 +9,9 @@ from vq_trainings import blobs, random_start, small
 
 import rarkit
 from rarkit.errors import DatasetError, RarkitWarning
+from rarkit.testing import ArrayReader
 from rarkit.training import Learning
-from rarkit_vq import SimVQ
+from rarkit_vq import VQ, SimVQ, VQTokenizer
 from rarkit_vq.images import Chosen, divided
 
 SEED = 3
@@ -63,6 +64,33 @@ def test_held_back_images_are_some_of_the_training_images_and_not_trained_on():
     assert not np.array_equal(divided(reader, SEED + 1)[1].read().images_NHWC, held_back.read().images_NHWC)
 
 
+def test_no_view_of_a_held_back_image_is_trained_on():
+    views, reader = 3, blobs(60)
+    numbered_NHWC = np.zeros_like(reader.read().images_NHWC)
+    numbered_NHWC[:, 0, 0, 0], numbered_NHWC[:, 0, 1, 0] = np.arange(60) // views, np.arange(60) % views
+    reader = ArrayReader(numbered_NHWC, np.zeros(60, np.int64))
+    reader.views = views
+    trained_on, held_back = divided(reader, SEED)
+    numbers, which = ([part.read().images_NHWC[:, 0, at, 0].tolist() for part in (trained_on, held_back)] for at in (0, 1))
+    assert (len(numbers[0]), len(numbers[1])) == (18 * views, 2)
+    assert set(numbers[0]) | set(numbers[1]) == set(range(20))
+    assert not set(numbers[0]) & set(numbers[1])
+    assert numbers[0] == sorted(numbers[0])
+    assert (which[0], which[1]) == (list(range(views)) * 18, [0, 0])
+    assert (trained_on.views, held_back.views) == (views, 1)
+    reader.views = 60
+    with pytest.raises(DatasetError, match="two training images or more"):
+        divided(reader, SEED)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 1), (400, 40), (50_000, 1000)])
+def test_short_trainings_have_checkpoints_too(steps, expected):
+    settings = VQTokenizer(steps=steps).train_settings()
+    assert (settings.checkpoint_every, settings.checkpoint_minutes) == (expected, 1.0)
+    assert VQTokenizer(steps=steps, checkpoint_every=7, checkpoint_minutes=2).train_settings().checkpoint_every == 7
+    assert VQTokenizer(steps=steps, checkpoint_every=7, checkpoint_minutes=2).identity() == VQTokenizer(steps=steps).identity()
+
+
 def test_chosen_rows_are_those_of_the_reader():
     reader, rows = blobs(20), np.array([1, 4, 5, 11, 19])
     chosen = Chosen(reader, rows)
@@ -74,6 +102,11 @@ def test_chosen_rows_are_those_of_the_reader():
 def test_one_image_is_not_enough():
     with pytest.raises(DatasetError, match="two training images or more"):
         small().fit(blobs(1), SEED)
+
+
+def test_more_codes_than_patches_are_refused_with_the_cure():
+    with pytest.raises(DatasetError, match=r'Lower quantizer\.codes, or set start = "random"'):
+        small(downsample=16, quantizer=VQ(codes=64)).fit(blobs(60), SEED)
 
 
 def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
@@ -115,6 +148,7 @@ def test_it_notes_what_patch_kmeans_reaches_on_the_held_back_images(part):
     plain = psnr(kmeans.build(kmeans.fit(trained_on, SEED), "cpu"), held_back)
     [note] = learning.notes
     assert (note.name, note.beside) == ("patch_kmeans", "held_out_psnr")
+    assert "reaches {value} dB on the held-back images." in note.sentence
     assert note.value == pytest.approx(plain, abs=1e-3 if part.start == "kmeans" else 1)
     assert "held_out_psnr" in learning.finished[0].measured
 
@@ -125,9 +159,9 @@ def test_previews_show_held_back_images_and_their_reconstructions():
     def show(step, every, images, captions):
         shown[step] = images, captions
 
-    reader, part = blobs(60), small(preview_every=3)
+    reader, part = blobs(60), small(preview_every=4)
     state = part.learn(reader, SEED, Learning(show=show))
-    assert sorted(shown) == [0, 3, 6]
+    assert sorted(shown) == [0, 4, 6]
     images, captions = shown[0]
     assert captions == ("held-back images", "reconstructions")
     held_back = divided(reader, SEED)[1].read().images_NHWC
