@@ -63,7 +63,7 @@ def test_a_recipe_is_looked_for_where_it_is_run(rarkit, small_recipe, tmp_path):
     code, out, _ = rarkit("tokenizer", "evaluate", small_recipe, "-n", 20, "-q", "--store", "rarkit-store")
     assert (code, out.splitlines()[0]) == (0, "images: 20 of the split 'test', drawn from 300, 4×4×1")
     assert (tmp_path / "reconstructions.png").exists()
-    assert Exported(weights="tokenizer.safetensors").codebook_size() == 5
+    assert Exported(weights=named[1][-1]).codebook_size() == 5
 
 
 def test_a_folder_is_measured_by_its_recipe(rarkit, small_finished, tmp_path):

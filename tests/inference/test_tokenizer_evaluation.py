@@ -10,6 +10,7 @@ import torch
 
 import rarkit
 from rarkit.errors import GridError, RecipeError, UserError, WeightsError
+from rarkit.evaluation import reconstruction
 from rarkit.evaluation.codebook_use import codebook_use
 from rarkit.evaluation.frechet import frechet_distance
 from rarkit.evaluation.reconstruction import psnr, ssim
