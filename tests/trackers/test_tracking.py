@@ -298,14 +298,18 @@ def test_pictures_that_wait_have_bounds_in_bytes(acting, run, monkeypatch):
 
 def test_one_that_hangs_when_it_is_opened_is_an_error(acting, run, monkeypatch):
     monkeypatch.setattr(feed, "OPENING_SECONDS", 0.01)
-    going_on = threading.Event()
-    part, _ = acting(lambda count, call: going_on.wait(60))
+    going_on, before = threading.Event(), set(threading.enumerate())
+    part, opened = acting(lambda count, call: going_on.wait(60))
     with (
         pytest.raises(PluginError, match=r"is not open after 0\.01 seconds. Correct that, or leave it out"),
         open_trackers((part,), run),
     ):
         raise AssertionError("it goes on")
     going_on.set()
+    # It opens late, which must not happen in the next test.
+    [opening] = [thread for thread in threading.enumerate() if thread not in before]
+    opening.join(60)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("of the training")])
