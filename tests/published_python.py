@@ -23,8 +23,9 @@ def main(folder: Path) -> None:
         python = script(page)
         if python.strip():
             (folder / f"{page.stem.lower()}_page.py").write_text(python)
-    for module in sorted(ROOT.glob("plugins/*/rarkit_*/__init__.py")):
-        (folder / f"{module.parent.name}_plugin.py").write_text(module.read_text())
+    for module in sorted(ROOT.glob("plugins/*/rarkit_*/*.py")):
+        (folder / module.parent.name).mkdir(exist_ok=True)
+        (folder / module.parent.name / module.name).write_text(module.read_text())
     # As rarkit plugins new writes them.
     for plugin in new_plugins.plugins():
         for name, text in plugin.texts().items():

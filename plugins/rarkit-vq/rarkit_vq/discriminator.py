@@ -92,10 +92,9 @@ def at_last_layer(inputs_BCHW: Tensor, layer: nn.Conv2d, gradient_BCHW: Tensor) 
     """
     shape, padding = layer.weight.shape, layer.padding
     assert isinstance(padding, tuple)
+    assert padding[0] == padding[1], padding
     with torch.autocast(inputs_BCHW.device.type, enabled=False):
-        gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-            inputs_BCHW.detach().float(), shape, gradient_BCHW.float(), padding=padding
-        )
+        gradient: Tensor = conv2d_weight(inputs_BCHW.detach().float(), shape, gradient_BCHW.float(), padding=padding[0])
     return gradient
 
 

@@ -217,7 +217,7 @@ def mean_of_processes(values: Tensor) -> Tensor:
         return values
     from torch.distributed.nn.functional import all_reduce
 
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = all_reduce(values)
     return total / distributed.get_world_size()
 
 

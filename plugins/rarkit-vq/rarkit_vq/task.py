@@ -39,7 +39,7 @@ class Reconstructing(Task):
     def __init__(self, part: VQTokenizer, network: Network, trained_on: Pictures, held_back: Pictures, seed: int) -> None:
         """``part`` has the settings; ``network`` is trained on ``trained_on`` and measured with ``held_back``."""
         self.part, self.network, self.trained_on, self.held_back, self.seed = part, network, trained_on, held_back, seed
-        self.networks: dict[str, nn.Module] = {NETWORK: network}
+        networks: dict[str, nn.Module] = {NETWORK: network}
         height, width, channels = trained_on.shape
         self.perceptual: perceptual.Perceptual | None = None
         if part.perceptual is not None:
@@ -49,9 +49,10 @@ class Reconstructing(Task):
         if part.discriminator is not None:
             adversary.check_size(part.discriminator, height, width)
             self.adversary = adversary.Adversary(part.discriminator, channels, network.decoder.get_submodule("out"))
-            self.networks[DISCRIMINATOR] = self.adversary.network
+            networks[DISCRIMINATOR] = self.adversary.network
             # Deception costs PSNR: what came before would always look better.
             self.best_from = part.discriminator.start_step + part.discriminator.ramp_steps
+        self.networks = networks
         self.held_out_samples = len(held_back)
         network.add_module(Usage.NAME, Usage(part.codebook_size()))
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
