@@ -16,7 +16,7 @@ SHOWN = 3
 Sizes = Callable[[Mapping[str, "Tensor"]], dict[str, int]]
 """Reads the sizes of a network off its tensors, each under a word that follows a number: ``{"classes": 1000}``.
 
-Sizes that the tensors do not show, because they are of something else, are left out."""
+Sizes that the tensors do not show, because they are of something else, are 0 or left out."""
 
 
 def no_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -46,7 +46,7 @@ def check_tensors(
     if not complaints:
         return
     theirs, ours = sizes(tensors), sizes(expected)
-    different = {word: number for word, number in theirs.items() if word in ours and ours[word] != number}
+    different = {word: number for word, number in theirs.items() if number > 0 and ours.get(word, number) != number}
     if different:
         complaints = ["it has " + ", ".join(f"{number:,} {word} instead of {ours[word]:,}" for word, number in different.items())]
     raise WeightsError(f"{place} does not fit the {network}: {'; '.join(complaints)}. {cure(different)}".rstrip())
@@ -73,6 +73,11 @@ def misfits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> li
     ]:
         complaints.append(f"wrong dtype: {_some(mistyped)}")
     return complaints
+
+
+def length(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """The length of an axis of a tensor; 0 if there is none."""
+    return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else 0
 
 
 def numbered(tensors: Mapping[str, Tensor], prefix: str) -> int:

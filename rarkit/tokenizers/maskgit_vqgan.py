@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field
 
-from rarkit.errors import GridError
-from rarkit.files.tensor_mismatches import numbered
+from rarkit.files.tensor_mismatches import length, numbered
 from rarkit.files.weights import checksum
 from rarkit.images import ImageInfo
 from rarkit.registry.bounds import Batch, Codes
 from rarkit.registry.component import Location, NotInFingerprint
 from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel
-from rarkit.tokenizers.network_model import NetworkModel, nearest_codes
+from rarkit.tokenizers.network_model import NetworkModel, nearest_codes, whole_grid
 from rarkit.tokenizers.network_weights import load_network, network_state
 
 if TYPE_CHECKING:
@@ -66,14 +65,7 @@ class MaskGITVQGAN(Tokenizer):
         return self.codes
 
     def grid(self, info: ImageInfo) -> tuple[int, int]:
-        factor = 2 ** (len(self.channel_mult) - 1)
-        if info.channels != 3 or info.height % factor or info.width % factor:
-            raise GridError(
-                f"tokenizer 'maskgit_vqgan' takes colour images whose sides are multiples of {factor}, but these are "
-                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], "
-                "or another [tokenizer]."
-            )
-        return info.height // factor, info.width // factor
+        return whole_grid(self.name, info, 2 ** (len(self.channel_mult) - 1))
 
     def image_decoder(self, state: LearnedState) -> ImageDecoder:
         names = ("hidden_channels", "channel_mult", "num_res_blocks", "z_channels", "codes", "rounding")
@@ -130,15 +122,10 @@ class MaskGITModel(NetworkModel):
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them."""
-
-    def size(name: str, axis: int) -> int:
-        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else 0
-
-    sizes = {
-        "codes": size("quantize.embedding.weight", 0),
-        "channels per code (z_channels)": size("quantize.embedding.weight", 1),
-        "channels (hidden_channels)": size("encoder.conv_in.weight", 0),
+    return {
+        "codes": length(tensors, "quantize.embedding.weight", 0),
+        "channels per code (z_channels)": length(tensors, "quantize.embedding.weight", 1),
+        "channels (hidden_channels)": length(tensors, "encoder.conv_in.weight", 0),
         "resolutions (channel_mult)": numbered(tensors, "encoder.down."),
         "residual blocks (num_res_blocks)": numbered(tensors, "encoder.down.0.block."),
     }
-    return {word: number for word, number in sizes.items() if number}

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rarkit.errors import WeightsError
+from rarkit.errors import GridError, WeightsError
+from rarkit.images import ImageInfo
 from rarkit.tokenizers.base import TokenizerModel
 
 if TYPE_CHECKING:
@@ -94,6 +95,21 @@ class NetworkModel(TokenizerModel, ABC):
                 "them again."
             )
         return values
+
+
+def whole_grid(title: str, info: ImageInfo, side: int, channels: int = 3) -> tuple[int, int]:
+    """The grid of a network that makes a token of ``side`` × ``side`` pixels; ``title`` is the part's name.
+
+    Raises:
+        GridError: the images do not divide into whole tokens, or have other channels.
+    """
+    if info.channels != channels or info.height % side or info.width % side:
+        colours = "colour" if channels == 3 else "greyscale"
+        raise GridError(
+            f"tokenizer {title!r} takes {colours} images whose sides are multiples of {side}, but these are {info.height}×"
+            f"{info.width} with {info.channels} channels. Choose another size in [dataset], or another [tokenizer]."
+        )
+    return info.height // side, info.width // side
 
 
 def nearest_codes(latents_BZHW: Tensor, codebook_VZ: Tensor) -> Tensor:

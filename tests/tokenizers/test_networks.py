@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rarkit.errors import NotFetchedError, WeightsError
 from rarkit.files.restraint import fetching
-from rarkit.tokenizers import NetworkModel, companion, load_network, nearest_codes, network_state, numbered, random_weights
+from rarkit.tokenizers import NetworkModel, companion, length, load_network, nearest_codes, network_state, numbered, random_weights
 
 
 def network() -> nn.Sequential:
@@ -124,3 +124,7 @@ def test_a_small_file_lies_with_weights(tmp_path):
 def test_layers_of_a_list_are_counted():
     tensors = dict.fromkeys(("blocks.0.weight", "blocks.11.weight", "blocks.x", "others.20.weight"), torch.zeros(1))
     assert (numbered(tensors, "blocks."), numbered(tensors, "none.")) == (12, 0)
+    name = next(iter(tensors))
+    axes = tensors[name].ndim
+    assert [length(tensors, name, axis) for axis in range(axes + 1)] == [*tensors[name].shape, 0]
+    assert length(tensors, "none", 0) == 0

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, final
 from pydantic import Field, JsonValue, model_validator
 
 from rarkit import ImageInfo, Location, NotInFingerprint, Tokenizer, TokenizerModel, hookimpl
-from rarkit.errors import GridError
-from rarkit.tokenizers import LearnedState, checksum, load_network, network_state
+from rarkit.tokenizers import LearnedState, checksum, load_network, network_state, whole_grid
 from rarkit_diffusers.config import CONFIG, VQConfig, table_of, understood
 
 if TYPE_CHECKING:
@@ -67,14 +66,7 @@ class DiffusersVQ(Tokenizer):
 
     def grid(self, info: ImageInfo) -> tuple[int, int]:
         sizes = self.sizes()
-        side, colours = sizes.factor(), "colour" if sizes.in_channels == 3 else "greyscale"
-        if info.channels != sizes.in_channels or info.height % side or info.width % side:
-            raise GridError(
-                f"tokenizer 'diffusers_vq' takes {colours} images whose sides are multiples of {side}, but these are "
-                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], or another "
-                "[tokenizer]."
-            )
-        return info.height // side, info.width // side
+        return whole_grid(self.name, info, sizes.factor(), sizes.in_channels)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         from rarkit_diffusers._model import DiffusersModel

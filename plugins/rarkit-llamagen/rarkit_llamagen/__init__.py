@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, final
 from pydantic import Field, model_validator
 
 from rarkit import ImageInfo, Location, NotInFingerprint, Tokenizer, TokenizerModel, hookimpl
-from rarkit.errors import GridError
-from rarkit.tokenizers import ImageDecoder, LearnedState, checksum, load_network, network_state, numbered
+from rarkit.tokenizers import ImageDecoder, LearnedState, checksum, length, load_network, network_state, numbered, whole_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,14 +79,7 @@ class LlamaGenVQ(Tokenizer):
         return self.codes
 
     def grid(self, info: ImageInfo) -> tuple[int, int]:
-        side = self.downsample
-        if info.channels != 3 or info.height % side or info.width % side:
-            raise GridError(
-                f"tokenizer 'llamagen_vq' takes colour images whose sides are multiples of {side}, but these are "
-                f"{info.height}×{info.width} with {info.channels} channels. Choose another size in [dataset], or another "
-                "[tokenizer]."
-            )
-        return info.height // side, info.width // side
+        return whole_grid(self.name, info, self.downsample)
 
     def build(self, state: LearnedState, device: str) -> TokenizerModel:
         from rarkit_llamagen._model import LlamaGenModel
@@ -129,19 +121,14 @@ class LlamaGenVQ(Tokenizer):
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them."""
-
-    def size(name: str, axis: int) -> int:
-        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else 0
-
-    sizes = {
-        "codes": size("quantize.embedding.weight", 0),
-        "channels per code (code_channels)": size("quantize.embedding.weight", 1),
-        "channels (hidden_channels)": size("encoder.conv_in.weight", 0),
-        "latent channels (z_channels)": size("encoder.conv_out.weight", 0),
+    return {
+        "codes": length(tensors, "quantize.embedding.weight", 0),
+        "channels per code (code_channels)": length(tensors, "quantize.embedding.weight", 1),
+        "channels (hidden_channels)": length(tensors, "encoder.conv_in.weight", 0),
+        "latent channels (z_channels)": length(tensors, "encoder.conv_out.weight", 0),
         "resolutions (channel_mult)": numbered(tensors, "encoder.conv_blocks."),
         "residual blocks (num_res_blocks)": numbered(tensors, "encoder.conv_blocks.0.res."),
     }
-    return {word: number for word, number in sizes.items() if number}
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rarkit import ImageInfo, Location, NotInFingerprint, Tokenizer, TokenizerModel, hookimpl
 from rarkit.errors import GridError
-from rarkit.tokenizers import LearnedState, checksum, load_network, network_state, numbered
+from rarkit.tokenizers import LearnedState, checksum, length, load_network, network_state, numbered
 from rarkit_titok.sizes import PRESETS, Preset, TiTokSizes, TransformerSizes
 
 if TYPE_CHECKING:
@@ -99,20 +99,15 @@ class TiTok(Tokenizer):
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them."""
-
-    def size(name: str, axis: int) -> int:
-        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else 0
-
-    sizes = {
-        "tokens": size("latent_tokens", 0),
-        "codes": size("quantize.embedding.weight", 0),
-        "channels per code": size("quantize.embedding.weight", 1),
-        "numbers of width in the encoder": size("encoder.class_embedding", 1),
-        "numbers of width in the decoder": size("decoder.class_embedding", 1),
+    return {
+        "tokens": length(tensors, "latent_tokens", 0),
+        "codes": length(tensors, "quantize.embedding.weight", 0),
+        "channels per code": length(tensors, "quantize.embedding.weight", 1),
+        "numbers of width in the encoder": length(tensors, "encoder.class_embedding", 1),
+        "numbers of width in the decoder": length(tensors, "decoder.class_embedding", 1),
         "layers of the encoder": numbered(tensors, "encoder.transformer."),
         "layers of the decoder": numbered(tensors, "decoder.transformer."),
     }
-    return {word: number for word, number in sizes.items() if number}
 
 
 @hookimpl

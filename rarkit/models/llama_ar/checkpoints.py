@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rarkit.attention.base import AttentionFunction
-from rarkit.files.tensor_mismatches import numbered
+from rarkit.files.tensor_mismatches import length, numbered
 from rarkit.models.checkpoints import CLASSES, CODES, load_into
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.models.llama_ar.llama_ar import LlamaAR
@@ -42,17 +42,13 @@ def load_llama_ar(
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them. Grid and heads do not show."""
-
-    def size(name: str, axis: int) -> int | None:
-        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else None
-
-    codes, rows = size("lm_head.weight", 0), size("model.embed_tokens.weight", 0)
+    codes, rows = length(tensors, "lm_head.weight", 0), length(tensors, "model.embed_tokens.weight", 0)
     sizes = {
         # The rows are the codes, the classes, "no class".
-        CLASSES: rows - codes - 1 if rows is not None and codes is not None else None,
+        CLASSES: rows - codes - 1 if rows and codes else 0,
         CODES: codes,
-        "channels (hidden_size)": size("model.embed_tokens.weight", 1),
-        "blocks (depth)": numbered(tensors, "model.layers.") or None,
-        "MLP channels (mlp_hidden_size)": size("model.layers.0.mlp.gate_proj.weight", 0),
+        "channels (hidden_size)": length(tensors, "model.embed_tokens.weight", 1),
+        "blocks (depth)": numbered(tensors, "model.layers."),
+        "MLP channels (mlp_hidden_size)": length(tensors, "model.layers.0.mlp.gate_proj.weight", 0),
     }
-    return {word: number for word, number in sizes.items() if number is not None and number > 0}
+    return {word: number for word, number in sizes.items() if number > 0}

@@ -15,7 +15,7 @@ from rarkit.attention.base import AttentionFunction
 from rarkit.errors import WeightsError, did_you_mean
 from rarkit.files.regular import open_regular
 from rarkit.files.stored_json import JsonTable, parsed, read_json
-from rarkit.files.tensor_mismatches import numbered
+from rarkit.files.tensor_mismatches import length, numbered
 from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.models.checkpoints import CLASSES, CODES, TOKENS, check_fit, fill, weights_at
 from rarkit.models.rar.config import SPARE_POSITIONS, RARConfig
@@ -145,20 +145,20 @@ _OWN_SIZES = {
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors show, by the word for them."""
-
-    def size(name: str, axis: int) -> int | None:
-        return tensors[name].shape[axis] if name in tensors and tensors[name].ndim > axis else None
-
-    codes, rows, width = size("lm_head.weight", 0), size("embeddings.weight", 0), size("embeddings.weight", 1)
-    places, head = size("pos_embed", 1), size("blocks.0.attn.q_norm.weight", 0)
+    codes, rows, width = (
+        length(tensors, "lm_head.weight", 0),
+        length(tensors, "embeddings.weight", 0),
+        length(tensors, "embeddings.weight", 1),
+    )
+    places, head = length(tensors, "pos_embed", 1), length(tensors, "blocks.0.attn.q_norm.weight", 0)
     sizes = {
         # The rows are the codes, a mask token, the classes, "no class".
-        CLASSES: rows - codes - 2 if rows is not None and codes is not None else None,
+        CLASSES: rows - codes - 2 if rows and codes else 0,
         CODES: codes,
-        TOKENS: size("scan_order", 0) if places is None else places - SPARE_POSITIONS,
+        TOKENS: length(tensors, "scan_order", 0) if not places else places - SPARE_POSITIONS,
         _OWN_SIZES["hidden_size"]: width,
-        _OWN_SIZES["depth"]: numbered(tensors, "blocks.") or None,
-        _OWN_SIZES["num_heads"]: width // head if width and head else None,
-        _OWN_SIZES["mlp_hidden_size"]: size("blocks.0.mlp.fc1.weight", 0),
+        _OWN_SIZES["depth"]: numbered(tensors, "blocks."),
+        _OWN_SIZES["num_heads"]: width // head if head else 0,
+        _OWN_SIZES["mlp_hidden_size"]: length(tensors, "blocks.0.mlp.fc1.weight", 0),
     }
-    return {word: number for word, number in sizes.items() if number is not None and number > 0}
+    return {word: number for word, number in sizes.items() if number > 0}
