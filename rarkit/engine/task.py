@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import PluginError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -90,7 +92,9 @@ class Task(ABC):
         Args:
             indices_B: (B,) int64 in [0, held_out_samples), which of them; one may come twice.
         """
-        raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no held_out_batch")
+        raise PluginError(
+            f"{type(self).__name__} has held_out_samples, but no held_out_batch that gives them. Write it in the task."
+        )
 
     def errors(self, networks: Mapping[str, nn.Module], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Measures networks on held-out samples; required if ``held_out_samples`` is not 0.
@@ -103,7 +107,7 @@ class Task(ABC):
             Numbers of each sample, (B,), by name: ``"error"``, of which lower is better, and any others. Their means are logged as
             ``held_out_error`` and so on, and the weights with the lowest mean error are kept.
         """
-        raise NotImplementedError(f"{type(self).__name__} has held_out_samples, but no errors")
+        raise PluginError(f"{type(self).__name__} has held_out_samples, but no errors that measures them. Write it in the task.")
 
     def previews(self, networks: Mapping[str, nn.Module]) -> Mapping[str, NDArray[np.uint8]]:
         """Images for previews, with networks as for ``errors``: some originals, and what becomes of them.

@@ -32,12 +32,12 @@ class Reconstruction(Metric):
         data = evaluation.tokenized
         if data is None:
             return []
-        return fidelity(data.decibels_N, data.similarities_N, f"{len(data.decibels_N):,} {data.held_out_name}")
+        return fidelity(data.decibels_N, data.similarities_N, data.held_out_name)
 
 
 def fidelity(decibels_N: NDArray[np.float64], similarities_N: NDArray[np.float64], images: str) -> list[MetricRecord]:
     """The numbers of ``Reconstruction``, from ``psnr`` and ``ssim`` of each image; ``images``, for explanations, says which."""
-    about = f"Tokenizer alone, over {images}"
+    about = f"Tokenizer alone, over {len(similarities_N):,} {images}"
     similarity = MetricRecord(
         "reconstruction_ssim", float(similarities_N.mean()), better="higher", explanation=f"{about}: structural similarity."
     )

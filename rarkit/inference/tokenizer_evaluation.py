@@ -35,7 +35,7 @@ from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.stages.base import read_state
-from rarkit.stages.reference import YARDSTICK_IMAGES
+from rarkit.stages.reference import COMPARED_IMAGES, YARDSTICK_IMAGES
 from rarkit.stages.shown_images import SHOWN_IMAGES
 from rarkit.tokenizers.base import Tokenizer
 from rarkit.tokenizers.exported import Exported
@@ -133,9 +133,10 @@ def evaluate_tokenizer(
     rows_N = drawn_rows(recipe.seed, len(reader), images)
     model, extractor = _built(tokenizer, opened.state, device), _extractor(recipe, info, opened.outputs, device, reporter)
     shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
-    measured = _Measured(tokenizer, model, extractor, shown_N)
+    compared_N = drawn_rows(recipe.seed, len(reader), COMPARED_IMAGES)
+    measured = _Measured(tokenizer, model, extractor, shown_N, compared_N)
     measured.add_all(reader, rows_N, reporter)
-    metrics, lacking = measured.records(recipe, f"{len(rows_N):,} images of the split {chosen!r}")
+    metrics, lacking = measured.records(recipe, f"images of the split {chosen!r}", len(rows_N))
     return TokenizerEvaluation(
         tokenizer=_table(tokenizer),
         dataset=recipe.dataset.model_dump(mode="json"),
@@ -213,9 +214,15 @@ class _Measured:
     """What is kept of the images that were measured: some numbers for each, counts of codes, moments of features."""
 
     def __init__(
-        self, tokenizer: Tokenizer, model: TokenizerModel, extractor: FeatureModel | None, shown_N: NDArray[np.int64]
+        self,
+        tokenizer: Tokenizer,
+        model: TokenizerModel,
+        extractor: FeatureModel | None,
+        shown_N: NDArray[np.int64],
+        compared_N: NDArray[np.int64],
     ) -> None:
-        self._model, self._extractor, self._shown_N = model, extractor, shown_N
+        """``shown_N`` and ``compared_N`` are rows of the split: of what is shown, and of what PSNR and SSIM are of."""
+        self._model, self._extractor, self._shown_N, self._compared_N = model, extractor, shown_N, compared_N
         self._counts_V = np.zeros(tokenizer.codebook_size(), np.int64)
         self._decibels: list[NDArray[np.float64]] = []
         self._similarities: list[NDArray[np.float64]] = []
@@ -247,8 +254,11 @@ class _Measured:
         decoded = self._model.decode(codes_BHW)
         self._counts_V += code_counts(codes_BHW.cpu().numpy(), len(self._counts_V))
         decoded_BHWC = decoded.cpu().numpy()
-        for kept, values_B in zip((self._decibels, self._similarities), compared(images_BHWC, decoded_BHWC), strict=True):
-            kept.append(values_B)
+        is_compared = np.isin(rows_B, self._compared_N)
+        if is_compared.any():
+            values = compared(images_BHWC[is_compared], decoded_BHWC[is_compared])
+            for kept, values_B in zip((self._decibels, self._similarities), values, strict=True):
+                kept.append(values_B)
         if self._extractor is not None:
             for moments, images in zip(self._moments, (tensor_BHWC, decoded), strict=True):
                 moments.add(_features(self._extractor, images))
@@ -256,9 +266,9 @@ class _Measured:
         self.originals.append(images_BHWC[is_shown])
         self.reconstructions.append(decoded_BHWC[is_shown])
 
-    def records(self, recipe: Recipe, which: str) -> tuple[list[MetricRecord], list[str]]:
-        """The numbers, and what is left out; ``which``, for explanations, are the images."""
-        records = fidelity(np.concatenate(self._decibels), np.concatenate(self._similarities), which)
+    def records(self, recipe: Recipe, images: str, count: int) -> tuple[list[MetricRecord], list[str]]:
+        """The numbers, and what is left out; explanations say of which images, and how many."""
+        records, which = fidelity(np.concatenate(self._decibels), np.concatenate(self._similarities), images), f"{count:,} {images}"
         use = use_records(use_of(self._counts_V), which)
         if recipe.evaluate is None:
             why = "the recipe has no [evaluate]. --set evaluate.features.name=classifier measures them in that extractor's features"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -25,7 +25,23 @@ Batch = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (B, H, W, C), and their labels (B,) if they have any."""
 
 FIDELITY = ("psnr", "ssim")
-"""The arrays of a set of reconstructions with the PSNR, in dB, and the SSIM of each."""
+"""The arrays of a set of reconstructions with the PSNR, in dB, and the SSIM of each, NaN where it is not compared."""
+
+
+@final
+@dataclass(frozen=True)
+class Originals:
+    """What N reconstructions are compared with: rows of a reader, of which some are read."""
+
+    reader: ImageReader
+    rows_N: NDArray[np.int64]
+    is_compared_N: NDArray[np.bool_]
+    batch_size: int
+
+    def images(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
+        """Those that are compared, (H, W, C), of the reconstructions from ``start`` to ``stop`` (exclusive)."""
+        rows_M = self.rows_N[start:stop][self.is_compared_N[start:stop]]
+        return (image for block in self.reader.chosen(rows_M, self.batch_size) for image in block.images_NHWC)
 
 
 @final
@@ -38,8 +54,8 @@ class ImageSet:
 
     count: int
     batches: Callable[[int, int], Iterator[Batch]]
-    originals: ImageSet | None = None
-    """The images that these are reconstructions of, row by row and in the same batches."""
+    originals: Originals | None = None
+    """The images that these are reconstructions of, row by row."""
 
 
 def all_of(reader: ImageReader, batch_size: int) -> ImageSet:
@@ -58,7 +74,7 @@ def decoded_from(
     labels_N: NDArray[np.int64],
     grid: tuple[int, int],
     batch_size: int,
-    originals: ImageSet | None = None,
+    originals: Originals | None = None,
 ) -> ImageSet:
     """Images decoded from tokens in raster order; ``originals``, if they are known, have the same rows."""
 
@@ -101,19 +117,32 @@ def measured_rows(model: FeatureModel, images: ImageSet, start: int, stop: int, 
     ``features_of`` them, their ``labels`` (N,) int64 if they have any, and of reconstructions ``psnr`` and ``ssim`` (N,) float64.
     """
     kept: dict[str, list[NDArray[Any]]] = {}
-    originals = repeat(None) if images.originals is None else images.originals.batches(start, stop)
 
     def seen() -> Iterator[NDArray[np.uint8]]:
-        for (images_BHWC, labels_B), original in zip(images.batches(start, stop), originals, strict=images.originals is not None):
+        row, originals = start, images.originals
+        read = None if originals is None else originals.images(start, stop)
+        for images_BHWC, labels_B in images.batches(start, stop):
             if labels_B is not None:
                 kept.setdefault("labels", []).append(labels_B)
-            if original is not None:
-                for name, values_B in zip(FIDELITY, compared(original[0], images_BHWC), strict=True):
+            if originals is not None and read is not None:
+                is_compared_B = originals.is_compared_N[row : row + len(images_BHWC)]
+                for name, values_B in zip(FIDELITY, _fidelity(images_BHWC, read, is_compared_B), strict=True):
                     kept.setdefault(name, []).append(values_B)
+            row += len(images_BHWC)
             yield images_BHWC
 
     features = features_of(model, seen(), advance)
     return {**features, **{name: np.concatenate(batches) for name, batches in kept.items()}}
+
+
+def _fidelity(
+    images_BHWC: NDArray[np.uint8], originals: Iterator[NDArray[np.uint8]], is_compared_B: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """PSNR and SSIM, (2, B), of reconstructions; takes an original for each that is compared."""
+    values_2B = np.full((len(FIDELITY), len(images_BHWC)), np.nan)
+    if is_compared_B.any():
+        values_2B[:, is_compared_B] = compared(np.stack(list(islice(originals, is_compared_B.sum()))), images_BHWC[is_compared_B])
+    return values_2B
 
 
 def features_of(model: FeatureModel, images: Iterable[NDArray[np.uint8]], advance: Advance) -> dict[str, NDArray[np.float32]]:

@@ -31,13 +31,15 @@ from rarkit.registry.component import NotInFingerprint
 from rarkit.runtime.ranks import ALONE
 from rarkit.runtime.shared_progress import shared_task
 from rarkit.stages.base import STATE, Stage, View, Work, read_state, rows_left_off, write_state
-from rarkit.stages.measured_images import FIDELITY, ImageSet, all_of, decoded_from, measured_rows, some_of, streamed
+from rarkit.stages.measured_images import FIDELITY, ImageSet, Originals, all_of, decoded_from, measured_rows, some_of, streamed
 from rarkit.stages.shared_blocks import check_length, missing_on_all, vouch_for_all
 from rarkit.stages.shown_images import SHOWN_IMAGES, SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS, shown_images, shown_rows
 from rarkit.stages.tokenize import decoded
 from rarkit.tokenizers.base import Tokenizer, TokenizerModel
 
 YARDSTICK_IMAGES = 50_000
+COMPARED_IMAGES = 10_000
+"""Held-out images that PSNR and SSIM are of, at most: on a CPU they take longer than features on a GPU."""
 MEASURED = ("features", "logits", "spatial", "labels", *FIDELITY)
 """The arrays of a set that have a row for each image."""
 REAL, RECONSTRUCTED = "real", "reconstructions"
@@ -50,6 +52,7 @@ class YardstickView(View):
     """What making the yardsticks reads, besides the dataset."""
 
     tokenizer: Tokenizer
+    compared_images: int
     # Dataset and tokenizer determine the rest.
     grid: Annotated[Grid, NotInFingerprint()]
     codebook_size: Annotated[int, NotInFingerprint()]
@@ -82,13 +85,14 @@ class Reference(Stage[ReferenceView]):
       of a reference batch without images;
     - ``<set>_labels`` (N,) int64, except of a reference batch;
     - ``real_features_mean`` and ``real_features_covariance`` (the same for ``spatial``), float64, if the reference batch has them;
-    - ``reconstructions_psnr`` and ``reconstructions_ssim`` (N,) float64, infinite where a reconstruction is exact;
+    - ``reconstructions_psnr`` and ``reconstructions_ssim`` (N,) float64, infinite where a reconstruction is exact, NaN where
+      it is not compared, because that is done of 10,000;
     - with yardsticks, ``shown_originals`` and ``shown_reconstructions`` (N, H, W, C) uint8;
     - the extractor's learned state.
     """
 
     name = "reference"
-    version = 3
+    version = 2
     is_shared = True
 
     def upstream(self, recipe: Recipe) -> tuple[str, ...] | None:
@@ -106,6 +110,7 @@ class Reference(Stage[ReferenceView]):
         if recipe.evaluate.yardsticks:
             yardsticks = YardstickView(
                 tokenizer=recipe.tokenizer,
+                compared_images=COMPARED_IMAGES,
                 grid=experiment.grid,
                 codebook_size=experiment.codebook_size,
                 held_out_split=experiment.held_out_split,
@@ -169,9 +174,10 @@ def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
 
 
 def reconstruction_fidelity(output: StageOutput) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """PSNR, in dB, and SSIM of each held-out image after the tokenizer: (N,) float64 each. Only with yardsticks."""
+    """PSNR, in dB, and SSIM of held-out images after the tokenizer: float64, one of each that was compared. Only with yardsticks."""
     decibels_N, similarities_N = (output.read_array(f"{RECONSTRUCTED}_{name}") for name in FIDELITY)
-    return decibels_N, similarities_N
+    is_compared_N = ~np.isnan(similarities_N)
+    return decibels_N[is_compared_N], similarities_N[is_compared_N]
 
 
 @final
@@ -236,9 +242,10 @@ def _sets(view: ReferenceView, batch: ReferenceBatch | None, held_out: _HeldOut 
         sets[REAL] = streamed(partial(batch.batches, size), len(batch), size)
     if held_out is None or view.yardsticks is None:
         return sets
-    originals = some_of(held_out.reader, held_out.rows_N, size)
     if view.yardsticks.held_out_split == "test":
-        sets["test"] = originals
+        sets["test"] = some_of(held_out.reader, held_out.rows_N, size)
+    compared_M = drawn_rows(view.seed, len(held_out.reader), view.yardsticks.compared_images)
+    originals = Originals(held_out.reader, held_out.rows_N, np.isin(held_out.rows_N, compared_M), size)
     generator = np.random.Generator(np.random.Philox(derived_seed(view.seed, "uniform tokens")))
     uniform_NL = generator.integers(0, view.yardsticks.codebook_size, held_out.tokens_NL.shape)
     for name, tokens_NL, of in ((RECONSTRUCTED, held_out.tokens_NL, originals), ("uniform", uniform_NL, None)):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rarkit.cache.store import Store
+from rarkit.engine.task import Task
 from rarkit.engine.watching import Watcher
 from rarkit.errors import NotFiniteError, PluginError
 from rarkit.training import Learning
@@ -151,6 +152,14 @@ class Silent(Measured):
     held_out_samples = 0
 
 
+class Unwritten(Measured):
+    held_out_batch = Task.held_out_batch
+
+
+class Unmeasured(Measured):
+    errors = Task.errors
+
+
 class Nameless(Measured):
     def errors(self, networks, batch):
         return {"miss": batch["targets"]}
@@ -169,6 +178,8 @@ class Infinite(Measured):
 @pytest.mark.parametrize(
     ("task", "raised", "said"),
     [
+        (Unwritten, PluginError, "Unwritten has held_out_samples, but no held_out_batch"),
+        (Unmeasured, PluginError, "Unmeasured has held_out_samples, but no errors"),
         (Silent, PluginError, "has no held_out_samples"),
         (Nameless, PluginError, r"returned \['miss'\]; 'error' must be among them"),
         (Whole, PluginError, r"returned 'error' as \(\); it must be one number a sample, \(4,\)"),

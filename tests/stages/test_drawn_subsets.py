@@ -7,13 +7,15 @@ import pytest
 
 from rarkit import load_recipe, run
 from rarkit.datasets.digits import Digits
+from rarkit.evaluation.reconstruction import compared
+from rarkit.inference import tokenizer_evaluation
 from rarkit.inference.tokenizer_evaluation import evaluate_tokenizer
 from rarkit.randomness import drawn_rows
 from rarkit.stages import evaluate, reference, shown_images
 from rarkit.stages.reference import image_sets
 
-FEW = 60
-"""Images that measures look at in this test, instead of thousands."""
+FEW, COMPARED = 60, 25
+"""Images that measures look at in this test, and PSNR and SSIM, instead of thousands."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,10 @@ def sorted_folder(tmp_path_factory):
 def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_recipe, short_overrides, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "MEASURED_IMAGES", FEW)
     monkeypatch.setattr(reference, "YARDSTICK_IMAGES", FEW)
+    for module in (reference, tokenizer_evaluation):
+        monkeypatch.setattr(module, "COMPARED_IMAGES", COMPARED)
     folder = f'{{name = "npz", path = "{sorted_folder}/train.npz", test_path = "{sorted_folder}/test.npz"}}'
-    recipe = load_recipe(digits_recipe, [*short_overrides, f"dataset={folder}", "sample.per_class=2"])
+    recipe = load_recipe(digits_recipe, [*short_overrides, f"dataset={folder}", "sample.per_class=2", "evaluate.batch_size=16"])
     done = run(recipe, str(tmp_path / "store"), device="cpu", runs=tmp_path / "runs", quiet=True)
     tokens, seen = done.plan["tokenize"].output, done.plan["reference"].output
     labels, codes = tokens.read_array("test_labels"), tokens.read_array("test_tokens")
@@ -50,11 +54,14 @@ def test_what_is_measured_and_shown_is_of_all_classes(sorted_folder, digits_reci
     for name in same:
         np.testing.assert_allclose(values[name], alone[name], rtol=1e-5)
     assert values["codebook_use"] == len(np.unique(codes[rows])) / 16
-    shown = drawn_rows(recipe.seed, len(labels), shown_images.SHOWN_IMAGES)
-    originals = Digits().open("test").read()
-    originals = originals.images_NHWC[np.argsort(originals.labels_N, kind="stable")]
+    shown, few = (drawn_rows(recipe.seed, len(labels), count) for count in (shown_images.SHOWN_IMAGES, COMPARED))
+    block = Digits().open("test").read()
+    originals = block.images_NHWC[np.argsort(block.labels_N, kind="stable")]
+    patches = done.plan["fit"].output.read_array("state_codebook").round().astype(np.uint8)[codes.astype(np.int64)]
+    reconstructions = patches.reshape(-1, 4, 4, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 8, 8, 1)
     np.testing.assert_array_equal(seen.read_array("shown_originals"), originals[shown])
-    patches = codes.astype(np.int64)[shown]
-    pixels = done.plan["fit"].output.read_array("state_codebook").round().astype(np.uint8)[patches]
-    reconstructions = pixels.reshape(-1, 4, 4, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 8, 8, 1)
-    np.testing.assert_array_equal(seen.read_array("shown_reconstructions"), reconstructions)
+    np.testing.assert_array_equal(seen.read_array("shown_reconstructions"), reconstructions[shown])
+    for name, values_N in zip(("psnr", "ssim"), compared(originals[few], reconstructions[few]), strict=True):
+        assert values[f"reconstruction_{name}"] == pytest.approx(values_N.mean())
+    explained = [metric.explanation for metric in done.metrics if metric.name in ("reconstruction_psnr", "reconstruction_ssim")]
+    assert all(f"over {COMPARED} held-out images" in words for words in explained)

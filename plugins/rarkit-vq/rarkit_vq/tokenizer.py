@@ -27,8 +27,8 @@ LAST_RATE = 0.01
 """The learning rate at the end, of that at the peak."""
 MOST_UNSAVED = 1000
 """Steps between checkpoints, at most, unless ``checkpoint_every`` says otherwise."""
-FEW = 0.25
-"""Codes in use, of those that there are, below which a codebook has collapsed."""
+FEW = 0.5
+"""Codes in use, of those that there are, below which a warning says so, as the report of a run does."""
 
 
 @final

@@ -62,9 +62,11 @@ struct Head {
           queries(entries * row), keys(entries * row), values(entries * row), given(entries * row), across(width * column),
           slopes(entries * column), used(entries * column), rates(2 * entries), part(TOGETHER * column), out(TOGETHER * row) {}
 
-    // Reads the head from qkv, whose rows are 3 · `all` apart: queries and keys with their norms, and values. What lies `next`
-    // numbers further, the next head, is fetched meanwhile: processors do not guess such short rows.
-    void take(const float* qkv, int all, int64_t next) {
+    // Reads head `number` of a sample from qkv, which points to it and whose rows are 3 · heads · K apart: queries and keys with
+    // their norms, and values. The next head is fetched meanwhile: processors do not guess such short rows.
+    void take(const float* qkv, int number, int heads) {
+        const int all = heads * width;
+        const int64_t next = number + 1 < heads ? width : int64_t(entries) * 3 * all - int64_t(number) * width;
         for (int part = 0; part < 3 * entries; part++)
             for (int k = 0; k < width; k += LINE / int(sizeof(float))) __builtin_prefetch(qkv + int64_t(part) * all + next + k);
         for (int which = 0; which < 2; which++)
@@ -155,13 +157,10 @@ inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& m
     {
         Head head(entries, width, norms);
         const int all = heads * width, row = head.row, column = head.column;
-        const auto next_head = [&](int number) {
-            return number + 1 < heads ? int64_t(width) : int64_t(entries) * 3 * all - int64_t(number) * width;
-        };
 #pragma omp for schedule(static)
         for (int at = 0; at < batch * heads; at++) {
             const int sample = at / heads, number = at % heads;
-            head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, all, next_head(number));
+            head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, number, heads);
             head.turn(head.keys);
             for (int first = 0; first < entries; first += TOGETHER) {
                 const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
@@ -211,15 +210,12 @@ inline void attend_backwards(const float* gradient, const float* qkv, const Norm
     {
         Head head(entries, width, norms);
         const int all = heads * width, row = head.row, column = head.column;
-        const auto next_head = [&](int number) {
-            return number + 1 < heads ? int64_t(width) : int64_t(entries) * 3 * all - int64_t(number) * width;
-        };
 #pragma omp for schedule(static)
         for (int at = 0; at < batch * heads; at++) {
             const int sample = at / heads, number = at % heads;
             const int64_t place = int64_t(sample) * entries * 3 * all + number * width;
             float *out = head.out.data(), *to = qkv_gradient + place, *sum = sums.data() + size_t(at) * 4 * width;
-            head.take(qkv + place, all, next_head(number));
+            head.take(qkv + place, number, heads);
             head.turn(head.values);
             for (int s = 0; s < entries; s++)
                 copy(head.given.data() + s * row, gradient + (int64_t(sample) * entries + s) * all + number * width, width);
