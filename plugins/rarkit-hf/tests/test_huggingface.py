@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -15,9 +10,9 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Features, Image, Value
+from animals import made, png, read, rows
+from datasets import Features, Image, Value
 from datasets.table import embed_table_storage
-from hub_stand_in import COMMIT, serving
 from PIL import Image as Pillow
 from pyarrow import parquet
 from pydantic import ValidationError
@@ -26,48 +21,6 @@ import rarkit
 from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import DatasetSuite
 from rarkit_hf import HuggingFace
-
-datasets.disable_progress_bars()
-SIZE = 5
-
-
-def png(shade: int) -> bytes:
-    file = io.BytesIO()
-    Pillow.fromarray(np.full((SIZE, SIZE, 3), shade, dtype=np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def rows(numbers, labels, label_type=None) -> datasets.Dataset:
-    """Images of the shade of their number."""
-    images = [{"bytes": png(number), "path": f"{number}.png"} for number in numbers]
-    features = {"note": Value("string"), "image": Image(), "label": label_type or ClassLabel(names=["cat", "dog", "ant"])}
-    table = {"note": [f"{number}" for number in numbers], "image": images, "label": list(labels)}
-    return datasets.Dataset.from_dict(table, Features(features))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """30 training images in two files of row groups of four, and 6 for validation."""
-    place = tmp_path_factory.mktemp("animals")
-    for name, start, stop in (
-        ("train-00000-of-00002", 0, 18),
-        ("train-00001-of-00002", 18, 30),
-        ("validation-00000-of-00001", 100, 106),
-    ):
-        numbers = range(start, stop)
-        rows(numbers, [number % 3 for number in numbers]).to_parquet(place / f"data/{name}.parquet", batch_size=4)
-    assert parquet.ParquetFile(place / "data/train-00000-of-00002.parquet").num_row_groups == 5
-    return str(place)
-
-
-def made(path, **more) -> HuggingFace:
-    return HuggingFace(path=str(path), size=SIZE, workers=0, **more)
-
-
-def read(part: HuggingFace, split="train") -> list[tuple[int, int]]:
-    """Number and label of each image."""
-    block = part.open(split).read()
-    return [(int(image[0, 0, 0]), int(label)) for image, label in zip(block.images_NHWC, block.labels_N, strict=True)]
 
 
 class TestHuggingFace(DatasetSuite):
@@ -275,15 +228,6 @@ def test_places_that_are_none(folder, tmp_path):
         made(folder, test_fraction=1.0)
 
 
-def test_a_name_with_an_owner_is_one_on_the_hub_unless_there_is_such_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert made("owner/name").path == "hf://datasets/owner/name"
-    (tmp_path / "owner/name").mkdir(parents=True)
-    assert made("owner/name").path == "owner/name"
-    for path in ("a.parquet", "./owner/other", "owner/a.parquet", "s3://bucket/a.parquet", "/owner/name"):
-        assert made(path).path == path
-
-
 def test_a_config_that_must_be_chosen(tmp_path):
     for name in ("small", "large"):
         rows(range(4), [0, 1, 0, 1]).to_parquet(tmp_path / f"{name}/train.parquet")
@@ -292,43 +236,3 @@ def test_a_config_that_must_be_chosen(tmp_path):
     with pytest.raises(DatasetError, match=r"\['small', 'large'\].*Set config to one of them"):
         made(tmp_path).info()
     assert made(tmp_path, config="small", test="").count("train") == 4
-
-
-READ = """
-import json, rarkit
-from rarkit_hf import HuggingFace
-
-recipe = {"dataset": {"name": "huggingface", "path": "owner/name", "size": 5, "workers": 0},
-          "tokenizer": {"name": "patch_kmeans", "patch": 1}, "model": {"hidden_size": 8, "depth": 1, "num_heads": 2}}
-recipe = rarkit.make_recipe(**recipe, train={"steps": 2, "batch_size": 2})
-part = recipe.dataset
-planned = [recipe.dataset.info().class_names, part.count("train"), rarkit.plan(recipe, "memory://a")["tokenize"].action]
-print(json.dumps([planned, "-" * 9]), flush=True)
-blocks = [HuggingFace(path=part.path, size=5, workers=0).open(split).read() for split in ("train", "test", "train")]
-print(json.dumps([[block.images_NHWC[:, 0, 0, 0].tolist(), block.labels_N.tolist()] for block in blocks]))
-"""
-
-
-def test_a_data_set_on_the_hub_is_planned_by_its_headers_and_fetched_once(folder, tmp_path):
-    (tmp_path / "hub").mkdir()
-    shutil.copytree(f"{folder}/data", tmp_path / "hub/data")
-    sizes = {"train": 30, "validation": 6}
-    splits = "\n".join(f"  - name: {name}\n    num_examples: {count}\n    num_bytes: 1" for name, count in sizes.items())
-    (tmp_path / "hub/README.md").write_text(f"---\ndataset_info:\n  splits:\n{splits}\n---\n")
-    with serving(tmp_path / "hub") as (address, requests):
-        own = {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        said = subprocess.run([sys.executable, "-c", READ], env=os.environ | own, capture_output=True, text=True, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    planned, images = (json.loads(line) for line in said.stdout.splitlines())
-    assert planned[0] == [["cat", "dog", "ant"], 30, "run"]
-    train, test, again = images
-    assert train == again == [list(range(30)), [number % 3 for number in range(30)]]
-    assert test == [list(range(100, 106)), [number % 3 for number in range(100, 106)]]
-    files = [request for request in requests if request.endswith(".parquet") and request.startswith("GET")]
-    assert len(files) == len(set(files)) == 3
-    assert all(f"/resolve/{COMMIT}/" in request for request in files)
