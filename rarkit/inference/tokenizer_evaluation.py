@@ -133,8 +133,7 @@ def evaluate_tokenizer(
     rows_N = drawn_rows(recipe.seed, len(reader), images)
     model, extractor = _built(tokenizer, opened.state, device), _extractor(recipe, info, opened.outputs, device, reporter)
     shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
-    compared_N = drawn_rows(recipe.seed, len(reader), COMPARED_IMAGES)
-    measured = _Measured(tokenizer, model, extractor, shown_N, compared_N)
+    measured = _Measured(tokenizer, model, extractor, shown_N, drawn_rows(recipe.seed, len(reader), COMPARED_IMAGES))
     measured.add_all(reader, rows_N, reporter)
     metrics, lacking = measured.records(recipe, f"images of the split {chosen!r}", len(rows_N))
     return TokenizerEvaluation(
@@ -274,10 +273,10 @@ class _Measured:
             why = "the recipe has no [evaluate]. --set evaluate.features.name=classifier measures them in that extractor's features"
             return [*records, *use], [f"Distances in features are left out: {why}."]
         try:
-            images, decoded = (moments.gaussian() for moments in self._moments)
+            original, decoded = (moments.gaussian() for moments in self._moments)
         except FewImagesError as error:
             return [*records, *use], [f"Distances in features are left out: {error}"]
-        return [*records, distance(images, decoded, recipe.evaluate.features, which), *use], []
+        return [*records, distance(original, decoded, recipe.evaluate.features, which), *use], []
 
 
 def _features(extractor: FeatureModel, images_BHWC: Tensor) -> NDArray[np.float32]:

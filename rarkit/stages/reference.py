@@ -174,7 +174,7 @@ def image_sets(output: StageOutput) -> dict[str, Mapping[str, NDArray[Any]]]:
 
 
 def reconstruction_fidelity(output: StageOutput) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """PSNR, in dB, and SSIM of held-out images after the tokenizer: float64, one of each that was compared. Only with yardsticks."""
+    """PSNR, in dB, and SSIM of held-out images after the tokenizer: float64, one for each compared. Only with yardsticks."""
     decibels_N, similarities_N = (output.read_array(f"{RECONSTRUCTED}_{name}") for name in FIDELITY)
     is_compared_N = ~np.isnan(similarities_N)
     return decibels_N[is_compared_N], similarities_N[is_compared_N]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
-from vq_trainings import blobs, small
+from vq_trainings import blobs, few_steps, small
 
 from rarkit.errors import GridError
 from rarkit.training import Learning
@@ -145,6 +145,7 @@ def test_passes_decide_nothing(trained):
             assert other[name] == pytest.approx(value, rel=2e-3, abs=1e-6), (one["step"], name)
 
 
+@few_steps
 def test_what_is_kept_was_trained_with_it(trained):
     """Though its reconstructions are further from the pixels than those before."""
     _, _, state = trained

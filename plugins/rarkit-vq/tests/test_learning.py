@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from vq_trainings import blobs, random_start, small
+from vq_trainings import blobs, few_steps, random_start, small
 
 import rarkit
 from rarkit.errors import DatasetError, RarkitWarning
@@ -109,6 +109,7 @@ def test_more_codes_than_patches_are_refused_with_the_cure():
         small(downsample=16, quantizer=VQ(codes=64)).fit(blobs(60), SEED)
 
 
+@few_steps
 def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
     part = random_start("fsq")
     kept = part.fit(blobs(30), SEED)
@@ -139,6 +140,7 @@ def test_the_log_has_the_terms_of_the_loss_and_the_codes_in_use(quantizer):
         assert 1 <= record["used_codes"] <= part.codebook_size()
 
 
+@few_steps
 @pytest.mark.parametrize("part", [small(), random_start("fsq")], ids=["kmeans", "random"])
 def test_it_notes_what_patch_kmeans_reaches_on_the_held_back_images(part):
     reader, learning = blobs(60), Learning()

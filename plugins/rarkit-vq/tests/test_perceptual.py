@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from vq_trainings import blobs, small
+from vq_trainings import blobs, few_steps, small
 
 from rarkit.errors import GridError, WeightsError
 from rarkit.training import Learning
@@ -126,6 +126,7 @@ def test_autocast_around_it_changes_nothing(little):
         assert torch.equal(perceptual(made, originals), plain)
 
 
+@few_steps
 def test_a_tokenizer_learns_with_it(files):
     """What is kept is chosen with it, and the files are in the fingerprint, by their content."""
     settings = PerceptualSettings(weight=0.5, vgg=files[0], lpips=files[1])

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 import rarkit
 from rarkit.testing import ArrayReader
@@ -22,6 +23,9 @@ QUANTIZERS = {
     "simvq": SimVQ(codes=16, dimensions=4),
     "lfq": LFQ(bits=4),
 }
+
+few_steps = pytest.mark.filterwarnings("ignore:tokenizer 'vq' uses")
+"""For trainings too short for the codes to spread: other tests are of the warning."""
 
 
 def small(**settings):
