@@ -4,7 +4,8 @@
 
 Runs `rarkit run` in both checkouts in turn, once for each seed, each in a process and a store of its own. Times are of the whole
 command, start and report included; the ratio is the median over the pairs. A metric is "within" if the mean over the seeds here
-lies in the range of the seeds there; metrics that only one checkout has are left out. `--save` writes benchmarks/results/before_after.json.
+lies in the range of the seeds there; metrics that only one checkout has are left out. `--save` writes
+benchmarks/results/before_after.json.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ NumPy's own Philox holds a single state and would need a Python loop over the ro
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from numbers import Integral
 
 import numpy as np
@@ -16,25 +17,29 @@ from rarkit.errors import UserError
 
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _DRAWN_AT_ONCE = 2**20
 
 
 def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tuple[NDArray[np.uint64], ...]:
     """Maps counters of four 32-bit words to four random 32-bit words, all in uint64 arrays that broadcast together."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (
-            (p1 >> _HALF) ^ c1 ^ np.uint64(k0),
-            p1 & _MASK,
-            (p0 >> _HALF) ^ c3 ^ np.uint64(k1),
-            p0 & _MASK,
-        )
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
+    # Words 0 and 2, and words 1 and 3, side by side: a few numbers take as long as the calls on them.
+    c0, c1, c2, c3 = np.broadcast_arrays(*counter)
+    even_2, odd_2 = np.stack([c0, c2]), np.stack([c1, c3])
+    shape = 2, *[1] * c0.ndim
+    multipliers_2 = _MULTIPLIERS.reshape(shape)
+    for keys_2 in _round_keys(key):
+        product_2 = multipliers_2 * even_2
+        even_2, odd_2 = (product_2 >> _HALF)[::-1] ^ odd_2 ^ keys_2.reshape(shape), (product_2 & _MASK)[::-1]
+    return even_2[0], odd_2[0], even_2[1], odd_2[1]
+
+
+@lru_cache(maxsize=16)
+def _round_keys(key: tuple[int, int]) -> NDArray[np.uint64]:
+    """Both key words of each of ten rounds, (10, 2)."""
+    rounds = [[(word + step * turn) & 0xFFFFFFFF for word, step in zip(key, _WEYL, strict=True)] for turn in range(10)]
+    return np.array(rounds, np.uint64)
 
 
 def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.uint64]:
@@ -58,11 +63,9 @@ def random_bits(seed: int, purpose: str, step: int, indices: ArrayLike, count: i
     seed = int(seed)
     index_B1 = np.asarray(indices, dtype=np.uint64).reshape(-1, 1)
     block_1K = np.arange((count + 1) // 2, dtype=np.uint64).reshape(1, -1)
-    shape = (index_B1.shape[0], block_1K.shape[1])
-    constant = (np.full((1, 1), value, dtype=np.uint64) for value in (step, zlib.crc32(purpose.encode())))
-    words = philox((block_1K, index_B1, *constant), (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
-    w0, w1, w2, w3 = (np.broadcast_to(word, shape) for word in words)
-    return np.stack([w0 << _HALF | w1, w2 << _HALF | w3], axis=-1).reshape(shape[0], 2 * shape[1])[:, :count]
+    constants = np.array([step, zlib.crc32(purpose.encode())], np.uint64).reshape(2, 1, 1)
+    w0, w1, w2, w3 = philox((block_1K, index_B1, *constants), (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    return np.stack([w0 << _HALF | w1, w2 << _HALF | w3], axis=-1).reshape(len(index_B1), 2 * block_1K.shape[1])[:, :count]
 
 
 def uniforms(seed: int, purpose: str, step: int, indices: ArrayLike, count: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Literal, final
 
 import numpy as np
@@ -41,13 +42,19 @@ class Digits(Dataset):
         return for_test if split == "test" else sum(OF_CLASS) - for_test
 
     def open(self, split: Split) -> ImageReader:
-        from sklearn.datasets import load_digits
+        digits = _digits()
+        rows = split_rows(digits.labels_N, self.test_fraction, self.split_seed)[split]
+        return _Rows(ImageBlock(digits.images_NHWC[rows], digits.labels_N[rows]))
 
-        digits = load_digits()
-        levels_NHW, labels_N = digits["images"], digits["target"].astype(np.int64)
-        images_NHWC = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)[..., None]
-        rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
-        return _Rows(ImageBlock(images_NHWC[rows], labels_N[rows]))
+
+@cache
+def _digits() -> ImageBlock:
+    """All of them. Kept, because a run opens them again and again."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images_NHWC = np.round(digits["images"] * 255 / LEVELS).astype(np.uint8)[..., None]
+    return ImageBlock(images_NHWC, digits["target"].astype(np.int64))
 
 
 @final

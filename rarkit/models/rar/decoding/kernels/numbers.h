@@ -142,7 +142,20 @@ inline Floats<N> gelu_slope(Floats<N> x) {
     return below + x * density * 0.39894228f;
 }
 
-inline float total(Chunk v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+// All eight numbers joined, in each place.
+template <class F>
+inline Chunk across(Chunk v, F join) {
+    v = join(v, __builtin_shuffle(v, Ints<EIGHT>{4, 5, 6, 7, 0, 1, 2, 3}));
+    v = join(v, __builtin_shuffle(v, Ints<EIGHT>{2, 3, 0, 1, 6, 7, 4, 5}));
+    return join(v, __builtin_shuffle(v, Ints<EIGHT>{1, 0, 3, 2, 5, 4, 7, 6}));
+}
+inline Chunk sum_across(Chunk v) {
+    return across(v, [](Chunk a, Chunk b) { return a + b; });
+}
+inline Chunk highest_across(Chunk v) {
+    return across(v, [](Chunk a, Chunk b) { return a > b ? a : b; });
+}
+inline float total(Chunk v) { return sum_across(v)[0]; }
 
 // (x − mean) / √(variance + eps) of one row.
 inline void normalise(const float* x, int width, float eps, float* out) {

@@ -70,43 +70,26 @@ struct Head {
         for (int part = 0; part < 3 * entries; part++)
             for (int k = 0; k < width; k += LINE / int(sizeof(float))) __builtin_prefetch(qkv + int64_t(part) * all + next + k);
         for (int which = 0; which < 2; which++)
-            for (int first = 0; first < entries; first += EIGHT) {
-                const float* from = qkv + int64_t(first) * 3 * all + which * all;
-                take_normed(from, 3 * all, which, first, std::min(EIGHT, entries - first));
-            }
+            for (int s = 0; s < entries; s++) take_normed(qkv + int64_t(s) * 3 * all + which * all, which, s);
         for (int s = 0; s < entries; s++) copy(values.data() + s * row, qkv + int64_t(s) * 3 * all + 2 * all, width);
     }
-    // Up to eight rows, because their sums are added up together.
-    void take_normed(const float* x, int stride, int which, int first, int count) {
+    void take_normed(const float* x, int which, int entry) {
         const float *weight = norms.weight + which * width, *bias = norms.bias + which * width;
-        float *plain = normed.data() + (which * entries + first) * row, *to = (which ? keys : queries).data() + first * row;
-        Chunk sums[EIGHT] = {};
-        for (int r = 0; r < count; r++) {
-            Sum sum;
-            chunks(width, [&](auto n, int i) { sum.add(load<n>(x + int64_t(r) * stride + i)); });
-            sums[r] = sum.eight, sums[r][0] += sum.one;
-        }
-        const Chunk mean = totals(sums) / float(width);
-        for (int r = 0; r < count; r++) {
-            Sum squares;
-            const float average = mean[r];
-            chunks(width, [&](auto n, int i) {
-                const Floats<n> off = load<n>(x + int64_t(r) * stride + i) - average;
-                store<n>(plain + r * row + i, off);
-                squares.add(off * off);
-            });
-            sums[r] = squares.eight, sums[r][0] += squares.one;
-        }
-        const Chunk variance = totals(sums) / float(width) + norms.eps;
-        for (int r = 0; r < count; r++) {
-            const float rate = 1.0f / std::sqrt(variance[r]);
-            rates[which * entries + first + r] = rate;
-            chunks(width, [&](auto n, int i) {
-                const Floats<n> value = load<n>(plain + r * row + i) * rate;
-                store<n>(plain + r * row + i, value);
-                store<n>(to + r * row + i, value * load<n>(weight + i) + load<n>(bias + i));
-            });
-        }
+        float *plain = normed.data() + (which * entries + entry) * row, *to = (which ? keys : queries).data() + entry * row;
+        Sum sum, squares;
+        chunks(width, [&](auto n, int i) { sum.add(load<n>(x + i)); });
+        const float mean = sum.value() / width;
+        chunks(width, [&](auto n, int i) {
+            const Floats<n> off = load<n>(x + i) - mean;
+            squares.add(off * off);
+        });
+        const float rate = 1.0f / std::sqrt(squares.value() / width + norms.eps);
+        rates[which * entries + entry] = rate;
+        chunks(width, [&](auto n, int i) {
+            const Floats<n> value = (load<n>(x + i) - mean) * rate;
+            store<n>(plain + i, value);
+            store<n>(to + i, value * load<n>(weight + i) + load<n>(bias + i));
+        });
     }
     void turn(const std::vector<float>& rows) {
         for (int s = 0; s < entries; s++)
@@ -138,14 +121,13 @@ inline void softmax(float* share, int s, int seen, float scale) {
         store<EIGHT>(share + t, scores);
         highest = scores > highest ? scores : highest;
     }
-    float most = highest[0];
-    for (int lane = 1; lane < EIGHT; lane++) most = std::max(most, highest[lane]);
+    const Chunk most = highest_across(highest);
     for (int t = 0; t < seen; t += EIGHT) {
         const Chunk found = exponential<EIGHT>(load<EIGHT>(share + t) - most), kept = lanes > float(s - t) ? Chunk{} : found;
         store<EIGHT>(share + t, kept);
         sums += kept;
     }
-    const float each = 1.0f / total(sums);
+    const Chunk each = 1.0f / sum_across(sums);
     for (int t = 0; t < seen; t += EIGHT) store<EIGHT>(share + t, load<EIGHT>(share + t) * each);
 }
 
@@ -193,7 +175,7 @@ inline void slopes_of(const float* share, float factor, float scale, int seen, f
         store<EIGHT>(slopes + t, slope);
         means += slope * weight;
     }
-    const float mean = total(means);
+    const Chunk mean = sum_across(means);
     for (int t = 0; t < seen; t += EIGHT) {
         const Chunk weight = load<EIGHT>(share + t), size = weight < 0.0f ? -weight : weight;
         store<EIGHT>(slopes + t, size * (load<EIGHT>(slopes + t) - mean) * scale);
