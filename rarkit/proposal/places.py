@@ -20,6 +20,7 @@ from rarkit.proposal.found_lists import LISTS, found_lists, list_layout
 from rarkit.proposal.found_shards import SHARDS, found_shards, shard_layout
 from rarkit.proposal.layout import Layout
 from rarkit.registry.loader import parts
+from rarkit.registry.registry import install
 
 FORMS = (
     "a folder of images, with or without a folder for each class, or a .zip of one; a list of them (.csv, .jsonl); tar shards; a "
@@ -32,7 +33,7 @@ HUB, HUB_NAME = "hf://datasets/", re.compile(r"\w[\w.-]*/\w[\w.-]*")
 HELD_OUT = 0.2
 """Share of each class that datasets hold out where nothing is named for tests."""
 AS_PARQUET = "Write it as Parquet, which rarkit-hf reads: datasets.load_from_disk(…).to_parquet(…), or Dataset.from_file(…)."
-INSTALL_HUGGINGFACE = "data sets of the Hugging Face hub, and .parquet files, need pip install rarkit-hf"
+INSTALL_HUGGINGFACE = f"data sets of the Hugging Face hub, and .parquet files, need the plugin rarkit-hf ({install('rarkit-hf')})"
 
 
 def is_on_hub(place: str) -> bool:

@@ -398,7 +398,7 @@ def test_what_another_plugin_reads_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("rarkit.proposal.places.parts", lambda: type("None", (), {"datasets": {}}))
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     for place in (tmp_path / "a.parquet", "owner/name"):
-        with pytest.raises(UserError, match="pip install rarkit-hf"):
+        with pytest.raises(UserError, match=r"pip install \./plugins/rarkit-hf, in a checkout"):
             proposed(place)
 
 
