@@ -134,6 +134,7 @@ def test_what_is_odd_about_images_is_found_and_provided_for(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(5).save(folder / "04.jpg", exif=exif)
+    picture(6).save(folder / "05.jpg", exif=b"Exif\0\0no tags", dpi=(72, 72))  # else Pillow tries them itself
     (folder / "notes.txt").write_text("words")
     recipe = proposed(tmp_path / "odd", tmp_path / "odd.toml")
     said = "\n".join(recipe.found())
