@@ -89,9 +89,13 @@ def pattern_of(names: list[str]) -> str:
         return names[0]
     parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
     split = [(part[1], part[2], part[3]) for part in parts if part is not None]
-    first, last = split[0][1] if split else "", split[-1][1] if split else ""
-    counted = [f"{split[0][0]}{number:0{len(first)}}{split[0][2]}" for number in range(int(first), int(last) + 1)] if first else []
-    return f"{split[0][0]}{{{first}..{last}}}{split[0][2]}" if counted == names else "{" + ",".join(names) + "}"
+    listed = "{" + ",".join(names) + "}"
+    # Numbers far apart, such as dates, are not counted through.
+    if len(split) < len(names) or int(split[-1][1]) - int(split[0][1]) != len(names) - 1:
+        return listed
+    (before, first, after), last = split[0], split[-1][1]
+    counted = [f"{before}{number:0{len(first)}}{after}" for number in range(int(first), int(last) + 1)]
+    return f"{before}{{{first}..{last}}}{after}" if counted == names else listed
 
 
 def _label(sample: Sample, extensions: list[str], shard: str) -> tuple[str | None, str | None]:
