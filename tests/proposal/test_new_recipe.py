@@ -224,6 +224,16 @@ def test_a_list_of_test_images_is_found_beside_that_of_training_images(pets, tmp
     assert (dataset.count("train"), dataset.count("test")) == (40, 10)  # few images, which are mirrored
 
 
+def test_a_list_without_labels_is_no_list_of_test_images(pets, tmp_path):
+    rows = "".join(f"{name}/{number:02}.png,{name}\n" for name in ("cats", "dogs") for number in range(10))
+    (pets / "train.csv").write_text(f"file,label\n{rows}")
+    (pets / "test.csv").write_text("file\ncats/10.png\n")
+    recipe = proposed(pets, tmp_path / "out.toml")
+    assert "Not used: test.csv, which lacks a column of the list of training images." in recipe.found()
+    write_recipe(recipe)
+    assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train", "test")
+
+
 def test_a_table_of_something_else_leaves_the_folder_what_it_is(pets):
     (pets / "notes.csv").write_text("file,label\nnot-there.png,x\n")
     assert values(proposed(pets), "dataset")["name"] == "image_folder"
