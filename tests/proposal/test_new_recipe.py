@@ -325,6 +325,7 @@ def test_odd_names_stay_data(tmp_path, name):
         ("a/b c.tar.gz", None, "b_c.toml"),
         ("https://host/x/pets.zip", None, "pets.toml"),
         ("zip://in::all.zip", None, "all.toml"),
+        ("List.TSV", None, "List.toml"),
         ("photos", "mine.toml", "mine.toml"),
     ],
 )
@@ -363,6 +364,7 @@ ODD = {
     "nothing": (lambda folder: folder.rmdir(), "there is no .*Name a folder of images"),
     "empty": (lambda folder: None, "data is empty. Name a folder"),
     "other files": (lambda folder: (folder / "a.txt").write_text("x"), "contains no images. It holds a.txt"),
+    "hidden files": (lambda folder: (folder / ".a.txt").write_text("x"), "contains no images. It holds hidden files"),
     "one image": (lambda folder: filled(folder, 1), "has 1 image, and a model learns from many"),
     "one image each": (lambda folder: [filled(folder / name, 1) for name in "ab"], "has 2 images, and a model"),
     "all damaged": (damaged, "none of the 12 images .* can be read. The first: .*cannot be read as an image"),
