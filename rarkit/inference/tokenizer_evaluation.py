@@ -30,6 +30,7 @@ from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component
 from rarkit.registry.exits import exits_are_errors
+from rarkit.registry.inputs import is_whole
 from rarkit.registry.shown import shown
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
@@ -122,7 +123,7 @@ def evaluate_tokenizer(
         GridError: the tokenizer, or the feature extractor, does not take these images.
         DatasetError: images are missing or damaged.
     """
-    if not isinstance(images, int) or images < 1:
+    if not is_whole(images) or images < 1:
         raise UserError(f"there cannot be {shown(images)} images. Measure at least one.")
     device, reporter = resolve_device(device, draws=True), Reporter(quiet=quiet)
     opened = open_tokenizer(source, store)
