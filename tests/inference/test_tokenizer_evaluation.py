@@ -133,7 +133,7 @@ def test_what_cannot_be_measured_is_said(file, small_finished, small_recipe, tmp
         (lambda: evaluated(file, "digit"), RecipeError, "did you mean 'digits'"),
         (lambda: evaluated(file, "digits", split="val"), UserError, r"has no split 'val'\. It has: train, test"),
         (lambda: evaluated(file, "digits", images=0), UserError, "cannot be 0 images"),
-        (lambda: evaluated(file, "digits", images=True), UserError, "cannot be .rue images"),
+        (lambda: evaluated(file, "digits", images=True), UserError, "cannot be True images"),
         (lambda: evaluated(file, "digits", overrides=["tokenizer.codes=3"]), RecipeError, "the tokenizer is as it was trained"),
         (lambda: evaluated(file, "digits", overrides=["dataset.fraction=3"]), RecipeError, "no such key"),
         (lambda: evaluated(file, "generated", overrides=["dataset.channels=3"]), GridError, "learned from images with 1 channel"),
