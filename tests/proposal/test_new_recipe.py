@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +20,15 @@ from rarkit import plan
 from rarkit.datasets.shards import expanded
 from rarkit.errors import UserError
 from rarkit.proposal.budget import Budget
-from rarkit.proposal.choice import Choice
 from rarkit.proposal.contact_sheet import write_sheet
 from rarkit.proposal.data_choices import FEW
 from rarkit.proposal.found_shards import pattern_of
-from rarkit.proposal.layout import Layout
-from rarkit.proposal.look import Look
 from rarkit.proposal.model_choices import FEWEST_STEPS, MOST_PASSES
-from rarkit.proposal.new_recipe import NewRecipe, new_recipe, target_of, write_recipe
+from rarkit.proposal.new_recipe import target_of, write_recipe
 from rarkit.proposal.proposal import Proposer
-from rarkit.proposal.survey import Survey
-from rarkit.proposal.timing import Seconds
 from rarkit.proposal.tokenizer_choices import codes
 from rarkit.recipe.load import load_recipe
-
-
-def clock(experiment):
-    """A machine of 10 GFLOP/s."""
-    return Seconds(experiment.costs.step_flops(experiment.recipe.train.batch_size, checkpointing=0) / 1e10, 2.0)
-
-
-def proposed(place, path="recipe.toml", **options) -> NewRecipe:
-    return new_recipe(str(place), str(path), clock=clock, tokenizer_clock=lambda *_: 0.1, **options)
-
-
-def picture(seed, width=40, height=36, mode="RGB"):
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
-    levels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return Image.fromarray(levels[..., 0] if channels == 1 else levels)
-
-
-def filled(folder: Path, count: int, **options) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        picture(len(folder.name) + number, **options).save(folder / f"{number:02}.png")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """In this process: the few images of a test are looked at in less time than a worker takes to start."""
-    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 0)
+from tests.proposal.small import clock, filled, picture, proposed, survey_of
 
 
 @pytest.fixture
@@ -96,8 +65,8 @@ def test_a_folder_becomes_a_recipe_that_plans(pets, tmp_path):
 def test_each_line_says_why(pets, tmp_path):
     recipe = proposed(pets, tmp_path / "pets.toml")
     assert [choice.key for choices in recipe.proposal.tables.values() for choice in choices if not choice.why] == []
-    for line in recipe.text.splitlines():
-        assert not line or line.startswith(("#", "[", "title", "seed")) or "#" in line or f"\n{line}" in recipe.text
+    for above, line in pairwise(recipe.text.splitlines()):
+        assert not line or line.startswith(("#", "[", "title", "seed")) or "#" in line or above.startswith("#")
         assert len(line) <= 132
 
 
@@ -421,24 +390,6 @@ def test_what_another_plugin_reads_says_what_to_install(tmp_path, monkeypatch):
 
 
 # What fits
-
-
-def survey_of(count: int, side: int, classes: int) -> Survey:
-    generator = np.random.default_rng(0)
-    looks = tuple(
-        Look(
-            str(number),
-            number % classes,
-            width=side,
-            height=side,
-            crop_HWC=generator.integers(0, 256, (64, 64, 3), np.uint8),
-        )
-        for number in range(20)
-    )
-    names = tuple(str(label) for label in range(classes))
-    layout = Layout("a folder", (Choice("name", "image_folder", ""), Choice("path", "/nowhere", "")))
-    each = tuple((name, count // classes) for name in names)
-    return Survey(layout, {"train": count, "test": count // 5}, each, names, looks, np.arange(20))
 
 
 @settings(max_examples=25)
