@@ -251,12 +251,23 @@ def test_of_many_shards_the_last_are_for_tests(tmp_path):
     assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train", "test")
 
 
-@given@pytest.mark.parametrize("names", [["a-1.tar", "a-20260101120000.tar"], ["a-1.tar", "b.tar"], ["a-1.tar", "b-2.tar"]])
+def test_shards_in_the_order_of_their_classes_are_not_held_out(tmp_path):
+    pytest.importorskip("webdataset")
+    for number in range(10):
+        shard(tmp_path / f"s-{number}.tar", lambda _, label=number // 5 + number // 9: [("cls", b"%d" % label)], 3)
+    recipe = proposed(tmp_path, tmp_path / "out.toml")
+    assert (recipe.survey.images, recipe.survey.class_names) == ({"train": 30, "test": 0}, ("0", "1", "2"))
+    assert "No tar files are held out for tests: classes of the last ones (2) are in no others." in recipe.found()
+    write_recipe(recipe)
+    assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train",)
+
+
+@pytest.mark.parametrize("names", [["a-1.tar", "a-20260101120000.tar"], ["a-1.tar", "b.tar"], ["a-1.tar", "b-2.tar"]])
 def test_names_that_are_no_sequence_are_listed(names):
     assert pattern_of(names) == "{" + ",".join(names) + "}"
 
 
-(st.lists(st.from_regex(r"[a-z]{0,3}[0-9]{1,3}[a-z]{0,2}\.tar", fullmatch=True), min_size=1, max_size=12, unique=True))
+@given(st.lists(st.from_regex(r"[a-z]{0,3}[0-9]{1,3}[a-z]{0,2}\.tar", fullmatch=True), min_size=1, max_size=12, unique=True))
 def test_a_pattern_stands_for_the_names_it_was_made_of(names):
     assert expanded(pattern_of(sorted(names))) == sorted(names)
 
