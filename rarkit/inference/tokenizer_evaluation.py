@@ -131,6 +131,8 @@ def evaluate_tokenizer(
     tokenizer, info = opened.tokenizer, recipe.dataset.info()
     chosen, grid = _split(recipe, split), tokenizer.grid(info)
     reader = recipe.dataset.open(chosen)
+    if not len(reader):
+        raise DatasetError(f"the split {chosen!r} has no images. Measure another one.")
     rows_N = drawn_rows(recipe.seed, len(reader), images)
     model, extractor = _built(tokenizer, opened.state, device), _extractor(recipe, info, opened.outputs, device, reporter)
     shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
@@ -234,8 +236,6 @@ class _Measured:
         """Measures some rows of a reader."""
         import torch
 
-        if not len(rows_N):
-            raise DatasetError("the split has no images. Measure another one.")
         with reporter.task("evaluate tokenizer", len(rows_N), "images") as advance, torch.inference_mode():
             start = 0
             for block in reader.chosen(rows_N, BATCH):
