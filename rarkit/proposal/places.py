@@ -118,8 +118,8 @@ def _folder(place: str, filesystem: Any, path: str) -> Layout:
     if not entries:
         raise DatasetError(f"{place} is empty. {cure}")
     folders = sum(entry["type"] == "directory" for entry in entries)
-    inside = "Its folder holds none." if folders == 1 else f"Its {folders} folders hold none." if folders else "It holds hidden files."
-    holds = f"It holds {some_of(files)}." if files else inside
+    inside = "Its folder holds none." if folders == 1 else f"Its {folders} folders hold none."
+    holds = f"It holds {some_of(files) if files else 'hidden files'}." if files or not folders else inside
     raise DatasetError(f"{place} contains no images. {holds} Image files end in {', '.join(SUFFIXES)}. {cure}")
 
 

@@ -126,7 +126,7 @@ def test_a_tokenizer_without_loss_has_no_ratio(tmp_path):
 
 def test_what_cannot_be_measured_is_said(file, small_finished, small_recipe, tmp_path):
     checkpoint, listed = str(tmp_path / "vqgan.safetensors"), tmp_path / "photos.csv"
-    write_tensors({"weight": torch.zeros(1)}, checkpoint)
+    write_tensors({"weight": torch.zeros(1)}, checkpoint, {})
     listed.touch()
     wrong = [
         (lambda: evaluated(file), UserError, "names no images: give --data"),
