@@ -21,7 +21,10 @@ class Form(StrEnum):
 
 
 def export(
-    source: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; with --to also path or URL of a checkpoint.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Folder of a run; path or URL of a bundle with --tokenizer, of a checkpoint with --to."),
+    ],
     folder: Annotated[
         str | None, typer.Argument(metavar="FOLDER", help="With --to, write to this folder.", show_default=False)
     ] = None,

@@ -9,6 +9,7 @@ import typer
 
 from rarkit.cli.encoding import echo
 from rarkit.cli.options import AsJson, Commands, print_json
+from rarkit.errors import UserError
 
 orders = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect scan orders.")
 schedules = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect permutation schedules.")
@@ -55,7 +56,12 @@ def orders_show(
 ) -> None:
     """Show a scan order as a grid of the steps at which its cells are visited."""
     from rarkit.cli import show
+    from rarkit.files.writable import check_writable
 
+    if png is not None:
+        if as_json:
+            raise UserError(f"--png {png} writes a picture in place of the numbers: leave out --json, or --png.")
+        check_writable(str(png), (".png",), folder=False)
     order, height, width = show.scan_order(name, grid, settings or [])
     if as_json:
         print_json({"order": order.order(height, width).tolist(), "rank": order.rank(height, width).tolist()})

@@ -192,8 +192,10 @@ def print_order(order: ScanOrder, height: int, width: int) -> None:
 
 
 def write_order_picture(order: ScanOrder, height: int, width: int, path: Path) -> None:
-    """Writes the path of a scan order as a PNG."""
+    """Writes the path of a scan order as a PNG. Raises StoreError if it cannot be written."""
+    from rarkit.files.writable import writing
     from rarkit.rendering.pictures import scan_order_image
     from rarkit.rendering.png import write_png
 
-    write_png(scan_order_image(order.order(height, width), height, width), path)
+    with writing(str(path)):
+        write_png(scan_order_image(order.order(height, width), height, width), path)

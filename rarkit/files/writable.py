@@ -75,4 +75,4 @@ def writing(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"{path} cannot be written ({reason}). Choose another place with -o, or make room for it.") from error
+        raise StoreError(f"{path} cannot be written ({reason}). Choose another place, or make room for it.") from error

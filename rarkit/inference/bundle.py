@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from rarkit.cache.receipt_content import Images, UsedSource
 from rarkit.errors import CapabilityError, WeightsError
+from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import Format, Text, read_json
 from rarkit.files.system_errors import system_error
 from rarkit.files.weight_bounds import LARGEST_HEADER
@@ -206,3 +207,12 @@ def _channels(images: ImageInfo) -> Any:
 def is_bundle_name(place: str | Path) -> bool:
     """Whether a file may be a bundle, by its name."""
     return str(place).lower().endswith(SUFFIX)
+
+
+def is_bundle(place: str) -> bool:
+    """Whether a path or fsspec URL is a bundle.
+
+    Raises:
+        WeightsError: there is no such file, or it is damaged.
+    """
+    return is_bundle_name(place) and KEY in metadata_of(local_copy(place))

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from rarkit.errors import WeightsError
-from rarkit.inference.source import Source, open_source
+from rarkit.inference.source import Source
+from rarkit.inference.tokenizer_source import open_run_or_bundle
 from rarkit.pipeline.receipt import open_run
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.sampling.settings import SampleSettings
@@ -110,4 +111,4 @@ def export_tokenizer(
         IncompleteError: what it learned is missing from the store, or damaged.
         StoreError: there is a file of that name, or no store where ``store`` says.
     """
-    return open_source(place, store=store).write_tokenizer(path)
+    return open_run_or_bundle(place, store).write_tokenizer(path)

@@ -33,7 +33,7 @@ from rarkit.scan_orders.base import ScanOrder
 from rarkit.stages.base import read_state
 from rarkit.stages.sample import ModelSource, sampling_model
 from rarkit.tokenizers.base import Tokenizer
-from rarkit.tokenizers.exported import write_tokenizer
+from rarkit.tokenizers.exported import is_exported, write_tokenizer
 
 if TYPE_CHECKING:
     from rarkit.models.image_model import ImageModel
@@ -158,9 +158,12 @@ def open_source(
         _refuse(name, "is read as a run, which", preset, tokenizer, None)
         run = open_run(name, store)
         return Source(run.experiment, run.recipe.sample or SampleSettings(), run)
-    if preset is None and is_bundle_name(name) and (bundle := read_bundle(name)) is not None:
-        _refuse(name, "is a bundle, which", preset, tokenizer, store)
-        return Source(bundle.experiment, bundle.settings, bundle=bundle)
+    if preset is None and is_bundle_name(name):
+        if (bundle := read_bundle(name)) is not None:
+            _refuse(name, "is a bundle, which", preset, tokenizer, store)
+            return Source(bundle.experiment, bundle.settings, bundle=bundle)
+        if is_exported(name):
+            raise UserError(f"{name} is a tokenizer's file, which has no model. Name a run, a bundle or a checkpoint.")
     if store is not None:
         raise UserError(f"{name} is a checkpoint, which needs no store: leave out --store {store}.")
     return _checkpoint(name, preset, tokenizer)

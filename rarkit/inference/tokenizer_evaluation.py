@@ -30,6 +30,7 @@ from rarkit.randomness import derived_seed, drawn_rows
 from rarkit.recipe.schema import Recipe
 from rarkit.registry.component import Component
 from rarkit.registry.exits import exits_are_errors
+from rarkit.registry.inputs import whole
 from rarkit.registry.shown import shown
 from rarkit.runtime.devices import resolve_device
 from rarkit.runtime.progress import Reporter
@@ -122,14 +123,13 @@ def evaluate_tokenizer(
         GridError: the tokenizer, or the feature extractor, does not take these images.
         DatasetError: images are missing or damaged.
     """
-    if not isinstance(images, int) or images < 1:
-        raise UserError(f"there cannot be {shown(images)} images. Measure at least one.")
+    images = whole("images", images, lowest=1)
     device, reporter = resolve_device(device, draws=True), Reporter(quiet=quiet)
     opened = open_tokenizer(source, store)
     recipe = recipe_of_images(opened, None if data is None else os.fspath(data), overrides)
     tokenizer, info = opened.tokenizer, recipe.dataset.info()
     chosen, grid = _split(recipe, split), tokenizer.grid(info)
-    reader = recipe.dataset.open(chosen)
+    reader = _reader(recipe, chosen)
     rows_N = drawn_rows(recipe.seed, len(reader), images)
     model, extractor = _built(tokenizer, opened.state, device), _extractor(recipe, info, opened.outputs, device, reporter)
     shown_N = rows_N[drawn_rows(recipe.seed, len(rows_N), SHOWN_IMAGES)]
@@ -179,6 +179,13 @@ def _split(recipe: Recipe, split: str | None) -> Split:
     if split not in known:
         raise UserError(f"dataset {recipe.dataset.name!r} has no split {shown(split)}. It has: {', '.join(known)}.")
     return known[split]
+
+
+def _reader(recipe: Recipe, split: Split) -> ImageReader:
+    reader = recipe.dataset.open(split)
+    if not len(reader):
+        raise DatasetError(f"the split {split!r} has no images. Measure another one.")
+    return reader
 
 
 def _extractor(
@@ -233,8 +240,6 @@ class _Measured:
         """Measures some rows of a reader."""
         import torch
 
-        if not len(rows_N):
-            raise DatasetError("the split has no images. Measure another one.")
         with reporter.task("evaluate tokenizer", len(rows_N), "images") as advance, torch.inference_mode():
             start = 0
             for block in reader.chosen(rows_N, BATCH):

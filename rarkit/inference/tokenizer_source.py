@@ -1,18 +1,17 @@
-"""A tokenizer to be measured, and the images to measure it on: of a run, a recipe, a bundle or a tokenizer's file."""
+"""A tokenizer to be measured or exported, and the images to measure it on: of a run, a recipe, a bundle or a tokenizer's file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from shlex import quote
 from typing import Any, final
 
 from rarkit.cache.output import StageOutput
 from rarkit.errors import RecipeError, UserError, WeightsError
 from rarkit.files.weight_files import FORMATS, INDEX
-from rarkit.inference.bundle import is_bundle_name
+from rarkit.inference.bundle import is_bundle
 from rarkit.inference.source import Source, open_source
 from rarkit.pipeline.plan import DEFAULT_STORE, plan
 from rarkit.pipeline.results import Run
@@ -20,6 +19,7 @@ from rarkit.recipe.edits import SET, override
 from rarkit.recipe.load import load_recipe, parse_recipe
 from rarkit.recipe.schema import Recipe
 from rarkit.recipe.values import as_tables
+from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts
 from rarkit.stages.base import read_state
 from rarkit.tokenizers.base import LearnedState, Tokenizer
@@ -54,19 +54,36 @@ def open_tokenizer(place: Run | str | os.PathLike[str], store: str | os.PathLike
         WeightsError: the tokenizer was not trained yet, or a file is missing, damaged, or another one than the run used.
         IncompleteError, StoreError: what it learned is no longer in the store.
     """
-    name = "" if isinstance(place, Run) else os.fspath(place)
+    name = "" if isinstance(place, Run) else place_of("source", place)
     if name.lower().endswith(RECIPE):
         return _of_recipe(name, os.fspath(store or DEFAULT_STORE))
     if name and is_exported(name):
         if store is not None:
             raise UserError(f"{name} is a tokenizer's file, which needs no store: leave out --store {store}.")
         return TokenizerSource(Exported(weights=name), {}, None, {})
-    if name.lower().endswith((*FORMATS, INDEX)) and not is_bundle_name(name):
+    return _of_source(open_run_or_bundle(place, store))
+
+
+def open_run_or_bundle(place: Run | str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Source:
+    """Opens what has a tokenizer of its own.
+
+    Args:
+        place: a run, or its folder; the path or URL of a bundle.
+        store: where a run's store is now.
+
+    Raises:
+        UserError: the place is a file of weights, and no bundle.
+        WeightsError, StoreError: as ``open_source`` does.
+    """
+    name = "" if isinstance(place, Run) else place_of("source", place)
+    if name and is_exported(name):
+        raise UserError(f"{name} is a tokenizer's file already. Copy it.")
+    if name.lower().endswith((*FORMATS, INDEX)) and not is_bundle(name):
         raise UserError(
-            f"{name} is a file of weights, which does not say of which tokenizer. Give a recipe that names its part: [tokenizer] "
-            f"name = …, weights = {name!r}"
+            f"{name} is a file of weights, which does not say of which tokenizer. Give a recipe that names its part, or a run of "
+            f"that: [tokenizer] name = …, weights = {name!r}"
         )
-    return _of_source(open_source(place, store=store))
+    return open_source(place, store=store)
 
 
 def _of_recipe(place: str, store: str) -> TokenizerSource:
@@ -96,7 +113,7 @@ def recipe_of_images(source: TokenizerSource, data: str | None, overrides: Seque
         overrides: assignments such as ``"dataset.size=64"``, which come last.
 
     Raises:
-        UserError: there are no images, since the tokenizer is of a file or a bundle, or the data are a folder.
+        UserError: there are no images, since the tokenizer is of a file or a bundle, or the data are images themselves.
         RecipeError: the result is not valid.
     """
     # Of the recipe that is made here, nothing but the images is used.
@@ -106,15 +123,15 @@ def recipe_of_images(source: TokenizerSource, data: str | None, overrides: Seque
         "model": {"preset": "rar_b", "weights": "-"},
         "sample": {},
     }
-    if data is not None and data not in parts().datasets and Path(data).is_dir():
-        raise UserError(
-            f"{data} is a folder. To measure its images, give a recipe of them, as this writes: rarkit new {quote(data)}"
-        )
-    if data is not None and data.lower().endswith(RECIPE):
+    is_recipe = data is not None and data.lower().endswith(RECIPE)
+    if data is not None and not is_recipe and data not in parts().datasets and os.path.exists(data):
+        what = "a folder" if os.path.isdir(data) else "no recipe"
+        raise UserError(f"{data} is {what}. To measure its images, give a recipe of them, as this writes: rarkit new {quote(data)}")
+    if data is not None and is_recipe:
         tables |= _images_of(load_recipe(data))
     elif source.recipe is not None:
         tables |= _images_of(source.recipe)
-    if data is not None and not data.lower().endswith(RECIPE):
+    if data is not None and not is_recipe:
         tables["dataset"] = {"name": data}
     for assignment in overrides:
         if assignment.partition("=")[0].partition(".")[0].strip() not in OF_THE_IMAGES:
@@ -124,7 +141,7 @@ def recipe_of_images(source: TokenizerSource, data: str | None, overrides: Seque
             )
         override(tables, assignment)
     if "dataset" not in tables:
-        raise UserError("the file of a tokenizer names no images: give --data, a recipe or the name of a dataset.")
+        raise UserError("this file names no images: give --data, a recipe or the name of a dataset.")
     return parse_recipe(tables, parts(), data or "the recipe", {f"{SET} {assignment}": "" for assignment in overrides})
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.preparation import Preparation
+from rarkit.datasets.transparency import WHITE
 from rarkit.files.writable import check_writable, writing
 from rarkit.proposal.all_images import AllImages
 from rarkit.proposal.look import data_of
@@ -51,7 +52,8 @@ def _chosen(survey: Survey) -> tuple[list[int], list[str]]:
     labels = [label for label in sorted(by_class) if len(by_class[label]) >= FEWEST][:MOST_CLASSES]
     if len(labels) < 2:
         every = sorted(position for positions in by_class.values() for position in positions)
-        return every[:OF_ONE_CLASS], [survey.class_names[labels[0]] if labels else "images that were looked at"]
+        caption = survey.class_names[next(iter(by_class))] if len(by_class) == 1 else "images that were looked at"
+        return every[:OF_ONE_CLASS], [caption]
     each = min(ACROSS, min(len(by_class[label]) for label in labels))
     return [position for label in labels for position in by_class[label][:each]], [survey.class_names[label] for label in labels]
 
@@ -61,14 +63,12 @@ def _cropped(survey: Survey, proposal: Proposal, chosen: list[int]) -> NDArray[n
     if not isinstance(part, EncodedDataset):
         crops = [survey.looks[position].crop_HWC for position in chosen]
         return np.stack([crop_HWC for crop_HWC in crops if crop_HWC is not None])
-    settings = proposal.as_recipe()["dataset"]
-    prepare = Preparation(
-        proposal.size.height, exif=settings.get("exif", False), background=tuple(settings.get("background", (255, 255, 255)))
-    )
+    background = tuple(proposal.as_recipe()["dataset"].get("background", WHITE))
     files, rows_N = AllImages(part), survey.rows_N[chosen]
     # Images are read in the order of their rows.
     order_N = np.argsort(rows_N)
     views: dict[int, NDArray[np.uint8]] = {}
     for place, image in zip(order_N.tolist(), files.encoded(rows_N[order_N]), strict=True):
+        prepare = Preparation(proposal.size.height, exif=survey.looks[chosen[place]].turned, background=background)
         views[place] = prepare(data_of(files.filesystem, image), image.name)[0][0]
     return np.stack([views[place] for place in range(len(chosen))])

@@ -21,7 +21,8 @@ def sentences_on(survey: Survey) -> list[str]:
     found += [_classes(survey), *_sizes(survey)]
     looked, sound = len(survey.looks), len(survey.sound)
     if looked < survey.count:
-        found.append(f"Of the pixels, {looked:,} images were looked at, drawn from all.")
+        which = "the first" if survey.rows_N[-1] < looked else "drawn from all"
+        found.append(f"Of the pixels, {looked:,} images were looked at, {which}.")
     if survey.damaged:
         names = some_of([look.name for look in survey.damaged])
         found.append(f"{len(survey.damaged)} of {looked:,} cannot be read: {names}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rarkit.datasets.file_lists import JSON_LINES, SEPARATORS, TABLES
@@ -77,11 +78,19 @@ def found_lists(place: str, names: list[str]) -> Layout | None:
         layout = list_layout_if_here(within(place, name))
         if layout is None:
             continue
+        if "train" not in name.lower() or layout.setting("split_column") is not None:
+            return layout
         others = [other for other in names if other != name and any(word in other.lower() for word in ("val", "test"))]
-        if "train" in name.lower() and others and layout.setting("split_column") is None:
-            return layout.with_choices(Choice("test_path", within(place, others[0]), "the list of the test images"))
-        return layout
+        columns = {layout.setting("file_column"), layout.setting("label_column")} - {""}
+        fitting = [other for other in others if columns <= _first_row(within(place, other)).keys()]
+        if fitting:
+            return layout.with_choices(Choice("test_path", within(place, fitting[0]), "the list of the test images"))
+        return replace(layout, remarks=(*layout.remarks, *map(_is_not_used, others)))
     return None
+
+
+def _is_not_used(name: str) -> str:
+    return f"Not used: {name}, which lacks a column of the list of training images."
 
 
 def _column_of_files(row: dict[str, Any]) -> str | None:

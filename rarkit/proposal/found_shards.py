@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,6 +27,8 @@ LABELS = ("cls", "label", "class", "txt")
 """Extensions of files with nothing but a label."""
 KEYS = ("label", "class", "cls", "category", "target", "class_id", "class_name")
 """Names of labels in JSON files."""
+NUMBER = r"[0-9]{1,7}"
+"""A label that is one of so many classes."""
 MOST_NAMES = 1000
 """Texts that may be classes: more, or more than half as many as images, are captions."""
 HELD_OUT = 10
@@ -79,8 +82,22 @@ def found_shards(place: str, names: list[str]) -> Layout:
     layout = shard_layout(within(place, pattern_of(kept)))
     if not held_out:
         return layout
-    test = Choice("test_urls", within(place, pattern_of(names[len(kept) :])), f"the last of {len(names)} tar files, for tests")
-    return layout.with_choices(test)
+    test = within(place, pattern_of(names[len(kept) :]))
+    if alone := _classes_apart(layout, test):
+        whole = shard_layout(within(place, pattern_of(names)))
+        told = f"No tar files are held out for tests: classes of the last ones ({some_of(alone)}) are in no others."
+        return replace(whole, remarks=(*whole.remarks, told))
+    return layout.with_choices(Choice("test_urls", test, f"the last of {len(names)} tar files, for tests"))
+
+
+def _classes_apart(layout: Layout, test: str) -> list[str]:
+    """The classes of test shards that no training image has; shards elsewhere are not read for that."""
+    if is_remote(test):
+        return []
+    label = layout.setting("label") or "cls"
+    key = None if label != "json" else layout.setting("label_key") or "label"
+    labels = {str(int(text)) if re.fullmatch(NUMBER, text) else text for text in _labels(expanded(test), label, key)}
+    return sorted(labels - {name for name, count in layout.classes or () if count})
 
 
 def pattern_of(names: list[str]) -> str:
@@ -89,9 +106,13 @@ def pattern_of(names: list[str]) -> str:
         return names[0]
     parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
     split = [(part[1], part[2], part[3]) for part in parts if part is not None]
-    first, last = split[0][1] if split else "", split[-1][1] if split else ""
-    counted = [f"{split[0][0]}{number:0{len(first)}}{split[0][2]}" for number in range(int(first), int(last) + 1)] if first else []
-    return f"{split[0][0]}{{{first}..{last}}}{split[0][2]}" if counted == names else "{" + ",".join(names) + "}"
+    listed = "{" + ",".join(names) + "}"
+    # Numbers far apart, such as dates, are not counted through.
+    if len(split) < len(names) or int(split[-1][1]) - int(split[0][1]) != len(names) - 1:
+        return listed
+    (before, first, after), last = split[0], split[-1][1]
+    counted = [f"{before}{number:0{len(first)}}{after}" for number in range(int(first), int(last) + 1)]
+    return f"{before}{{{first}..{last}}}{after}" if counted == names else listed
 
 
 def _label(sample: Sample, extensions: list[str], shard: str) -> tuple[str | None, str | None]:
@@ -124,7 +145,7 @@ def _table(data: Any, shard: str) -> dict[str, Any]:
 
 def _classes(counts: Counter[str], urls: str) -> tuple[list[str] | None, tuple[tuple[str, int], ...]]:
     """The names of the classes, None if they are numbers; and how many images each has."""
-    if all(re.fullmatch(r"[0-9]{1,7}", value) for value in counts):
+    if all(re.fullmatch(NUMBER, value) for value in counts):
         if max(map(int, counts), default=0) >= MOST_CLASSES:
             raise DatasetError(f"{urls}: its labels go up to {max(map(int, counts)):,}. Number the classes from 0, without gaps.")
         numbers = Counter({int(value): count for value, count in counts.items()})

@@ -5,6 +5,7 @@ Shape letters: H, W height and width, C channels (3).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
@@ -28,6 +29,8 @@ GREY = 6
 """Levels by which the colours of a grey image may differ: JPEG rounds."""
 ORIENTATION = 0x0112
 """The EXIF tag of how a camera was held; 1 is upright."""
+DAMAGED_EXIF = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
+"""What Pillow raises of EXIF data that it cannot read."""
 
 
 @final
@@ -96,7 +99,7 @@ def _look(filesystem: Any, image: EncodedImage) -> Look:
             light=transparent and _is_light(data, image.name),
             animated=bool(getattr(opened, "is_animated", False)),
             deep=_is_deep(opened),
-            turned=opened.getexif().get(ORIENTATION, 1) not in (0, 1),
+            turned=_is_turned(opened),
             crop_HWC=views[0],
         )
 
@@ -113,6 +116,14 @@ def _is_light(data: bytes, name: str) -> bool:
 
 LIGHT = 200
 """Mean level from which the opaque part of an image hardly shows on white."""
+
+
+def _is_turned(image: Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    except DAMAGED_EXIF:
+        # The pixels can be read all the same.
+        return False
 
 
 def _is_deep(image: Image) -> bool:

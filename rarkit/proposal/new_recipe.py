@@ -134,5 +134,5 @@ def _name_of(place: str) -> str:
     whole = place.partition("::")[2] or place if place.startswith("zip://") else place.partition("::")[0]
     local = whole if "://" in whole else os.path.abspath(whole)
     last = re.sub(r"[^\w.-]+", "_", local.rstrip("/").rsplit("/", 1)[-1]).strip("._")
-    stem = re.sub(r"(\.(csv|jsonl|ndjson|tar|gz|tgz|npz|zip|parquet))+$", "", last)
+    stem = re.sub(r"(\.(csv|tsv|jsonl|ndjson|tar|gz|tgz|npz|zip|parquet))+$", "", last, flags=re.IGNORECASE)
     return folder_name_of(stem)

@@ -8,6 +8,8 @@ from typing import Any
 
 from rarkit.datasets.image_folder import LIKE_SPLITS, ONLY_CLASS, TEST, TRAIN
 from rarkit.datasets.image_listing import SUFFIXES, Listing, listed
+from rarkit.datasets.links import folded
+from rarkit.datasets.links import sentence as links_sentence
 from rarkit.datasets.notices import some_of
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
@@ -20,6 +22,7 @@ from rarkit.proposal.found_lists import LISTS, found_lists, list_layout
 from rarkit.proposal.found_shards import SHARDS, found_shards, shard_layout
 from rarkit.proposal.layout import Layout
 from rarkit.registry.loader import parts
+from rarkit.registry.registry import install
 
 FORMS = (
     "a folder of images, with or without a folder for each class, or a .zip of one; a list of them (.csv, .jsonl); tar shards; a "
@@ -32,7 +35,7 @@ HUB, HUB_NAME = "hf://datasets/", re.compile(r"\w[\w.-]*/\w[\w.-]*")
 HELD_OUT = 0.2
 """Share of each class that datasets hold out where nothing is named for tests."""
 AS_PARQUET = "Write it as Parquet, which rarkit-hf reads: datasets.load_from_disk(…).to_parquet(…), or Dataset.from_file(…)."
-INSTALL_HUGGINGFACE = "data sets of the Hugging Face hub, and .parquet files, need pip install rarkit-hf"
+INSTALL_HUGGINGFACE = f"data sets of the Hugging Face hub, and .parquet files, need the plugin rarkit-hf ({install('rarkit-hf')})"
 
 
 def is_on_hub(place: str) -> bool:
@@ -114,14 +117,16 @@ def _folder(place: str, filesystem: Any, path: str) -> Layout:
         return _file(within(place, single[0]), filesystem, f"{path}/{single[0]}")
     if not entries:
         raise DatasetError(f"{place} is empty. {cure}")
-    folders = "Its folder holds none." if len(entries) == 1 else f"Its {len(entries)} folders hold none."
-    holds = f"It holds {some_of(files)}." if files else folders
+    folders = sum(entry["type"] == "directory" for entry in entries)
+    inside = "Its folder holds none." if folders == 1 else f"Its {folders} folders hold none."
+    holds = f"It holds {some_of(files) if files else 'hidden files'}." if files or not folders else inside
     raise DatasetError(f"{place} contains no images. {holds} Image files end in {', '.join(SUFFIXES)}. {cure}")
 
 
 def _images(place: str, listing: Listing) -> Layout:
     """The layout of a folder with images somewhere in it."""
     remarks = [f"Passed over: {listing.passed_over()}."] if listing.passed_over() else []
+    remarks += [links_sentence(folded(listing.links_out))] if listing.links_out else []
     folders = list(listing.by_folder)
     splits = [name for name in folders if name.lower() in LIKE_SPLITS]
     training = [name for name in splits if name.lower().startswith("train")]
@@ -150,15 +155,14 @@ def _images(place: str, listing: Listing) -> Layout:
             f'Folders in the folders of classes ({some_of(deeper)}) belong to the class above; label_by = "path" makes classes '
             "of them."
         )
-    links = f"{sum(listing.links_out.values()):,} links lead out of the folder, and are followed." if listing.links_out else ""
-    what = f"a folder of images without classes, which are all {ONLY_CLASS!r}"
-    what = "a folder with one folder for each class" if folders else what
+    without = f"a folder of images without classes, which are all {ONLY_CLASS!r}"
+    what = "a folder with one folder for each class" if folders else without
     chosen = [name, Choice("path", place, "the folder of the images")]
     if max(map(len, listing.by_folder.values() or [listing.loose])) < 2:
         chosen.append(Choice("test", "", "no class has two images, of which one could be held out for tests"))
     else:
         chosen.append(Choice("train", "", "all images lie there together; a fifth of each class is held out for tests"))
-    return Layout(what, tuple(chosen), (*remarks, *([links] if links else ())))
+    return Layout(what, tuple(chosen), tuple(remarks))
 
 
 def _has_folders(listing: Listing, folder: str) -> bool:

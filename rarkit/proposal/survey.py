@@ -33,6 +33,8 @@ MOST_LOOKED_AT = 300
 SEED = 1
 """Draws the images that are looked at."""
 AT_ONCE = 10
+ROWS = 1000
+"""Images of arrays that are read at a time for their labels."""
 FEWEST = 10
 """Images that can be read, of which something can be learned."""
 
@@ -162,7 +164,7 @@ def _of_arrays(layout: Layout, part: Dataset) -> Survey:
             grey = bool((rgb_HWC == rgb_HWC[..., :1]).all())
             seen.append(Look("", label, "", info.width, info.height, grey=grey, crop_HWC=rgb_HWC))
     counts = Counter[int]()
-    for block in reader.blocks(0, len(reader), max(1, len(reader))):
+    for block in reader.blocks(0, len(reader), ROWS):
         counts.update(block.labels_N.tolist())
     classes = tuple((name, counts[label]) for label, name in enumerate(info.class_names))
     return Survey(layout, images, classes, info.class_names, tuple(seen), drawn, 0.0, (info.height, info.width, info.channels))

@@ -12,9 +12,10 @@ from rarkit.proposal.budget import Budget
 from rarkit.proposal.choice import Choice, as_table
 from rarkit.proposal.data_choices import Size
 from rarkit.proposal.survey import Survey
+from rarkit.registry.registry import install
 
 LEARNED, PLAIN = "vq", "patch_kmeans"
-INSTALL = "pip install rarkit-vq adds a tokenizer that learns, with sharper images"
+INSTALL = f"the plugin rarkit-vq has one that learns, with sharper images ({install('rarkit-vq')})"
 MOST_CODES, PATCHES_A_CODE, PATCHES_DIFFERING = 1024, 40, 2
 """Codes at most, training patches for each at least, and how many of those that were looked at must differ for each."""
 DISTANCE_RATE = 8e9

@@ -25,6 +25,11 @@ KNOWN_PLUGINS = {
 """Parts of the plugins in rarkit's repository, which no package index has: named in the error if the part is missing."""
 
 
+def install(plugin: str) -> str:
+    """How to install one of them."""
+    return f"pip install ./plugins/{plugin}, in a checkout of rarkit"
+
+
 @final
 @dataclass(frozen=True)
 class Source:
@@ -89,7 +94,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         message = f"no {self.kind.singular} is called {name!r}{hint} Installed: {', '.join(self._parts) or 'none'}."
         if (self.kind.name, name) in KNOWN_PLUGINS:
             plugin = KNOWN_PLUGINS[self.kind.name, name]
-            message += f" It comes with {plugin}: pip install ./plugins/{plugin}, in a checkout of rarkit."
+            message += f" It comes with {plugin}: {install(plugin)}."
         elif hint == ".":
             message += " One of your own: rarkit.register it."
         return " ".join([message, *self._problems])

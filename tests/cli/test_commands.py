@@ -376,6 +376,8 @@ def test_orders_are_drawn(rarkit, tmp_path):
         (("z_curve", "--grid", "3x3"), "power of two"),
         (("spiral", "--set", "direction=up"), "direction: found 'up'; input should be 'inward' or 'outward'"),
         (("spiral", "--set", "way=up"), "way: no such key. Allowed: name, direction."),
+        (("spiral", "--png", "spiral.jpg"), "it has to end in .png"),
+        (("spiral", "--png", "spiral.png", "--json"), "leave out --json, or --png"),
     ],
 )
 def test_orders_that_cannot_be_drawn(rarkit, arguments, message):

@@ -15,6 +15,7 @@ from rarkit.cache.token_lines import export_tokens, import_tokens
 from rarkit.errors import IncompleteError, RecipeError, StoreError, UserError, WeightsError
 from rarkit.files.weights import checksum
 from rarkit.inference.export import export_model
+from rarkit.inference.to_transformers.export import export_transformers
 from rarkit.models import load_rar
 from rarkit.pipeline.receipt import open_run
 
@@ -131,8 +132,9 @@ def test_weights_that_a_run_needs_are_found_or_named(project, tmp_path, monkeypa
     other = bytearray(weights.read_bytes())
     other[-1] ^= 1
     weights.write_bytes(other)
-    with pytest.raises(WeightsError, match=r"are not those that the run .*runs/weights used: .* SHA-256 [0-9a-f]{64}"):
-        sampled(moved / "runs/weights")
+    for use in (sampled, lambda run: export_transformers(run, tmp_path / "exported")):
+        with pytest.raises(WeightsError, match=r"are not those that the run .*runs/weights used: .* SHA-256 [0-9a-f]{64}"):
+            use(moved / "runs/weights")
     weights.unlink()
     with pytest.raises(
         WeightsError, match=r"the weights of \[model\] are missing: there is no file .*project/weights/model\.safetensors"

@@ -15,7 +15,9 @@ from rarkit.evaluation.codebook_use import codebook_use
 from rarkit.evaluation.frechet import frechet_distance
 from rarkit.evaluation.reconstruction import psnr, ssim
 from rarkit.features.classifier import Classifier
+from rarkit.files.weights import write_tensors
 from rarkit.inference import tokenizer_evaluation
+from rarkit.inference.export import export_tokenizer
 from rarkit.inference.tokenizer_evaluation import evaluate_tokenizer
 from rarkit.randomness import drawn_rows
 from rarkit.stages.base import read_state
@@ -123,16 +125,26 @@ def test_a_tokenizer_without_loss_has_no_ratio(tmp_path):
 
 
 def test_what_cannot_be_measured_is_said(file, small_finished, small_recipe, tmp_path):
+    checkpoint, listed = str(tmp_path / "vqgan.safetensors"), tmp_path / "photos.csv"
+    write_tensors({"weight": torch.zeros(1)}, checkpoint, {})
+    listed.touch()
     wrong = [
         (lambda: evaluated(file), UserError, "names no images: give --data"),
         (lambda: evaluated(file, "digit"), RecipeError, "did you mean 'digits'"),
         (lambda: evaluated(file, "digits", split="val"), UserError, r"has no split 'val'\. It has: train, test"),
-        (lambda: evaluated(file, "digits", images=0), UserError, "cannot be 0 images"),
+        (lambda: evaluated(file, "digits", images=0), UserError, "images is 0; it must be a whole number from 1"),
+        (lambda: evaluated(file, "digits", images=True), UserError, "images is True; it must be a whole number from 1"),
         (lambda: evaluated(file, "digits", overrides=["tokenizer.codes=3"]), RecipeError, "the tokenizer is as it was trained"),
         (lambda: evaluated(file, "digits", overrides=["dataset.fraction=3"]), RecipeError, "no such key"),
         (lambda: evaluated(file, "generated", overrides=["dataset.channels=3"]), GridError, "learned from images with 1 channel"),
         (lambda: evaluated(file, small_recipe, store="there"), UserError, "leave out --store there"),
         (lambda: evaluated("vqgan.bin", "digits"), UserError, "does not say of which tokenizer. Give a recipe"),
+        (lambda: evaluated(checkpoint, "digits"), UserError, "does not say of which tokenizer. Give a recipe"),
+        (lambda: export_tokenizer(checkpoint, tmp_path / "t.safetensors"), UserError, "does not say of which tokenizer"),
+        (lambda: export_tokenizer(file, tmp_path / "t.safetensors"), UserError, "is a tokenizer's file already. Copy it"),
+        (lambda: rarkit.load(file), UserError, "is a tokenizer's file, which has no model. Name a run"),
+        (lambda: evaluated(None, "digits"), UserError, "source is None; pass the path"),
+        (lambda: evaluated(file, str(listed)), UserError, f"is no recipe. To measure its images, .* rarkit new {listed}"),
         (lambda: evaluated(tmp_path / "nowhere", "digits"), RecipeError, "is not a run"),
         (lambda: evaluated(small_recipe, store=tmp_path / "s"), WeightsError, r"Train it: rarkit run .*small\.toml --until fit"),
     ]

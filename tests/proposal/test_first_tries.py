@@ -11,48 +11,12 @@ from PIL import Image
 from rarkit import plan
 from rarkit.errors import UserError
 from rarkit.proposal.budget import Budget
-from rarkit.proposal.choice import Choice
 from rarkit.proposal.data_choices import Size, sizes
-from rarkit.proposal.layout import Layout
-from rarkit.proposal.look import Look
-from rarkit.proposal.new_recipe import NewRecipe, check_target, new_recipe, write_recipe
+from rarkit.proposal.new_recipe import check_target, new_recipe, write_recipe
 from rarkit.proposal.proposal import Proposer
-from rarkit.proposal.survey import Survey
 from rarkit.proposal.timing import Seconds
 from rarkit.recipe.load import load_recipe
-
-
-def clock(experiment):
-    """A machine of 10 GFLOP/s."""
-    return Seconds(experiment.costs.step_flops(experiment.recipe.train.batch_size, checkpointing=0) / 1e10, 2.0)
-
-
-def proposed(place, **options) -> NewRecipe:
-    path = str(place.parent / "recipe.toml")
-    return new_recipe(str(place), path, clock=clock, tokenizer_clock=lambda *_: 0.1, **options)
-
-
-def filled(folder, count, side=40):
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(len(folder.name))
-    for number in range(count):
-        Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8)).save(folder / f"{number:02}.png")
-    return folder.parent
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 0)
-
-
-def survey_of(count, side, classes=2, test=None):
-    generator = np.random.default_rng(0)
-    crops = generator.integers(0, 256, (20, 64, 64, 3), np.uint8)
-    looks = tuple(Look(str(row), row % classes, width=side, height=side, crop_HWC=crop_HWC) for row, crop_HWC in enumerate(crops))
-    names = tuple(map(str, range(classes)))
-    layout = Layout("a folder", (Choice("name", "image_folder", ""), Choice("path", "/nowhere", "")))
-    split = {"train": count, "test": count // 5 if test is None else test}
-    return Survey(layout, split, tuple((name, count // classes) for name in names), names, looks, np.arange(20))
+from tests.proposal.small import clock, filled, proposed, survey_of
 
 
 def recipe_for(survey, minutes=10.0):
@@ -69,8 +33,8 @@ def test_images_of_a_few_pixels_get_a_tokenizer_that_can_cut_them(side):
 @pytest.mark.parametrize("side", [3, 5])
 def test_a_folder_of_tiny_images_becomes_a_recipe_that_plans(tmp_path, side):
     for name in "ab":
-        filled(tmp_path / "tiny" / name, 10, side)
-    write_recipe(proposed(tmp_path / "tiny"))
+        filled(tmp_path / "tiny" / name, 10, width=side, height=side)
+    write_recipe(proposed(tmp_path / "tiny", tmp_path / "recipe.toml"))
     assert plan(load_recipe(tmp_path / "recipe.toml"), str(tmp_path / "store")).obstacle is None
 
 
@@ -103,7 +67,7 @@ def test_held_out_images_are_looked_at_five_times(classes):
 
 def test_a_run_without_classes_plans(tmp_path):
     filled(tmp_path / "flat", 20)
-    write_recipe(proposed(tmp_path / "flat"))
+    write_recipe(proposed(tmp_path / "flat", tmp_path / "recipe.toml"))
     recipe = load_recipe(tmp_path / "recipe.toml")
     assert (recipe.evaluate, recipe.train.evaluate_every) == (None, recipe.train.steps // 5)
     assert plan(recipe, str(tmp_path / "store")).obstacle is None
@@ -116,18 +80,6 @@ def test_what_cannot_be_read_is_not_counted(tmp_path):
     recipe = proposed(tmp_path / "data")
     held_out = recipe.survey.rows_N[[bool(look.fault) for look in recipe.survey.looks]][0] >= recipe.survey.images["train"]
     assert recipe.survey.classes == (("a", 12 - (not held_out)), ("b", 12))
-
-
-def test_a_parquet_file_is_counted_by_class(tmp_path):
-    pytest.importorskip("rarkit_hf")
-    table, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    filled(tmp_path / "data" / "a", 15)
-    images = [path.read_bytes() for path in sorted((tmp_path / "data/a").iterdir())]
-    parquet.write_table(table.table({"image": images, "label": ["x"] * 10 + ["y"] * 5}), tmp_path / "data.parquet")
-    recipe = proposed(tmp_path / "data.parquet")
-    assert recipe.survey.classes == (("x", 8), ("y", 4))
-    assert "test_fraction = 0.2" in recipe.text
-    write_recipe(recipe)
 
 
 def test_one_of_many_is_singular(tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +20,15 @@ from rarkit import plan
 from rarkit.datasets.shards import expanded
 from rarkit.errors import UserError
 from rarkit.proposal.budget import Budget
-from rarkit.proposal.choice import Choice
 from rarkit.proposal.contact_sheet import write_sheet
 from rarkit.proposal.data_choices import FEW
 from rarkit.proposal.found_shards import pattern_of
-from rarkit.proposal.layout import Layout
-from rarkit.proposal.look import Look
 from rarkit.proposal.model_choices import FEWEST_STEPS, MOST_PASSES
-from rarkit.proposal.new_recipe import NewRecipe, new_recipe, target_of, write_recipe
+from rarkit.proposal.new_recipe import target_of, write_recipe
 from rarkit.proposal.proposal import Proposer
-from rarkit.proposal.survey import Survey
-from rarkit.proposal.timing import Seconds
 from rarkit.proposal.tokenizer_choices import codes
 from rarkit.recipe.load import load_recipe
-
-
-def clock(experiment):
-    """A machine of 10 GFLOP/s."""
-    return Seconds(experiment.costs.step_flops(experiment.recipe.train.batch_size, checkpointing=0) / 1e10, 2.0)
-
-
-def proposed(place, path="recipe.toml", **options) -> NewRecipe:
-    return new_recipe(str(place), str(path), clock=clock, tokenizer_clock=lambda *_: 0.1, **options)
-
-
-def picture(seed, width=40, height=36, mode="RGB"):
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
-    levels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return Image.fromarray(levels[..., 0] if channels == 1 else levels)
-
-
-def filled(folder: Path, count: int, **options) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        picture(len(folder.name) + number, **options).save(folder / f"{number:02}.png")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """In this process: the few images of a test are looked at in less time than a worker takes to start."""
-    monkeypatch.setattr("rarkit.proposal.survey.usable_workers", lambda: 0)
+from tests.proposal.small import clock, filled, picture, proposed, survey_of
 
 
 @pytest.fixture
@@ -96,8 +65,8 @@ def test_a_folder_becomes_a_recipe_that_plans(pets, tmp_path):
 def test_each_line_says_why(pets, tmp_path):
     recipe = proposed(pets, tmp_path / "pets.toml")
     assert [choice.key for choices in recipe.proposal.tables.values() for choice in choices if not choice.why] == []
-    for line in recipe.text.splitlines():
-        assert not line or line.startswith(("#", "[", "title", "seed")) or "#" in line or f"\n{line}" in recipe.text
+    for above, line in pairwise(recipe.text.splitlines()):
+        assert not line or line.startswith(("#", "[", "title", "seed")) or "#" in line or above.startswith("#")
         assert len(line) <= 132
 
 
@@ -134,6 +103,7 @@ def test_what_is_odd_about_images_is_found_and_provided_for(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(5).save(folder / "04.jpg", exif=exif)
+    picture(6).save(folder / "05.jpg", exif=b"Exif\0\0no tags", dpi=(72, 72))  # else Pillow tries them itself
     (folder / "notes.txt").write_text("words")
     recipe = proposed(tmp_path / "odd", tmp_path / "odd.toml")
     said = "\n".join(recipe.found())
@@ -223,6 +193,16 @@ def test_a_list_of_test_images_is_found_beside_that_of_training_images(pets, tmp
     assert (dataset.count("train"), dataset.count("test")) == (40, 10)  # few images, which are mirrored
 
 
+def test_a_list_without_labels_is_no_list_of_test_images(pets, tmp_path):
+    rows = "".join(f"{name}/{number:02}.png,{name}\n" for name in ("cats", "dogs") for number in range(10))
+    (pets / "train.csv").write_text(f"file,label\n{rows}")
+    (pets / "test.csv").write_text("file\ncats/10.png\n")
+    recipe = proposed(pets, tmp_path / "out.toml")
+    assert "Not used: test.csv, which lacks a column of the list of training images." in recipe.found()
+    write_recipe(recipe)
+    assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train", "test")
+
+
 def test_a_table_of_something_else_leaves_the_folder_what_it_is(pets):
     (pets / "notes.csv").write_text("file,label\nnot-there.png,x\n")
     assert values(proposed(pets), "dataset")["name"] == "image_folder"
@@ -271,6 +251,22 @@ def test_of_many_shards_the_last_are_for_tests(tmp_path):
     assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train", "test")
 
 
+def test_shards_in_the_order_of_their_classes_are_not_held_out(tmp_path):
+    pytest.importorskip("webdataset")
+    for number in range(10):
+        shard(tmp_path / f"s-{number}.tar", lambda _, label=number // 5 + number // 9: [("cls", b"%d" % label)], 3)
+    recipe = proposed(tmp_path, tmp_path / "out.toml")
+    assert (recipe.survey.images, recipe.survey.class_names) == ({"train": 30, "test": 0}, ("0", "1", "2"))
+    assert "No tar files are held out for tests: classes of the last ones (2) are in no others." in recipe.found()
+    write_recipe(recipe)
+    assert load_recipe(tmp_path / "out.toml").dataset.splits() == ("train",)
+
+
+@pytest.mark.parametrize("names", [["a-1.tar", "a-20260101120000.tar"], ["a-1.tar", "b.tar"], ["a-1.tar", "b-2.tar"]])
+def test_names_that_are_no_sequence_are_listed(names):
+    assert pattern_of(names) == "{" + ",".join(names) + "}"
+
+
 @given(st.lists(st.from_regex(r"[a-z]{0,3}[0-9]{1,3}[a-z]{0,2}\.tar", fullmatch=True), min_size=1, max_size=12, unique=True))
 def test_a_pattern_stands_for_the_names_it_was_made_of(names):
     assert expanded(pattern_of(sorted(names))) == sorted(names)
@@ -309,6 +305,7 @@ def test_odd_names_stay_data(tmp_path, name):
         ("a/b c.tar.gz", None, "b_c.toml"),
         ("https://host/x/pets.zip", None, "pets.toml"),
         ("zip://in::all.zip", None, "all.toml"),
+        ("List.TSV", None, "List.toml"),
         ("photos", "mine.toml", "mine.toml"),
     ],
 )
@@ -347,6 +344,7 @@ ODD = {
     "nothing": (lambda folder: folder.rmdir(), "there is no .*Name a folder of images"),
     "empty": (lambda folder: None, "data is empty. Name a folder"),
     "other files": (lambda folder: (folder / "a.txt").write_text("x"), "contains no images. It holds a.txt"),
+    "hidden files": (lambda folder: (folder / ".a.txt").write_text("x"), "contains no images. It holds hidden files"),
     "one image": (lambda folder: filled(folder, 1), "has 1 image, and a model learns from many"),
     "one image each": (lambda folder: [filled(folder / name, 1) for name in "ab"], "has 2 images, and a model"),
     "all damaged": (damaged, "none of the 12 images .* can be read. The first: .*cannot be read as an image"),
@@ -398,29 +396,11 @@ def test_what_another_plugin_reads_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("rarkit.proposal.places.parts", lambda: type("None", (), {"datasets": {}}))
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     for place in (tmp_path / "a.parquet", "owner/name"):
-        with pytest.raises(UserError, match="pip install rarkit-hf"):
+        with pytest.raises(UserError, match=r"pip install \./plugins/rarkit-hf, in a checkout"):
             proposed(place)
 
 
 # What fits
-
-
-def survey_of(count: int, side: int, classes: int) -> Survey:
-    generator = np.random.default_rng(0)
-    looks = tuple(
-        Look(
-            str(number),
-            number % classes,
-            width=side,
-            height=side,
-            crop_HWC=generator.integers(0, 256, (64, 64, 3), np.uint8),
-        )
-        for number in range(20)
-    )
-    names = tuple(str(label) for label in range(classes))
-    layout = Layout("a folder", (Choice("name", "image_folder", ""), Choice("path", "/nowhere", "")))
-    each = tuple((name, count // classes) for name in names)
-    return Survey(layout, {"train": count, "test": count // 5}, each, names, looks, np.arange(20))
 
 
 @settings(max_examples=25)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, final
 from rarkit.errors import UserError, did_you_mean
 from rarkit.evaluation.record import MetricRecord
 from rarkit.files.weight_files import FORMATS, INDEX
+from rarkit.inference.source import Source
 from rarkit.pipeline.receipt import open_run
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.released import RELEASED, released_recipe
 from rarkit.sampling.settings import SampleSettings
-from rarkit.stages.base import read_state
 from rarkit.stages.evaluate import measured
 from rarkit.stages.train import trained_model
 from rarkit.tokenizers.base import ImageDecoder
@@ -76,11 +76,14 @@ def _checkpoint(name: str, preset: str | None, tokenizer: str | os.PathLike[str]
 def _run(folder: Path, store: str | os.PathLike[str] | None) -> Exported:
     run = open_run(folder, store)
     recipe, experiment = run.recipe, run.experiment
+    settings = recipe.sample or SampleSettings()
+    source = Source(experiment, settings, run)
+    decoder = recipe.tokenizer.image_decoder(source.tokenizer_state())
+    source.check_weights("model", *(["tokenizer"] if decoder is not None else []))
     if recipe.train is None:
         assert recipe.model.weights is not None, "a recipe without [train] names weights"
         model = recipe.model.load(recipe.model.weights, experiment.config, recipe.attention.build(), device="cpu", dtype=None)
     else:
         model = trained_model(run.output("train"), recipe.model, experiment.config, recipe.attention, "cpu")
-    state = read_state(run.output("fit")) if recipe.tokenizer.learns else {}
     metrics = measured(run.output("evaluate"))[0] if "evaluate" in run.outputs else []
-    return Exported(experiment, model, recipe.tokenizer.image_decoder(state), recipe.sample or SampleSettings(), metrics)
+    return Exported(experiment, model, decoder, settings, metrics)
