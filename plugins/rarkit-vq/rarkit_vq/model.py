@@ -66,7 +66,7 @@ def restored(part: VQTokenizer, state: LearnedState) -> Network:
     expected = network.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
-            fault = "are missing" if name not in state else "are too many"
+            fault = "are missing" if name not in state else "belong to none of its layers"
             raise WeightsError(f"the weights {name!r} of tokenizer 'vq' {fault}. {CURE}")
         array = state[name]
         if array.shape != expected[name].shape:
