@@ -18,7 +18,7 @@ from rarkit.datasets.image_listing import SUFFIXES, ImageFile, Listing, listed
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
 from rarkit.datasets.links import folded
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import split_rows
+from rarkit.datasets.splits import held_apart
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
 from rarkit.images import Split
@@ -199,11 +199,7 @@ class ImageFolder(EncodedDataset):
     def _held_apart(self, files: list[tuple[ImageFile, int]], split: Split) -> list[tuple[ImageFile, int]]:
         """The files of one split of a folder without folders for the splits, in their order."""
         labels_N = np.array([label for _, label in files], dtype=np.int64)
-        rows = {part: np.sort(rows_N) for part, rows_N in split_rows(labels_N, self.test_fraction, self.split_seed).items()}
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
+        rows = held_apart(labels_N, self.test_fraction, self.split_seed, self.path)
         if self.train:
             notify(
                 f"{self.path} has no folders {TRAIN} and {TEST}: of its {len(files):,} images, {len(rows['test']):,} are held out "

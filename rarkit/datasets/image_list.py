@@ -17,7 +17,7 @@ from rarkit.datasets.image_folder import ONLY_CLASS
 from rarkit.datasets.links import folded
 from rarkit.datasets.listed_files import Files
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import split_rows
+from rarkit.datasets.splits import held_apart
 from rarkit.errors import DatasetError, did_you_mean
 from rarkit.files.locations import folder_of
 from rarkit.images import MOST_CLASSES, Split
@@ -185,11 +185,7 @@ class ImageList(EncodedDataset):
 
     def _held_apart(self, listed: list[ListedFile], label_of: dict[str, int]) -> dict[Split, list[ListedFile]]:
         labels_N = np.array([label_of[row.label] for row in listed], dtype=np.int64)
-        rows = {split: np.sort(rows_N) for split, rows_N in split_rows(labels_N, self.test_fraction, self.split_seed).items()}
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
+        rows = held_apart(labels_N, self.test_fraction, self.split_seed, self.path)
         return {split: [listed[row] for row in rows_N] for split, rows_N in rows.items()}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from rarkit import Location, NotInFingerprint
-from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, notify, some_of, split_rows
+from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, held_apart, notify, some_of
 from rarkit.errors import DatasetError
 from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in
 from rarkit_hf.places import Found, downloaded, found, hub_or_place
@@ -170,12 +170,7 @@ class _Data:
         labels_N = self._labels(split)
         if "test" in self.names or self._part.test == "":
             return np.arange(len(labels_N)), labels_N
-        rows = split_rows(labels_N, self._part.test_fraction, self._part.split_seed)
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self._part.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
-        rows_F = np.sort(rows[split])
+        rows_F = held_apart(labels_N, self._part.test_fraction, self._part.split_seed, self._part.path)[split]
         return rows_F, labels_N[rows_F]
 
     def _stored(self, split: Split) -> Labels:
