@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, final
 
 import numpy as np
 from pydantic import Field
 
+from rarkit.datasets.arrays import ArrayRows, layout_of
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.splits import held_out, split_rows
-from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
+from rarkit.datasets.transparency import WHITE
+from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.component import Seed
 
 LEVELS = 16
@@ -45,20 +46,6 @@ class Digits(Dataset):
 
         digits = load_digits()
         levels_NHW, labels_N = digits["images"], digits["target"].astype(np.int64)
-        images_NHWC = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)[..., None]
+        images_NHW = np.round(levels_NHW * 255 / LEVELS).astype(np.uint8)
         rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
-        return _Rows(ImageBlock(images_NHWC[rows], labels_N[rows]))
-
-
-@final
-class _Rows(ImageReader):
-    def __init__(self, everything: ImageBlock) -> None:
-        self._everything = everything
-
-    def __len__(self) -> int:
-        return len(self._everything.labels_N)
-
-    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
-        for first in range(start, stop, rows):
-            chosen = slice(first, min(first + rows, stop))
-            yield ImageBlock(self._everything.images_NHWC[chosen], self._everything.labels_N[chosen])
+        return ArrayRows(images_NHW[rows], labels_N[rows], layout_of(images_NHW.shape, images_NHW.dtype, "digits"), WHITE)

@@ -6,11 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
@@ -66,6 +66,15 @@ class ImageFolder(EncodedDataset):
     """Without folders for the splits: seed of the choice of test images."""
     class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
     """``"imagenet"`` names the classes of ImageNet's 1,000 synset folders. Defaults to the folders' names."""
+
+    @model_validator(mode="after")
+    def _test_beside_train(self) -> Self:
+        if not self.train and self.test not in (TEST, "", None):
+            raise ValueError(
+                f'train = "" means that path has the class folders itself, of which test_fraction is held out, but test is '
+                f"{self.test!r}: set train to the folder of the training images, or leave test out"
+            )
+        return self
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test else ("train",)

@@ -101,7 +101,21 @@ class ImageList(EncodedDataset):
         if split not in lists.sources:
             rows = [(row, lists.label_of[row.label]) for row in lists.rows[split]]
             lists.sources[split] = Files(place, self.root or folder_of(place), rows)
+            self._check_apart(lists.sources)
         return lists.sources[split]
+
+    def _check_apart(self, sources: dict[Split, Files]) -> None:
+        """Refuses a list with a file in both splits, and tells of files that both lists name."""
+        if len(sources) < 2 or sources["train"].filesystem != sources["test"].filesystem:
+            return
+        tested = set(sources["test"].paths())
+        both = [path for path in sources["train"].paths() if path in tested]
+        if not both:
+            return
+        what = f"{self._place('test')}: {len(both):,} of {len(tested):,} test images are training images, too ({some_of(both)})"
+        if self.test_path is None:
+            raise DatasetError(f"{what}. List each file once.")
+        notify(f"{what}, so what is measured on them flatters the model")
 
     def _place(self, split: Split) -> str:
         return (self.test_path if split == "test" else None) or self.path
