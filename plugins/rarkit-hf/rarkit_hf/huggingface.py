@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from rarkit import Location, NotInFingerprint
 from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, held_apart, notify, some_of
 from rarkit.errors import DatasetError
-from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in
+from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in, names_of, renumbered
 from rarkit_hf.places import Found, downloaded, found, hub_or_place
 from rarkit_hf.tables import Table
 
@@ -44,6 +44,7 @@ class HuggingFace(EncodedDataset):
     location.
     """
 
+    version: ClassVar[int] = 2
     name: Literal["huggingface"] = "huggingface"
     path: Annotated[Location, BeforeValidator(hub_or_place), NotInFingerprint()]
     """Parquet file, pattern or folder, as path or fsspec URL; or a name on the hub, ``owner/name``, unless it is a path that
@@ -181,6 +182,9 @@ class _Data:
                 self._read[split] = Labels(np.zeros(len(table), dtype=np.int64), None)
             else:
                 self._read[split] = labels_in(table.column(name), self._place(split), name)
+                own, names = names_of(table.schema, name), self.columns.names
+                if own and names and own != names:
+                    self._read[split] = renumbered(self._read[split], own, names, self._place(split), name)
         return self._read[split]
 
     def _labels(self, split: Split) -> NDArray[np.int64]:
