@@ -83,8 +83,8 @@ class Pictures:
     def rows(self, rows_B: NDArray[np.int64], next_B: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Images (B, H, W, C) uint8; rows may repeat, in any order.
 
-        ``next_B``: what will be asked for in the same pass of the next step. Networks that are trained in turn ask for the passes of
-        a step in turn, and what is read for the first is kept for the others.
+        ``next_B``: what will be asked for in the same pass of the next step. Networks that are trained in turn ask for the passes
+        of a step in turn, and what is read for the first is kept for the others.
         """
         if self._kept_NHWC is not None:
             return self._kept_NHWC[rows_B]
