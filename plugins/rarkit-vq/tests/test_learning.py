@@ -133,6 +133,8 @@ def test_images_are_read_once_a_step_whatever_asks_for_them_again(monkeypatch):
         for _ in ("tokenizer", "discriminator"):
             for rows_B, next_B in zip(step, following, strict=True):
                 assert np.array_equal(pictures.rows(rows_B, next_B), images_NHWC[rows_B])
+    # What is read ahead for the step after may still be under way.
+    pictures._thread.shutdown()
     assert sorted(read) == passes.reshape(6, 2).tolist()
 
 
