@@ -207,9 +207,7 @@ def test_no_file_is_in_both_splits_unless_two_lists_say_so(folder, tmp_path):
             part.content()
     other = written(str(tmp_path / "b.csv"), ("file", "label"), [("a/1.png", "x"), ("a/2.png", "x")])
     train = written(str(tmp_path / "c.csv"), ("file", "label"), [("a/0.png", "x"), ("a/1.png", "x")])
-    with pytest.warns(
-        RarkitWarning, match=r"b\.csv: 1 of 2 test images are training images, too \(.*a/1\.png\), so what is"
-    ):
+    with pytest.warns(RarkitWarning, match=r"b\.csv: 1 of 2 test images are training images, too \(.*a/1\.png\), so what is"):
         made(train, test_path=other, root=folder).content()
 
 
