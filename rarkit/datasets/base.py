@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, final, get_args
 
 import numpy as np
@@ -69,6 +70,11 @@ class CheckedReader(ImageReader):
     def __init__(self, part: Dataset, reader: ImageReader) -> None:
         self._part, self._reader, self.views = part, reader, reader.views
 
+    @cached_property
+    def _info(self) -> ImageInfo:
+        # Once: some datasets open their file for it.
+        return self._part.info()
+
     def __len__(self) -> int:
         return len(self._reader)
 
@@ -79,7 +85,7 @@ class CheckedReader(ImageReader):
         return self._checked(self._reader.chosen(rows_N, rows))
 
     def _checked(self, blocks: Iterator[ImageBlock]) -> Iterator[ImageBlock]:
-        info = self._part.info()
+        info = self._info
         for block in blocks:
             images_NHWC, labels_N = block.images_NHWC, block.labels_N
             if images_NHWC.shape[1:] != (info.height, info.width, info.channels):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from rarkit.datasets.arrays import ArrayRows, layout_of
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.splits import held_out, split_rows
-from rarkit.images import ImageBlock, ImageInfo, ImageReader, Split
+from rarkit.datasets.transparency import WHITE
+from rarkit.images import ImageInfo, ImageReader, Split
 from rarkit.registry.component import Seed
 
 LEVELS = 16
@@ -42,30 +44,15 @@ class Digits(Dataset):
         return for_test if split == "test" else sum(OF_CLASS) - for_test
 
     def open(self, split: Split) -> ImageReader:
-        digits = _digits()
-        rows = split_rows(digits.labels_N, self.test_fraction, self.split_seed)[split]
-        return _Rows(ImageBlock(digits.images_NHWC[rows], digits.labels_N[rows]))
+        images_NHW, labels_N = _digits()
+        rows = split_rows(labels_N, self.test_fraction, self.split_seed)[split]
+        return ArrayRows(images_NHW[rows], labels_N[rows], layout_of(images_NHW.shape, images_NHW.dtype, "digits"), WHITE)
 
 
 @cache
-def _digits() -> ImageBlock:
-    """All of them. Kept, because a run opens them again and again."""
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All images and their labels. Kept, because a run opens them again and again."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images_NHWC = np.round(digits["images"] * 255 / LEVELS).astype(np.uint8)[..., None]
-    return ImageBlock(images_NHWC, digits["target"].astype(np.int64))
-
-
-@final
-class _Rows(ImageReader):
-    def __init__(self, everything: ImageBlock) -> None:
-        self._everything = everything
-
-    def __len__(self) -> int:
-        return len(self._everything.labels_N)
-
-    def blocks(self, start: int, stop: int, rows: int) -> Iterator[ImageBlock]:
-        for first in range(start, stop, rows):
-            chosen = slice(first, min(first + rows, stop))
-            yield ImageBlock(self._everything.images_NHWC[chosen], self._everything.labels_N[chosen])
+    return np.round(digits["images"] * 255 / LEVELS).astype(np.uint8), digits["target"].astype(np.int64)

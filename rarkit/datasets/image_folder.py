@@ -6,11 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
@@ -18,7 +18,7 @@ from rarkit.datasets.image_listing import SUFFIXES, ImageFile, Listing, listed
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
 from rarkit.datasets.links import folded
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import split_rows
+from rarkit.datasets.splits import held_apart
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
 from rarkit.images import Split
@@ -66,6 +66,15 @@ class ImageFolder(EncodedDataset):
     """Without folders for the splits: seed of the choice of test images."""
     class_list: Annotated[Literal["imagenet"] | None, NotInFingerprint()] = None
     """``"imagenet"`` names the classes of ImageNet's 1,000 synset folders. Defaults to the folders' names."""
+
+    @model_validator(mode="after")
+    def _test_beside_train(self) -> Self:
+        if not self.train and self.test not in (TEST, "", None):
+            raise ValueError(
+                f'train = "" means that path has the class folders itself, of which test_fraction is held out, but test is '
+                f"{self.test!r}: set train to the folder of the training images, or leave test out"
+            )
+        return self
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "test") if self.test else ("train",)
@@ -199,11 +208,7 @@ class ImageFolder(EncodedDataset):
     def _held_apart(self, files: list[tuple[ImageFile, int]], split: Split) -> list[tuple[ImageFile, int]]:
         """The files of one split of a folder without folders for the splits, in their order."""
         labels_N = np.array([label for _, label in files], dtype=np.int64)
-        rows = {part: np.sort(rows_N) for part, rows_N in split_rows(labels_N, self.test_fraction, self.split_seed).items()}
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
+        rows = held_apart(labels_N, self.test_fraction, self.split_seed, self.path)
         if self.train:
             notify(
                 f"{self.path} has no folders {TRAIN} and {TEST}: of its {len(files):,} images, {len(rows['test']):,} are held out "

@@ -17,7 +17,7 @@ from rarkit.datasets.image_folder import ONLY_CLASS
 from rarkit.datasets.links import folded
 from rarkit.datasets.listed_files import Files
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import split_rows
+from rarkit.datasets.splits import held_apart
 from rarkit.errors import DatasetError, did_you_mean
 from rarkit.files.locations import folder_of
 from rarkit.images import MOST_CLASSES, Split
@@ -101,7 +101,21 @@ class ImageList(EncodedDataset):
         if split not in lists.sources:
             rows = [(row, lists.label_of[row.label]) for row in lists.rows[split]]
             lists.sources[split] = Files(place, self.root or folder_of(place), rows)
+            self._check_apart(lists.sources)
         return lists.sources[split]
+
+    def _check_apart(self, sources: dict[Split, Files]) -> None:
+        """Refuses a list with a file in both splits, and tells of files that both lists name."""
+        if len(sources) < 2 or sources["train"].filesystem != sources["test"].filesystem:
+            return
+        tested = set(sources["test"].paths())
+        both = [path for path in sources["train"].paths() if path in tested]
+        if not both:
+            return
+        what = f"{self._place('test')}: {len(both):,} of {len(tested):,} test images are training images, too ({some_of(both)})"
+        if self.test_path is None:
+            raise DatasetError(f"{what}. List each file once.")
+        notify(f"{what}, so what is measured on them flatters the model")
 
     def _place(self, split: Split) -> str:
         return (self.test_path if split == "test" else None) or self.path
@@ -185,11 +199,7 @@ class ImageList(EncodedDataset):
 
     def _held_apart(self, listed: list[ListedFile], label_of: dict[str, int]) -> dict[Split, list[ListedFile]]:
         labels_N = np.array([label_of[row.label] for row in listed], dtype=np.int64)
-        rows = {split: np.sort(rows_N) for split, rows_N in split_rows(labels_N, self.test_fraction, self.split_seed).items()}
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
+        rows = held_apart(labels_N, self.test_fraction, self.split_seed, self.path)
         return {split: [listed[row] for row in rows_N] for split, rows_N in rows.items()}
 
 

@@ -67,6 +67,10 @@ class Files(Source):
     def __len__(self) -> int:
         return len(self._files)
 
+    def paths(self) -> Iterator[str]:
+        """Where the file system finds each file."""
+        return (path for path, _ in self._files)
+
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         return (EncodedImage(*self._files[file]) for file in files_F)
 

@@ -47,7 +47,9 @@ class LabelReader:
             label = int(value)
             if 0 <= label < len(self.names):
                 return label
-            raise DatasetError(f"{name} has the label {label}, but the {len(self.names)} classes are 0 to {len(self.names) - 1}")
+            cure = "Set class_names to the names of all classes" if self.named else "Raise num_classes"
+            classes = f"the {len(self.names)} classes are 0 to {len(self.names) - 1}"
+            raise DatasetError(f"{name} has the label {label}, but {classes}. {cure}, or correct the label.")
         if value in self._labels:
             return self._labels[value]
         shown = repr(value[:SHOWN])
@@ -59,7 +61,8 @@ class LabelReader:
         try:
             content: Any = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{name} is not JSON ({error}).") from error
+            cure = "Set label to the extension of the labels, or write the shard again."
+            raise DatasetError(f"{name} is not JSON ({error}). {cure}") from error
         if not isinstance(content, dict) or self.key not in content:
             has = some_of(list(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
             raise DatasetError(f"{name} has no key {self.key!r}; it has: {has}. Set label_key to the key of the label.")

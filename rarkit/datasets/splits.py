@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.errors import DatasetError
 from rarkit.images import Split
 from rarkit.randomness import uniforms
 
@@ -21,6 +22,29 @@ def split_rows(labels_N: NDArray[np.int64], test_fraction: float, seed: int) -> 
         for_test_N[rows[np.argsort(chance_N[rows])[: held_out(len(rows), test_fraction)]]] = True
     shuffled_N = np.argsort(place_N)
     return {"train": shuffled_N[~for_test_N[shuffled_N]], "test": shuffled_N[for_test_N[shuffled_N]]}
+
+
+def held_apart(labels_N: NDArray[np.int64], test_fraction: float, seed: int, place: str) -> dict[Split, NDArray[np.int64]]:
+    """The rows of each split of data that have no test split, ascending: a partition of 0 … N − 1.
+
+    Each class gives the same part to the test split, and at least one image of two or more. It depends only on the labels, the
+    fraction and the seed.
+
+    Args:
+        labels_N: the class of each row.
+        test_fraction: the part, between 0 and 1.
+        seed: decides which images these are.
+        place: the data, for the message.
+
+    Raises:
+        DatasetError: no class has two images.
+    """
+    rows = split_rows(labels_N, test_fraction, seed)
+    if not len(rows["test"]):
+        raise DatasetError(
+            f'no class in {place} has two images, so none can be held out for testing: set test = "", or add images.'
+        )
+    return {split: np.sort(rows_N) for split, rows_N in rows.items()}
 
 
 def held_out(count: int, fraction: float) -> int:

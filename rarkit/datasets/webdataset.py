@@ -20,7 +20,7 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.image_bounds import LARGEST_FILE
 from rarkit.datasets.links import LinksOut, folded
-from rarkit.datasets.notices import some_of
+from rarkit.datasets.notices import notify, some_of
 from rarkit.datasets.shard_labels import LabelReader
 from rarkit.datasets.shards import Sample, Shard, count_samples, expanded, scattered_files
 from rarkit.errors import DatasetError
@@ -95,6 +95,10 @@ class WebDataset(EncodedDataset):
         return sum(_looked_up(promised, shard, self.sizes) for shard in self._shards(split))
 
     def content(self) -> Any:
+        both = sorted(set(self._shards("train")) & set(self._shards("test") if self.test_urls else ()))
+        if both:
+            what = f"{len(both):,} test shards are training shards, too ({some_of(both)})"
+            notify(f"{what}, so what is measured on them flatters the model")
         return self.identified({split: _key(self._shards(split)) for split in self.splits()})
 
     def links_out(self) -> dict[str, int]:
@@ -117,7 +121,8 @@ class WebDataset(EncodedDataset):
                 self._counts[shard] = count_samples(shard) if promised is None else _looked_up(promised, shard, str(self.sizes))
         counts = [self._counts[shard] for shard in shards]
         if not sum(counts):
-            raise DatasetError(f"{self.urls if split == 'train' else self.test_urls}: these shards contain no samples")
+            place = self.urls if split == "train" else self.test_urls
+            raise DatasetError(f"{place}: these shards contain no samples. Name others.")
         labels = LabelReader(self.label.lower(), self.label_key, self.classes(), named=self.class_names is not None)
         return _Shards(_key(shards), shards, counts, self.image.lower().split(";"), labels)
 

@@ -17,7 +17,7 @@ from rarkit.rendering.figures import Curve, Series
 from rarkit.rendering.numbers import number
 from rarkit.report.curves import LOOKS, STEP, Look, curve
 from rarkit.stages.base import read_log
-from rarkit.stages.fit import fit_measured, fit_notes
+from rarkit.stages.fit import fit_kept_step, fit_measured, fit_notes
 
 USED = "used_codes"
 """The column of the log with the number of codes that were in use lately, if the tokenizer's task logs that."""
@@ -48,10 +48,11 @@ class FitSection:
 def fit_section(output: StageOutput, codes: int) -> FitSection:
     """Reads what ``fit`` kept of its training. ``codes``: V, the codebook size."""
     log, measured, notes = read_log(output), fit_measured(output), fit_notes(output)
+    kept = _lowest(measured) if (chosen := fit_kept_step(output)) is None else chosen
     sentences = [note.sentence.replace(VALUE, number(note.value)) for note in notes]
     return FitSection(
-        curves=(*measured_curves(measured, notes), *logged_curves(log, notes, codes)),
-        sentences=(*_kept(log, measured), *sentences),
+        curves=(*measured_curves(measured, notes, kept), *logged_curves(log, notes, codes)),
+        sentences=(*_kept(measured, kept), *sentences),
         remarks=collapse(log, codes),
     )
 
@@ -69,21 +70,24 @@ def logged_curves(log: Mapping[str, NDArray[Any]], notes: Sequence[Note], codes:
     return curves
 
 
-def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note]) -> list[Curve]:
-    """A chart for each number that was measured of what is held back, with a dot for the weights that were kept."""
+def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note], kept: int) -> list[Curve]:
+    """A chart for each number that was measured of what is held back, with a dot for the weights kept, those after ``kept`` steps.
+
+    Those need not have the lowest error of all: a loss that begins late makes earlier errors another thing (``Task.best_from``).
+    """
     if not measured or not len(measured[STEP]):
         return []
     error, step = measured[HELD_OUT + ERROR], measured[STEP]
     others = [name for name in measured if name not in (STEP, HELD_OUT + ERROR)]
     # A task whose error is another of its numbers, or that with the sign turned, would have it drawn twice.
     known = any(np.allclose(np.abs(measured[name]), np.abs(error)) for name in others)
-    kept = slice(int(error.argmin()), int(error.argmin()) + 1)
+    is_kept = step == kept
     curves = []
     for name in others if known else [HELD_OUT + ERROR, *others]:
         look = _look(name)
         series = (
             Series("held-back images", step, measured[name]),
-            Series("the weights that are kept", step[kept], measured[name][kept]),
+            Series("the weights that are kept", step[is_kept], measured[name][is_kept]),
             *_lines(name, step, notes),
         )
         curves.append(Curve(look.title, "step", look.y_label, series))
@@ -104,13 +108,19 @@ def collapse(log: Mapping[str, NDArray[Any]], codes: int) -> tuple[str, ...]:
     )
 
 
-def _kept(log: Mapping[str, NDArray[Any]], measured: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+def _lowest(measured: Mapping[str, NDArray[Any]]) -> int:
+    """The steps after which the error was lowest; 0 if nothing was measured."""
+    return int(measured[STEP][measured[HELD_OUT + ERROR].argmin()]) if measured and len(measured[STEP]) else 0
+
+
+def _kept(measured: Mapping[str, NDArray[Any]], kept: int) -> tuple[str, ...]:
     if not measured or not len(measured[STEP]):
         return ()
-    best, last = int(measured[STEP][measured[HELD_OUT + ERROR].argmin()]), int(measured[STEP][-1])
-    if best == 0:
+    last = int(measured[STEP][-1])
+    if kept == 0:
         return (f"The weights before the first step were kept: none of the {last:,} steps made the held-back images better.",)
-    return (f"The weights after {best:,} of {last:,} steps were kept, which were the best on the held-back images.",)
+    among = "" if kept == _lowest(measured) else " of those that were trained with every loss"
+    return (f"The weights after {kept:,} of {last:,} steps were kept, which were the best on the held-back images{among}.",)
 
 
 def _look(name: str) -> Look:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Annotated, Any, final
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,8 @@ from rarkit.tokenizers.base import Tokenizer
 NOTES = "notes.json"
 MEASURED = "measured_"
 """Prefix of the arrays that hold what was measured of held-out samples."""
+KEPT_STEP = "kept_step"
+"""The array, of one number, that holds the steps that the kept weights were trained for, where they were chosen."""
 
 
 @final
@@ -96,6 +99,8 @@ class Fit(Stage[FitView]):
             write_log(work.output, trained.log)
             for name, values in trained.measured.items():
                 work.output.write_array(MEASURED + name, values)
+            if trained.best_step is not None:
+                work.output.write_array(KEPT_STEP, np.array([trained.best_step]))
         files = [NOTES] if learning.notes else []
         if learning.notes:
             notes = [note.model_dump() for note in learning.notes]
@@ -108,6 +113,11 @@ def fit_measured(output: StageOutput) -> dict[str, NDArray[Any]]:
     """What the training measured of held-out samples, by column, as ``Trained.measured``; empty if it measured nothing."""
     names = [name for name in output.begun().arrays if name.startswith(MEASURED)]
     return {name.removeprefix(MEASURED): output.read_array(name) for name in names}
+
+
+def fit_kept_step(output: StageOutput) -> int | None:
+    """The steps that the kept weights were trained for; None where nothing chose them, or an older rarkit wrote the output."""
+    return int(output.read_array(KEPT_STEP)[0]) if KEPT_STEP in output.begun().arrays else None
 
 
 def fit_notes(output: StageOutput) -> tuple[Note, ...]:

@@ -98,7 +98,8 @@ class ImageSuite(PartSuite, ABC):
         return _KEPT[key]
 
     def _built(self, part: Any, info: ImageInfo | None = None) -> Any:
-        state = self._learned(part, info)
+        # As they are kept and read again: a number without axes is then an array of one.
+        state = {name: np.atleast_1d(values) for name, values in self._learned(part, info).items()}
         with trying(part, f"built on {self.device}"):
             return part.build(state, self.device)
 

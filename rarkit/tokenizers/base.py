@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MANY_CODES = 16
 """From this number of codes on, they cannot all be black."""
 LearnedState = Mapping[str, NDArray[np.generic]]
-"""The arrays that ``fit`` learned, by name. They are kept in the store and passed to ``build``."""
+"""The arrays that ``fit`` learned, by name. They are kept, a number without axes as an array of one, and passed to ``build``."""
 
 
 class TokenizerModel(ABC):

@@ -325,9 +325,10 @@ def test_a_bad_image_moves_no_crop_of_the_others(tmp_path):
         ({"random_crops": 2, "crop_scale": (1, 0.5)}, "the least side comes first"),
         ({"random_crops": 2, "crop_scale": (0, 0.5)}, "0.05"),
         ({"random_crops": 101}, "100"),
+        ({"train": "", "test": "held_out"}, "test is 'held_out': set train to the folder of the training images"),
     ],
 )
-def test_settings_of_views_that_do_not_go_together(settings, message):
+def test_settings_that_do_not_go_together(settings, message):
     with pytest.raises(ValidationError, match=message):
         ImageFolder(path="x", **settings)
 

@@ -198,6 +198,19 @@ def test_what_is_wrong_with_a_table_is_said_with_its_line(folder, line, message)
         made(f"{folder}/wrong.jsonl", test="").content()
 
 
+def test_no_file_is_in_both_splits_unless_two_lists_say_so(folder, tmp_path):
+    rows = [(name, "x", part) for name, part in zip(("a/0.png", "a/1.png", "./a/0.png"), ("train", "train", "test"), strict=True)]
+    place = written(str(tmp_path / "a.csv"), ("file", "label", "part"), rows)
+    twice = written(str(tmp_path / "d.csv"), ("file", "label"), [("a/0.png", "x"), ("./a/0.png", "x")])
+    for part in (made(place, root=folder, split_column="part"), made(twice, root=folder)):
+        with pytest.raises(DatasetError, match=r"1 of 1 test images are training images, too \(.*a/0\.png\)\. List each file once"):
+            part.content()
+    other = written(str(tmp_path / "b.csv"), ("file", "label"), [("a/1.png", "x"), ("a/2.png", "x")])
+    train = written(str(tmp_path / "c.csv"), ("file", "label"), [("a/0.png", "x"), ("a/1.png", "x")])
+    with pytest.warns(RarkitWarning, match=r"b\.csv: 1 of 2 test images are training images, too \(.*a/1\.png\), so what is"):
+        made(train, test_path=other, root=folder).content()
+
+
 def test_lists_that_are_none(folder):
     for name, content, message in (
         ("a.xlsx", b"PK\x03\x04", "should be a list of files"),

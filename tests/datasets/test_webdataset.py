@@ -417,6 +417,11 @@ def test_the_fingerprint_follows_the_shards(folder, tmp_path):
     assert len(dataset(tmp_path).open("train")) == 23
 
 
+def test_shards_of_both_splits_are_told(folder):
+    with pytest.warns(RarkitWarning, match=r"1 test shards are training shards, too \(.*train-001\.tar\), so what is measured"):
+        dataset(folder, test_urls=f"{folder}/train-{{001..001}}.tar::{folder}/test.tar").identity()
+
+
 def test_without_the_library(folder):
     """Plans can be made; what is missing is said with its cure."""
     code = f"""

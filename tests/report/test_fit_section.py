@@ -43,16 +43,19 @@ def test_each_column_has_a_chart():
 
 
 def test_what_was_measured_has_the_kept_weights_and_its_notes_beside_it():
-    (curve,) = measured_curves(MEASURED, NOTES)
+    (curve,) = measured_curves(MEASURED, NOTES, 50)
     measured, kept, kmeans = curve.series
     np.testing.assert_array_equal(measured.y, MEASURED["held_out_psnr"])
     assert (kept.x.tolist(), kept.y.tolist()) == ([50], [33.0])
     assert (kmeans.label, kmeans.x.tolist(), kmeans.y.tolist()) == ("patch_kmeans", [0, 100], [31.5, 31.5])
+    # Chosen among those that were trained with every loss.
+    (late,) = measured_curves(MEASURED, (), 100)
+    assert (late.series[1].x.tolist(), late.series[1].y.tolist()) == ([100], [32.0])
 
 
 def test_an_error_of_its_own_is_drawn_too():
     other = {**MEASURED, "held_out_error": np.array([3.0, 1.0, 2.0])}
-    assert [curve.title for curve in measured_curves(other, ())] == ["Error of held-back images", "PSNR of held-back images"]
+    assert [curve.title for curve in measured_curves(other, (), 50)] == ["Error of held-back images", "PSNR of held-back images"]
 
 
 @given(st.integers(0, CODES))
@@ -69,9 +72,10 @@ def test_without_a_count_of_codes_nothing_is_remarked(log):
 
 def test_without_a_training_the_section_is_left_out():
     plain = RunReport("title", "name", "", "", "")
-    assert logged_curves({}, NOTES, CODES) == measured_curves({}, NOTES) == []
+    assert logged_curves({}, NOTES, CODES) == measured_curves({}, NOTES, 0) == []
     assert "tokenizer's training" not in render(plain).lower().replace("&#39;", "'")
-    shown = RunReport("title", "name", "", "", "", fit_curves=tuple(measured_curves(MEASURED, NOTES)), fit_sentences=("A note.",))
+    curves = tuple(measured_curves(MEASURED, NOTES, 50))
+    shown = RunReport("title", "name", "", "", "", fit_curves=curves, fit_sentences=("A note.",))
     page = render(shown)
     assert "<h2>The tokenizer's training</h2>" in page
     assert "PSNR of held-back images" in page

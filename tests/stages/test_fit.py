@@ -13,7 +13,7 @@ from rarkit.engine.learning import Learning
 from rarkit.engine.trained import Note
 from rarkit.errors import PluginError
 from rarkit.stages.base import read_log, read_state
-from rarkit.stages.fit import fit_measured, fit_notes
+from rarkit.stages.fit import fit_kept_step, fit_measured, fit_notes
 from rarkit.stages.shown_images import SHOWN_ORIGINALS, SHOWN_RECONSTRUCTIONS
 from tests.processes import call, call_ranks
 from tests.stages.learned_shades import SHADES, STEPS, fitted
@@ -31,6 +31,7 @@ def noted(folder):
     [output] = Store(str(folder / "store")).outputs()
     columns = [{name: values.tolist() for name, values in found.items()} for found in (read_log(output), fit_measured(output))]
     run = folder / "runs/shades"
+    columns[1]["kept"] = fit_kept_step(output)
     return *columns, fit_notes(output), sorted(path.name for path in (run / "previews").iterdir()), (run / "log.jsonl").read_text()
 
 
@@ -54,6 +55,7 @@ def test_its_training_can_be_looked_at(alone):
     assert log["loss"][-1] < log["loss"][0]
     assert measured["step"] == [0, 15, 30, STEPS]
     assert min(measured["held_out_error"]) < measured["held_out_error"][0]
+    assert measured["kept"] == measured["step"][np.argmin(measured["held_out_error"])]
     assert notes == (Note(name="grey", value=0.5, sentence="A single grey has an error of {value}.", beside="held_out_error"),)
     assert pictures == [f"fit-step-{step:06d}.png" for step in (0, 25, 40)]
     told = [json.loads(line) for line in lines.splitlines()]

@@ -1,4 +1,7 @@
-"""Which columns of a table hold the images and the labels, and what the labels mean. Shape letter: N rows of the table."""
+"""Which columns of a table hold the images and the labels, and what the labels mean.
+
+Shape letters: N rows of the table, V classes.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,15 @@ def columns_of(schema: pa.Schema, place: str, image: str | None, label: str | No
         of = f"; of its columns, label could be one of: {some_of(others)}" if others else ""
         notify(f"{place} has no column of labels, so all images are one class{of}")
         return Columns(chosen, None, None)
-    feature = with_features[labels]
-    return Columns(chosen, labels, tuple(feature.names) if isinstance(feature, ClassLabel) else None)
+    return Columns(chosen, labels, names_of(schema, labels))
+
+
+def names_of(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """The names of the classes of a column of the type ``ClassLabel``; None for one of another type."""
+    from datasets import ClassLabel, Features
+
+    feature = Features.from_arrow_schema(schema)[column]
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else None
 
 
 def _one(named: str | None, candidates: list[str], schema: pa.Schema, place: str, what: str) -> str | None:
@@ -127,3 +137,29 @@ def labels_in(column: pa.ChunkedArray, place: str, name: str) -> Labels:
             f"{LARGEST_LABEL:,}. In test splits, -1 means that labels are not published: set test to another split."
         )
     return Labels(labels_N.astype(np.int64), None)
+
+
+def renumbered(labels: Labels, own: tuple[str, ...], names: tuple[str, ...], place: str, name: str) -> Labels:
+    """Numbers of a ``ClassLabel`` with other names than that of the training images, or in another order, as numbers of that.
+
+    Args:
+        labels: those of a column.
+        own: its names, by number.
+        names: those of the training images.
+        place: the table, for messages.
+        name: of the column.
+
+    Raises:
+        DatasetError: a label has a name that is none of those of the training images.
+    """
+    number_of = {each: number for number, each in enumerate(names)}
+    numbers_V = np.array([number_of.get(each, -1) for each in own], dtype=np.int64)
+    numbers_N = np.where(labels.numbers_N < len(own), numbers_V.take(labels.numbers_N, mode="clip"), -1)
+    wrong = np.flatnonzero(numbers_N < 0)
+    if len(wrong):
+        label = int(labels.numbers_N[wrong[0]])
+        raise DatasetError(
+            f"{place}: row {wrong[0]} has the {name} {repr(own[label]) if label < len(own) else label}, which is none of the "
+            f"{len(names):,} classes of the training images. Set test to another split, or leave such rows out."
+        )
+    return Labels(numbers_N, None)

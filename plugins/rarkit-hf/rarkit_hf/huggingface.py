@@ -6,16 +6,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from rarkit import Location, NotInFingerprint
-from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, notify, some_of, split_rows
+from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, held_apart, notify, some_of
 from rarkit.errors import DatasetError
-from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in
+from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in, names_of, renumbered
 from rarkit_hf.places import Found, downloaded, found, hub_or_place
 from rarkit_hf.tables import Table
 
@@ -44,6 +44,7 @@ class HuggingFace(EncodedDataset):
     location.
     """
 
+    version: ClassVar[int] = 2
     name: Literal["huggingface"] = "huggingface"
     path: Annotated[Location, BeforeValidator(hub_or_place), NotInFingerprint()]
     """Parquet file, pattern or folder, as path or fsspec URL; or a name on the hub, ``owner/name``, unless it is a path that
@@ -170,12 +171,7 @@ class _Data:
         labels_N = self._labels(split)
         if "test" in self.names or self._part.test == "":
             return np.arange(len(labels_N)), labels_N
-        rows = split_rows(labels_N, self._part.test_fraction, self._part.split_seed)
-        if not len(rows["test"]):
-            raise DatasetError(
-                f'no class in {self._part.path} has two images, so none can be held out for testing: set test = "", or add images.'
-            )
-        rows_F = np.sort(rows[split])
+        rows_F = held_apart(labels_N, self._part.test_fraction, self._part.split_seed, self._part.path)[split]
         return rows_F, labels_N[rows_F]
 
     def _stored(self, split: Split) -> Labels:
@@ -186,6 +182,9 @@ class _Data:
                 self._read[split] = Labels(np.zeros(len(table), dtype=np.int64), None)
             else:
                 self._read[split] = labels_in(table.column(name), self._place(split), name)
+                own, names = names_of(table.schema, name), self.columns.names
+                if own and names and own != names:
+                    self._read[split] = renumbered(self._read[split], own, names, self._place(split), name)
         return self._read[split]
 
     def _labels(self, split: Split) -> NDArray[np.int64]:

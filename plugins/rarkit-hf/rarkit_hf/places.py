@@ -56,7 +56,11 @@ def found(place: str, config: str | None, revision: str | None) -> Found:
     """
     on_hub = place.startswith(HUB)
     filesystem, path = filesystem_of(place)
-    if "*" in path and not on_hub:
+    if revision and not on_hub:
+        raise DatasetError(f"{place} is not on the hub, which alone has revisions. Leave revision out.")
+    if (config or revision) and ("*" in path or path.endswith(PARQUET)):
+        raise DatasetError(f"{place} names its files, among which config and revision choose nothing. Leave them out.")
+    if "*" in path:
         with reaching(place):
             files = sorted(filesystem.glob(path))
         if not files:
@@ -75,14 +79,19 @@ def found(place: str, config: str | None, revision: str | None) -> Found:
 def _described(name: str, place: str, config: str | None, revision: str | None) -> Found:
     """The files of a folder or of a data set on the hub, sorted into splits by the datasets library."""
     from datasets import load_dataset_builder
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError
 
-    try:
-        with reaching(place, "Check the name; data sets that ask for it need a login (hf auth login)."):
+    cure = "Check its files."
+    if place.startswith(HUB):
+        cure = "Check name and revision; data sets that ask for it need a login (hf auth login)."
+    with reaching(place, cure):
+        try:
             builder = load_dataset_builder(name, config, revision=revision)
-    except DatasetError as error:
-        if isinstance(error.__cause__, ValueError):
-            raise DatasetError(f"{place}: {error.__cause__} Set config to one of them.") from error
-        raise
+        except ValueError as error:
+            raise DatasetError(f"{place}: {error} Set config to one of them.") from error
+        except (EmptyDatasetError, DataFilesNotFoundError) as error:
+            raise DatasetError(f"{place} has no files of data. {OTHERWISE}") from error
     files = {str(split): [str(file) for file in files] for split, files in (builder.config.data_files or {}).items()}
     others = [file for several in files.values() for file in several if not file.endswith(PARQUET)]
     if others or not files:

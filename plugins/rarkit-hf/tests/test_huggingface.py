@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from animals import made, png, read, rows
-from datasets import Features, Image, Value
+from datasets import ClassLabel, Features, Image, Value
 from datasets.table import embed_table_storage
 from PIL import Image as Pillow
 from pyarrow import parquet
@@ -165,6 +165,18 @@ def test_names_differ_from_file_to_file(tmp_path):
         made(tmp_path / "*.parquet", test="").info()
 
 
+def test_classes_of_another_table_are_those_of_the_same_names(tmp_path):
+    """The library numbers the classes that a table has: those of test images may be fewer, and in another order."""
+    rows(range(3), [0, 1, 2]).to_parquet(tmp_path / "a.parquet")
+    rows(range(3), [0, 1, 0], ClassLabel(names=["ant", "cat"])).to_parquet(tmp_path / "b.parquet")
+    part = made(tmp_path / "a.parquet", test_path=str(tmp_path / "b.parquet"))
+    assert part.info().class_names == ("cat", "dog", "ant")
+    assert read(part, "test") == [(0, 2), (1, 0), (2, 2)]
+    rows(range(3), [0, 1, 0], ClassLabel(names=["ant", "bee"])).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DatasetError, match=r"row 1 has the label 'bee', which is none of the 3 classes of the training images"):
+        read(made(tmp_path / "a.parquet", test_path=str(tmp_path / "b.parquet")), "test")
+
+
 def test_long_names_that_repeat_take_no_memory(tmp_path):
     """As text, the labels would take 10 GB."""
     label = pa.DictionaryArray.from_arrays(np.zeros(10**6, dtype=np.int32), ["x" * 10**4])
@@ -211,6 +223,7 @@ def test_places_that_are_none(folder, tmp_path):
     (tmp_path / "a.txt").write_text("none")
     (tmp_path / "b.parquet").write_text("none")
     (tmp_path / "pictures").mkdir()
+    (tmp_path / "empty").mkdir()
     Pillow.new("RGB", (4, 4)).save(tmp_path / "pictures/a.png")
     for place, message in (
         (tmp_path / "gone", "does not exist. Check the path"),
@@ -219,11 +232,16 @@ def test_places_that_are_none(folder, tmp_path):
         (tmp_path / "gone.parquet", "there is no .*gone.parquet"),
         (tmp_path / "*.parq", "there is no file .*Check the pattern"),
         (tmp_path / "pictures", "files that are no Parquet.*folders of images are read by image_folder"),
+        (tmp_path / "empty", "has no files of data"),
     ):
         with pytest.raises(DatasetError, match=message):
             made(place).info()
     with pytest.raises(DatasetError, match="test_path goes with a path that is a file or a pattern"):
         made(folder, test_path=f"{folder}/data/train-00000-of-00002.parquet").info()
+    with pytest.raises(DatasetError, match="is not on the hub, which alone has revisions"):
+        made(folder, revision="main").info()
+    with pytest.raises(DatasetError, match="config and revision choose nothing"):
+        made(f"{folder}/data/train-*.parquet", config="small").info()
     with pytest.raises(ValidationError):
         made(folder, test_fraction=1.0)
 

@@ -74,23 +74,30 @@ class Pictures:
         self._kept_NHWC = reader.read().images_NHWC if len(reader) * first.images_NHWC.nbytes <= BYTES_IN_MEMORY else None
         # A reader need not serve several threads.
         self._thread: ThreadPoolExecutor = ThreadPoolExecutor(1) if beside is None else beside._thread
+        self._now: dict[bytes, Future[NDArray[np.uint8]]] = {}
         self._ahead: dict[bytes, Future[NDArray[np.uint8]]] = {}
-        self._last: tuple[bytes, Future[NDArray[np.uint8]]] | None = None
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def rows(self, rows_B: NDArray[np.int64], next_B: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
-        """Images (B, H, W, C) uint8; rows may repeat, in any order. ``next_B``: what will soon be asked for."""
+        """Images (B, H, W, C) uint8; rows may repeat, in any order.
+
+        ``next_B``: what will be asked for in the same pass of the next step. Networks that are trained in turn ask for the passes
+        of a step in turn, and what is read for the first is kept for the others.
+        """
         if self._kept_NHWC is not None:
             return self._kept_NHWC[rows_B]
-        key = rows_B.tobytes()
-        # Networks that are trained in turn ask for the same rows in turn.
-        if self._last is None or self._last[0] != key:
-            self._last = key, self._ahead.pop(key, None) or self._thread.submit(self._read, rows_B)
-        if next_B is not None and next_B.tobytes() not in self._ahead:
-            self._ahead[next_B.tobytes()] = self._thread.submit(self._read, next_B)
-        return self._last[1].result()
+        if next_B is None:
+            return self._thread.submit(self._read, rows_B).result()
+        key, ahead = rows_B.tobytes(), next_B.tobytes()
+        if key not in self._now and key in self._ahead:
+            self._now, self._ahead = self._ahead, {}
+        if key not in self._now:
+            self._now[key] = self._thread.submit(self._read, rows_B)
+        if ahead not in self._ahead:
+            self._ahead[ahead] = self._thread.submit(self._read, next_B)
+        return self._now[key].result()
 
     def _read(self, rows_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.stack([image for image, _ in self._reader.__getitems__(rows_B.tolist())])

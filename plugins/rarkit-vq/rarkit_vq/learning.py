@@ -6,13 +6,14 @@ channels of an image.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
 import rarkit
 from rarkit import ImageInfo, ImageReader
-from rarkit.errors import DatasetError
+from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.tokenizers import LearnedState
 from rarkit.training import rows_of_step
 from rarkit_vq._levels import MIDDLE, as_numbers
@@ -21,7 +22,7 @@ from rarkit_vq.network import Network, make_network
 from rarkit_vq.quantizers import PatchCodes
 from rarkit_vq.task import NETWORK, PSNR, Reconstructing, psnr_of
 from rarkit_vq.tokenizer import VQTokenizer
-from rarkit_vq.usage import USED, Usage
+from rarkit_vq.usage import USED, Usage, window
 
 if TYPE_CHECKING:
     from rarkit.training import Learning, Trained
@@ -30,10 +31,12 @@ BEGUN_WITH, VECTORS_A_CODE = 256, 64
 """Images whose vectors a codebook begins with, and vectors for each code, at most."""
 MOST_COMPARED, PATCHES_A_CODE, ROUNDS_COMPARED = 4096, 32, 10
 """Codes, patches for each and iterations of the k-means that a network from nothing is compared with, at most: some seconds."""
+FEW = 0.5
+"""Codes in use, of those that there are, below which a warning says so, as the report of a run does."""
 
 
-def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> tuple[LearnedState, int]:
-    """The trained weights by name, and how many codes were in use when they were kept; see ``VQTokenizer.learn``."""
+def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> LearnedState:
+    """The trained weights by name; see ``VQTokenizer.learn``. Warns where few codes were in use when they were kept."""
     trained_on, held_back = divided(reader, seed)
     pictures = Pictures(trained_on)
     height, width, channels = pictures.shape
@@ -41,7 +44,8 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         sizes = part.downsample, part.width, part.blocks, channels
-        network = make_network(part.start, part.quantizer, *sizes, tokens=part.batch_size * rows * columns)
+        tokens = part.batch_size * rows * columns
+        network = make_network(part.start, part.quantizer, *sizes, tokens=tokens)
         begin(network, part, trained_on, pictures, seed)
         task = Reconstructing(part, network, pictures, Pictures(held_back, pictures), seed)
         trained = learning.train(
@@ -54,11 +58,26 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
             preview_every=part.preview_every,
         )
     note_kmeans(part, trained_on, held_back, trained, seed, learning)
+    if learning.ranks.first:
+        warn_of_few(part, trained, tokens)
     weights = trained.weights[NETWORK].items()
-    state = {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
+    return {name: tensor.numpy() for name, tensor in weights if not name.startswith(f"{Usage.NAME}.")}
+
+
+def warn_of_few(part: VQTokenizer, trained: Trained, tokens: int) -> None:
+    """Warns if few codes were in use when the weights were kept; ``tokens``: those of a step, all images together."""
     assert trained.best_step is not None
     # Each row is that of a step, which began with one step less.
-    return state, int(trained.log[USED][max(0, trained.best_step - 1)])
+    steps, codes = max(1, trained.best_step), part.codebook_size()
+    used = int(trained.log[USED][steps - 1])
+    # Of a training that was shorter than what is looked back on, less can be asked.
+    if used < FEW * codes * min(1.0, steps / window(codes, tokens)):
+        warnings.warn(
+            f"tokenizer 'vq' uses {used} of its {codes} codes: the codebook has collapsed, or there are too few images for it. "
+            f"{part.quantizer.few_used}",
+            RarkitWarning,
+            stacklevel=2,
+        )
 
 
 def note_kmeans(part: VQTokenizer, trained_on: Chosen, held_back: Chosen, trained: Trained, seed: int, learning: Learning) -> None:
@@ -86,16 +105,14 @@ def begin(network: Network, part: VQTokenizer, reader: ImageReader, pictures: Pi
     """Puts the codes where they begin: at those of ``patch_kmeans``, or among the encoder's vectors of training images."""
     quantizer = network.quantizer
     if isinstance(quantizer, PatchCodes):
-        settings = {"patch": part.downsample, "codes": part.codebook_size(), "iterations": part.kmeans_iterations}
-        settings["max_patches"] = part.kmeans_patches
-        kmeans = rarkit.parts().tokenizers["patch_kmeans"](**settings)
+        settings = {"max_patches": part.kmeans_patches, "iterations": part.kmeans_iterations}
+        kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=part.downsample, codes=part.codebook_size(), **settings)
         try:
             codebook_VD = torch.from_numpy(kmeans.fit(reader, seed)["codebook"])
         except DatasetError as error:
             raise DatasetError(
-                "tokenizer 'vq' with start = \"kmeans\" has no codebook to begin with. Lower quantizer.codes, or set start = "
-                '"random". '
-                f"K-means said: {error}"
+                "tokenizer 'vq' with start = \"kmeans\" has no codebook to begin with. "
+                f'Lower quantizer.codes, or set start = "random". K-means said: {error}'
             ) from error
         with torch.no_grad():
             quantizer.codebook_embed_VZ.copy_((codebook_VD - MIDDLE) / MIDDLE)

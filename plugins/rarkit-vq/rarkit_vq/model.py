@@ -66,16 +66,16 @@ def restored(part: VQTokenizer, state: LearnedState) -> Network:
     expected = network.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
-            fault = "are missing" if name not in state else "are too many"
+            fault = "are missing" if name not in state else "belong to none of its layers"
             raise WeightsError(f"the weights {name!r} of tokenizer 'vq' {fault}. {CURE}")
-        array = state[name]
-        if array.shape != expected[name].shape:
-            raise WeightsError(
-                f"the weights {name!r} of tokenizer 'vq' have the shape {array.shape}, not {tuple(expected[name].shape)}. {CURE}"
-            )
+        # A number without axes is kept as an array of one.
+        array, shape = np.atleast_1d(state[name]), tuple(expected[name].shape) or (1,)
+        if array.shape != shape:
+            raise WeightsError(f"the weights {name!r} of tokenizer 'vq' have the shape {array.shape}, not {shape}. {CURE}")
         if not np.isfinite(array).all():
             raise WeightsError(f"the weights {name!r} of tokenizer 'vq' are not finite numbers: they are damaged. Run fit again.")
-    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    network.load_state_dict({name: tensor.reshape(expected[name].shape) for name, tensor in tensors.items()})
     return network.eval().requires_grad_(False)
 
 

@@ -144,6 +144,6 @@ def check_size(height: int, width: int) -> None:
     """
     if min(height, width) < SMALLEST:
         raise GridError(
-            f"the perceptual loss halves images four times: it needs sides of {SMALLEST} pixels; these are {height}×{width}. "
-            "Leave tokenizer.perceptual out, or choose a larger size in [dataset]."
+            f"the perceptual loss halves images four times and needs sides of {SMALLEST} pixels or more; these are "
+            f"{height}×{width}. Leave tokenizer.perceptual out, or choose a larger size in [dataset]."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,9 @@ Weight = Annotated[float, Field(ge=0.0, le=1e3)]
 
 class Quantizer(Settings, ABC):
     """How a token's vector becomes one of a number of codes."""
+
+    few_used: ClassVar[str]
+    """What to do where few of the codes are in use: the last sentence of that warning."""
 
     @abstractmethod
     def codebook_size(self) -> int:
@@ -31,6 +34,10 @@ class VQ(Quantizer):
     trained by gradient descent with the rest.
     """
 
+    few_used: ClassVar[str] = (
+        'Lower quantizer.codes, or, with start = "random", raise quantizer.dead_below or set quantizer.name = "fsq".'
+    )
+
     name: Literal["vq"] = "vq"
     """Selects this quantizer."""
     codes: Codes = 1024
@@ -40,11 +47,12 @@ class VQ(Quantizer):
     cosine: bool = False
     """Compare directions rather than positions; not with ``start = "kmeans"``."""
     decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.97
-    """Decay of the moving averages in a step."""
+    """Decay of the moving averages in a step. Not with ``start = "kmeans"``."""
     commitment: Weight = 0.25
     """Weight of the term that draws vectors to their codes."""
     dead_below: Annotated[float, Field(ge=0.0, le=1e6)] = 0.05
-    """A code that stands for fewer vectors of a batch than this, as a moving average, is put to one of the batch's; 0 for never."""
+    """A code that stands for less than this part of its equal share (the vectors of a batch, divided by the codes), as a moving
+    average, is put to one of the batch's vectors; 0 for never. Not with ``start = "kmeans"``."""
 
     def codebook_size(self) -> int:
         return self.codes
@@ -53,6 +61,8 @@ class VQ(Quantizer):
 @final
 class FSQ(Quantizer):
     """Each number of a token's vector is rounded to one of a few levels (arXiv 2309.15505): there is no codebook to collapse."""
+
+    few_used: ClassVar[str] = "Use fewer or lower quantizer.levels, or set quantizer.even = true."
 
     name: Literal["fsq"] = "fsq"
     """Selects this quantizer."""
@@ -79,6 +89,8 @@ class FSQ(Quantizer):
 class SimVQ(Quantizer):
     """A codebook that is a trained linear map of fixed random vectors, so that all codes move together (arXiv 2411.02038)."""
 
+    few_used: ClassVar[str] = 'Lower quantizer.codes, or set quantizer.name = "fsq".'
+
     name: Literal["simvq"] = "simvq"
     """Selects this quantizer."""
     codes: Codes = 1024
@@ -95,6 +107,8 @@ class SimVQ(Quantizer):
 @final
 class LFQ(Quantizer):
     """The signs of a token's vector are the bits of its code (MAGVIT-v2, arXiv 2310.05737)."""
+
+    few_used: ClassVar[str] = 'Lower quantizer.bits, raise quantizer.entropy, or set quantizer.name = "fsq".'
 
     name: Literal["lfq"] = "lfq"
     """Selects this quantizer."""

@@ -93,8 +93,9 @@ class Reconstructing(Task):
         return terms
 
     def _sum(self, terms: Mapping[str, Tensor]) -> Tensor:
-        weight = 0.0 if self.part.perceptual is None else self.part.perceptual.weight
-        return terms[RECONSTRUCTION] + weight * terms[PERCEPTUAL] if PERCEPTUAL in terms else terms[RECONSTRUCTION]
+        if self.part.perceptual is None:
+            return terms[RECONSTRUCTION]
+        return terms[RECONSTRUCTION] + self.part.perceptual.weight * terms[PERCEPTUAL]
 
     def blocks(self, name: str) -> Sequence[nn.Module]:
         return [module for module in self.networks[name].modules() if isinstance(module, Residual)]

@@ -5,13 +5,12 @@ Shape letters: B batch, H and W height and width, C channels, V codebook size, Z
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
 from rarkit import ImageInfo, ImageReader, NotInFingerprint, Tokenizer, TokenizerModel, TrainSettings
-from rarkit.errors import GridError, RarkitWarning
+from rarkit.errors import GridError
 from rarkit.tokenizers import ImageDecoder, LearnedState
 from rarkit_vq.loss_settings import DiscriminatorSettings, PerceptualSettings
 from rarkit_vq.quantizer_settings import VQ, AnyQuantizer
@@ -27,8 +26,6 @@ LAST_RATE = 0.01
 """The learning rate at the end, of that at the peak."""
 MOST_UNSAVED = 1000
 """Steps between checkpoints, at most, unless ``checkpoint_every`` says otherwise."""
-FEW = 0.5
-"""Codes in use, of those that there are, below which a warning says so, as the report of a run does."""
 
 
 @final
@@ -61,7 +58,7 @@ class VQTokenizer(Tokenizer):
     micro_batch_size: Annotated[Batch | None, NotInFingerprint(tolerance=1e-3)] = None
     """Images of a forward and backward pass, for a step that does not fit into memory. Defaults to all that a process has."""
     learning_rate: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
-    """Peak learning rate; it rises over the first 100 steps, and falls along a cosine to a hundredth."""
+    """Peak learning rate; it rises over 100 steps, or a tenth of a short training, and falls along a cosine to a hundredth."""
     loss: Literal["l2", "l1"] = "l2"
     """The error of the pixels that is minimised: squared or absolute."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
@@ -151,15 +148,7 @@ class VQTokenizer(Tokenizer):
         """
         from rarkit_vq.learning import learned
 
-        state, used = learned(self, reader, seed, learning)
-        if used < FEW * self.codebook_size():
-            warnings.warn(
-                f"tokenizer 'vq' uses {used} of its {self.codebook_size()} codes: the codebook has collapsed, or there are too few "
-                'images for it. Lower the number of codes, raise quantizer.dead_below, or set quantizer.name = "fsq".',
-                RarkitWarning,
-                stacklevel=2,
-            )
-        return state
+        return learned(self, reader, seed, learning)
 
     def without_files(self, state: LearnedState) -> tuple[Self, LearnedState]:
         # The losses' weights are for learning alone.

@@ -16,6 +16,11 @@ EACH = 8
 """Tokens that are looked back on, for each code."""
 
 
+def window(codes: int, tokens: int) -> int:
+    """The steps that are looked back on, where each step has so many tokens: in fewer, many codes cannot have been seen."""
+    return max(1, -(-EACH * codes // tokens))
+
+
 @final
 class Usage(nn.Module):
     """When each code was last seen, in buffers, so that a training that goes on knows it too."""
@@ -34,7 +39,7 @@ class Usage(nn.Module):
         """Takes the codes of a step; returns the number of codes that were seen in the last steps, and the perplexity of their
         distribution: as many codes, used equally, would be as hard to guess."""
         tokens, size = codes_NM.numel(), len(self.share_V)
-        steps = max(1, -(-EACH * size // tokens))
+        steps = window(size, tokens)
         # torch.bincount would wait for a GPU.
         counts_V = torch.zeros_like(self.share_V).scatter_add_(0, codes_NM.flatten(), self.share_V.new_ones(()).expand(tokens))
         self.last_seen_V.masked_fill_(counts_V > 0, step)

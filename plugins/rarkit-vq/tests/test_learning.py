@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from rarkit.errors import DatasetError, RarkitWarning
 from rarkit.testing import ArrayReader
 from rarkit.training import Learning
 from rarkit_vq import VQ, SimVQ, VQTokenizer
-from rarkit_vq.images import Chosen, divided
+from rarkit_vq.images import Chosen, Pictures, divided
 
 SEED = 3
 
@@ -24,7 +26,7 @@ def psnr(model, reader):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_it_begins_as_patch_kmeans(channels, monkeypatch):
+def test_it_begins_as_patch_kmeans(channels):
     reader = blobs(60, channels)
     part = small(steps=1, learning_rate=1e-30)
     model = part.build(part.fit(reader, SEED), "cpu")
@@ -120,10 +122,27 @@ def test_images_that_do_not_fit_into_memory_are_read_in_each_step(monkeypatch):
     assert all(np.array_equal(kept[name], read[name]) for name in kept)
 
 
+def test_images_are_read_once_a_step_whatever_asks_for_them_again(monkeypatch):
+    monkeypatch.setattr("rarkit_vq.images.BYTES_IN_MEMORY", 0)
+    reader, read = blobs(12), []
+    images_NHWC, pictures = reader.read().images_NHWC, Pictures(reader)
+    plain = pictures._read
+    monkeypatch.setattr(pictures, "_read", lambda rows_B: read.append(rows_B.tolist()) or plain(rows_B))
+    passes = np.arange(12).reshape(3, 2, 2)
+    for step, following in pairwise(passes):
+        for _ in ("tokenizer", "discriminator"):
+            for rows_B, next_B in zip(step, following, strict=True):
+                assert np.array_equal(pictures.rows(rows_B, next_B), images_NHWC[rows_B])
+    # What is read ahead for the step after may still be under way.
+    pictures._thread.shutdown()
+    assert sorted(read) == passes.reshape(6, 2).tolist()
+
+
 def test_a_codebook_that_collapses_is_warned_of():
     reader = blobs(60)
     reader._images_NHWC = np.broadcast_to(reader._images_NHWC[:1, :1, :1], reader._images_NHWC.shape)
-    with pytest.warns(RarkitWarning, match="of its 256 codes: the codebook has collapsed"):
+    said = r"of its 256 codes: the codebook has collapsed.* Lower quantizer\.codes, or set quantizer\.name"
+    with pytest.warns(RarkitWarning, match=said):
         small(start="random", quantizer=SimVQ(codes=256)).fit(reader, SEED)
 
 

@@ -97,7 +97,7 @@ def test_images_of_other_channels_are_refused(state):
             lambda state: {name: array for name, array in state.items() if name != "encoder.into.weight"},
             "'encoder.into.weight' .* are missing",
         ),
-        (lambda state: state | {"more": np.zeros(1)}, "'more' .* are too many"),
+        (lambda state: state | {"more": np.zeros(1)}, "'more' .* belong to none of its layers"),
         (lambda state: state | {"encoder.into.bias": np.zeros(1, np.float32)}, "have the shape"),
         (lambda state: state | {"decoder.out.bias": np.full(3, np.nan, np.float32)}, "not finite numbers"),
     ],

@@ -149,5 +149,5 @@ def test_small_images_are_refused(files):
     reader = blobs(30)
     reader._images_NHWC = np.ascontiguousarray(reader._images_NHWC[:, :8, :8])
     part = small(perceptual=PerceptualSettings(vgg=files[0], lpips=files[1]))
-    with pytest.raises(GridError, match="needs sides of 16 pixels; these are 8×8"):
+    with pytest.raises(GridError, match="needs sides of 16 pixels or more; these are 8×8"):
         part.fit(reader, 0)

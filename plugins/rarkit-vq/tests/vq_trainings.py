@@ -58,12 +58,12 @@ def fitted(place, folder, settings, kill_at=None):
 
     def kept(part, reader, seed, engine):
         records = []
-        state, used = learn(part, reader, seed, replace(engine, log=records.append))
+        state = learn(part, reader, seed, replace(engine, log=records.append))
         if engine.ranks.first:
             named = next(name for record in records for name in record if name in ("loss", "tokenizer_loss"))
             losses = [record[named] for record in records if named in record]
             np.savez(place, losses=losses, **state)
-        return state, used
+        return state
 
     def killed(self, step, total):
         if step == kill_at:
