@@ -67,7 +67,7 @@ def by_hand(micro):
             for group in optimizers[name].param_groups:
                 group["lr"] = rate
             optimizers[name].step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
     return task.networks, losses
 
 
