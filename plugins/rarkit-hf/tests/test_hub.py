@@ -20,6 +20,7 @@ recipe = {"dataset": {"name": "huggingface", "path": "owner/name", "size": 5, "w
 recipe = rarkit.make_recipe(**recipe, train={"steps": 2, "batch_size": 2})
 part = recipe.dataset
 planned = [recipe.dataset.info().class_names, part.count("train"), rarkit.plan(recipe, "memory://a")["tokenize"].action]
+planned.append(HuggingFace(path=f"{part.path}/data/train-*.parquet", size=5, test="").identity()["content"])
 print(json.dumps([planned, "-" * 9]), flush=True)
 blocks = [HuggingFace(path=part.path, size=5, workers=0).open(split).read() for split in ("train", "test", "train")]
 print(json.dumps([[block.images_NHWC[:, 0, 0, 0].tolist(), block.labels_N.tolist()] for block in blocks]))
@@ -42,7 +43,8 @@ def test_a_data_set_on_the_hub_is_planned_by_its_headers_and_fetched_once(folder
         said = subprocess.run([sys.executable, "-c", READ], env=os.environ | own, capture_output=True, text=True, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     planned, images = (json.loads(line) for line in said.stdout.splitlines())
-    assert planned[0] == [["cat", "dog", "ant"], 30, "run"]
+    pattern = made(f"{folder}/data/train-*.parquet", test="").identity()["content"]
+    assert planned[0] == [["cat", "dog", "ant"], 30, "run", pattern]
     train, test, again = images
     assert train == again == [list(range(30)), [number % 3 for number in range(30)]]
     assert test == [list(range(100, 106)), [number % 3 for number in range(100, 106)]]

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 BEGUN_WITH, VECTORS_A_CODE = 256, 64
 """Images whose vectors a codebook begins with, and vectors for each code, at most."""
-MOST_COMPARED, PATCHES_A_CODE, ROUNDS_COMPARED = 4096, 32, 10
-"""Codes, patches for each and iterations of the k-means that a network from nothing is compared with, at most: some seconds."""
+MOST_COMPARED, PATCHES_A_CODE, ROUNDS_COMPARED = 1024, 32, 10
+"""Codes, patches for each and iterations of the k-means that a network from nothing is compared with, at most: most of a minute
+with patches of 16 × 16. Four times as many codes take sixteen times as long, and other processes wait."""
 FEW = 0.5
 """Codes in use, of those that there are, below which a warning says so, as the report of a run does."""
 
