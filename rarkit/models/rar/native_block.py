@@ -76,12 +76,12 @@ class NativeStep(torch.autograd.Function):
         middle_BSD = kernels.gate(x_BSD, out1_RD, table_PUSD[2], row_B, masks.at(PROJECTION))
         modulated2_BSD, statistics2_R2 = kernels.modulate(middle_BSD, _norm2(own, sizes), table_PUSD, row_B, 3)
         hidden_RH = torch.addmm(own.fc1_bias_H, modulated2_BSD.flatten(0, 1), own.fc1_HD.t())
-        active_RH = kernels.activate(hidden_RH, batch, masks.at(HIDDEN))
+        active_RH, slopes_RH = kernels.activate(hidden_RH, batch, masks.at(HIDDEN)), hidden_RH
         out2_RD = torch.addmm(own.fc2_bias_D, active_RH, own.fc2_DH.t())
         ctx.sizes, ctx.kernels, ctx.row_B, ctx.keys_PB = sizes, kernels, row_B, keys_PB
         ctx.save_for_backward(
             *weights, activated_USD, table_PUSD, x_BSD, modulated1_BSD, statistics1_R2, qkv_RM, read_RD, shares_BNST, out1_RD,
-            middle_BSD, modulated2_BSD, statistics2_R2, hidden_RH, active_RH, out2_RD,
+            middle_BSD, modulated2_BSD, statistics2_R2, slopes_RH, active_RH, out2_RD,
         )  # fmt: skip
         return kernels.gate(middle_BSD, out2_RD, table_PUSD[5], row_B, masks.at(OUTPUT))
 
@@ -104,13 +104,13 @@ class NativeStep(torch.autograd.Function):
 def _mlp_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the second half's input; those of weights and modulations are put in their places."""
     kernels, row_B, masks, sizes, own, table_PUSD, gradients_PUSD, own_gradients = common
-    modulated_BSD, statistics_R2, hidden_RH, active_RH, out_RD = saved
+    modulated_BSD, statistics_R2, slopes_RH, active_RH, out_RD = saved
     out_gradient_RD, own_gradients["fc2_bias_D"] = kernels.gate_backwards(
         gradient_BSD, out_RD, table_PUSD[5], row_B, masks.at(OUTPUT), gradients_PUSD[5]
     )
     own_gradients["fc2_DH"] = out_gradient_RD.t() @ active_RH
     hidden_gradient_RH = out_gradient_RD @ own.fc2_DH
-    own_gradients["fc1_bias_H"] = kernels.activate_backwards(hidden_gradient_RH, hidden_RH, len(x_BSD), masks.at(HIDDEN))
+    own_gradients["fc1_bias_H"] = kernels.activate_backwards(hidden_gradient_RH, slopes_RH, len(x_BSD))
     own_gradients["fc1_HD"] = hidden_gradient_RH.t() @ modulated_BSD.flatten(0, 1)
     through_BSD, own_gradients["norm2_D"], own_gradients["norm2_bias_D"] = kernels.modulate_backwards(
         hidden_gradient_RH @ own.fc1_HD, gradient_BSD, x_BSD, statistics_R2, _norm2(own, sizes), table_PUSD, row_B, 3,

@@ -31,7 +31,7 @@ _ARGUMENTS = {
     "gate": "pppp pif p iii i",
     "gate_backwards": "pppp pif ppp iiii i",
     "activate": "p pif p iii i",
-    "activate_backwards": "pp pif p iii i",
+    "activate_backwards": "ppp iii i",
     "attend_forwards": "ppp f pif pp iiii i",
     "attend_backwards": "pppp f pif ppp iiii i",
 }
@@ -124,17 +124,17 @@ class TrainingKernels:
         return out_gradient_RD, bias_D
 
     def activate(self, hidden_RH: Tensor, batch: int, masks: Masks) -> Tensor:
-        """dropout(GELU(hidden)): (R, H)."""
+        """dropout(GELU(hidden)): (R, H). Turns ``hidden_RH`` into the slopes of it, which the backward pass needs in its place."""
         active_RH = torch.empty_like(hidden_RH)
         rows, width = hidden_RH.shape
         self._call("activate", hidden_RH, *masks.arguments, active_RH, batch, rows // batch, width)
         return active_RH
 
-    def activate_backwards(self, gradient_RH: Tensor, hidden_RH: Tensor, batch: int, masks: Masks) -> Tensor:
-        """Turns the gradient of ``activate`` into that of ``hidden_RH``, in place; returns that of a bias added to it."""
-        rows, width = hidden_RH.shape
-        bias_H = hidden_RH.new_empty(width)
-        self._call("activate_backwards", gradient_RH, hidden_RH, *masks.arguments, bias_H, batch, rows // batch, width)
+    def activate_backwards(self, gradient_RH: Tensor, slopes_RH: Tensor, batch: int) -> Tensor:
+        """Turns the gradient of ``activate`` into that of what it was given, in place; returns that of a bias added to it."""
+        rows, width = slopes_RH.shape
+        bias_H = slopes_RH.new_empty(width)
+        self._call("activate_backwards", gradient_RH, slopes_RH, bias_H, batch, rows // batch, width)
         return bias_H
 
     def attend(self, qkv_RM: Tensor, norms: tuple[Tensor, Tensor, float], shape: Shape, masks: Masks) -> tuple[Tensor, Tensor]:

@@ -61,13 +61,13 @@ void rarkit_gate_backwards(const float* gradient, const float* out, const float*
     gate_backwards(gradient, out, gates, {table_rows, entries, width}, {keys, level, scale}, out_gradient, gate_gradient,
                    bias_gradient, batch, classes, threads);
 }
-void rarkit_activate(const float* hidden, const int64_t* keys, int level, float scale, float* active, int batch, int entries,
+void rarkit_activate(float* hidden, const int64_t* keys, int level, float scale, float* active, int batch, int entries,
                      int width, int threads) {
     activate(hidden, {keys, level, scale}, active, batch, entries, width, threads);
 }
-void rarkit_activate_backwards(float* gradient, const float* hidden, const int64_t* keys, int level, float scale,
-                               float* bias_gradient, int batch, int entries, int width, int threads) {
-    activate_backwards(gradient, hidden, {keys, level, scale}, bias_gradient, batch, entries, width, threads);
+void rarkit_activate_backwards(float* gradient, const float* slopes, float* bias_gradient, int batch, int entries, int width,
+                               int threads) {
+    activate_backwards(gradient, slopes, bias_gradient, batch, entries, width, threads);
 }
 void rarkit_attend_forwards(const float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
                             float scale, float* read, float* shares, int batch, int entries, int heads, int width, int threads) {

@@ -129,17 +129,18 @@ inline Floats<N> normal(Floats<N> x, Floats<N>& density) {
     return 0.5f * (z < 0 ? rest : 2.0f - rest);
 }
 
-// x · Φ(x), and its derivative.
+// x · Φ(x); `slope` receives its derivative.
 template <int N>
-inline Floats<N> gelu(Floats<N> x) {
-    Floats<N> density;
-    return x * normal<N>(x, density);
-}
-template <int N>
-inline Floats<N> gelu_slope(Floats<N> x) {
+inline Floats<N> gelu(Floats<N> x, Floats<N>& slope) {
     Floats<N> density;
     const Floats<N> below = normal<N>(x, density);
-    return below + x * density * 0.39894228f;
+    slope = below + x * density * 0.39894228f;
+    return x * below;
+}
+template <int N>
+inline Floats<N> gelu(Floats<N> x) {
+    Floats<N> slope;
+    return gelu<N>(x, slope);
 }
 
 // All eight numbers joined, in each place.

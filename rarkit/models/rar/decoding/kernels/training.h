@@ -206,8 +206,8 @@ inline void gate_backwards(const float* gradient, const float* out, const float*
     add_up(biases, width, bias_gradient);
 }
 
-// active = dropout(GELU(hidden)), both (R, D).
-inline void activate(const float* hidden, const Masks& masks, float* active, int batch, int entries, int width, int threads) {
+// active = dropout(GELU(hidden)), both (R, D); hidden becomes the slope of that, since the backward pass needs nothing else.
+inline void activate(float* hidden, const Masks& masks, float* active, int batch, int entries, int width, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         Room room;
@@ -216,33 +216,28 @@ inline void activate(const float* hidden, const Masks& masks, float* active, int
             const int64_t first = int64_t(row) * width;
             const float* kept = masks.factors(row / entries, row % entries, width, width, room);
             chunks(width, [&](auto n, int i) {
-                const Floats<n> value = gelu<n>(load<n>(hidden + first + i));
-                store<n>(active + first + i, kept ? value * load<n>(kept + i) : value);
+                Floats<n> slope, value = gelu<n>(load<n>(hidden + first + i), slope);
+                if (kept) value *= load<n>(kept + i), slope *= load<n>(kept + i);
+                store<n>(active + first + i, value), store<n>(hidden + first + i, slope);
             });
         }
     }
 }
 
 // The backward pass of `activate`, in place, and the gradient of a bias (D,) that was added to hidden.
-inline void activate_backwards(float* gradient, const float* hidden, const Masks& masks, float* bias_gradient, int batch,
-                               int entries, int width, int threads) {
+inline void activate_backwards(float* gradient, const float* slopes, float* bias_gradient, int batch, int entries, int width,
+                               int threads) {
     std::vector<float> biases(size_t(entries) * width);
-#pragma omp parallel num_threads(threads)
-    {
-        Room room;
-#pragma omp for schedule(static)
-        for (int entry = 0; entry < entries; entry++) {
-            float* bias_sum = biases.data() + size_t(entry) * width;
-            for (int sample = 0; sample < batch; sample++) {
-                const int64_t first = (int64_t(sample) * entries + entry) * width;
-                const float* kept = masks.factors(sample, entry, width, width, room);
-                chunks(width, [&](auto n, int i) {
-                    Floats<n> given = load<n>(gradient + first + i) * gelu_slope<n>(load<n>(hidden + first + i));
-                    if (kept) given *= load<n>(kept + i);
-                    store<n>(gradient + first + i, given);
-                    store<n>(bias_sum + i, load<n>(bias_sum + i) + given);
-                });
-            }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int entry = 0; entry < entries; entry++) {
+        float* bias_sum = biases.data() + size_t(entry) * width;
+        for (int sample = 0; sample < batch; sample++) {
+            const int64_t first = (int64_t(sample) * entries + entry) * width;
+            chunks(width, [&](auto n, int i) {
+                const Floats<n> given = load<n>(gradient + first + i) * load<n>(slopes + first + i);
+                store<n>(gradient + first + i, given);
+                store<n>(bias_sum + i, load<n>(bias_sum + i) + given);
+            });
         }
     }
     add_up(biases, width, bias_gradient);
