@@ -29,11 +29,14 @@ class _Masks:
         self._keys_PB, self._sizes = None if keys_PB is None else keys_PB.contiguous(), sizes
 
     def at(self, place: int) -> Masks:
-        return Masks(None if self._keys_PB is None else self._keys_PB[place], self._sizes.dropout)
+        return self._of(place, self._sizes.dropout)
 
     @property
     def attention(self) -> Masks:
-        return self.at(ATTENTION)._replace(probability=self._sizes.attention_dropout)
+        return self._of(ATTENTION, self._sizes.attention_dropout)
+
+    def _of(self, place: int, probability: float) -> Masks:
+        return Masks(None if self._keys_PB is None or probability == 0 else self._keys_PB[place], probability)
 
 
 @final
@@ -71,7 +74,7 @@ class NativeStep(torch.autograd.Function):
         table_PUSD = modulations(activated_USD, own)
         modulated1_BSD, statistics1_R2 = kernels.modulate(x_BSD, _norm1(own, sizes), table_PUSD, row_B, 0)
         qkv_RM = torch.addmm(own.qkv_bias_3D, modulated1_BSD.flatten(0, 1), own.qkv_3DD.t())
-        read_RD, shares_BNST = kernels.attend(qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention)
+        read_RD, *shares_and_rates = kernels.attend(qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention)
         out1_RD = torch.addmm(own.proj_bias_D, read_RD, own.proj_DD.t())
         middle_BSD = kernels.gate(x_BSD, out1_RD, table_PUSD[2], row_B, masks.at(PROJECTION))
         modulated2_BSD, statistics2_R2 = kernels.modulate(middle_BSD, _norm2(own, sizes), table_PUSD, row_B, 3)
@@ -80,8 +83,8 @@ class NativeStep(torch.autograd.Function):
         out2_RD = torch.addmm(own.fc2_bias_D, active_RH, own.fc2_DH.t())
         ctx.sizes, ctx.kernels, ctx.row_B, ctx.keys_PB = sizes, kernels, row_B, keys_PB
         ctx.save_for_backward(
-            *weights, activated_USD, table_PUSD, x_BSD, modulated1_BSD, statistics1_R2, qkv_RM, read_RD, shares_BNST, out1_RD,
-            middle_BSD, modulated2_BSD, statistics2_R2, slopes_RH, active_RH, out2_RD,
+            *weights, activated_USD, table_PUSD, x_BSD, modulated1_BSD, statistics1_R2, qkv_RM, read_RD, *shares_and_rates,
+            out1_RD, middle_BSD, modulated2_BSD, statistics2_R2, slopes_RH, active_RH, out2_RD,
         )  # fmt: skip
         return kernels.gate(middle_BSD, out2_RD, table_PUSD[5], row_B, masks.at(OUTPUT))
 
@@ -91,8 +94,8 @@ class NativeStep(torch.autograd.Function):
         count = len(Weights._fields)
         all_saved = ctx.saved_tensors
         own, saved = Weights(*all_saved[:count]), all_saved[count:]
-        activated_USD, table_PUSD, x_BSD, *of_attention = saved[:9]
-        middle_BSD, *of_mlp = saved[9:]
+        activated_USD, table_PUSD, x_BSD, *of_attention = saved[:10]
+        middle_BSD, *of_mlp = saved[10:]
         masks = _Masks(ctx.keys_PB, ctx.sizes)
         common = Backwards(ctx.kernels, ctx.row_B, masks, ctx.sizes, own, table_PUSD, torch.empty_like(table_PUSD), {})
         gradient_BSD = _mlp_backwards(gradient_BSD.contiguous(), middle_BSD, of_mlp, common)
@@ -122,14 +125,15 @@ def _mlp_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], com
 def _attention_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
     kernels, row_B, masks, sizes, own, table_PUSD, gradients_PUSD, own_gradients = common
-    modulated_BSD, statistics_R2, qkv_RM, read_RD, shares_BNST, out_RD = saved
+    modulated_BSD, statistics_R2, qkv_RM, read_RD, shares_BNST, rates_BN2S, out_RD = saved
     out_gradient_RD, own_gradients["proj_bias_D"] = kernels.gate_backwards(
         gradient_BSD, out_RD, table_PUSD[2], row_B, masks.at(PROJECTION), gradients_PUSD[2]
     )
     own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     qkv_gradient_RM, of_norms = kernels.attend_backwards(
-        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention, shares_BNST
-    )
+        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention, shares_BNST,
+        rates_BN2S,
+    )  # fmt: skip
     names = "q_norm_K", "q_norm_bias_K", "k_norm_K", "k_norm_bias_K"
     own_gradients |= zip(names, of_norms.unbind(0), strict=True)
     own_gradients["qkv_3DD"] = qkv_gradient_RM.t() @ modulated_BSD.flatten(0, 1)

@@ -32,8 +32,8 @@ _ARGUMENTS = {
     "gate_backwards": "pppp pif ppp iiii i",
     "activate": "p pif p iii i",
     "activate_backwards": "ppp iii i",
-    "attend_forwards": "ppp f pif pp iiii i",
-    "attend_backwards": "pppp f pif ppp iiii i",
+    "attend_forwards": "ppp f pif ppp iiii i",
+    "attend_backwards": "pppp f pif pppp iiii i",
 }
 
 
@@ -137,11 +137,15 @@ class TrainingKernels:
         self._call("activate_backwards", gradient_RH, slopes_RH, bias_H, batch, rows // batch, width)
         return bias_H
 
-    def attend(self, qkv_RM: Tensor, norms: tuple[Tensor, Tensor, float], shape: Shape, masks: Masks) -> tuple[Tensor, Tensor]:
-        """Causal attention with norms of queries and keys: (R, D), and its weights (B, N, S, T), negative where dropped.
+    def attend(
+        self, qkv_RM: Tensor, norms: tuple[Tensor, Tensor, float], shape: Shape, masks: Masks
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Causal attention with norms of queries and keys: (R, D), and what the backward pass needs beside ``qkv_RM``.
+
+        That is the weights (B, N, S, T), negative where dropped, and the norms' 1 / deviation (B, N, 2, S).
 
         Args:
-            qkv_RM: (R, 3·N·K), queries, keys and values.
+            qkv_RM: (R, 3·N·K), queries, keys and values; queries and keys are normalised in place.
             norms: weight (2, K) and bias (2, K), the queries' first, and ε.
             shape: B, S, N and K.
             masks: of the weights.
@@ -149,8 +153,9 @@ class TrainingKernels:
         batch, length, heads, width = shape
         read_RD = qkv_RM.new_empty(batch * length, heads * width)
         shares_BNST = qkv_RM.new_empty(batch, heads, length, -(-length // CHUNK) * CHUNK)
-        self._call("attend_forwards", qkv_RM, *norms, *masks.arguments, read_RD, shares_BNST, *shape)
-        return read_RD, shares_BNST
+        rates_BN2S = qkv_RM.new_empty(batch, heads, 2, length)
+        self._call("attend_forwards", qkv_RM, *norms, *masks.arguments, read_RD, shares_BNST, rates_BN2S, *shape)
+        return read_RD, shares_BNST, rates_BN2S
 
     def attend_backwards(
         self,
@@ -160,10 +165,11 @@ class TrainingKernels:
         shape: Shape,
         masks: Masks,
         shares_BNST: Tensor,
+        rates_BN2S: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The gradient of ``qkv_RM``, and those of the norms (4, K): weight and bias of the queries', then of the keys'."""
+        """The gradients of what ``attend`` was given and of the norms (4, K): the queries' weight and bias, then the keys'."""
         qkv_gradient_RM, norms_4K = torch.empty_like(qkv_RM), qkv_RM.new_empty(4, shape.width)
-        given = gradient_RD, qkv_RM, *norms, *masks.arguments, shares_BNST
+        given = gradient_RD, qkv_RM, *norms, *masks.arguments, shares_BNST, rates_BN2S
         self._call("attend_backwards", *given, qkv_gradient_RM, norms_4K, *shape)
         return qkv_gradient_RM, norms_4K
 

@@ -105,12 +105,14 @@ def test_bits_do_not_depend_on_threads():
         rows_RD = x_BSD.flatten(0, 1)
         gated_BSD = kernels.gate(x_BSD, rows_RD, table_PUSD[2], row_B, masks)
         gate_gradients = kernels.gate_backwards(gated_BSD, rows_RD, table_PUSD[2], row_B, masks, gradients_PUSD[2])
-        active_RH = kernels.activate(rows_RD, 5, masks)
-        bias_H = kernels.activate_backwards(active_RH, rows_RD, 5, masks)
-        attended = kernels.attend(rows_RD, norms, shape, masks)
-        attention_gradients = kernels.attend_backwards(attended[0], rows_RD, norms, shape, masks, attended[1])
+        # Both change what they are given.
+        slopes_RH, qkv_RM = rows_RD.clone(), rows_RD.clone()
+        active_RH = kernels.activate(slopes_RH, 5, masks)
+        bias_H = kernels.activate_backwards(active_RH, slopes_RH, 5)
+        read_RD, shares_BNST, rates_BN2S = kernels.attend(qkv_RM, norms, shape, masks)
+        attention_gradients = kernels.attend_backwards(read_RD, qkv_RM, norms, shape, masks, shares_BNST, rates_BN2S)
         found = modulated_BSD, statistics_R2, *backwards, gradients_PUSD, gated_BSD, *gate_gradients, active_RH, bias_H
-        return *found, attended[0], *attention_gradients
+        return *found, slopes_RH, qkv_RM, read_RD, rates_BN2S, *attention_gradients
 
     before = torch.get_num_threads()
     try:

@@ -69,14 +69,15 @@ void rarkit_activate_backwards(float* gradient, const float* slopes, float* bias
                                int threads) {
     activate_backwards(gradient, slopes, bias_gradient, batch, entries, width, threads);
 }
-void rarkit_attend_forwards(const float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
-                            float scale, float* read, float* shares, int batch, int entries, int heads, int width, int threads) {
-    attend_forwards(qkv, {weight, bias, eps}, {keys, level, scale}, read, shares, batch, entries, heads, width, threads);
+void rarkit_attend_forwards(float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
+                            float scale, float* read, float* shares, float* rates, int batch, int entries, int heads, int width,
+                            int threads) {
+    attend_forwards(qkv, {weight, bias, eps}, {keys, level, scale}, read, shares, rates, batch, entries, heads, width, threads);
 }
-void rarkit_attend_backwards(const float* gradient, const float* qkv, const float* weight, const float* bias, float eps,
-                             const int64_t* keys, int level, float scale, const float* shares, float* qkv_gradient,
+void rarkit_attend_backwards(const float* gradient, float* qkv, const float* weight, const float* bias, float eps,
+                             const int64_t* keys, int level, float scale, const float* shares, float* rates, float* qkv_gradient,
                              float* norm_gradients, int batch, int entries, int heads, int width, int threads) {
-    attend_backwards(gradient, qkv, {weight, bias, eps}, {keys, level, scale}, shares, qkv_gradient, norm_gradients, batch, entries,
-                     heads, width, threads);
+    attend_backwards(gradient, qkv, {weight, bias, eps}, {keys, level, scale}, shares, rates, qkv_gradient, norm_gradients, batch,
+                     entries, heads, width, threads);
 }
 }

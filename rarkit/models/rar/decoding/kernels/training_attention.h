@@ -55,27 +55,33 @@ struct Head {
     const int entries, width, row, column;              // row: K, padded; column: S, padded
     std::vector<float> normed, queries, keys, values;   // (2, S, K) before weight and bias; (S, K)
     std::vector<float> given, across, slopes, used;     // (S, K); (K, S); (S, S) by key
-    std::vector<float> rates, part, out;                // (2, S); those of a few queries or keys
+    std::vector<float> part, out;                       // those of a few queries or keys
+    float* rates;                                       // (2, S), of this head: 1 / deviation
     Room room;
     Head(int entries, int width, const Norms& norms)
         : norms(norms), entries(entries), width(width), row(padded(width)), column(padded(entries)), normed(2 * entries * row),
           queries(entries * row), keys(entries * row), values(entries * row), given(entries * row), across(width * column),
-          slopes(entries * column), used(entries * column), rates(2 * entries), part(TOGETHER * column), out(TOGETHER * row) {}
+          slopes(entries * column), used(entries * column), part(TOGETHER * column), out(TOGETHER * row) {}
 
     // Reads head `number` of a sample from qkv, which points to it and whose rows are 3 · heads · K apart: queries and keys with
-    // their norms, and values. The next head is fetched meanwhile: processors do not guess such short rows.
-    void take(const float* qkv, int number, int heads) {
+    // their norms, and values. The first time, queries and keys are normalised in place. The next head is fetched meanwhile:
+    // processors do not guess such short rows.
+    template <bool FIRST>
+    void take(float* qkv, int number, int heads, float* rates_of_head) {
+        rates = rates_of_head;
         const int all = heads * width;
         const int64_t next = number + 1 < heads ? width : int64_t(entries) * 3 * all - int64_t(number) * width;
         for (int part = 0; part < 3 * entries; part++)
             for (int k = 0; k < width; k += LINE / int(sizeof(float))) __builtin_prefetch(qkv + int64_t(part) * all + next + k);
         for (int which = 0; which < 2; which++)
-            for (int s = 0; s < entries; s++) take_normed(qkv + int64_t(s) * 3 * all + which * all, which, s);
+            for (int s = 0; s < entries; s++) {
+                float* x = qkv + int64_t(s) * 3 * all + which * all;
+                if constexpr (FIRST) rates[which * entries + s] = normalise_in_place(x);
+                take_normed(x, which, s);
+            }
         for (int s = 0; s < entries; s++) copy(values.data() + s * row, qkv + int64_t(s) * 3 * all + 2 * all, width);
     }
-    void take_normed(const float* x, int which, int entry) {
-        const float *weight = norms.weight + which * width, *bias = norms.bias + which * width;
-        float *plain = normed.data() + (which * entries + entry) * row, *to = (which ? keys : queries).data() + entry * row;
+    float normalise_in_place(float* x) const {
         Sum sum, squares;
         chunks(width, [&](auto n, int i) { sum.add(load<n>(x + i)); });
         const float mean = sum.value() / width;
@@ -84,9 +90,14 @@ struct Head {
             squares.add(off * off);
         });
         const float rate = 1.0f / std::sqrt(squares.value() / width + norms.eps);
-        rates[which * entries + entry] = rate;
+        chunks(width, [&](auto n, int i) { store<n>(x + i, (load<n>(x + i) - mean) * rate); });
+        return rate;
+    }
+    void take_normed(const float* x, int which, int entry) {
+        const float *weight = norms.weight + which * width, *bias = norms.bias + which * width;
+        float *plain = normed.data() + (which * entries + entry) * row, *to = (which ? keys : queries).data() + entry * row;
         chunks(width, [&](auto n, int i) {
-            const Floats<n> value = (load<n>(x + i) - mean) * rate;
+            const Floats<n> value = load<n>(x + i);
             store<n>(plain + i, value);
             store<n>(to + i, value * load<n>(weight + i) + load<n>(bias + i));
         });
@@ -131,8 +142,9 @@ inline void softmax(float* share, int s, int seen, float scale) {
     for (int t = 0; t < seen; t += EIGHT) store<EIGHT>(share + t, load<EIGHT>(share + t) * each);
 }
 
-// qkv (B, S, 3, N, K), read (B, S, N, K); shares (B, N, S, S padded) receives the weights, negative where they are dropped.
-inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& masks, float* read, float* shares, int batch,
+// qkv (B, S, 3, N, K), whose queries and keys are normalised in place; read (B, S, N, K). shares (B, N, S, S padded) receives the
+// weights, negative where they are dropped, and rates (B, N, 2, S) those of the norms.
+inline void attend_forwards(float* qkv, const Norms& norms, const Masks& masks, float* read, float* shares, float* rates, int batch,
                             int entries, int heads, int width, int threads) {
     const float scale = 1.0f / std::sqrt(float(width));
 #pragma omp parallel num_threads(threads)
@@ -142,7 +154,8 @@ inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& m
 #pragma omp for schedule(static)
         for (int at = 0; at < batch * heads; at++) {
             const int sample = at / heads, number = at % heads;
-            head.take(qkv + int64_t(sample) * entries * 3 * all + number * width, number, heads);
+            float* place = qkv + int64_t(sample) * entries * 3 * all + number * width;
+            head.take<true>(place, number, heads, rates + int64_t(at) * 2 * entries);
             head.turn(head.keys);
             for (int first = 0; first < entries; first += TOGETHER) {
                 const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
@@ -183,9 +196,9 @@ inline void slopes_of(const float* share, float factor, float scale, int seen, f
 }
 
 // The backward pass: the gradient of qkv, and those of the norms (2, 2, K): weight and bias of queries, then of keys.
-inline void attend_backwards(const float* gradient, const float* qkv, const Norms& norms, const Masks& masks, const float* shares,
-                             float* qkv_gradient, float* norm_gradients, int batch, int entries, int heads, int width,
-                             int threads) {
+inline void attend_backwards(const float* gradient, float* qkv, const Norms& norms, const Masks& masks, const float* shares,
+                             float* rates, float* qkv_gradient, float* norm_gradients, int batch, int entries, int heads,
+                             int width, int threads) {
     const float scale = 1.0f / std::sqrt(float(width)), factor = masks.keys ? masks.scale : 1.0f;
     std::vector<float> sums(size_t(batch) * heads * 4 * width);
 #pragma omp parallel num_threads(threads)
@@ -197,7 +210,7 @@ inline void attend_backwards(const float* gradient, const float* qkv, const Norm
             const int sample = at / heads, number = at % heads;
             const int64_t place = int64_t(sample) * entries * 3 * all + number * width;
             float *out = head.out.data(), *to = qkv_gradient + place, *sum = sums.data() + size_t(at) * 4 * width;
-            head.take(qkv + place, number, heads);
+            head.take<false>(qkv + place, number, heads, rates + int64_t(at) * 2 * entries);
             head.turn(head.values);
             for (int s = 0; s < entries; s++)
                 copy(head.given.data() + s * row, gradient + (int64_t(sample) * entries + s) * all + number * width, width);
