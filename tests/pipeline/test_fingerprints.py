@@ -111,7 +111,7 @@ CHANGED: dict[str, Any] = {
     "dataset.class_list": ("imagenet", "its 1,000 classes are not in this folder"),
     "datasets.image_folder.path": "FILES/other",
     "datasets.image_list.path": "FILES/other.csv",
-    "datasets.image_list.test_path": "FILES/other.csv",
+    "datasets.image_list.test_path": "FILES/rest.csv",
     "datasets.image_list.root": "FILES/other/../folder",
     "datasets.image_list.file_column": "again",
     "datasets.image_list.label_column": "of",
@@ -196,18 +196,18 @@ def files(tmp_path_factory):
     """Data and weights that settings point to."""
     folder = tmp_path_factory.mktemp("files")
     draw = np.random.default_rng(0)
-    for place, images in (("folder", 3), ("other", 4)):
+    for place, images in (("folder", 4), ("other", 5)):
         for split in ("train", "val"):
             for name in ("ants", "bees"):
                 (folder / place / split / name).mkdir(parents=True)
                 for number in range(images):
                     picture = Image.fromarray(draw.integers(0, 256, (9, 11, 3), dtype=np.uint8))
                     picture.save(folder / place / split / name / f"{number}.png")
-    places = [(split, name, number) for split in ("train", "val") for name in ("ants", "bees") for number in range(3)]
+    places = [(split, name, number) for number in range(4) for split in ("train", "val") for name in ("ants", "bees")]
     rows = [
         f"{split}/{name}/{number}.png,{split}/{name}/{number}.png,{name},{name[::-1]},{split}" for split, name, number in places
     ]
-    for name, listed in (("list.csv", rows), ("other.csv", rows[::-1])):
+    for name, listed in (("list.csv", rows[:12]), ("other.csv", rows[11::-1]), ("rest.csv", rows[12:])):
         (folder / name).write_text("\n".join(["file,again,label,of,part", *listed]))
     for name in ("one", "two"):
         images, labels = draw.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8), np.arange(16) % 2
