@@ -40,6 +40,21 @@ struct Sum {
     float value() const { return total(eight) + one; }
 };
 
+// What a layer norm needs of a row: its mean, and 1 / deviation.
+struct Statistics {
+    float mean, rate;
+};
+inline Statistics statistics_of(const float* x, int width, float eps) {
+    Sum sum, squares;
+    chunks(width, [&](auto n, int i) { sum.add(load<n>(x + i)); });
+    const float mean = sum.value() / width;
+    chunks(width, [&](auto n, int i) {
+        const Floats<n> off = load<n>(x + i) - mean;
+        squares.add(off * off);
+    });
+    return {mean, 1.0f / std::sqrt(squares.value() / width + eps)};
+}
+
 // Of a row of masks.
 struct Room {
     std::vector<uint64_t> numbers;
@@ -104,14 +119,8 @@ inline void modulate(const float* x, const float* weight, const float* bias, con
         const float* from = x + int64_t(row) * width;
         float* to = out + int64_t(row) * width;
         const int64_t place = of.at(row / of.entries, row % of.entries);
-        Sum sum, squares;
-        chunks(width, [&](auto n, int i) { sum.add(load<n>(from + i)); });
-        const float mean = sum.value() / width;
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> off = load<n>(from + i) - mean;
-            squares.add(off * off);
-        });
-        const float rate = 1.0f / std::sqrt(squares.value() / width + eps);
+        const Statistics of_row = statistics_of(from, width, eps);
+        const float mean = of_row.mean, rate = of_row.rate;
         chunks(width, [&](auto n, int i) {
             const Floats<n> normed = (load<n>(from + i) - mean) * rate * load<n>(weight + i) + load<n>(bias + i);
             store<n>(to + i, normed * load<n>(scale + place + i) + load<n>(shift + place + i));

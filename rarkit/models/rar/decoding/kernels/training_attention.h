@@ -81,15 +81,10 @@ struct Head {
             }
         for (int s = 0; s < entries; s++) copy(values.data() + s * row, qkv + int64_t(s) * 3 * all + 2 * all, width);
     }
+    // Returns the rate.
     float normalise_in_place(float* x) const {
-        Sum sum, squares;
-        chunks(width, [&](auto n, int i) { sum.add(load<n>(x + i)); });
-        const float mean = sum.value() / width;
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> off = load<n>(x + i) - mean;
-            squares.add(off * off);
-        });
-        const float rate = 1.0f / std::sqrt(squares.value() / width + norms.eps);
+        const Statistics of_row = statistics_of(x, width, norms.eps);
+        const float mean = of_row.mean, rate = of_row.rate;
         chunks(width, [&](auto n, int i) { store<n>(x + i, (load<n>(x + i) - mean) * rate); });
         return rate;
     }
