@@ -3,7 +3,7 @@
 It computes what ``BlockStep`` computes, which tests hold it to. There, a small model's time goes into the calls of operations.
 
 Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, P places of
-dropout or of modulations; T is S rounded up to whole chunks; M is 3·D or 6·D.
+dropout or of modulations; M is 3·D or 6·D.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class NativeStep(torch.autograd.Function):
         table_PUSD = modulations(activated_USD, own)
         modulated1_BSD, statistics1_R2 = kernels.modulate(x_BSD, _norm1(own, sizes), table_PUSD, row_B, 0)
         qkv_RM = torch.addmm(own.qkv_bias_3D, modulated1_BSD.flatten(0, 1), own.qkv_3DD.t())
-        read_RD, *shares_and_rates = kernels.attend(qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention)
+        read_RD, *of_attention = kernels.attend(qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention)
         out1_RD = torch.addmm(own.proj_bias_D, read_RD, own.proj_DD.t())
         middle_BSD = kernels.gate(x_BSD, out1_RD, table_PUSD[2], row_B, masks.at(PROJECTION))
         modulated2_BSD, statistics2_R2 = kernels.modulate(middle_BSD, _norm2(own, sizes), table_PUSD, row_B, 3)
@@ -83,7 +83,7 @@ class NativeStep(torch.autograd.Function):
         out2_RD = torch.addmm(own.fc2_bias_D, active_RH, own.fc2_DH.t())
         ctx.sizes, ctx.kernels, ctx.row_B, ctx.keys_PB = sizes, kernels, row_B, keys_PB
         ctx.save_for_backward(
-            *weights, activated_USD, table_PUSD, x_BSD, modulated1_BSD, statistics1_R2, qkv_RM, read_RD, *shares_and_rates,
+            *weights, activated_USD, table_PUSD, x_BSD, modulated1_BSD, statistics1_R2, qkv_RM, read_RD, *of_attention,
             out1_RD, middle_BSD, modulated2_BSD, statistics2_R2, slopes_RH, active_RH, out2_RD,
         )  # fmt: skip
         return kernels.gate(middle_BSD, out2_RD, table_PUSD[5], row_B, masks.at(OUTPUT))
@@ -125,15 +125,14 @@ def _mlp_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], com
 def _attention_backwards(gradient_BSD: Tensor, x_BSD: Tensor, saved: list[Tensor], common: Backwards) -> Tensor:
     """The gradient of the block's input; those of weights and modulations are put in their places."""
     kernels, row_B, masks, sizes, own, table_PUSD, gradients_PUSD, own_gradients = common
-    modulated_BSD, statistics_R2, qkv_RM, read_RD, shares_BNST, rates_BN2S, out_RD = saved
+    modulated_BSD, statistics_R2, qkv_RM, read_RD, *of_heads, out_RD = saved
     out_gradient_RD, own_gradients["proj_bias_D"] = kernels.gate_backwards(
         gradient_BSD, out_RD, table_PUSD[2], row_B, masks.at(PROJECTION), gradients_PUSD[2]
     )
     own_gradients["proj_DD"] = out_gradient_RD.t() @ read_RD
     qkv_gradient_RM, of_norms = kernels.attend_backwards(
-        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention, shares_BNST,
-        rates_BN2S,
-    )  # fmt: skip
+        out_gradient_RD @ own.proj_DD, qkv_RM, _head_norms(own, sizes), _shape(x_BSD, sizes), masks.attention, *of_heads
+    )
     names = "q_norm_K", "q_norm_bias_K", "k_norm_K", "k_norm_bias_K"
     own_gradients |= zip(names, of_norms.unbind(0), strict=True)
     own_gradients["qkv_3DD"] = qkv_gradient_RM.t() @ modulated_BSD.flatten(0, 1)

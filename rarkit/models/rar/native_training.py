@@ -1,7 +1,7 @@
 """The compiled kernels of a block's training step: what lies between its matrix products, forwards and backwards.
 
 Shape letters: B batch, S sequence length, D width, H width of the MLP, N heads, K head width, R = B·S rows, U classes, P = 6 places
-of modulations; T is S rounded up to whole chunks.
+of modulations.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rarkit.errors import CapabilityError, RarkitWarning
 from rarkit.models.rar.decoding.native_kernels import Kernels, compiled_kernels
 from rarkit.runtime.processors import is_x86
 
-CHUNK = 8
-"""Attention weights of a query are padded to a multiple of it."""
+SIDE_BY_SIDE = 16
+"""Attention treats so many heads at once, or half as many on processors without AVX-512; room is for a multiple of it."""
 _KINDS = {"p": c_void_p, "i": c_int, "f": c_float}
 # Arguments of the functions in kernels.cpp: pointers, whole numbers and float32, the number of threads last.
 _ARGUMENTS = {
@@ -142,20 +142,20 @@ class TrainingKernels:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Causal attention with norms of queries and keys: (R, D), and what the backward pass needs beside ``qkv_RM``.
 
-        That is the weights (B, N, S, T), negative where dropped, and the norms' 1 / deviation (B, N, 2, S).
+        That is the weights, S·(S + 1) / 2 of a head, negative where dropped, and the norms' statistics.
 
         Args:
-            qkv_RM: (R, 3·N·K), queries, keys and values; queries and keys are normalised in place.
+            qkv_RM: (R, 3·N·K), queries, keys and values.
             norms: weight (2, K) and bias (2, K), the queries' first, and ε.
             shape: B, S, N and K.
             masks: of the weights.
         """
         batch, length, heads, width = shape
+        room = -(-batch * heads // SIDE_BY_SIDE) * SIDE_BY_SIDE
         read_RD = qkv_RM.new_empty(batch * length, heads * width)
-        shares_BNST = qkv_RM.new_empty(batch, heads, length, -(-length // CHUNK) * CHUNK)
-        rates_BN2S = qkv_RM.new_empty(batch, heads, 2, length)
-        self._call("attend_forwards", qkv_RM, *norms, *masks.arguments, read_RD, shares_BNST, rates_BN2S, *shape)
-        return read_RD, shares_BNST, rates_BN2S
+        shares, statistics = qkv_RM.new_empty(room, length * (length + 1) // 2), qkv_RM.new_empty(room, 2, length, 2)
+        self._call("attend_forwards", qkv_RM, *norms, *masks.arguments, read_RD, shares, statistics, *shape)
+        return read_RD, shares, statistics
 
     def attend_backwards(
         self,
@@ -164,12 +164,12 @@ class TrainingKernels:
         norms: tuple[Tensor, Tensor, float],
         shape: Shape,
         masks: Masks,
-        shares_BNST: Tensor,
-        rates_BN2S: Tensor,
+        shares: Tensor,
+        statistics: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The gradients of what ``attend`` was given and of the norms (4, K): the queries' weight and bias, then the keys'."""
         qkv_gradient_RM, norms_4K = torch.empty_like(qkv_RM), qkv_RM.new_empty(4, shape.width)
-        given = gradient_RD, qkv_RM, *norms, *masks.arguments, shares_BNST, rates_BN2S
+        given = gradient_RD, qkv_RM, *norms, *masks.arguments, shares, statistics
         self._call("attend_backwards", *given, qkv_gradient_RM, norms_4K, *shape)
         return qkv_gradient_RM, norms_4K
 

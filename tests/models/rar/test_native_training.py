@@ -109,10 +109,10 @@ def test_bits_do_not_depend_on_threads():
         slopes_RH, qkv_RM = rows_RD.clone(), rows_RD.clone()
         active_RH = kernels.activate(slopes_RH, 5, masks)
         bias_H = kernels.activate_backwards(active_RH, slopes_RH, 5)
-        read_RD, shares_BNST, rates_BN2S = kernels.attend(qkv_RM, norms, shape, masks)
-        attention_gradients = kernels.attend_backwards(read_RD, qkv_RM, norms, shape, masks, shares_BNST, rates_BN2S)
+        read_RD, *kept = kernels.attend(qkv_RM, norms, shape, masks)
+        attention_gradients = kernels.attend_backwards(read_RD, qkv_RM, norms, shape, masks, *kept)
         found = modulated_BSD, statistics_R2, *backwards, gradients_PUSD, gated_BSD, *gate_gradients, active_RH, bias_H
-        return *found, slopes_RH, qkv_RM, read_RD, rates_BN2S, *attention_gradients
+        return *found, slopes_RH, qkv_RM, read_RD, *attention_gradients
 
     before = torch.get_num_threads()
     try:

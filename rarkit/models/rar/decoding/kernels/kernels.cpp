@@ -61,23 +61,25 @@ void rarkit_gate_backwards(const float* gradient, const float* out, const float*
     gate_backwards(gradient, out, gates, {table_rows, entries, width}, {keys, level, scale}, out_gradient, gate_gradient,
                    bias_gradient, batch, classes, threads);
 }
-void rarkit_activate(float* hidden, const int64_t* keys, int level, float scale, float* active, int batch, int entries,
-                     int width, int threads) {
+void rarkit_activate(float* hidden, const int64_t* keys, int level, float scale, float* active, int batch, int entries, int width,
+                     int threads) {
     activate(hidden, {keys, level, scale}, active, batch, entries, width, threads);
 }
 void rarkit_activate_backwards(float* gradient, const float* slopes, float* bias_gradient, int batch, int entries, int width,
                                int threads) {
     activate_backwards(gradient, slopes, bias_gradient, batch, entries, width, threads);
 }
-void rarkit_attend_forwards(float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
-                            float scale, float* read, float* shares, float* rates, int batch, int entries, int heads, int width,
+void rarkit_attend_forwards(const float* qkv, const float* weight, const float* bias, float eps, const int64_t* keys, int level,
+                            float scale, float* read, Line* shares, Line* statistics, int batch, int entries, int heads, int width,
                             int threads) {
-    attend_forwards(qkv, {weight, bias, eps}, {keys, level, scale}, read, shares, rates, batch, entries, heads, width, threads);
+    attend_forwards(qkv, {weight, bias, eps}, {keys, level, scale}, read, shares, statistics, batch, entries, heads, width,
+                    threads);
 }
-void rarkit_attend_backwards(const float* gradient, float* qkv, const float* weight, const float* bias, float eps,
-                             const int64_t* keys, int level, float scale, const float* shares, float* rates, float* qkv_gradient,
-                             float* norm_gradients, int batch, int entries, int heads, int width, int threads) {
-    attend_backwards(gradient, qkv, {weight, bias, eps}, {keys, level, scale}, shares, rates, qkv_gradient, norm_gradients, batch,
-                     entries, heads, width, threads);
+void rarkit_attend_backwards(const float* gradient, const float* qkv, const float* weight, const float* bias, float eps,
+                             const int64_t* keys, int level, float scale, const Line* shares, const Line* statistics,
+                             float* qkv_gradient, float* norm_gradients, int batch, int entries, int heads, int width,
+                             int threads) {
+    attend_backwards(gradient, qkv, {weight, bias, eps}, {keys, level, scale}, shares, statistics, qkv_gradient, norm_gradients,
+                     batch, entries, heads, width, threads);
 }
 }

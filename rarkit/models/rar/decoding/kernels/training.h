@@ -31,8 +31,7 @@ struct Sum {
             Chunk halves[2];
             std::memcpy(halves, &v, sizeof(v));
             eight += halves[0] + halves[1];
-        }
-        else if constexpr (sizeof(V) == sizeof(Chunk))
+        } else if constexpr (sizeof(V) == sizeof(Chunk))
             eight += v;
         else
             one += v[0];
@@ -62,11 +61,24 @@ struct Room {
     std::vector<float> factors;
 };
 
+// SplitMix64: number n (from 1) of a key is mixed(key + n · INCREMENT). Of uint64_t or vectors of it.
+constexpr uint64_t INCREMENT = 0x9E3779B97F4A7C15u;
+template <class W>
+inline W mixed(W z) {
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
 // Dropout masks from seeds, the numbers of attention/seeded_masks.py: each of SplitMix64 gives four draws of 16 bits.
 struct Masks {
     const int64_t* keys;  // of the samples; null for no dropout
     int lowest;           // smaller draws are dropped
     float scale;          // of what is kept
+    // What is mixed to the first number of a row, before which other rows of so many columns have theirs.
+    uint64_t before(int sample, int64_t row, int columns) const {
+        return uint64_t(keys[sample]) + uint64_t(row * ((columns + 3) / 4) + 1) * INCREMENT;
+    }
     // What each number of a row is multiplied by: 0, or the scale; null if nothing is dropped.
     const float* factors(int sample, int64_t row, int columns, int count, Room& room) const {
         if (!keys) return nullptr;
@@ -78,13 +90,8 @@ struct Masks {
         // Of its own, which nothing that is written could change.
         const int least = lowest;
         const float kept = scale;
-        const uint64_t first = uint64_t(keys[sample]) + uint64_t(row * words + 1) * 0x9E3779B97F4A7C15u;
-        for (int word = 0; word < used; word++) {
-            uint64_t z = first + uint64_t(word) * 0x9E3779B97F4A7C15u;
-            z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-            z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-            numbers[word] = z ^ z >> 31;
-        }
+        const uint64_t first = before(sample, row, columns);
+        for (int word = 0; word < used; word++) numbers[word] = mixed(first + uint64_t(word) * INCREMENT);
         std::memcpy(room.draws.data(), numbers, sizeof(uint64_t) * used);
         for (int draw = 0; draw < 4 * used; draw++) factors[draw] = draws[draw] < least ? 0.0f : kept;
         return factors;
@@ -100,7 +107,8 @@ struct Modulations {
 
 // Sets the rows of an entry to 0 in a table of gradients.
 inline void clear(float* table, int classes, const Modulations& of, int entry) {
-    for (int u = 0; u < classes; u++) std::memset(table + (int64_t(u) * of.entries + entry) * of.width, 0, sizeof(float) * of.width);
+    for (int u = 0; u < classes; u++)
+        std::memset(table + (int64_t(u) * of.entries + entry) * of.width, 0, sizeof(float) * of.width);
 }
 
 // The sum of rows, one after another.

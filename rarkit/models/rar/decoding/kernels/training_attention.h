@@ -1,46 +1,24 @@
 // Causal attention of short sequences in training, forwards and backwards, with the norms of queries and keys before it. B samples,
-// S entries, N heads, K head width.
+// S entries, N heads, K head width. LANES heads are computed side by side.
 #pragma once
 
-#include "attention.h"
+#include "side_by_side.h"
 #include "training.h"
 
 namespace {
 
-inline void copy(float* to, const float* from, int width) {
-    chunks(width, [&](auto n, int i) { store<n>(to + i, load<n>(from + i)); });
-}
-inline int padded(int count) { return (count + EIGHT - 1) / EIGHT * EIGHT; }
+constexpr int QUERIES = 4, KEYS = LANES > EIGHT ? 4 : 2;  // of a tile of products, whose sums stay in registers
 
-constexpr int TOGETHER = 4;   // queries, or keys, at a time
-constexpr int AT_ONCE = 2;    // chunks of each
+// A sequence's products with those it sees lie one after another: 1, 2, … S of them.
+inline int64_t row_at(int64_t s) { return s * (s + 1) / 2; }
 
-// A few rows of a product: out[r] = the sum over i of left[r][i] · right[i], for C chunks of each row.
-template <int R, int C>
-void product(const float* left, int left_row, const float* right, int right_row, int count, float* out, int out_row) {
-    Chunk sums[R][C] = {};
-    for (int i = 0; i < count; i++) {
-        Chunk row[C];
-        for (int c = 0; c < C; c++) row[c] = load<EIGHT>(right + i * right_row + c * EIGHT);
-        for (int r = 0; r < R; r++)
-            for (int c = 0; c < C; c++) sums[r][c] += row[c] * left[r * left_row + i];
-    }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) store<EIGHT>(out + r * out_row + c * EIGHT, sums[r][c]);
-}
-using Product = void (*)(const float*, int, const float*, int, int, float*, int);
-template <int R = TOGETHER>
-Product product_of(int rows, bool two) {
-    if constexpr (R > 1)
-        if (rows != R) return product_of<R - 1>(rows, two);
-    return two ? product<R, AT_ONCE> : product<R, 1>;
-}
-// For rows of any width, which is a multiple of eight.
-inline void products(const float* left, int left_row, int rows, const float* right, int right_row, int count, int width, float* out,
-                     int out_row) {
-    const Product wide = product_of(rows, true), narrow = product_of(rows, false);
-    for (int at = 0; at < width; at += AT_ONCE * EIGHT)
-        (at + EIGHT < width ? wide : narrow)(left, left_row, right + at, right_row, count, out + at, out_row);
+// Calls work(n, i) for all lines from i, n at a time, whose sums stay in registers.
+template <class F>
+inline void pieces(int width, F work) {
+    int i = 0;
+    for (; i + LANES <= width; i += LANES) work(std::integral_constant<int, LANES>{}, i);
+    for (; i + 4 <= width; i += 4) work(std::integral_constant<int, 4>{}, i);
+    for (; i < width; i++) work(std::integral_constant<int, 1>{}, i);
 }
 
 // The norms of queries and keys: weight and bias (2, K).
@@ -49,196 +27,227 @@ struct Norms {
     float eps;
 };
 
-// One head of a sample. Rows of K numbers, and of S, are padded with zeros to whole chunks.
-struct Head {
+// What a thread needs for some heads.
+struct Side {
     const Norms norms;
-    const int entries, width, row, column;              // row: K, padded; column: S, padded
-    std::vector<float> normed, queries, keys, values;   // (2, S, K) before weight and bias; (S, K)
-    std::vector<float> given, across, slopes, used;     // (S, K); (K, S); (S, S) by key
-    std::vector<float> part, out;                       // those of a few queries or keys
-    float* rates;                                       // (2, S), of this head: 1 / deviation
-    Room room;
-    Head(int entries, int width, const Norms& norms)
-        : norms(norms), entries(entries), width(width), row(padded(width)), column(padded(entries)), normed(2 * entries * row),
-          queries(entries * row), keys(entries * row), values(entries * row), given(entries * row), across(width * column),
-          slopes(entries * column), used(entries * column), part(TOGETHER * column), out(TOGETHER * row) {}
+    const int entries, width;
+    std::vector<Line> normed, queries, keys, values, given;  // (2, S, K) before weight and bias; (S padded, K)
+    std::vector<Line> weights, slopes, factors, row;         // S (S + 1) / 2 each; (S padded); (K)
+    Side(int entries, int width, const Norms& norms)
+        : norms(norms),
+          entries(entries),
+          width(width),
+          normed(2 * size_t(entries) * width),
+          queries(size_t(entries + QUERIES) * width),
+          keys(queries.size()),
+          values(queries.size()),
+          given(queries.size()),
+          weights(row_at(entries)),
+          slopes(row_at(entries)),
+          factors(entries + QUERIES),
+          row(width) {}
 
-    // Reads head `number` of a sample from qkv, which points to it and whose rows are 3 · heads · K apart: queries and keys with
-    // their norms, and values. The first time, queries and keys are normalised in place. The next head is fetched meanwhile:
-    // processors do not guess such short rows.
-    template <bool FIRST>
-    void take(float* qkv, int number, int heads, float* rates_of_head) {
-        rates = rates_of_head;
-        const int all = heads * width;
-        const int64_t next = number + 1 < heads ? width : int64_t(entries) * 3 * all - int64_t(number) * width;
-        for (int part = 0; part < 3 * entries; part++)
-            for (int k = 0; k < width; k += LINE / int(sizeof(float))) __builtin_prefetch(qkv + int64_t(part) * all + next + k);
-        for (int which = 0; which < 2; which++)
-            for (int s = 0; s < entries; s++) {
-                float* x = qkv + int64_t(s) * 3 * all + which * all;
-                if constexpr (FIRST) rates[which * entries + s] = normalise_in_place(x);
-                take_normed(x, which, s);
+    // Reads queries, keys and values, with norms of queries and keys. Statistics (2, S, 2), mean and 1 / deviation, are measured
+    // unless they are const.
+    template <class L>
+    void take(const Heads& of, const float* qkv, L* statistics) {
+        for (int s = 0; s < entries; s++) {
+            for (int which = 0; which < 2; which++) {
+                Line* plain = normed.data() + size_t(which * entries + s) * width;
+                L* of_row = statistics + 2 * (which * entries + s);
+                of.take(qkv, 3, which, s, plain);
+                if constexpr (!std::is_const_v<L>) measure(plain, of_row);
+                const Lanes mean = load(of_row[0]), rate = load(of_row[1]);
+                Line* to = (which ? keys : queries).data() + size_t(s) * width;
+                for (int k = 0; k < width; k++) {
+                    const Lanes value = (load(plain[k]) - mean) * rate;
+                    store(plain[k], value);
+                    store(to[k], value * norms.weight[which * width + k] + norms.bias[which * width + k]);
+                }
             }
-        for (int s = 0; s < entries; s++) copy(values.data() + s * row, qkv + int64_t(s) * 3 * all + 2 * all, width);
+            of.take(qkv, 3, 2, s, values.data() + size_t(s) * width);
+        }
     }
-    // Returns the rate.
-    float normalise_in_place(float* x) const {
-        const Statistics of_row = statistics_of(x, width, norms.eps);
-        const float mean = of_row.mean, rate = of_row.rate;
-        chunks(width, [&](auto n, int i) { store<n>(x + i, (load<n>(x + i) - mean) * rate); });
-        return rate;
+    void measure(const Line* x, Line* of_row) const {
+        Lanes sum{}, squares{};
+        for (int k = 0; k < width; k++) sum += load(x[k]);
+        const Lanes mean = sum / float(width);
+        for (int k = 0; k < width; k++) {
+            const Lanes off = load(x[k]) - mean;
+            squares += off * off;
+        }
+        store(of_row[0], mean), store(of_row[1], 1.0f / square_root(squares / float(width) + norms.eps));
     }
-    void take_normed(const float* x, int which, int entry) {
-        const float *weight = norms.weight + which * width, *bias = norms.bias + which * width;
-        float *plain = normed.data() + (which * entries + entry) * row, *to = (which ? keys : queries).data() + entry * row;
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> value = load<n>(x + i);
-            store<n>(plain + i, value);
-            store<n>(to + i, value * load<n>(weight + i) + load<n>(bias + i));
+
+    // out[s, t] = left[s] · right[t] for all t up to s.
+    void products(const std::vector<Line>& left, const std::vector<Line>& right, std::vector<Line>& out) const {
+        for (int first = 0; first < entries; first += QUERIES)
+            for (int key = 0; key < std::min(first + QUERIES, entries); key += KEYS) {
+                const Line *rows = left.data() + size_t(first) * width, *others = right.data() + size_t(key) * width;
+                Lanes sums[QUERIES][KEYS] = {};
+                for (int k = 0; k < width; k++) {
+                    Lanes of_keys[KEYS];
+                    for (int t = 0; t < KEYS; t++) of_keys[t] = load(others[t * width + k]);
+                    for (int s = 0; s < QUERIES; s++)
+                        for (int t = 0; t < KEYS; t++) sums[s][t] += load(rows[s * width + k]) * of_keys[t];
+                }
+                for (int s = first; s < std::min(first + QUERIES, entries); s++)
+                    for (int t = key; t < std::min(key + KEYS, s + 1); t++) store(out[row_at(s) + t], sums[s - first][t - key]);
+            }
+    }
+    // row = the sum over t up to s of factors[s, t] · rows[t]; LATER: over t from s on, of factors[t, s] · rows[t].
+    template <bool LATER>
+    void mix(const std::vector<Line>& factors, const std::vector<Line>& rows, int s) {
+        pieces(width, [&](auto n, int k) {
+            Lanes sums[n] = {};
+            for (int t = LATER ? s : 0; t < (LATER ? entries : s + 1); t++) {
+                const Lanes factor = load(factors[LATER ? row_at(t) + s : row_at(s) + t]);
+                for (int i = 0; i < n; i++) sums[i] += factor * load(rows[size_t(t) * width + k + i]);
+            }
+            for (int i = 0; i < n; i++) store(row[k + i], sums[i]);
         });
     }
-    void turn(const std::vector<float>& rows) {
-        for (int s = 0; s < entries; s++)
-            for (int k = 0; k < width; k++) across[k * column + s] = rows[s * row + k];
+    // Turns the row, the gradient after a norm, into that before it; `sums` (2, K) gain those of its weight, then of its bias.
+    void norm_backwards(int which, int s, const Line* statistics, Line* sums) {
+        const Line* plain = normed.data() + size_t(which * entries + s) * width;
+        Lanes sum{}, product{};
+        for (int k = 0; k < width; k++) {
+            const Lanes value = load(plain[k]), after = load(row[k]), before = after * norms.weight[which * width + k];
+            store(sums[k], load(sums[k]) + after * value), store(sums[width + k], load(sums[width + k]) + after);
+            store(row[k], before);
+            sum += before, product += before * value;
+        }
+        const Lanes average = sum / float(width), slope = product / float(width),
+                    rate = load(statistics[2 * (which * entries + s) + 1]);
+        for (int k = 0; k < width; k++) store(row[k], (load(row[k]) - average - load(plain[k]) * slope) * rate);
     }
-    // Turns a row of the gradient after a norm into that before it; `sums` receives those of its weight, then of its bias.
-    void norm_backwards(int which, int entry, float* gradient, float* sums) const {
-        const float *plain = normed.data() + (which * entries + entry) * row, *weight = norms.weight + which * width;
-        Sum sum, product;
-        chunks(width, [&](auto n, int i) {
-            const Floats<n> value = load<n>(plain + i), after = load<n>(gradient + i), before = after * load<n>(weight + i);
-            store<n>(sums + i, load<n>(sums + i) + after * value), store<n>(sums + width + i, load<n>(sums + width + i) + after);
-            store<n>(gradient + i, before);
-            sum.add(before), product.add(before * value);
-        });
-        const float average = sum.value() / width, slope = product.value() / width, rate = rates[which * entries + entry];
-        chunks(width, [&](auto n, int i) {
-            store<n>(gradient + i, (load<n>(gradient + i) - average - load<n>(plain + i) * slope) * rate);
-        });
+    // What the weights of query s with the keys it sees are multiplied by: 0 where they are dropped.
+    void draw(const Masks& masks, const Heads& of, int s) {
+        uint64_t begin[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            begin[lane] = masks.before(of.sample[lane], int64_t(of.number[lane]) * entries + s, entries);
+        for (int half = 0; half < 2; half++) {
+            Words from;
+            std::memcpy(&from, begin + half * LANES / 2, sizeof(from));
+            for (int word = 0; word <= s / 4; word++) {
+                const Words number = mixed(from + uint64_t(word) * INCREMENT);
+                for (int draw = 0; draw < 4; draw++) {
+                    // As whole numbers with what lies below them, which changes no comparison.
+                    using Signed = int64_t __attribute__((vector_size(sizeof(Words))));
+                    const Signed drawn = (Signed)(number << (48 - 16 * draw)), least = Signed{} + (int64_t(masks.lowest) << 48);
+                    const Ints<LANES / 2> dropped = __builtin_convertvector(drawn < least, Ints<LANES / 2>);
+                    store<LANES / 2>(factors[4 * word + draw].at + half * LANES / 2,
+                                     dropped ? Floats<LANES / 2>{} : Floats<LANES / 2>{} + masks.scale);
+                }
+            }
+        }
     }
 };
 
-// Turns products of query s with `seen` keys into weights; those of later keys become 0.
-inline void softmax(float* share, int s, int seen, float scale) {
-    const Chunk lanes{0, 1, 2, 3, 4, 5, 6, 7};
-    Chunk highest = Chunk{} - INFINITY, sums{};
-    for (int t = 0; t < seen; t += EIGHT) {
-        const Chunk scores = lanes > float(s - t) ? Chunk{} - INFINITY : load<EIGHT>(share + t) * scale;
-        store<EIGHT>(share + t, scores);
-        highest = scores > highest ? scores : highest;
+// Turns the products of a query with `seen` keys into weights.
+inline void softmax(Line* weights, int seen, float scale) {
+    Lanes highest = load(weights[0]), sum{};
+    for (int t = 1; t < seen; t++) {
+        const Lanes score = load(weights[t]);
+        highest = score > highest ? score : highest;
     }
-    const Chunk most = highest_across(highest);
-    for (int t = 0; t < seen; t += EIGHT) {
-        const Chunk found = exponential<EIGHT>(load<EIGHT>(share + t) - most), kept = lanes > float(s - t) ? Chunk{} : found;
-        store<EIGHT>(share + t, kept);
-        sums += kept;
+    for (int t = 0; t < seen; t++) {
+        const Lanes weight = exponential<LANES>((load(weights[t]) - highest) * scale);
+        store(weights[t], weight);
+        sum += weight;
     }
-    const Chunk each = 1.0f / sum_across(sums);
-    for (int t = 0; t < seen; t += EIGHT) store<EIGHT>(share + t, load<EIGHT>(share + t) * each);
+    const Lanes each = 1.0f / sum;
+    for (int t = 0; t < seen; t++) store(weights[t], load(weights[t]) * each);
 }
 
-// qkv (B, S, 3, N, K), whose queries and keys are normalised in place; read (B, S, N, K). shares (B, N, S, S padded) receives the
-// weights, negative where they are dropped, and rates (B, N, 2, S) those of the norms.
-inline void attend_forwards(float* qkv, const Norms& norms, const Masks& masks, float* read, float* shares, float* rates, int batch,
-                            int entries, int heads, int width, int threads) {
+// qkv (B, S, 3, N, K); read (B, S, N, K). For the backward pass, of each LANES heads side by side: shares (S (S + 1) / 2) receives
+// the weights, negative where they are dropped, and statistics (2, S, 2) those of the norms.
+inline void attend_forwards(const float* qkv, const Norms& norms, const Masks& masks, float* read, Line* shares, Line* statistics,
+                            int batch, int entries, int heads, int width, int threads) {
     const float scale = 1.0f / std::sqrt(float(width));
+    const int all = batch * heads;
 #pragma omp parallel num_threads(threads)
     {
-        Head head(entries, width, norms);
-        const int all = heads * width, row = head.row, column = head.column;
+        Side side(entries, width, norms);
 #pragma omp for schedule(static)
-        for (int at = 0; at < batch * heads; at++) {
-            const int sample = at / heads, number = at % heads;
-            float* place = qkv + int64_t(sample) * entries * 3 * all + number * width;
-            head.take<true>(place, number, heads, rates + int64_t(at) * 2 * entries);
-            head.turn(head.keys);
-            for (int first = 0; first < entries; first += TOGETHER) {
-                const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
-                float *share = shares + (int64_t(at) * entries + first) * column, *used = head.part.data(), *out = head.out.data();
-                products(head.queries.data() + first * row, row, rows, head.across.data(), column, width, seen, share, column);
-                for (int r = 0; r < rows; r++) {
-                    const int s = first + r;
-                    softmax(share + r * column, s, seen, scale);
-                    const float* factor = masks.factors(sample, int64_t(number) * entries + s, entries, s + 1, head.room);
-                    for (int t = 0; t < seen; t += EIGHT) {
-                        const Chunk weight = load<EIGHT>(share + r * column + t);
-                        const Chunk factors = factor && t <= s ? load<EIGHT>(factor + t) : Chunk{} + 1.0f;
-                        store<EIGHT>(used + r * column + t, weight * factors);
-                        store<EIGHT>(share + r * column + t, factors == 0.0f ? -weight : weight);
+        for (int group = 0; group < (all + LANES - 1) / LANES; group++) {
+            const Heads of(group * LANES, all, heads, entries, width);
+            Line* share = shares + group * row_at(entries);
+            side.take(of, qkv, statistics + int64_t(group) * 4 * entries);
+            side.products(side.queries, side.keys, side.weights);
+            for (int s = 0; s < entries; s++) {
+                Line* weights = side.weights.data() + row_at(s);
+                softmax(weights, s + 1, scale);
+                if (masks.keys) {
+                    side.draw(masks, of, s);
+                    for (int t = 0; t <= s; t++) {
+                        const Lanes weight = load(weights[t]), factor = load(side.factors[t]);
+                        store(weights[t], weight * factor);
+                        store(share[row_at(s) + t], factor == 0.0f ? -weight : weight);
                     }
-                }
-                products(used, column, rows, head.values.data(), row, end, row, out, row);
-                for (int r = 0; r < rows; r++)
-                    copy(read + (int64_t(sample) * entries + first + r) * all + number * width, out + r * row, width);
+                } else
+                    for (int t = 0; t <= s; t++) share[row_at(s) + t] = weights[t];
+                side.mix<false>(side.weights, side.values, s);
+                of.give(side.row.data(), read, 1, 0, s);
             }
         }
     }
 }
 
-// Turns the gradients of a query's weights, as they were used, into those of its products with `seen` keys.
-inline void slopes_of(const float* share, float factor, float scale, int seen, float* slopes) {
-    Chunk means{};
-    for (int t = 0; t < seen; t += EIGHT) {
-        const Chunk weight = load<EIGHT>(share + t), slope = weight > 0.0f ? load<EIGHT>(slopes + t) * factor : Chunk{};
-        store<EIGHT>(slopes + t, slope);
-        means += slope * weight;
+// Turns the gradients of a query's weights, as they were used, into those of its products with `seen` keys; the weights become
+// those that were used.
+inline void slopes_of(const Line* share, float factor, float scale, int seen, Line* slopes, Line* used) {
+    Lanes mean{};
+    for (int t = 0; t < seen; t++) {
+        const Lanes weight = load(share[t]), slope = weight > 0.0f ? load(slopes[t]) * factor : Lanes{};
+        store(slopes[t], slope);
+        mean += slope * weight;
     }
-    const Chunk mean = sum_across(means);
-    for (int t = 0; t < seen; t += EIGHT) {
-        const Chunk weight = load<EIGHT>(share + t), size = weight < 0.0f ? -weight : weight;
-        store<EIGHT>(slopes + t, size * (load<EIGHT>(slopes + t) - mean) * scale);
+    for (int t = 0; t < seen; t++) {
+        const Lanes weight = load(share[t]), size = weight < 0.0f ? -weight : weight;
+        store(slopes[t], size * (load(slopes[t]) - mean) * scale);
+        store(used[t], weight > 0.0f ? weight * factor : Lanes{});
     }
 }
 
 // The backward pass: the gradient of qkv, and those of the norms (2, 2, K): weight and bias of queries, then of keys.
-inline void attend_backwards(const float* gradient, float* qkv, const Norms& norms, const Masks& masks, const float* shares,
-                             float* rates, float* qkv_gradient, float* norm_gradients, int batch, int entries, int heads,
+inline void attend_backwards(const float* gradient, const float* qkv, const Norms& norms, const Masks& masks, const Line* shares,
+                             const Line* statistics, float* qkv_gradient, float* norm_gradients, int batch, int entries, int heads,
                              int width, int threads) {
     const float scale = 1.0f / std::sqrt(float(width)), factor = masks.keys ? masks.scale : 1.0f;
-    std::vector<float> sums(size_t(batch) * heads * 4 * width);
+    const int all = batch * heads, groups = (all + LANES - 1) / LANES;
+    std::vector<float> sums(size_t(groups) * 4 * width);
 #pragma omp parallel num_threads(threads)
     {
-        Head head(entries, width, norms);
-        const int all = heads * width, row = head.row, column = head.column;
+        Side side(entries, width, norms);
+        std::vector<Line> of_norms(4 * width);
 #pragma omp for schedule(static)
-        for (int at = 0; at < batch * heads; at++) {
-            const int sample = at / heads, number = at % heads;
-            const int64_t place = int64_t(sample) * entries * 3 * all + number * width;
-            float *out = head.out.data(), *to = qkv_gradient + place, *sum = sums.data() + size_t(at) * 4 * width;
-            head.take<false>(qkv + place, number, heads, rates + int64_t(at) * 2 * entries);
-            head.turn(head.values);
+        for (int group = 0; group < groups; group++) {
+            const Heads of(group * LANES, all, heads, entries, width);
+            const Line* of_group = statistics + int64_t(group) * 4 * entries;
+            side.take(of, qkv, of_group);
+            for (int s = 0; s < entries; s++) of.take(gradient, 1, 0, s, side.given.data() + size_t(s) * width);
+            side.products(side.given, side.values, side.slopes);
             for (int s = 0; s < entries; s++)
-                copy(head.given.data() + s * row, gradient + (int64_t(sample) * entries + s) * all + number * width, width);
-            for (int first = 0; first < entries; first += TOGETHER) {
-                const int rows = std::min(TOGETHER, entries - first), end = first + rows, seen = padded(end);
-                const float* share = shares + (int64_t(at) * entries + first) * column;
-                float* slopes = head.part.data();
-                products(head.given.data() + first * row, row, rows, head.across.data(), column, width, seen, slopes, column);
-                for (int r = 0; r < rows; r++) {
-                    slopes_of(share + r * column, factor, scale, seen, slopes + r * column);
-                    for (int t = 0; t < end; t++) {
-                        const float weight = share[r * column + t];
-                        head.slopes[t * column + first + r] = slopes[r * column + t];
-                        head.used[t * column + first + r] = weight > 0.0f ? weight * factor : 0.0f;
-                    }
-                }
-                products(slopes, column, rows, head.keys.data(), row, end, row, out, row);
-                for (int r = 0; r < rows; r++) {
-                    head.norm_backwards(0, first + r, out + r * row, sum);
-                    copy(to + int64_t(first + r) * 3 * all, out + r * row, width);
-                }
+                slopes_of(shares + group * row_at(entries) + row_at(s), factor, scale, s + 1, side.slopes.data() + row_at(s),
+                          side.weights.data() + row_at(s));
+            std::fill(of_norms.begin(), of_norms.end(), Line{});
+            for (int s = 0; s < entries; s++) {
+                side.mix<false>(side.slopes, side.keys, s);
+                side.norm_backwards(0, s, of_group, of_norms.data());
+                of.give(side.row.data(), qkv_gradient, 3, 0, s);
             }
-            for (int first = 0; first < entries; first += TOGETHER) {
-                const int rows = std::min(TOGETHER, entries - first), count = entries - first, place = first * column + first;
-                products(head.slopes.data() + place, column, rows, head.queries.data() + first * row, row, count, row, out, row);
-                for (int r = 0; r < rows; r++) {
-                    head.norm_backwards(1, first + r, out + r * row, sum + 2 * width);
-                    copy(to + int64_t(first + r) * 3 * all + all, out + r * row, width);
-                }
-                products(head.used.data() + place, column, rows, head.given.data() + first * row, row, count, row, out, row);
-                for (int r = 0; r < rows; r++)
-                    copy(to + int64_t(first + r) * 3 * all + 2 * all, out + r * row, width);
+            for (int s = 0; s < entries; s++) {
+                side.mix<true>(side.slopes, side.queries, s);
+                side.norm_backwards(1, s, of_group, of_norms.data() + 2 * width);
+                of.give(side.row.data(), qkv_gradient, 3, 1, s);
             }
+            for (int s = 0; s < entries; s++) {
+                side.mix<true>(side.weights, side.given, s);
+                of.give(side.row.data(), qkv_gradient, 3, 2, s);
+            }
+            for (int i = 0; i < 4 * width; i++)
+                for (int lane = 0; lane < of.count; lane++) sums[size_t(group) * 4 * width + i] += of_norms[i].at[lane];
         }
     }
     add_up(sums, 4 * width, norm_gradients);
