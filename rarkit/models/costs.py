@@ -45,19 +45,30 @@ def drawn_bytes(codebook_size: int, *, rows: int, batch: int, computed: int) -> 
     return codebook_size * (rows * (computed + 4) + batch * (4 + 3 * 8))
 
 
-def recomputed_blocks(depth: int, checkpointing: int) -> tuple[int, int]:
-    """The blocks of which only the input is kept until they are recomputed, and the most that have all activations at a time.
+def recomputed_blocks(depth: int, checkpointing: int) -> int:
+    """How many blocks keep only their input until they are recomputed.
 
     Args:
         depth: number of blocks.
         checkpointing: every block (1) or every n-th (n), from the first; 0 for none.
     """
-    if not checkpointing:
-        return 0, depth
-    recomputed = -(-depth // checkpointing)
-    # At the start of the backward pass the others have them; when the last of these is recomputed, itself and the others before it.
-    before = (recomputed - 1) * (checkpointing - 1)
-    return recomputed, max(depth - recomputed, before + 1)
+    return -(-depth // checkpointing) if checkpointing else 0
+
+
+def activation_bytes(depth: int, checkpointing: int, *, inputs: int, block: int, head: int) -> int:
+    """The most bytes of activations that there are at a time.
+
+    Args:
+        depth, checkpointing: as for ``recomputed_blocks``.
+        inputs: bytes of a block's input.
+        block: bytes that a block saves.
+        head: bytes of the last norm, the head and the loss.
+    """
+    recomputed = recomputed_blocks(depth, checkpointing)
+    at_start = (depth - recomputed) * block + head
+    # Those of the head are gone when the last of these blocks is recomputed: there are its own, and the others' before it.
+    later = ((recomputed - 1) * (checkpointing - 1) + 1) * block if recomputed else 0
+    return recomputed * inputs + max(at_start, later)
 
 
 def keys_read(entries: int) -> int:

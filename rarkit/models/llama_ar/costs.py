@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import final
 
 from rarkit.models.base import ModelCosts, SamplingBytes, TrainingBytes
-from rarkit.models.costs import ELEMENT_BYTES, drawn_bytes, kept_weights_bytes, keys_read, loss_bytes, recomputed_blocks
+from rarkit.models.costs import (
+    ELEMENT_BYTES,
+    activation_bytes,
+    drawn_bytes,
+    kept_weights_bytes,
+    keys_read,
+    loss_bytes,
+    recomputed_blocks,
+)
 from rarkit.models.llama_ar.config import LlamaARConfig
 from rarkit.runtime.machine import emulates_bfloat16
 
@@ -30,8 +38,7 @@ class LlamaARCosts(ModelCosts):
         if config.dropout == 0:
             # PyTorch stops recomputing at the last tensor that the backward pass needs: without dropout, not the last product.
             again -= 2 * entries * config.depth * config.hidden_size * config.mlp_hidden_size
-        recomputed, _ = recomputed_blocks(config.depth, checkpointing)
-        return batch_size * (3 * forward + again // config.depth * recomputed)
+        return batch_size * (3 * forward + again // config.depth * recomputed_blocks(config.depth, checkpointing))
 
     def training_bytes(self, *, micro_batch: int, precision: str, checkpointing: int, keeps_weights: bool) -> TrainingBytes:
         config, count, low = self.config, self.config.parameter_count(), precision != "float32"
@@ -41,16 +48,15 @@ class LlamaARCosts(ModelCosts):
             block += micro_batch * kept_weights_bytes(
                 config.num_heads, config.seq_len, low=low, dropped=config.attention_dropout > 0
             )
-        inputs = 4 * width * entries
-        recomputed, at_once = recomputed_blocks(config.depth, checkpointing)
         # Token and target; rotary tables; input, output and standard deviation of the last norm.
         ends = 2 * 8 + 2 * 4 * config.head_size + (4 + size) * width + 4
+        inputs, head = 4 * width * entries, entries * (ends + loss_bytes(config.codebook_size, size))
         return TrainingBytes(
             weights=4 * count,
             gradients=4 * count,
             optimizer=8 * count,
             casts=2 * (config.matrix_weights() + config.head_weights()) if low else 0,
-            activations=recomputed * inputs + at_once * block + entries * (ends + loss_bytes(config.codebook_size, size)),
+            activations=activation_bytes(config.depth, checkpointing, inputs=inputs, block=block, head=head),
         )
 
     def hidden_weights(self) -> int:

@@ -7,7 +7,7 @@ codebook size.
 from __future__ import annotations
 
 from rarkit.models.base import TrainingBytes
-from rarkit.models.costs import kept_weights_bytes, loss_bytes, recomputed_blocks
+from rarkit.models.costs import activation_bytes, kept_weights_bytes, loss_bytes, recomputed_blocks
 from rarkit.models.rar.config import RARConfig
 
 
@@ -31,8 +31,7 @@ def step_flops(config: RARConfig, batch_size: int, *, checkpointing: int) -> int
     if config.conditioning == "prefix" and config.dropout == 0:
         # PyTorch stops recomputing at the last tensor that the backward pass needs: without gate and dropout, not the last product.
         again -= batch_size * 2 * (config.seq_len + 1) * config.depth * config.hidden_size * config.mlp_hidden_size
-    recomputed, _ = recomputed_blocks(config.depth, checkpointing)
-    return 3 * forward + again // config.depth * recomputed
+    return 3 * forward + again // config.depth * recomputed_blocks(config.depth, checkpointing)
 
 
 def _conditions(config: RARConfig, batch_size: int) -> int:
@@ -64,14 +63,13 @@ def training_bytes(
         block += micro_batch * kept_weights_bytes(
             config.num_heads, config.seq_len + 1, low=low, dropped=config.attention_dropout > 0
         )
-    inputs = 4 * config.hidden_size * entries
-    recomputed, at_once = recomputed_blocks(config.depth, checkpointing)
+    inputs, head = 4 * config.hidden_size * entries, entries * _head_bytes(config, low)
     return TrainingBytes(
         weights=4 * count,
         gradients=4 * count,
         optimizer=8 * count,
         casts=2 * _matrix_weights(config) if low else 0,
-        activations=recomputed * inputs + at_once * block + entries * _head_bytes(config, low),
+        activations=activation_bytes(config.depth, checkpointing, inputs=inputs, block=block, head=head),
     )
 
 
