@@ -3,7 +3,8 @@
     python benchmarks/training_cuda.py [--save] [--quick] [--sizes rar_b rar_l] [--attention sdpa flex] [--batch 64]
 
 Steps have fused AdamW, bfloat16 autocast and dropout 0.1 (flex: no dropout of attention weights). Samples per second, and MFU:
-executed products, activations not recomputed, over the data sheet's peak. ``--save`` writes benchmarks/results/training_cuda.json.
+executed products, activations not recomputed, over the data sheet's peak. ``--save`` writes benchmarks/results/training_cuda.json,
+or ``training_cuda_batch256.json`` and so on where the batch is not 64.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rarkit.attention.sdpa import SDPA
 from rarkit.errors import UserError
 from rarkit.runtime.machine import gpu_name, peak_rate
 
+BATCH = 64
 BACKENDS = {"sdpa": SDPA, "flex": Flex, "plain": Plain}
 
 
@@ -99,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["rar_b", "rar_l"])
     parser.add_argument("--attention", nargs="+", default=["sdpa", "flex"], choices=BACKENDS)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--steps", type=int, default=5, help="of a measurement")
     parser.add_argument("--repeats", type=int, default=2, help="measurements, of which the median counts")
     parser.add_argument("--depth", type=int, help="blocks; by default all")
@@ -112,8 +114,9 @@ def main() -> None:
     if options.save:
         from machine import machine
 
+        name = "training_cuda" if options.batch == BATCH else f"training_cuda_batch{options.batch}"
         told = {"machine": machine(), "options": vars(options), **result}
-        (RESULTS / "training_cuda.json").write_text(json.dumps(told, indent=2) + "\n")
+        (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
 if __name__ == "__main__":
