@@ -34,14 +34,20 @@ def _gradients(model, batch):
     return {"logits": logits_BLV.detach()} | {name: weight.grad for name, weight in model.named_parameters()}
 
 
-def _assert_same(found, expected):
+def _errors(found, expected):
+    """The largest error of each gradient, relative to the largest value of it."""
     assert found.keys() == expected.keys()
     most = max(gradient.abs().max().item() for gradient in expected.values())
-    for name, gradient in expected.items():
-        # A gradient far smaller than others is what is left of large terms: float32 has only some of its digits.
-        largest = max(gradient.abs().max().item(), most / 100)
-        given = found[name].double(), gradient.double()
-        torch.testing.assert_close(*given, atol=1e-5 * largest, rtol=0, msg=lambda text, name=name: name + text)
+    # A gradient far smaller than others is what is left of large terms: float32 has only some of its digits.
+    return {
+        name: (found[name].double() - gradient.double()).abs().max().item() / max(gradient.abs().max().item(), most / 100)
+        for name, gradient in expected.items()
+    }
+
+
+def _assert_same(found, expected, allowed=1e-5):
+    errors = _errors(found, expected)
+    assert all(error <= allowed for error in errors.values()), errors
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def steps(monkeypatch):
 def _layer_by_layer(model, batch):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Block, "steps_on_cpu", lambda *_: False)
-        return _gradients(model.double(), batch)
+        return _gradients(model, batch)
 
 
 @given(
@@ -75,8 +81,10 @@ def test_gradients_are_those_of_float64(heads, head_width, hidden, length, class
         num_classes=classes, dropout=dropouts[0], attention_dropout=dropouts[1],
     )  # fmt: skip
     model, given_to_it = lively(config).train(), _batch(config, batch, seed)
-    found = _gradients(model, given_to_it)
-    _assert_same(found, _layer_by_layer(model, given_to_it))
+    found, plain = _gradients(model, given_to_it), _layer_by_layer(model, given_to_it)
+    expected = _layer_by_layer(model.double(), given_to_it)
+    # Norms of three numbers that are nearly equal leave few digits of float32 to anybody.
+    _assert_same(found, expected, allowed=max(1e-5, 3 * max(_errors(plain, expected).values())))
 
 
 def test_the_kernels_take_the_step_of_short_sequences_in_float32(steps):
