@@ -83,5 +83,5 @@ def random_weights(network: Network, seed: int) -> Network:
                     weight.fill_(1.0 if name == "weight" else 0.0)
                 else:
                     fan = weight[0].numel() if weight.ndim > 1 else weight.numel()
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * fan**-0.5)
+                    weight.copy_(torch.randn(weight.shape, generator=generator, device="cpu") * fan**-0.5)
     return network

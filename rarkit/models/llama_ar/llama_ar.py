@@ -99,7 +99,7 @@ class LlamaAR(ImageModel):
             if weight.ndim == 1:
                 weight.fill_(1.0)
             else:
-                weight.copy_(torch.empty(weight.shape).normal_(0.0, DEVIATION, generator=generator))
+                weight.copy_(torch.empty(weight.shape, device="cpu").normal_(0.0, DEVIATION, generator=generator))
 
     def prepare(self, *, int8: bool = False, float8_cache: bool = False, compiled: bool | None = None) -> Prepared:
         """The model for decoding with a KV cache, in its own dtype.

@@ -68,7 +68,7 @@ class RAR(OrderedTransformer):
             else:
                 # The released truncation at ±2 is at 100 σ. Inverting the CDF, as torch's trunc_normal_ long did, turns a
                 # uniform draw of exactly 0 into a weight of −2; drawing and clamping does not.
-                drawn = torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator)
+                drawn = torch.empty(weight.shape, device="cpu").normal_(0.0, 0.02, generator=generator)
                 weight.copy_(drawn.clamp_(-2.0, 2.0))
 
     @torch.no_grad()
