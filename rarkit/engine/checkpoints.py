@@ -96,8 +96,8 @@ class Checkpoints:
         """Saves a checkpoint, seals it, and removes those that are not kept. Does nothing if that step was saved or loaded last.
 
         On the CPU it has been saved on return, tensor by tensor, without a copy of those that are contiguous. On CUDA the tensors
-        have been copied to the host on return, which keeps that copy for the next time; they are written meanwhile, and ``wait``,
-        ``check`` or the next ``save`` raise what goes wrong.
+        have been copied to the host on return, which keeps that copy for the next time; they are written meanwhile, and ``wait``
+        or the next ``save`` raise what goes wrong.
 
         Args:
             step: steps taken, 0 or more.
@@ -154,25 +154,23 @@ class Checkpoints:
             StoreError, LockLostError: it could not be saved.
             RankError: another rank has failed meanwhile.
         """
+        from rarkit.engine.checkpoint_ranks import failing_together
+
         pending = self._pending
         if pending is None:
             return
         while not ended([pending], timeout=LONGEST_PAUSE).done:
             self._ranks.check()
-        self.check()
-
-    def check(self) -> None:
-        """Raises what a save has raised since it was begun; returns at once if it has not ended."""
-        from rarkit.engine.checkpoint_ranks import failing_together
-
-        pending = self._pending
-        if pending is None or not pending.done():
-            return
         self._pending = None
         if pending.exception() is not None:
             self._whole, self._step = self._whole - {self._step}, None
         with failing_together(self._ranks):
             pending.result()
+
+    @property
+    def failed(self) -> bool:
+        """Whether this rank's part of what is being saved has gone wrong, which ``wait`` and the next ``save`` raise."""
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def _group(self) -> ProcessGroup | None:
         """Of all ranks: what is saved in a thread must not get between the collectives of the training."""

@@ -96,8 +96,7 @@ class Course:
             if trainer.step < settings.steps and (self._stopping(held) or (trainer.step > 0 and self._watch(held))):
                 self._stop(held)
             while trainer.step < settings.steps:
-                late = time.monotonic() - self._since >= 60 * settings.checkpoint_minutes
-                trainer.advance(flags=(self._is_to_stop(held), late))
+                trainer.advance(flags=(self._is_to_stop(held), self._is_late()))
                 stopped, due = self._take(advance)
                 due = due or self._is_due(trainer.step)
                 looks = any(watcher.is_due(trainer.step, settings.steps) for watcher in self.watchers)
@@ -135,6 +134,11 @@ class Course:
     def _is_due(self, step: int) -> bool:
         every = self.settings.keep_every
         return step % self.settings.checkpoint_every == 0 or (every is not None and step % every == 0)
+
+    def _is_late(self) -> bool:
+        """Whether this rank wants a checkpoint: time is up, or the last was not saved, which the next raises on all ranks."""
+        failed = self.checkpoints is not None and self.checkpoints.failed
+        return failed or time.monotonic() - self._since >= 60 * self.settings.checkpoint_minutes
 
     # Numbers that come back
 

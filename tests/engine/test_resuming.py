@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarkit.cache.store import Store
+from rarkit.engine import checkpoint_storage
 from rarkit.engine.checkpoint_seal import checkpoint_step
 from rarkit.engine.checkpoints import Checkpoints
 from rarkit.engine.learning import Learning
@@ -173,6 +174,27 @@ def test_each_step_is_saved_once_and_the_last_not_at_all(step, tmp_path, monkeyp
         train(tmp_path, "plain")
     last = {} if step + 2 == STEPS else {step + 2}
     assert saved == sorted({*range(EVERY, step + 2, EVERY), *last})
+
+
+def test_a_checkpoint_that_fails_while_training_goes_on_ends_it_at_the_next_step(expected, tmp_path, monkeypatch):
+    noted, plain, begin = [], Checkpoints.save, Checkpoints.__init__
+
+    def save(self, step, *rest):
+        noted.append(step)
+        plain(self, step, *rest)
+        self._pending.exception()
+
+    def fail(tensor):
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "__init__", lambda self, *given, **options: begin(self, *given, **options, asynchronous=True))
+        patch.setattr(Checkpoints, "save", save)
+        patch.setattr(checkpoint_storage, "content", fail)
+        with pytest.raises(StoreError, match="the disk is full"):
+            train(tmp_path, "plain")
+    assert noted == [EVERY, EVERY + 1]
+    assert train(tmp_path, "plain")[0] == expected("plain")[0]
 
 
 def test_without_torchrun_it_stops_with_a_checkpoint(expected, tmp_path, monkeypatch):
