@@ -43,7 +43,8 @@ class ImageFolder(EncodedDataset):
     Images are sorted by class and relative path. Folders without images, folders of systems such as ``__MACOSX`` and ``@eaDir``,
     and files without an image suffix are passed over; a warning counts them. Names that start with a dot are passed over without a
     word. Links are followed; a plan says how many lead out of the folder. The views of a file (ten crops, random crops, mirror
-    images) are consecutive rows. ``path`` can be any fsspec URL.
+    images) are consecutive rows. ``path`` can be any fsspec URL. Images of both splits are told of, also where links lead to them;
+    test images that are all training images are refused.
 
     The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
     object lists the files once.

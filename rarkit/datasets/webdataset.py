@@ -49,7 +49,8 @@ class WebDataset(EncodedDataset):
 
     Shards are read in the order of ``urls`` and samples in the order of the shard; the files of a sample must follow each other. A
     shard can only be read from its start: sequential reads are fast, random access is slow. Names that start with a dot, and the
-    folders of systems such as ``__MACOSX``, are passed over.
+    folders of systems such as ``__MACOSX``, are passed over. Shards of both splits are told of; test shards that are all training
+    shards are refused.
 
     The fingerprint covers the names and sizes of the shards, but neither their content nor their location. Needs
     ``pip install "rarkit[webdataset]"``.
@@ -70,7 +71,8 @@ class WebDataset(EncodedDataset):
     label_key: str = "label"
     """With ``label = "json"``: the key of the label, a number or name, in each JSON file."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes in the order of the labels. Set either this or ``num_classes``."""
+    """Names of the classes in the order of the labels. Set either this or ``num_classes``. A name that is the number of a class, such
+    as ``2``, should be that class's: third in the list."""
     num_classes: Classes | None = None
     """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None

@@ -49,13 +49,15 @@ class HuggingFace(EncodedDataset):
 
     Images are encoded (JPEG, PNG, …) in a column of the library's type ``Image``, or of bytes; those that are only named by a path
     are refused. Labels are of the type ``ClassLabel``, names, or whole numbers; the classes are its names, the names that occur in
-    training images, sorted, or the numbers from 0 to the largest. Without labels there is one class, ``images``.
+    training images, sorted, or the numbers from 0 to the largest. Without labels there is one class, ``images``. Where files number
+    the names of a ``ClassLabel`` differently, labels of the same name are the same class. A file for both splits is told of; if no
+    file is for tests alone, that is an error.
 
     The fingerprint covers the names and sizes of the files, and which columns and rows are read, but neither pixels nor the
     location.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     name: Literal["huggingface"] = "huggingface"
     path: Annotated[Location, BeforeValidator(hub_or_place), NotInFingerprint()]
     """Parquet file, pattern or folder, as path or fsspec URL; or a name on the hub, ``owner/name``, unless it is a path that
