@@ -35,8 +35,8 @@ class ImageList(EncodedDataset):
     JSON table on a line; both are UTF-8. Images keep the order of the list. Labels are names, or whole numbers if all of them are:
     then the classes are the numbers from 0 to the largest, or ``class_names``. Each file is listed once.
 
-    Test images are those of ``test_path``, those that ``split_column`` names, or ``test_fraction`` of each class. Two lists may share
-    images, of which a warning tells, but not all test images.
+    Test images are those of ``test_path``, those that ``split_column`` names, or ``test_fraction`` of each class. Two lists may
+    share images, of which a warning tells, but not all test images.
 
     The fingerprint covers the names, sizes and labels of the files in their order, but neither their pixels nor their location.
     Each dataset object reads the list once.

@@ -32,7 +32,8 @@ class Npz(Dataset):
     read into memory as a whole.
 
     With ``test_images``, the test images are in the same file: Keras' ``mnist.npz`` needs ``test_images = "x_test"`` and nothing
-    else. Test images that are the training images, in whichever file, are refused. The fingerprint covers the content of the arrays, through the checksums in the file.
+    else. Test images that are the training images, in whichever file, are refused. The fingerprint covers the content of the
+    arrays, through the checksums in the file.
     """
 
     name: Literal["npz"] = "npz"

@@ -71,8 +71,8 @@ class WebDataset(EncodedDataset):
     label_key: str = "label"
     """With ``label = "json"``: the key of the label, a number or name, in each JSON file."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes in the order of the labels. Set either this or ``num_classes``. A name that is the number of a class, such
-    as ``2``, should be that class's: third in the list."""
+    """Names of the classes in the order of the labels. Set either this or ``num_classes``. A name that is the number of a class,
+    such as ``2``, should be that class's: third in the list."""
     num_classes: Classes | None = None
     """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None
