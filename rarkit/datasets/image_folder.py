@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
@@ -18,7 +18,7 @@ from rarkit.datasets.image_listing import SUFFIXES, ImageFile, Listing, listed
 from rarkit.datasets.imagenet import COUNT, IMAGES, class_names
 from rarkit.datasets.links import folded
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import held_apart
+from rarkit.datasets.splits import check_apart, held_apart
 from rarkit.errors import DatasetError
 from rarkit.files.locations import filesystem_of, reaching, within
 from rarkit.images import Split
@@ -43,7 +43,8 @@ class ImageFolder(EncodedDataset):
     Images are sorted by class and relative path. Folders without images, folders of systems such as ``__MACOSX`` and ``@eaDir``,
     and files without an image suffix are passed over; a warning counts them. Names that start with a dot are passed over without a
     word. Links are followed; a plan says how many lead out of the folder. The views of a file (ten crops, random crops, mirror
-    images) are consecutive rows. ``path`` can be any fsspec URL.
+    images) are consecutive rows. ``path`` can be any fsspec URL. Images of both splits are told of, also where links lead to them;
+    test images that are all training images are refused.
 
     The fingerprint covers the names and sizes of all files, but neither their pixels nor the location of the folder. Each dataset
     object lists the files once.
@@ -108,11 +109,22 @@ class ImageFolder(EncodedDataset):
         return {}
 
     def _tree(self, split: Split) -> _Tree:
-        key = self.path, self.train, self.test, self.test_fraction, self.split_seed, self.class_list, self.label_by, split
-        if key not in self._known:
-            self._known[key] = self._arranged(split)
-        tree: _Tree = self._known[key]
-        return tree
+        key = self.path, self.train, self.test, self.test_fraction, self.split_seed, self.class_list, self.label_by
+        trees: dict[Split, _Tree] = self._known.setdefault(key, {})
+        if split not in trees:
+            both = {**trees, split: self._arranged(split)}
+            self._check_apart(both)
+            trees.update(both)
+        return trees[split]
+
+    def _check_apart(self, trees: dict[Split, _Tree]) -> None:
+        if len(trees) < 2:
+            return
+        place, cure = self.path, "Remove links to the same files."
+        if self._has_splits():
+            place = within(self.path, self.test or "")
+            cure = 'Set test to a folder of other images, or test = "" for no test split.'
+        check_apart(trees["train"].by_identity(), trees["test"].by_identity(), "images", place, cure)
 
     def _has_splits(self) -> bool:
         """Whether ``path`` has folders for the splits, and not the classes themselves."""
@@ -225,9 +237,14 @@ class _Tree(Source):
             digest.update(f"{image.relative}\0{image.size}\0".encode("utf-8", "surrogateescape"))
         self.key, self.filesystem, self.portable = digest.hexdigest(), listing.filesystem, listing.portable
         self._files = [(image.path, label) for image, label in files]
+        self._identities = [image.identity for image, _ in files]
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def by_identity(self) -> dict[Hashable, str]:
+        """Where the file system finds each file, by what tells it from others."""
+        return {identity: path for identity, (path, _) in zip(self._identities, self._files, strict=True)}
 
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         return (EncodedImage(*self._files[file]) for file in files_F)

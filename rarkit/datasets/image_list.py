@@ -17,7 +17,7 @@ from rarkit.datasets.image_folder import ONLY_CLASS
 from rarkit.datasets.links import folded
 from rarkit.datasets.listed_files import Files
 from rarkit.datasets.notices import notify, some_of
-from rarkit.datasets.splits import held_apart
+from rarkit.datasets.splits import check_apart, held_apart
 from rarkit.errors import DatasetError, did_you_mean
 from rarkit.files.locations import folder_of
 from rarkit.images import MOST_CLASSES, Split
@@ -35,7 +35,8 @@ class ImageList(EncodedDataset):
     JSON table on a line; both are UTF-8. Images keep the order of the list. Labels are names, or whole numbers if all of them are:
     then the classes are the numbers from 0 to the largest, or ``class_names``. Each file is listed once.
 
-    Test images are those of ``test_path``, those that ``split_column`` names, or ``test_fraction`` of each class.
+    Test images are those of ``test_path``, those that ``split_column`` names, or ``test_fraction`` of each class. Two lists may
+    share images, of which a warning tells, but not all test images.
 
     The fingerprint covers the names, sizes and labels of the files in their order, but neither their pixels nor their location.
     Each dataset object reads the list once.
@@ -100,22 +101,19 @@ class ImageList(EncodedDataset):
         lists, place = self._lists, self._place(split)
         if split not in lists.sources:
             rows = [(row, lists.label_of[row.label]) for row in lists.rows[split]]
-            lists.sources[split] = Files(place, self.root or folder_of(place), rows)
-            self._check_apart(lists.sources)
+            both = {**lists.sources, split: Files(place, self.root or folder_of(place), rows)}
+            self._check_apart(both)
+            lists.sources.update(both)
         return lists.sources[split]
 
     def _check_apart(self, sources: dict[Split, Files]) -> None:
-        """Refuses a list with a file in both splits, and tells of files that both lists name."""
-        if len(sources) < 2 or sources["train"].filesystem != sources["test"].filesystem:
+        """One list has each file in one split. Two lists may share files, but not all that are for tests."""
+        if len(sources) < 2:
             return
-        tested = set(sources["test"].paths())
-        both = [path for path in sources["train"].paths() if path in tested]
-        if not both:
-            return
-        what = f"{self._place('test')}: {len(both):,} of {len(tested):,} test images are training images, too ({some_of(both)})"
-        if self.test_path is None:
-            raise DatasetError(f"{what}. List each file once.")
-        notify(f"{what}, so what is measured on them flatters the model")
+        train, test = sources["train"].by_identity(), sources["test"].by_identity()
+        one_list = self.test_path is None
+        cure = "List each file once." if one_list else "Set test_path to a list of other images, or leave it out to hold some out."
+        check_apart(train, test, "images", self._place("test"), cure, may_share=not one_list)
 
     def _place(self, split: Split) -> str:
         return (self.test_path if split == "test" else None) or self.path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rarkit.datasets.links import LinksOut
 from rarkit.datasets.notices import NAMED, some_of
 from rarkit.errors import DatasetError
+from rarkit.files.identities import local_identity
 from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -29,11 +30,13 @@ SYSTEM_FOLDERS = frozenset(
 @final
 @dataclass(frozen=True)
 class ImageFile:
-    """An image: where its file system finds it, its path below the listed folder, and its size in bytes."""
+    """An image: where its file system finds it, its path below the listed folder, its size in bytes, and its identity."""
 
     path: str
     relative: str
     size: int
+    identity: Hashable
+    """As ``file_identity`` tells it from others of its file system."""
 
 
 @final
@@ -157,7 +160,7 @@ def _local(root: str, below: str, links: LinksOut, above: tuple[str, ...]) -> It
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield ImageFile(entry.path, f"{relative}/", 0)
+                yield ImageFile(entry.path, f"{relative}/", 0, None)
                 if entry.name not in SYSTEM_FOLDERS:
                     real = links.follow_folder(entry.path, above) if entry.is_symlink() else os.path.join(above[-1], entry.name)
                     yield from _local(root, f"{relative}/", links, (*above, real))
@@ -165,7 +168,9 @@ def _local(root: str, below: str, links: LinksOut, above: tuple[str, ...]) -> It
             is_image = _is_image(entry.name)
             if is_image and entry.is_symlink():
                 links.follow_file(entry.path)
-            yield ImageFile(entry.path, relative, entry.stat().st_size if is_image else 0)
+            status = entry.stat() if is_image else None
+            size, identity = (0, None) if status is None else (status.st_size, local_identity(status))
+            yield ImageFile(entry.path, relative, size, identity)
 
 
 def _remote(filesystem: Any, root: str) -> Iterator[ImageFile]:
@@ -177,4 +182,4 @@ def _remote(filesystem: Any, root: str) -> Iterator[ImageFile]:
     for path, entry in files.items():
         if path == root:
             raise NotADirectoryError(f"{path} is a file")
-        yield ImageFile(path, path[len(root) :].removeprefix("/"), entry["size"] or 0)
+        yield ImageFile(path, path[len(root) :].removeprefix("/"), entry["size"] or 0, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +16,7 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.file_lists import ListedFile
 from rarkit.datasets.links import LinksOut
 from rarkit.errors import DatasetError
+from rarkit.files.identities import local_identity
 from rarkit.files.locations import filesystem_of, in_this_process_alone, reaching, unreachable
 from rarkit.files.protocols import protocols_of
 
@@ -50,11 +51,14 @@ class Files(Source):
         self.links: Mapping[str, int] = {}
         if isinstance(self.filesystem, LocalFileSystem):
             links = LinksOut(folder)
-            sizes = [_local_size(path, links) for path in paths]
+            found = [_local(path, links) for path in paths]
             self.links = links.folders
+            sizes: list[int | None] = [size for size, _ in found]
+            self._identities: list[Hashable] = [identity for _, identity in found]
         else:
             with reaching(root, CURE):
                 sizes = _sizes(self.filesystem, folder, paths, lists_folders={"http", "https"}.isdisjoint(protocols_of(root)))
+            self._identities = [(self.filesystem, path) for path in paths]
         missing = [row for (row, _), size in zip(rows, sizes, strict=True) if size is None]
         if missing:
             more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
@@ -67,9 +71,9 @@ class Files(Source):
     def __len__(self) -> int:
         return len(self._files)
 
-    def paths(self) -> Iterator[str]:
-        """Where the file system finds each file."""
-        return (path for path, _ in self._files)
+    def by_identity(self) -> dict[Hashable, str]:
+        """Where the file system finds each file, by what tells it from others (``file_identity``)."""
+        return {identity: path for identity, (path, _) in zip(self._identities, self._files, strict=True)}
 
     def encoded(self, files_F: NDArray[np.int64]) -> Iterator[EncodedImage]:
         return (EncodedImage(*self._files[file]) for file in files_F)
@@ -96,13 +100,14 @@ def _check_different(names: list[str], rows: list[tuple[ListedFile, int]], place
         line_of[name] = row.line
 
 
-def _local_size(path: str, links: LinksOut) -> int | None:
+def _local(path: str, links: LinksOut) -> tuple[int | None, Hashable]:
+    """Size and identity of a file; None for one that is not there."""
     try:
-        size = os.stat(path).st_size
+        status = os.stat(path)
     except FileNotFoundError:
-        return None
+        return None, None
     links.follow_file(path)
-    return size
+    return status.st_size, local_identity(status)
 
 
 def _sizes(filesystem: Any, folder: str, paths: list[str], lists_folders: bool) -> list[int | None]:

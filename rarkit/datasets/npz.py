@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rarkit.datasets.arrays import ArrayRows, Layout, check_labels, label_numbers, label_values, layout_of, names_in, times
 from rarkit.datasets.base import Dataset
 from rarkit.datasets.notices import notify
+from rarkit.datasets.splits import check_apart
 from rarkit.datasets.transparency import WHITE, Background
 from rarkit.errors import DatasetError
 from rarkit.files.npz import checksums, header, opened, read_array
@@ -31,7 +32,8 @@ class Npz(Dataset):
     read into memory as a whole.
 
     With ``test_images``, the test images are in the same file: Keras' ``mnist.npz`` needs ``test_images = "x_test"`` and nothing
-    else. The fingerprint covers the content of the arrays, through the checksums in the file.
+    else. Test images that are the training images, in whichever file, are refused. The fingerprint covers the content of the
+    arrays, through the checksums in the file.
     """
 
     name: Literal["npz"] = "npz"
@@ -68,10 +70,15 @@ class Npz(Dataset):
             return self._layout(archive, split).count
 
     def content(self) -> Any:
-        content = {}
+        content: dict[Split, list[list[str | int]]] = {}
         for split in self.splits():
             with opened(self._place(split)) as archive:
                 content[split] = checksums(archive, self._keys(archive, split))
+        if len(content) > 1:
+            # By size and checksum: the same images may be there twice, in one file or in two.
+            train, test = ({(size, crc): str(name)} for (name, size, crc), _ in content.values())
+            cure = "Set test_path to another file or test_images to another array, or leave out what names test data."
+            check_apart(train, test, "images", self._place("test"), cure)
         return content
 
     def open(self, split: Split) -> ImageReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -14,6 +15,17 @@ from rarkit.errors import DatasetError, did_you_mean
 
 SHOWN, LONGEST = 40, 18
 """Characters of a wrong label that an error shows, and digits that a label may have."""
+
+
+def unambiguous(names: Sequence[str]) -> list[str]:
+    """The names of classes in their order, but for those that are numbers of classes: these lie at their own places.
+
+    So a label that is a number means the same class by name and by number.
+    """
+    own = {int(name): name for name in names if re.fullmatch(r"[0-9]{1,9}", name) and int(name) < len(names)}
+    placed = set(own.values())
+    others = (name for name in names if name not in placed)
+    return [own[place] if place in own else next(others) for place in range(len(names))]
 
 
 @final
@@ -40,18 +52,26 @@ class LabelReader:
         """The label in [0, number of classes).
 
         Raises:
-            DatasetError: the file, called ``name`` in messages, has no label, or one of no class.
+            DatasetError: the file, called ``name`` in messages, has no label, one of no class, or one that is the name of one class
+                and the number of another.
         """
-        value = self._in_json(data, name) if self.extension == "json" else data.decode("utf-8", "replace").strip()
-        if isinstance(value, int) or re.fullmatch(rf"[+-]?[0-9]{{1,{LONGEST}}}", value):
-            label = int(value)
-            if 0 <= label < len(self.names):
-                return label
+        value = str(self._in_json(data, name)) if self.extension == "json" else data.decode("utf-8", "replace").strip()
+        is_number = re.fullmatch(rf"[+-]?[0-9]{{1,{LONGEST}}}", value) is not None
+        by_number = int(value) if is_number and 0 <= int(value) < len(self.names) else None
+        by_name = self._labels.get(value)
+        if by_number is not None and by_name not in (None, by_number):
+            raise DatasetError(
+                f"{name} has the label {value}, which is the name of class {by_name} and the number of class {by_number}, "
+                f"{self.names[by_number]!r}. If labels are names, move {value!r} to place {by_number} of class_names, counted from "
+                f"0; if they are numbers, give the classes names that are none, such as 'class {value}'."
+            )
+        label = by_number if by_name is None else by_name
+        if label is not None:
+            return label
+        if is_number:
             cure = "Set class_names to the names of all classes" if self.named else "Raise num_classes"
             classes = f"the {len(self.names)} classes are 0 to {len(self.names) - 1}"
-            raise DatasetError(f"{name} has the label {label}, but {classes}. {cure}, or correct the label.")
-        if value in self._labels:
-            return self._labels[value]
+            raise DatasetError(f"{name} has the label {int(value)}, but {classes}. {cure}, or correct the label.")
         shown = repr(value[:SHOWN])
         if self.named:
             raise DatasetError(f"{name} should be a whole number or a class name, but is {shown}{did_you_mean(value, self.names)}")

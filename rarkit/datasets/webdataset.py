@@ -20,10 +20,12 @@ from rarkit.datasets.decoding import EncodedImage, Source
 from rarkit.datasets.encoded import EncodedDataset
 from rarkit.datasets.image_bounds import LARGEST_FILE
 from rarkit.datasets.links import LinksOut, folded
-from rarkit.datasets.notices import notify, some_of
+from rarkit.datasets.notices import some_of
 from rarkit.datasets.shard_labels import LabelReader
 from rarkit.datasets.shards import Sample, Shard, count_samples, expanded, scattered_files
+from rarkit.datasets.splits import check_apart
 from rarkit.errors import DatasetError
+from rarkit.files.identities import file_identity
 from rarkit.files.locations import filesystem_of, reaching
 from rarkit.files.regular import read_on
 from rarkit.files.stored_json import parsed
@@ -47,7 +49,8 @@ class WebDataset(EncodedDataset):
 
     Shards are read in the order of ``urls`` and samples in the order of the shard; the files of a sample must follow each other. A
     shard can only be read from its start: sequential reads are fast, random access is slow. Names that start with a dot, and the
-    folders of systems such as ``__MACOSX``, are passed over.
+    folders of systems such as ``__MACOSX``, are passed over. Shards of both splits are told of; test shards that are all training
+    shards are refused.
 
     The fingerprint covers the names and sizes of the shards, but neither their content nor their location. Needs
     ``pip install "rarkit[webdataset]"``.
@@ -63,11 +66,13 @@ class WebDataset(EncodedDataset):
     image: str = "jpg;jpeg;png;webp"
     """Extensions of images, separated by semicolons; the first that a sample has is used."""
     label: str = "cls"
-    """Extension of labels: files with a whole number from 0, or with one of ``class_names``; or ``"json"``."""
+    """Extension of labels: files with a whole number from 0, or with one of ``class_names``; or ``"json"``. A label that is
+    the name of one class and the number of another is refused."""
     label_key: str = "label"
     """With ``label = "json"``: the key of the label, a number or name, in each JSON file."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes in the order of the labels. Set either this or ``num_classes``."""
+    """Names of the classes in the order of the labels. Set either this or ``num_classes``. A name that is the number of a class,
+    such as ``2``, should be that class's: third in the list."""
     num_classes: Classes | None = None
     """Number of classes, whose names are then their numbers."""
     sizes: Annotated[Location | None, NotInFingerprint()] = None
@@ -95,11 +100,11 @@ class WebDataset(EncodedDataset):
         return sum(_looked_up(promised, shard, self.sizes) for shard in self._shards(split))
 
     def content(self) -> Any:
-        both = sorted(set(self._shards("train")) & set(self._shards("test") if self.test_urls else ()))
-        if both:
-            what = f"{len(both):,} test shards are training shards, too ({some_of(both)})"
-            notify(f"{what}, so what is measured on them flatters the model")
-        return self.identified({split: _key(self._shards(split)) for split in self.splits()})
+        keys = {split: _key(self._shards(split)) for split in self.splits()}
+        if self.test_urls:
+            train, test = ({file_identity(shard): shard for shard in self._shards(split)} for split in self.splits())
+            check_apart(train, test, "shards", self.test_urls, "Set test_urls to other shards, or leave it out.")
+        return self.identified(keys)
 
     def links_out(self) -> dict[str, int]:
         links = Counter[str]()

@@ -11,6 +11,7 @@ from typing import Any
 
 from rarkit.datasets.image_listing import SUFFIXES
 from rarkit.datasets.notices import some_of
+from rarkit.datasets.shard_labels import unambiguous
 from rarkit.datasets.shards import Sample, expanded, samples
 from rarkit.datasets.webdataset import INSTALL, LARGEST_LABEL
 from rarkit.errors import DatasetError
@@ -150,7 +151,7 @@ def _classes(counts: Counter[str], urls: str) -> tuple[list[str] | None, tuple[t
             raise DatasetError(f"{urls}: its labels go up to {max(map(int, counts)):,}. Number the classes from 0, without gaps.")
         numbers = Counter({int(value): count for value, count in counts.items()})
         return None, tuple((str(number), numbers[number]) for number in range(max(numbers, default=0) + 1))
-    names = sorted(counts)
+    names = unambiguous(sorted(counts))
     if len(names) > min(MOST_NAMES, counts.total() // 2):
         raise DatasetError(
             f"{urls}: its labels are {len(names):,} different texts, such as {names[0][:40]!r}; these seem to be captions, not "

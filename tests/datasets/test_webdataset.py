@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from rarkit.datasets import shards
 from rarkit.datasets.imagenet import class_names, synsets
 from rarkit.datasets.preparation import centre_crop, ten_crop
+from rarkit.datasets.shard_labels import LabelReader, unambiguous
 from rarkit.datasets.shards import MOST_FILES, expanded
 from rarkit.datasets.webdataset import WebDataset
 from rarkit.errors import DatasetError, RarkitWarning
@@ -372,6 +373,41 @@ def test_labels_are_numbers_or_names_in_text_or_json(tmp_path, label, contents, 
     assert WebDataset(urls=path, size=SIZE, workers=0, **settings).open("train").read().labels_N.tolist() == wanted
 
 
+@pytest.mark.parametrize("label", ["cls", "json"])
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("0", "10", "3"), {"0": 0, "10": 1, "3": 2}),  # names that are no number of another class
+        (("0", "10", "3"), {"0": 0, "1": 1, "2": 2}),  # numbers that are no name of another class
+        (("0", "1", "10", "2"), {"0": 0, "1": 1, "2": None, "10": 2, "3": 3}),
+        (("1", "2", "3"), {"0": 0, "1": None, "2": None, "3": 2}),
+        (("03", "01", "02"), {"03": 0, "01": 1, "02": 2}),
+        (("01", "02"), {"01": None, "02": 1}),
+    ],
+)
+def test_labels_that_are_the_name_of_one_class_and_the_number_of_another(names, labels, label):
+    reader = LabelReader(label, "label", names, named=True)
+    for text, wanted in labels.items():
+        # In JSON, numbers may be numbers or text.
+        forms = [json.dumps({"label": value}) for value in (text, *([int(text)] if str(int(text)) == text else []))]
+        for data in forms if label == "json" else [text]:
+            if wanted is not None:
+                assert reader.label(data.encode(), "x") == wanted
+                continue
+            with pytest.raises(DatasetError, match=f"is the name of class {names.index(text)} and the number of class {int(text)}"):
+                reader.label(data.encode(), "x")
+
+
+@given(st.lists(st.sampled_from([*map(str, range(12)), "cat", "dog", "ant"]), unique=True, min_size=1))
+def test_names_in_an_order_in_which_no_label_means_two_classes(names):
+    ordered = unambiguous(names)
+    assert sorted(ordered) == sorted(names)
+    reader = LabelReader("cls", "", tuple(ordered), named=True)
+    assert [reader.label(name.encode(), "x") for name in ordered] == list(range(len(names)))
+    if not any(name.isdecimal() for name in names):
+        assert ordered == names
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -418,7 +454,7 @@ def test_the_fingerprint_follows_the_shards(folder, tmp_path):
 
 
 def test_shards_of_both_splits_are_told(folder):
-    with pytest.warns(RarkitWarning, match=r"1 test shards are training shards, too \(.*train-001\.tar\), so what is measured"):
+    with pytest.warns(RarkitWarning, match=r"1 of 2 test shards are training shards, too \(.*train-001\.tar\), so what is"):
         dataset(folder, test_urls=f"{folder}/train-{{001..001}}.tar::{folder}/test.tar").identity()
 
 

@@ -106,8 +106,8 @@ CHANGED: dict[str, Any] = {
     "dataset.crop_seed": (1, "goes with random_crops, as in image_list"),
     "dataset.on_bad_image": "skip",
     "dataset.workers": 1,
-    "dataset.train": "val",
-    "dataset.test": "train",
+    "dataset.train": "more",
+    "dataset.test": "more",
     "dataset.class_list": ("imagenet", "its 1,000 classes are not in this folder"),
     "datasets.image_folder.path": "FILES/other",
     "datasets.image_list.path": "FILES/other.csv",
@@ -197,7 +197,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     draw = np.random.default_rng(0)
     for place, images in (("folder", 4), ("other", 5)):
-        for split in ("train", "val"):
+        for split in ("train", "val", "more"):
             for name in ("ants", "bees"):
                 (folder / place / split / name).mkdir(parents=True)
                 for number in range(images):

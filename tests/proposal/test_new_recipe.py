@@ -221,6 +221,11 @@ def shard(place: Path, label, count=30):
 
 LABELLED = {
     "numbers": (lambda number: [("cls", str(number % 3).encode())], ("0", "1", "2"), {"num_classes": 3}),
+    "names that are numbers": (
+        lambda number: [("cls", (b"10", b"2", b"0", b"x", b"1")[number % 5])],
+        ("0", "1", "2", "10", "x"),
+        {"class_names": ["0", "1", "2", "10", "x"]},
+    ),
     "json": (
         lambda number: [("json", json.dumps({"category": ["cat", "dog"][number % 2], "width": 3}).encode())],
         ("cat", "dog"),

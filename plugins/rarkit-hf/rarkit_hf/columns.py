@@ -139,14 +139,16 @@ def labels_in(column: pa.ChunkedArray, place: str, name: str) -> Labels:
     return Labels(labels_N.astype(np.int64), None)
 
 
-def renumbered(labels: Labels, own: tuple[str, ...], names: tuple[str, ...], place: str, name: str) -> Labels:
-    """Numbers of a ``ClassLabel`` with other names than that of the training images, or in another order, as numbers of that.
+def renumbered(
+    labels_N: NDArray[np.int64], own: tuple[str, ...], names: tuple[str, ...], place: str, name: str
+) -> NDArray[np.int64]:
+    """Numbers of a ``ClassLabel`` with other names than that of the training images, or in another order, as numbers of that (N,).
 
     Args:
-        labels: those of a column.
+        labels_N: those of a file.
         own: its names, by number.
         names: those of the training images.
-        place: the table, for messages.
+        place: the file, for messages.
         name: of the column.
 
     Raises:
@@ -154,12 +156,12 @@ def renumbered(labels: Labels, own: tuple[str, ...], names: tuple[str, ...], pla
     """
     number_of = {each: number for number, each in enumerate(names)}
     numbers_V = np.array([number_of.get(each, -1) for each in own], dtype=np.int64)
-    numbers_N = np.where(labels.numbers_N < len(own), numbers_V.take(labels.numbers_N, mode="clip"), -1)
+    numbers_N = np.where(labels_N < len(own), numbers_V.take(labels_N, mode="clip"), -1)
     wrong = np.flatnonzero(numbers_N < 0)
     if len(wrong):
-        label = int(labels.numbers_N[wrong[0]])
+        label = int(labels_N[wrong[0]])
         raise DatasetError(
             f"{place}: row {wrong[0]} has the {name} {repr(own[label]) if label < len(own) else label}, which is none of the "
-            f"{len(names):,} classes of the training images. Set test to another split, or leave such rows out."
+            f"{len(names):,} classes of the training images. Leave such rows or the file out, or give all files the same classes."
         )
-    return Labels(numbers_N, None)
+    return numbers_N

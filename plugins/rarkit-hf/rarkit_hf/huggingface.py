@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from rarkit import Location, NotInFingerprint
-from rarkit.datasets import LARGEST_FILE, EncodedDataset, EncodedImage, Source, Split, held_apart, notify, some_of
+from rarkit.datasets import (
+    LARGEST_FILE,
+    EncodedDataset,
+    EncodedImage,
+    Source,
+    Split,
+    check_apart,
+    file_identity,
+    held_apart,
+    notify,
+    some_of,
+)
 from rarkit.errors import DatasetError
 from rarkit_hf.columns import ONLY_CLASS, Columns, Labels, columns_of, labels_in, names_of, renumbered
 from rarkit_hf.places import Found, downloaded, found, hub_or_place
@@ -38,13 +49,15 @@ class HuggingFace(EncodedDataset):
 
     Images are encoded (JPEG, PNG, …) in a column of the library's type ``Image``, or of bytes; those that are only named by a path
     are refused. Labels are of the type ``ClassLabel``, names, or whole numbers; the classes are its names, the names that occur in
-    training images, sorted, or the numbers from 0 to the largest. Without labels there is one class, ``images``.
+    training images, sorted, or the numbers from 0 to the largest. Without labels there is one class, ``images``. Where files number
+    the names of a ``ClassLabel`` differently, labels of the same name are the same class. A file for both splits is told of; if no
+    file is for tests alone, that is an error.
 
     The fingerprint covers the names and sizes of the files, and which columns and rows are read, but neither pixels nor the
     location.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     name: Literal["huggingface"] = "huggingface"
     path: Annotated[Location, BeforeValidator(hub_or_place), NotInFingerprint()]
     """Parquet file, pattern or folder, as path or fsspec URL; or a name on the hub, ``owner/name``, unless it is a path that
@@ -88,6 +101,10 @@ class HuggingFace(EncodedDataset):
         data = self._data
         columns = data.columns.image, data.columns.label
         keys = {}
+        if "test" in data.names:
+            train, test = ({file_identity(place): place for place in data.tables[split].places} for split in self.splits())
+            cure = f"Set {'test' if self.test_path is None else 'test_path'} to other images."
+            check_apart(train, test, "files", self.test_path or self.path, cure)
         for split in self.splits():
             held_out = split if data.tables["train"] is data.tables[split] and len(self.splits()) > 1 else ""
             keys[split] = hashlib.sha256(json.dumps([data.tables[split].sizes(), columns, held_out]).encode()).hexdigest()
@@ -182,10 +199,27 @@ class _Data:
                 self._read[split] = Labels(np.zeros(len(table), dtype=np.int64), None)
             else:
                 self._read[split] = labels_in(table.column(name), self._place(split), name)
-                own, names = names_of(table.schema, name), self.columns.names
-                if own and names and own != names:
-                    self._read[split] = renumbered(self._read[split], own, names, self._place(split), name)
+                self._renumber(self._read[split].numbers_N, table, name)
         return self._read[split]
+
+    def _renumber(self, numbers_N: NDArray[np.int64], table: Table, name: str) -> None:
+        """Gives the labels of each file the numbers that their names have in the training images' first file with names."""
+        names, stop = self._names, 0
+        for place, schema, rows in table.files():
+            start, stop = stop, stop + rows
+            own = names_of(schema, name)
+            names = names or own
+            if own and names and own != names:
+                numbers_N[start:stop] = renumbered(numbers_N[start:stop], own, names, place, name)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...] | None:
+        """The names of the training images' classes, as the first file with labels of the type ``ClassLabel`` has them."""
+        name = self.columns.label
+        if self.columns.names or name is None:
+            return self.columns.names
+        table = self._fetched.get("train", self.tables["train"])
+        return next((names for _, schema, _ in table.files() if (names := names_of(schema, name))), None)
 
     def _labels(self, split: Split) -> NDArray[np.int64]:
         """The numbers of the classes (N,)."""

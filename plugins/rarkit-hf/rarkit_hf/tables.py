@@ -63,6 +63,11 @@ class Table:
     def __len__(self) -> int:
         return sum(about.num_rows for about in self._metadata)
 
+    def files(self) -> Iterator[tuple[str, pa.Schema, int]]:
+        """The place, the columns and the number of rows of each file."""
+        for place, about in zip(self.places, self._metadata, strict=True):
+            yield place, about.schema.to_arrow_schema(), about.num_rows
+
     def column(self, name: str) -> pa.ChunkedArray:
         """All values of a column."""
         import pyarrow as pa

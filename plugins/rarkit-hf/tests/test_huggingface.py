@@ -173,8 +173,61 @@ def test_classes_of_another_table_are_those_of_the_same_names(tmp_path):
     assert part.info().class_names == ("cat", "dog", "ant")
     assert read(part, "test") == [(0, 2), (1, 0), (2, 2)]
     rows(range(3), [0, 1, 0], ClassLabel(names=["ant", "bee"])).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(DatasetError, match=r"row 1 has the label 'bee', which is none of the 3 classes of the training images"):
+    with pytest.raises(
+        DatasetError, match=r"b\.parquet: row 1 has the label 'bee', which is none of the 3 classes of the training images"
+    ):
         read(made(tmp_path / "a.parquet", test_path=str(tmp_path / "b.parquet")), "test")
+
+
+ORDERS = (["cat", "dog", "ant"], ["ant", "cat", "dog"], ["dog", "bee"])
+
+
+def animals(place, *orders) -> None:
+    """Files of a dog each, whose classes are in different orders; None is for plain numbers, in the first order."""
+    for number, order in enumerate(orders):
+        label = (order or ORDERS[0]).index("dog")
+        rows([number], [label], ClassLabel(names=order) if order else Value("int64")).to_parquet(place / f"{number}.parquet")
+
+
+@pytest.mark.parametrize(
+    "orders", [(ORDERS[0], ORDERS[1]), ORDERS, (ORDERS[1], ORDERS[0], ORDERS[1]), (None, ORDERS[0], ORDERS[1]), (ORDERS[0], None)]
+)
+def test_classes_of_the_files_of_a_split_are_those_of_the_same_names(tmp_path, orders):
+    animals(tmp_path, *orders)
+    part = made(tmp_path / "*.parquet", test="")
+    dog = (orders[0] or ORDERS[0]).index("dog")
+    assert read(part) == [(number, dog) for number in range(len(orders))]
+    assert part.source("train").labels().tolist() == [dog] * len(orders)
+    # Also where plain numbers come first, and a test table has an order of its own.
+    rows([9], [2], ClassLabel(names=["ant", "cat", "dog"])).to_parquet(tmp_path / "test.pq.parquet")
+    other = made(tmp_path / "[0-9]*.parquet", test_path=str(tmp_path / "test.pq.parquet"))
+    assert read(other, "test") == [(9, dog)]
+
+
+def test_a_class_that_the_first_file_does_not_have_is_told_with_its_file(tmp_path):
+    animals(tmp_path, ORDERS[0], ORDERS[0], ORDERS[2])
+    rows([3, 4], [0, 1], ClassLabel(names=ORDERS[2])).to_parquet(tmp_path / "2.parquet")
+    with pytest.raises(DatasetError, match=r"2\.parquet: row 1 has the label 'bee', which is none of the 3 classes"):
+        made(tmp_path / "*.parquet", test="").open("train")
+
+
+def test_files_for_training_and_for_tests_are_different_ones(folder, tmp_path):
+    shutil.copytree(f"{folder}/data", tmp_path / "data")
+    alone = tmp_path / "alone"
+    shutil.copytree(f"{folder}/data", alone / "data", ignore=shutil.ignore_patterns("validation*"))
+    (tmp_path / "again.parquet").symlink_to("data/train-00000-of-00002.parquet")
+    first, pattern = (f"{tmp_path}/data/train-{which}.parquet" for which in ("00000-of-00002", "*"))
+    for part, cure in (
+        (made(alone, test="train"), "Set test to other images"),
+        (made(first, test_path=first), "Set test_path to other"),
+        (made(pattern, test_path=first), "Set test_path"),
+        (made(pattern, test_path=str(tmp_path / "again.parquet")), "Set test_path"),
+    ):
+        with pytest.raises(DatasetError, match=rf"all test files are training files, too \(.*\.parquet\)\. {cure}"):
+            part.content()
+    with pytest.warns(RarkitWarning, match=r"1 of 2 test files are training files, too \(.*train-00000.*\), so what is measured"):
+        made(first, test_path=pattern).content()
+    assert set(made(pattern).content()) == set(made(folder).content()) == {"train", "test"}
 
 
 def test_long_names_that_repeat_take_no_memory(tmp_path):
