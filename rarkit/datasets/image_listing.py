@@ -169,7 +169,7 @@ def _local(root: str, below: str, links: LinksOut, above: tuple[str, ...]) -> It
             if is_image and entry.is_symlink():
                 links.follow_file(entry.path)
             status = entry.stat() if is_image else None
-            size, identity = (0, None) if status is None else (status.st_size, local_identity(status))
+            size, identity = (0, None) if status is None else (status.st_size, local_identity(entry.path, status))
             yield ImageFile(entry.path, relative, size, identity)
 
 

@@ -107,7 +107,7 @@ def _local(path: str, links: LinksOut) -> tuple[int | None, Hashable]:
     except FileNotFoundError:
         return None, None
     links.follow_file(path)
-    return status.st_size, local_identity(status)
+    return status.st_size, local_identity(path, status)
 
 
 def _sizes(filesystem: Any, folder: str, paths: list[str], lists_folders: bool) -> list[int | None]:

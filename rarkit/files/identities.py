@@ -20,10 +20,10 @@ def file_identity(place: str) -> Hashable:
     if not isinstance(filesystem, LocalFileSystem):
         return filesystem, path
     with reaching(place):
-        return local_identity(os.stat(path))
+        return local_identity(path, os.stat(path))
 
 
-def local_identity(status: os.stat_result) -> int:
-    """The identity of a local file, of what ``os.stat`` says of it."""
+def local_identity(path: str, status: os.stat_result) -> Hashable:
+    """The identity of a local file, of what ``os.stat`` says of it; its path, where the system numbers no files."""
     # One number, because data sets have millions of files.
-    return status.st_dev << 64 | status.st_ino
+    return status.st_dev << 64 | status.st_ino if status.st_ino else path
