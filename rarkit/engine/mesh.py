@@ -133,7 +133,7 @@ class Mesh:
 
 @final
 class _WithUnused(nn.Module):
-    """A network beside a parameter that nothing uses. Where DDP looks for unused ones and finds none, it warns, and not by Python."""
+    """A network beside a parameter that nothing uses. DDP that looks for unused ones and finds none warns, and not by Python."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -44,9 +44,7 @@ def test_the_same_file_is_taken_and_another_refused(recipe, tmp_path):
     check_weights(recipe, used, RUN)
     save_file({"a": torch.ones(1)}, file)
     for table in used:
-        with pytest.raises(
-            WeightsError, match=rf"\[{table}\] are not those that the run runs/one used: .* {sha256}, or run"
-        ):
+        with pytest.raises(WeightsError, match=rf"\[{table}\] are not those that the run runs/one used: .* {sha256}, or run"):
             check_weights(recipe, used, RUN, [table])
     # Of what no stage and no receipt has noted, nothing is known but whether it is there.
     check_weights(recipe, {}, RUN)
@@ -64,9 +62,7 @@ def test_what_lies_beside_the_file_counts_where_the_part_says_so(recipe, monkeyp
     # A receipt of a run whose stages never read the tokenizer has the file's SHA-256.
     check_weights(recipe, {"tokenizer": hashlib.sha256((tmp_path / "vqgan.safetensors").read_bytes()).hexdigest()}, RUN)
     beside["sides"] = (1, 3)
-    with pytest.raises(
-        WeightsError, match=r"vqgan\.safetensors has changed since\. Put back what was there, or run the"
-    ):
+    with pytest.raises(WeightsError, match=r"vqgan\.safetensors has changed since\. Put back what was there, or run the"):
         check_weights(recipe, used, RUN)
 
 
