@@ -25,8 +25,9 @@ from torch.futures import Future
 
 from rarkit.cache.output import StageOutput
 from rarkit.engine.checkpoint_seal import Shard
-from rarkit.engine.tensor_files import Piece, content, header, ordered, read_header, tensors_of, whole_shape
+from rarkit.engine.tensor_files import Piece, header, ordered, read_header, tensors_of, whole_shape
 from rarkit.errors import IncompleteError, StoreError
+from rarkit.files.tensor_content import content
 
 PORTION_BYTES = 2**24
 """What is read at once, unless one row of a tensor has more."""

@@ -60,11 +60,12 @@ class Mesh:
         if self.alone:
             return network
         if settings.data_parallel == "ddp":
-            # Buckets that are made anew after the first step would add gradients in another order after a resumption.
+            # Buckets that are made anew after the first step would add gradients in another order after a resumption. DDP keeps
+            # them where it looks for unused parameters.
             fixed = self.device == "cpu"
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
             return nn.parallel.DistributedDataParallel(
-                network,
+                _WithUnused(network) if fixed else network,
                 device_ids=None if fixed else [torch.device(self.device)],
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
@@ -128,6 +129,19 @@ class Mesh:
         both_2N = torch.stack([sums_N, -sums_N])
         torch.distributed.all_reduce(both_2N, op=torch.distributed.ReduceOp.MAX)
         return [name for name, differs in zip(own, (both_2N.sum(0) != 0).tolist(), strict=True) if differs]
+
+
+@final
+class _WithUnused(nn.Module):
+    """A network beside a parameter that nothing uses. DDP that looks for unused ones and finds none warns, and not by Python."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.unused = nn.Parameter(torch.zeros(1, device="cpu"))
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        return self.network(*arguments, **options)
 
 
 def compile_in_place(module: nn.Module) -> None:

@@ -15,7 +15,6 @@ from typing import Annotated, Literal, final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from torch import Tensor
 
 from rarkit.cache.record import Size
 from rarkit.files.stored_json import parsed
@@ -113,12 +112,6 @@ def header(pieces: Sequence[Piece]) -> bytes:
     if len(text) > LARGEST_HEADER:
         raise ValueError(f"a header of {len(text):,} bytes is larger than {LARGEST_HEADER:,}")
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
-
-
-def content(tensor: Tensor) -> memoryview:
-    """The numbers of a tensor as they lie in a file: a view of those of a contiguous tensor on the CPU, else a copy."""
-    numbers = tensor.detach().cpu().contiguous().reshape(-1)
-    return numbers.view(torch.uint8).numpy().data if numbers.numel() else memoryview(b"")
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> list[Piece]:

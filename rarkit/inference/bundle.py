@@ -21,6 +21,7 @@ from rarkit.errors import CapabilityError, WeightsError
 from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import Format, Text, read_json
 from rarkit.files.system_errors import system_error
+from rarkit.files.tensor_content import AGAIN, Digest, check_digest, digest_of
 from rarkit.files.weight_bounds import LARGEST_HEADER
 from rarkit.files.weight_files import BUNDLE, IN_BUNDLE, local_copy
 from rarkit.files.weights import read_tensors, write_tensors
@@ -34,6 +35,7 @@ from rarkit.registry.contract import origin
 from rarkit.registry.inputs import place as place_of
 from rarkit.registry.loader import parts
 from rarkit.sampling.settings import SampleSettings
+from rarkit.tokenizers.exported import arrays_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +66,8 @@ class Content(BaseModel):
     attention: Table
     model: Table
     sample: Table
+    digest: Digest
+    """Of the tensors."""
     sources: dict[str, UsedSource] = {}
     """By table; of parts that were registered in Python."""
 
@@ -126,6 +130,8 @@ def write_bundle(
                 f"[{table}] {part.name!r} ({origin(type(part))}) reads {address.place}, which cannot be in a bundle. Choose "
                 f"another [{table}], or leave out {address.setting}."
             )
+    tensors = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"{TOKENIZER}{name}": torch.from_numpy(np.atleast_1d(array)) for name, array in state.items()}
     used = sources(recipe)
     content = Content(
         format=FORMAT,
@@ -134,11 +140,10 @@ def write_bundle(
         seed=recipe.seed,
         images=Images(height=images.height, width=images.width, channels=_channels(images), class_names=images.class_names),
         sample=settings.model_dump(mode="json"),
+        digest=digest_of(tensors),
         sources={table: UsedSource(**source._replace(file=None)._asdict()) for table, source in used.items() if table in tables},
         **{table: part.model_dump(mode="json") for table, part in tables.items()},
     )
-    tensors = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"{TOKENIZER}{name}": torch.from_numpy(np.atleast_1d(array)) for name, array in state.items()}
     write_tensors(tensors, place, {KEY: content.model_dump_json()})
     return place
 
@@ -147,7 +152,8 @@ def read_bundle(place: str) -> Bundle | None:
     """A bundle at a path or fsspec URL; None if the file is no bundle.
 
     Raises:
-        WeightsError: the file is missing, damaged, or of a newer rarkit, or the model does not fit what the file says of it.
+        WeightsError: the file is missing, damaged, or of a newer rarkit; its tensors are not those that were written, or the model
+            does not fit what the file says of it.
         RecipeError: a part that it names is not installed, or a setting has an invalid value.
         PluginError: a part that it had from Python is not registered here, or has another source.
         GridError: its parts do not fit its images.
@@ -155,9 +161,8 @@ def read_bundle(place: str) -> Bundle | None:
     tensors, metadata = read_tensors(local_copy(place))
     if KEY not in metadata:
         return None
-    cure = "Export it again, or ask those who made it."
     data = metadata[KEY].encode(errors="surrogatepass")
-    content = read_json(Content, data, place, cure, most=LARGEST_HEADER, newest=FORMAT, raising=WeightsError)
+    content = read_json(Content, data, place, AGAIN, most=LARGEST_HEADER, newest=FORMAT, raising=WeightsError)
     tables: dict[str, Any] = {
         **content.model_dump(include={"title", "seed", "tokenizer", "scan_order", "attention", "model", "sample"}),
         # A recipe has one; the images are those of the bundle.
@@ -169,26 +174,27 @@ def read_bundle(place: str) -> Bundle | None:
     check_same(recipe, content.sources, f"the bundle {place}")
     for address in addresses(recipe):
         if address.setting != "model.weights":
-            raise WeightsError(f"{place} is a bundle and wants to read {address.place} ({address.setting}): refused. {cure}")
+            raise WeightsError(f"{place} is a bundle and wants to read {address.place} ({address.setting}): refused. {AGAIN}")
     experiment = resolve(recipe, ImageInfo(**content.images.model_dump()), ("train",))
     bundle = Bundle(
         experiment,
         recipe.sample or SampleSettings(),
         {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)},
-        {name.removeprefix(TOKENIZER): tensor.numpy() for name, tensor in tensors.items() if name.startswith(TOKENIZER)},
+        arrays_of({name.removeprefix(TOKENIZER): tensor for name, tensor in tensors.items() if name.startswith(TOKENIZER)}, place),
     )
-    _check_model(bundle, place, cure)
+    check_digest(tensors, content.digest, place)
+    _check_model(bundle, place)
     return bundle
 
 
-def _check_model(bundle: Bundle, place: str, cure: str) -> None:
+def _check_model(bundle: Bundle, place: str) -> None:
     """Refuses a model whose tensors are not those of its sizes, before it takes any memory."""
     import torch
 
     recipe, config = bundle.experiment.recipe, bundle.experiment.config
     claimed, stored = config.parameter_count(), sum(tensor.numel() for tensor in bundle.tensors.values())
     if claimed > 2 * stored + MERGED:
-        raise WeightsError(f"{place} is damaged: its model claims {claimed:,} numbers, and has {stored:,}. {cure}")
+        raise WeightsError(f"{place} is damaged: its model claims {claimed:,} numbers, and has {stored:,}. {AGAIN}")
     tensors = {name: tensor.to("meta") for name, tensor in bundle.tensors.items()}
     try:
         with torch.device("meta"):
@@ -196,7 +202,7 @@ def _check_model(bundle: Bundle, place: str, cure: str) -> None:
     except RuntimeError as error:
         if (told := system_error(error)) is not None:
             raise told from error
-        raise WeightsError(f"{place} is damaged: its model has not the sizes that it says. {cure}") from error
+        raise WeightsError(f"{place} is damaged: its model has not the sizes that it says. {AGAIN}") from error
 
 
 def _channels(images: ImageInfo) -> Any:

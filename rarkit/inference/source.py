@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rarkit.cache.output import StageOutput
-from rarkit.errors import CapabilityError, UserError, WeightsError, did_you_mean
-from rarkit.files.weight_files import FORMATS, INDEX, local_copy
-from rarkit.files.weights import checksum
+from rarkit.errors import CapabilityError, UserError, did_you_mean
+from rarkit.files.weight_files import FORMATS, INDEX
 from rarkit.inference.bundle import Bundle, is_bundle_name, read_bundle, write_bundle
 from rarkit.pipeline.receipt import FinishedRun, open_run
 from rarkit.pipeline.results import Run
+from rarkit.pipeline.used_weights import READING, check_weights, contents
 from rarkit.recipe.edits import UNSET, drop, merged
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.mistakes import problems_of
@@ -71,23 +71,8 @@ class Source:
 
     def check_weights(self, *tables: str) -> None:
         """Raises WeightsError if a file of weights, of these tables or of all, is missing, or is another one than the run used."""
-        recipe = self.experiment.recipe
-        for table, weights in (("model", recipe.model.weights), ("tokenizer", getattr(recipe.tokenizer, "weights", None))):
-            if weights is not None and (not tables or table in tables):
-                self._check_weights(table, weights)
-
-    def _check_weights(self, table: str, weights: str) -> None:
-        used = None if self.run is None else self.run.weights.get(table)
-        try:
-            local_copy(weights)
-            is_another = used is not None and checksum(weights) != used
-        except WeightsError as error:
-            raise WeightsError(f"the weights of [{table}] are missing: {error}") from error
-        if is_another and self.run is not None:
-            raise WeightsError(
-                f"the weights of [{table}] are not those that the run {self.run.folder} used: {weights} has changed since. Put the "
-                f"file back that has the SHA-256 {used}, or run the recipe again."
-            )
+        used, folder = ({}, None) if self.run is None else (self.run.used, self.run.folder)
+        check_weights(self.experiment.recipe, used, folder, tables or READING)
 
     def model(self, device: str) -> ImageModel:
         """The model in eval mode, in the dtype of the settings' precision."""
@@ -114,6 +99,7 @@ class Source:
 
     def write_bundle(self, settings: SampleSettings, model: ImageModel, path: str | os.PathLike[str]) -> str:
         """Writes a model with all that belongs to it to a file, as ``rarkit.inference.bundle.write_bundle`` does."""
+        self.check_weights("tokenizer")
         return write_bundle(self.experiment, settings, model, self.tokenizer_state(), path)
 
     def write_tokenizer(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
@@ -189,15 +175,8 @@ def _of_run(run: Run) -> Source:
         opened = open_run(run.folder)
         return Source(opened.experiment, opened.recipe.sample or SampleSettings(), opened)
     stages = {stage.name: stage for stage in run.plan.stages if stage.fingerprint is not None and stage.action != "left out"}
-    for table, part in (("model", experiment.recipe.model), ("tokenizer", experiment.recipe.tokenizer)):
-        planned = next((stage.identity[table] for stage in stages.values() if table in stage.identity), None)
-        if planned is not None and planned != part.identity():
-            raise WeightsError(
-                f"the weights of [{table}] are not those that the run {run.folder} used: the file has changed since. Put the file "
-                "back, or run the recipe again."
-            )
     outputs = {name: stage.output for name, stage in stages.items()}
-    finished = FinishedRun(run.folder, run.plan.store, experiment, outputs, {})
+    finished = FinishedRun(run.folder, run.plan.store, experiment, outputs, contents(stage.identity for stage in run.plan.stages))
     return Source(experiment, experiment.recipe.sample or SampleSettings(), finished)
 
 

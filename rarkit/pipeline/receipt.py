@@ -22,6 +22,7 @@ from rarkit.images import ImageInfo
 from rarkit.pipeline.execution import StageResult, versions
 from rarkit.pipeline.kept_receipts import about_run, receipt_name
 from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.used_weights import contents
 from rarkit.recipe.experiment import Experiment, resolve
 from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
@@ -101,8 +102,8 @@ class FinishedRun:
     experiment: Experiment
     outputs: Mapping[str, StageOutput]
     """The outputs of its stages, by name; they may have been deleted from the store since."""
-    weights: Mapping[str, str]
-    """The SHA-256 of the weight files that it used, by table; empty if an older rarkit wrote the receipt."""
+    used: Mapping[str, Any]
+    """What its weights were, by table, as ``check_weights`` takes it; empty if an older rarkit wrote the receipt."""
 
     @property
     def recipe(self) -> Recipe:
@@ -164,10 +165,12 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
     recipe = parse_recipe(tables, parts(), f"{folder / RECEIPT} (recipe)").named(folder_name_of(receipt.recipe_name))
     check_same(recipe, receipt.sources, f"the run {folder}")
     images = None if receipt.images is None else ImageInfo(**receipt.images.model_dump())
-    weights = {table: used.sha256 for table, used in receipt.weights.items()}
+    # The files' SHA-256 also where no stage has read them yet.
+    used = {table: weights.sha256 for table, weights in receipt.weights.items()}
+    used |= contents(stage.identity for stage in receipt.stages)
     chosen = store_of(receipt, folder, store)
     outputs = {stage.name: chosen.output(stage.name, stage.fingerprint) for stage in receipt.stages}
-    return FinishedRun(folder, chosen, resolve(recipe, images, receipt.splits), outputs, weights)
+    return FinishedRun(folder, chosen, resolve(recipe, images, receipt.splits), outputs, used)
 
 
 def _tables(value: Any, receipt: Receipt, folder: Path) -> Any:

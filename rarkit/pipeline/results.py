@@ -23,6 +23,7 @@ from rarkit.errors import StoreError, UserError
 from rarkit.evaluation.record import MetricRecord
 from rarkit.pipeline.execution import StageResult
 from rarkit.pipeline.plan import Plan
+from rarkit.pipeline.used_weights import check_weights, contents
 from rarkit.registry.inputs import place as place_of
 from rarkit.rendering.notebook import heading, picture, table
 from rarkit.rendering.numbers import number, words
@@ -138,10 +139,12 @@ class Run:
             UserError: the tokenizer learns from images, and this run stopped before.
             IncompleteError: what it learned is no longer in the store.
             CapabilityError: it reads files that cannot be in this one.
-            WeightsError: the path has another suffix, or cannot be written.
+            WeightsError: the path has another suffix, or cannot be written; or the tokenizer's weights are missing, or have changed
+                since the run.
             StoreError: there is a file, and ``overwrite`` is false.
         """
         tokenizer, experiment = self.plan.recipe.tokenizer, self.plan.experiment
+        check_weights(self.plan.recipe, contents(stage.identity for stage in self.plan.stages), self.folder, ("tokenizer",))
         lacking = "has not what its tokenizer learned: it stopped before"
         state = read_state(_made(self._outputs, "fit", lacking)) if tokenizer.learns else {}
         channels = None if experiment is None else experiment.images.channels

@@ -21,6 +21,8 @@ from rarkit.stages.fit import fit_kept_step, fit_measured, fit_notes
 
 USED = "used_codes"
 """The column of the log with the number of codes that were in use lately, if the tokenizer's task logs that."""
+WINDOW = f"{USED}_window"
+"""The note of the number of steps that this count looks back on."""
 FEW = 0.5
 """Of all codes; where fewer are in use, a remark says so."""
 TITLES = {
@@ -53,7 +55,7 @@ def fit_section(output: StageOutput, codes: int) -> FitSection:
     return FitSection(
         curves=(*measured_curves(measured, notes, kept), *logged_curves(log, notes, codes)),
         sentences=(*_kept(measured, kept), *sentences),
-        remarks=collapse(log, codes),
+        remarks=collapse(log, notes, codes),
     )
 
 
@@ -94,9 +96,10 @@ def measured_curves(measured: Mapping[str, NDArray[Any]], notes: Sequence[Note],
     return curves
 
 
-def collapse(log: Mapping[str, NDArray[Any]], codes: int) -> tuple[str, ...]:
-    """A remark where the training ended with few codes in use."""
-    if USED not in log or not len(log[USED]):
+def collapse(log: Mapping[str, NDArray[Any]], notes: Sequence[Note], codes: int) -> tuple[str, ...]:
+    """A remark where the training ended with few codes in use. In fewer steps than are looked back on, most had no chance to be."""
+    window = next((note.value for note in notes if note.name == WINDOW), None)
+    if USED not in log or window is None or len(log[USED]) < max(1, window):
         return ()
     used = int(log[USED][-1])
     if used >= FEW * codes:

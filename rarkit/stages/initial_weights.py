@@ -19,6 +19,7 @@ from rarkit.cache.store import output_at
 from rarkit.errors import GridError, RecipeError, StoreError, WeightsError
 from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import read_json
+from rarkit.files.tensor_content import AGAIN, Digest, check_digest
 from rarkit.files.weight_bounds import LARGEST_HEADER
 from rarkit.files.weight_files import BUNDLE, FORMATS, IN_BUNDLE, is_index, local_copy
 from rarkit.files.weights import checksum, read_tensors
@@ -72,6 +73,7 @@ class _Bundle(BaseModel):
     images: Images
     tokenizer: Table
     model: Table
+    digest: Digest
 
 
 def initial_weights(experiment: Experiment) -> InitialWeights | None:
@@ -104,7 +106,7 @@ def start_from(weights: InitialWeights, model: ImageModel, family: ModelFamily) 
     Raises:
         WeightsError: they are missing, other ones than when the run was planned, or of another model.
     """
-    given, new = _given(weights), model.state_dict()
+    given, new = _given(weights, checked=True), model.state_dict()
     if checksum(_file(weights.place)) != weights.sha256:
         raise WeightsError(f"{weights.place} (train.init_from) has changed since the run was planned. Start the run again.")
     tensors, changes = family.adapted(model.config, weights.grid, given, new)
@@ -194,11 +196,14 @@ def _file(place: str) -> Path:
     return local_copy(place if output is None else output.checked_file(MODEL_FILE))
 
 
-def _given(weights: InitialWeights) -> GivenWeights:
+def _given(weights: InitialWeights, *, checked: bool = False) -> GivenWeights:
+    """The weights; ``checked``: the numbers of a bundle are looked at, and refused if they are not those that were written."""
     file = _file(weights.place)
     tensors, metadata = read_tensors(file)
     config, bundle = metadata.get("config"), _bundle(weights.place, file)
     if bundle is not None:
+        if checked:
+            check_digest(tensors, bundle.digest, weights.place)
         tensors = {name.removeprefix(IN_BUNDLE): tensor for name, tensor in tensors.items() if name.startswith(IN_BUNDLE)}
         config = _config(bundle, weights.place)
     return GivenWeights(weights.place, tensors, config, weights.grid_before, weights.same_classes)
@@ -211,8 +216,7 @@ def _bundle(place: str, file: Path) -> _Bundle | None:
     text = metadata_of(file).get(BUNDLE)
     if text is None:
         return None
-    cure = "Export it again, or ask those who made it."
-    return read_json(_Bundle, text.encode(errors="surrogatepass"), place, cure, most=LARGEST_HEADER, raising=WeightsError)
+    return read_json(_Bundle, text.encode(errors="surrogatepass"), place, AGAIN, most=LARGEST_HEADER, raising=WeightsError)
 
 
 def _grid(tokenizer: Table, images: Images) -> Grid | None:

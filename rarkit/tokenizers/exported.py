@@ -6,12 +6,11 @@ in its header, so planning reads neither tensors nor torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from rarkit import __version__
 from rarkit.errors import CapabilityError, GridError, PluginError, WeightsError, sentences
 from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import Format, Text, first_mistake, read_json
+from rarkit.files.tensor_content import AGAIN, Digest, check_digest, digest_of
 from rarkit.files.weight_bounds import LARGEST_HEADER
 from rarkit.files.weight_files import BUNDLE, local_copy
 from rarkit.files.weights import checksum, read_tensors, write_tensors
@@ -33,12 +33,14 @@ from rarkit.registry.loader import parts
 from rarkit.registry.registered import source_of
 from rarkit.tokenizers.base import ImageDecoder, LearnedState, Tokenizer, TokenizerModel
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT, SUFFIX = 1, ".safetensors"
 KEY = "tokenizer"
 """The entry of the metadata that makes a file one of these."""
 LARGEST_DIVISOR = 256
 """Of the sides of images, that a message looks for."""
-AGAIN = "Export it again, or ask those who made it."
 
 
 @final
@@ -55,8 +57,8 @@ class Content(BaseModel):
     made_by: Text
     """The distribution that the part came from."""
     rarkit: Text
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the arrays, see ``_digest``."""
+    digest: Digest
+    """Of the arrays."""
     channels: Literal[1, 3] | None = None
     """Those of the images it was learned from, if they were known."""
     source: Annotated[str, Field(max_length=64)] | None = None
@@ -116,15 +118,8 @@ class Exported(Tokenizer):
         """
         part = self.part()
         tensors, _ = read_tensors(local_copy(self.weights))
-        arrays: dict[str, NDArray[np.generic]] = {}
-        for name, tensor in tensors.items():
-            try:
-                arrays[name] = tensor.numpy()
-            except TypeError as error:
-                what = f"array {name!r} is of {tensor.dtype}, which no tokenizer learns"
-                raise WeightsError(f"{self.weights} is damaged ({what}). {AGAIN}") from error
-        if _digest(arrays) != _content(self.weights).digest:
-            raise WeightsError(f"{self.weights} is damaged (its arrays are not those that were written). {AGAIN}")
+        arrays = arrays_of(tensors, self.weights)
+        check_digest(tensors, _content(self.weights).digest, self.weights)
         return part, arrays
 
     def part(self) -> Tokenizer:
@@ -139,6 +134,18 @@ def is_exported(place: str) -> bool:
         WeightsError: there is no such file, or it is damaged.
     """
     return place.lower().endswith(SUFFIX) and KEY in metadata_of(local_copy(place))
+
+
+def arrays_of(tensors: Mapping[str, Tensor], place: str) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a tokenizer from the tensors of a file. Raises WeightsError if they are of numbers that NumPy does not have."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = tensor.numpy()
+        except TypeError as error:
+            what = f"array {name!r} is of {tensor.dtype}, which no tokenizer learns"
+            raise WeightsError(f"{place} is damaged ({what}). {AGAIN}") from error
+    return arrays
 
 
 def write_tokenizer(
@@ -171,7 +178,7 @@ def write_tokenizer(
             f"[tokenizer] {part.name!r} ({origin(type(part))}) reads {address.place}, which cannot be in a tokenizer's file. "
             f"Choose another [tokenizer], or leave out {address.setting}."
         )
-    arrays = {name: np.atleast_1d(array) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(np.atleast_1d(array)) for name, array in arrays.items()}
     about: dict[str, Any] = {
         "format": FORMAT,
         "part": part.model_dump(mode="json"),
@@ -180,22 +187,12 @@ def write_tokenizer(
         "rarkit": __version__,
         "channels": channels,
         "source": source_of(type(part)),
-        "digest": _digest(arrays),
+        "digest": digest_of(tensors),
     }
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not overwrite:
         check_free(place)
     write_tensors(tensors, place, {KEY: Content(**about).model_dump_json()})
     return place
-
-
-def _digest(arrays: LearnedState) -> str:
-    """SHA-256 of the arrays in the order of their names: of the name, type and shape of each, and its bytes."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _cure_of_sizes(part: Tokenizer, info: ImageInfo) -> str:

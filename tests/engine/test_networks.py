@@ -128,3 +128,20 @@ def test_processes_train_them_as_one(count, tmp_path):
     for name, weights in torch.load(tmp_path / "weights.pt", weights_only=True).items():
         for key, weight in networks[name].state_dict().items():
             torch.testing.assert_close(weights[key], weight, rtol=1e-5, atol=1e-6)
+
+
+def keeps_its_buckets():
+    """One of several ranks."""
+    wrapped, wrap = [], Mesh.wrap
+    Mesh.wrap = lambda self, *arguments: wrapped.append(wrap(self, *arguments)) or wrapped[-1]
+    with together() as ranks:
+        Learning(ranks=ranks).train(Adversaries(), SETTINGS, seed=0)
+    rebuilt = [network._get_ddp_logging_data().get("has_rebuilt_buckets", 0) for network in wrapped]
+    assert rebuilt == [0, 0]
+
+
+def test_gradients_are_added_in_the_order_of_the_first_step_and_nothing_is_warned_of(tmp_path):
+    done = call_ranks(2, tmp_path, keeps_its_buckets)
+    assert done.returncode == 0, done.stderr
+    # Of C++ too, which Python's filters do not see.
+    assert "find_unused_parameters" not in done.stderr

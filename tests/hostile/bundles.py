@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -20,6 +21,7 @@ WHOLE: dict[str, Any] = {
     "attention": {"name": "sdpa"},
     "model": {"name": "rar", "hidden_size": 8, "depth": 1, "num_heads": 2},
     "sample": {},
+    "digest": hashlib.sha256(json.dumps(["model.lm_head.bias", "float32", [2]]).encode() + bytes(8)).hexdigest(),
 }
 
 
@@ -39,6 +41,16 @@ def a_model_of_terabytes(place: Place) -> None:
 @hostile(ENTRIES, SAMPLE, code=2, words=("bundle.safetensors is damaged: its model has not the sizes that it says",))
 def a_model_of_other_tensors(place: Place) -> None:
     _bundle(place)
+
+
+@hostile(ENTRIES, SAMPLE, code=2, words=("bundle.safetensors is damaged (its arrays are not those that were written)",))
+def arrays_of_another_bundle(place: Place) -> None:
+    _bundle(place, digest="0" * 64)
+
+
+@hostile(ENTRIES, SAMPLE, code=2, words=("bundle.safetensors is damaged (digest: Field required)",))
+def a_bundle_that_says_nothing_of_its_arrays(place: Place) -> None:
+    _bundle(place, json.dumps({key: value for key, value in WHOLE.items() if key != "digest"}))
 
 
 @hostile(ENTRIES, SAMPLE, code=2, words=("a grid of 8,000×8,000 has more than",))

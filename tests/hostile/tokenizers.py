@@ -15,7 +15,7 @@ PLAN = "plan recipe.toml"
 
 def _file(place: Place, content: str | None = None, array: tuple[int, ...] = (2, 4), **changes: Any) -> None:
     """A file with one small array, and a recipe that uses it."""
-    digest = hashlib.sha256(json.dumps(["codebook", "<f4", array]).encode() + bytes(32)).hexdigest()
+    digest = hashlib.sha256(json.dumps(["codebook", "float32", array]).encode() + bytes(32)).hexdigest()
     part = {"name": "patch_kmeans", "codes": 2}
     said = {"format": 1, "part": part, "version": 1, "made_by": "rarkit", "rarkit": "0.1.0", "digest": digest}
     content = json.dumps(said | changes) if content is None else content

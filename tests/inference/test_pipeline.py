@@ -16,8 +16,8 @@ from torch.nn import functional
 import rarkit
 from rarkit.cli import main
 from rarkit.errors import CapabilityError, GridError, IncompleteError, RecipeError, UserError, WeightsError
-from rarkit.files.weights import read_tensors
-from rarkit.inference.export import export_bundle
+from rarkit.files.weights import read_tensors, write_tensors
+from rarkit.inference.export import export_bundle, export_tokenizer
 from rarkit.models import PRESETS, RAR, MergedRAR, RARConfig, list_models, save_rar
 from rarkit.sampling import Constant, Interval
 from rarkit.scan_orders.raster import Raster
@@ -226,6 +226,30 @@ def test_a_bundle_is_one_file_of_numbers(bundle, tmp_path, monkeypatch, capsys, 
     for options in ({"store": "there"}, {"tokenizer": "there"}):
         with pytest.raises(UserError, match=r"is a bundle, which .* leave out"):
             rarkit.load(bundle, **options)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_bundle_whose_numbers_are_others_is_refused(finished, precision, tmp_path):
+    whole = tmp_path / "whole.safetensors"
+    rarkit.load(finished.folder, precision=precision, device="cpu").save(whole)
+    tensors, metadata = read_tensors(whole)
+    assert {str(tensor.dtype) for name, tensor in tensors.items() if name.startswith("model.")} == {f"torch.{precision}"}
+    for part in ("model.", "tokenizer."):
+        name = next(name for name in tensors if name.startswith(part))
+        changed = tensors[name].clone()
+        changed.view(-1)[0] += 1
+        write_tensors({**tensors, name: changed}, tmp_path / "other.safetensors", metadata)
+        for use in (rarkit.load, lambda place: export_tokenizer(place, tmp_path / "tokenizer.safetensors")):
+            with pytest.raises(WeightsError, match=r"other\.safetensors is damaged \(its arrays are not those that were written\)"):
+                use(tmp_path / "other.safetensors")
+    strange = {name: tensor.bfloat16() if name.startswith("tokenizer.") else tensor for name, tensor in tensors.items()}
+    write_tensors(strange, tmp_path / "other.safetensors", metadata)
+    with pytest.raises(WeightsError, match=r"array 'codebook' is of torch\.bfloat16, which no tokenizer learns"):
+        rarkit.load(tmp_path / "other.safetensors")
+    without = {key: value for key, value in json.loads(metadata["bundle"]).items() if key != "digest"}
+    write_tensors(tensors, tmp_path / "other.safetensors", {"bundle": json.dumps(without)})
+    with pytest.raises(WeightsError, match=r"is damaged \(digest: Field required\)\. Export it again"):
+        rarkit.load(tmp_path / "other.safetensors")
 
 
 def test_a_run_is_what_it_made_itself(small_recipe, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rarkit.engine.trained import Note
 from rarkit.report.data import RunReport
-from rarkit.report.fit_section import FEW, USED, collapse, logged_curves, measured_curves
+from rarkit.report.fit_section import FEW, USED, WINDOW, collapse, logged_curves, measured_curves
 from rarkit.report.page import render
 
 STEP = np.arange(100)
@@ -58,16 +58,27 @@ def test_an_error_of_its_own_is_drawn_too():
     assert [curve.title for curve in measured_curves(other, (), 50)] == ["Error of held-back images", "PSNR of held-back images"]
 
 
+def counted_over(steps):
+    return (*NOTES, Note(name=WINDOW, value=steps, sentence="Codes in use are those of the last {value} steps."))
+
+
 @given(st.integers(0, CODES))
 def test_few_codes_are_remarked(used):
-    remarks = collapse({**LOG, USED: np.append(LOG[USED], used)}, CODES)
+    remarks = collapse({**LOG, USED: np.append(LOG[USED], used)}, counted_over(20), CODES)
     assert bool(remarks) == (used < FEW * CODES)
     assert all(f"with {used} of {CODES} codes in use" in remark for remark in remarks)
 
 
 @pytest.mark.parametrize("log", [{}, {"step": STEP, "loss": LOG["loss"]}])
 def test_without_a_count_of_codes_nothing_is_remarked(log):
-    assert collapse(log, CODES) == ()
+    assert collapse(log, counted_over(1), CODES) == ()
+
+
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_a_training_shorter_than_the_count_looks_back_says_nothing(steps, window):
+    log = {"step": np.arange(steps), USED: np.ones(steps)}
+    assert bool(collapse(log, counted_over(window), CODES)) == (steps >= window)
+    assert collapse(log, NOTES, CODES) == ()
 
 
 def test_without_a_training_the_section_is_left_out():

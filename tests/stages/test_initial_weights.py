@@ -13,6 +13,7 @@ from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cli.app import app
 from rarkit.errors import WeightsError
 from rarkit.estimate.estimate import estimate
+from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors, write_tensors
 from rarkit.inference.export import export_bundle
 from rarkit.models.rar.checkpoints import save_rar
@@ -151,6 +152,18 @@ def test_weights_that_change_after_the_plan_are_refused(small_finished, tmp_path
     state, _ = started(planned)
     write_tensors({name: tensor + 1 for name, tensor in state.items()}, place, {})
     with pytest.raises(WeightsError, match="has changed since the run was planned"):
+        started(planned)
+
+
+def test_a_bundle_whose_numbers_are_others_is_refused(small_finished, tmp_path):
+    """Plans look at names and shapes alone; what is read is compared."""
+    place = tmp_path / "bundle.safetensors"
+    tensors, metadata = read_tensors(local_copy(export_bundle(small_finished.folder, place)))
+    name = next(name for name in tensors if name.startswith("model."))
+    write_tensors({**tensors, name: tensors[name] + 1}, place, metadata)
+    planned = plan(recipe_from(place), "memory://initial")
+    assert planned.obstacle is None
+    with pytest.raises(WeightsError, match=r"is damaged \(its arrays are not those that were written\)"):
         started(planned)
 
 

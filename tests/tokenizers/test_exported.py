@@ -269,9 +269,21 @@ def test_a_trained_tokenizer_goes_from_a_run_to_other_recipes(small_recipe, tmp_
     codes = [one.plan["tokenize"].output.read_array("test_tokens") for one in (first, second)]
     np.testing.assert_array_equal(*codes)
     # A run with the file keeps to that file.
+    whole = Path(file).read_bytes()
     write_tokenizer(Pixel(levels=5), {}, file, overwrite=True)
-    with pytest.raises(WeightsError, match=r"the weights of \[tokenizer\] are not those that the run .* used"):
-        export_tokenizer(second.folder, tmp_path / "three.safetensors")
+    ways = (second.save_tokenizer, lambda place: export_tokenizer(second.folder, place))
+    changed = r"the weights of \[tokenizer\] are not those that the run .* used: .* Put the file back that has the SHA-256"
+    for way in ways:
+        with pytest.raises(WeightsError, match=changed):
+            way(tmp_path / "three.safetensors")
+    Path(file).unlink()
+    for way in ways:
+        with pytest.raises(WeightsError, match=r"there is no file .*one\.safetensors\. Check the place"):
+            way(tmp_path / "three.safetensors")
+    assert not (tmp_path / "three.safetensors").exists()
+    Path(file).write_bytes(whole)
+    for number, way in enumerate(ways):
+        assert Path(way(tmp_path / f"again{number}.safetensors")).read_bytes() == whole
 
 
 def test_it_is_written_of_a_run_a_bundle_and_a_loaded_model(small_finished, tmp_path):

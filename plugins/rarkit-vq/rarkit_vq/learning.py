@@ -33,7 +33,7 @@ MOST_COMPARED, PATCHES_A_CODE, ROUNDS_COMPARED = 1024, 32, 10
 """Codes, patches for each and iterations of the k-means that a network from nothing is compared with, at most: most of a minute
 with patches of 16 × 16. Four times as many codes take sixteen times as long, and other processes wait."""
 FEW = 0.5
-"""Codes in use, of those that there are, below which a warning says so, as the report of a run does."""
+"""Codes in use, of those that there are, below which a warning says so. So does the report, of trainings that are long enough."""
 
 
 def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learning) -> LearnedState:
@@ -58,6 +58,8 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
             best_every=part.measure_every,
             preview_every=part.preview_every,
         )
+    sentence = "Codes count as in use if they were seen in the last {value} steps."
+    learning.note(f"{USED}_window", window(part.codebook_size(), tokens), sentence)
     note_kmeans(part, trained_on, held_back, trained, seed, learning)
     if learning.ranks.first:
         warn_of_few(part, trained, tokens)

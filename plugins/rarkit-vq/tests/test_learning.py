@@ -167,11 +167,20 @@ def test_it_notes_what_patch_kmeans_reaches_on_the_held_back_images(part):
     trained_on, held_back = divided(reader, SEED)
     kmeans = rarkit.parts().tokenizers["patch_kmeans"](patch=4, codes=part.codebook_size())
     plain = psnr(kmeans.build(kmeans.fit(trained_on, SEED), "cpu"), held_back)
-    [note] = learning.notes
+    note = next(note for note in learning.notes if note.name == "patch_kmeans")
     assert (note.name, note.beside) == ("patch_kmeans", "held_out_psnr")
     assert "reaches {value} dB on the held-back images." in note.sentence
     assert note.value == pytest.approx(plain, abs=1e-3 if part.start == "kmeans" else 1)
     assert "held_out_psnr" in learning.finished[0].measured
+
+
+@few_steps
+@pytest.mark.parametrize(("codes", "window"), [(16, 1), (256, 16)])
+def test_it_notes_over_how_many_steps_codes_are_counted(codes, window):
+    """By this the report of a run knows whether their number says anything: eight tokens for each code, 128 tokens a step."""
+    learning = Learning()
+    small(start="random", quantizer=SimVQ(codes=codes), steps=2).learn(blobs(60), SEED, learning)
+    assert [note.value for note in learning.notes if note.name == "used_codes_window"] == [window]
 
 
 def test_previews_show_held_back_images_and_their_reconstructions():
