@@ -110,7 +110,7 @@ def test_processes_that_cannot_share_a_batch_are_told(small_recipe, store, tmp_p
 def test_muon_and_the_average_are_those_of_one_process(small_recipe, store, tmp_path):
     model = ["model.name=llama_ar", "model.hidden_size=16", "model.depth=2", "model.num_heads=2"]
     model += ["model.dropout=0", "model.attention_dropout=0"]
-    changes = [*model, "train.optimizer=muon", "train.ema_decay=0.7", "train.learning_rate=0.01"]
+    changes = [*model, "train.optimizer=muon", "train.ema_decay=0.7", "train.learning_rate=0.001"]
     alone = run(load_recipe(small_recipe, changes), str(store), device="cpu", runs=tmp_path / "alone", until="train", quiet=True)
     output = alone.plan["train"].output
     expected, log = load(output.read_file(MODEL_FILE)), training_log(output)
@@ -121,5 +121,5 @@ def test_muon_and_the_average_are_those_of_one_process(small_recipe, store, tmp_
     output = plan(load_recipe(small_recipe, changes), str(store))["train"].output
     np.testing.assert_allclose(training_log(output)["loss"], log["loss"], rtol=1e-5)
     for name, tensor in load(output.read_file(MODEL_FILE)).items():
-        # Muon computes in bfloat16.
+        # Muon computes in bfloat16: what is rounded the other way moves an update by a few percent. Hence the low rate.
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4, msg=name)

@@ -41,6 +41,8 @@ class TestConformance(TokenizerSuite):
     parts = (MaskGITVQGAN(weights=None, **SMALL), MaskGITVQGAN(weights=None, **SMALL, batch_size=2, rounding="down"))
     info = ImageInfo(16, 32, 3, tuple("abc"))
     reconstructs = False
+    # Some processors add convolutions in another order for another batch, which takes a value between two levels to the other.
+    tolerance = 1
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
