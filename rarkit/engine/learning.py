@@ -94,7 +94,8 @@ class Learning:
             best_every: steps between measurements of the task's held-out samples, besides those before the first step and after
                 the last. The weights with the lowest error are returned; until then, they are kept once more on the device. None:
                 the last weights. It decides the result, so it must follow from the part's settings.
-            preview_every: steps between pictures, besides those before the first and after the last; they decide nothing.
+            preview_every: steps between pictures, besides those before the first and after the last; they decide nothing. The last
+                shows the best weights too, if those are returned.
 
         Raises:
             NotFiniteError: a loss is no longer finite; the message names step, samples and the last good checkpoint.
