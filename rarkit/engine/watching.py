@@ -81,7 +81,7 @@ def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
         pictures = drawn(trainer, nullcontext())
         if best is not None and trainer.step == trainer.settings.steps != best.step:
             kept = drawn(trainer, best.in_networks())
-            others = {name: rows for name, rows in kept.items() if not np.array_equal(rows, pictures.get(name))}
+            others = {name: rows for name, rows in kept.items() if name not in pictures or not np.array_equal(rows, pictures[name])}
             pictures = {**pictures, **{f"{name}, kept (step {best.step:,})": rows for name, rows in others.items()}}
         if not pictures or not trainer.mesh.ranks.first:
             return
