@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rarkit.cli.units import brief, duration, gpu_time, size
 from rarkit.estimate.estimate import Estimate, SampleEstimate
+from rarkit.estimate.fit import FitEstimate
 from rarkit.estimate.this_machine import UTILISATION, Here
 from rarkit.estimate.training import TrainEstimate
 from rarkit.models.base import SamplingBytes
@@ -50,29 +51,50 @@ def _rows(estimate: Estimate) -> list[Row]:
         rows.append(("images", ", ".join(counts)))
     if estimate.disk:
         rows.append(("disk", ", ".join(f"{name} {size(count)}" for name, count in estimate.disk.items())))
+    if estimate.fit is not None:
+        rows += _fit_rows(estimate, estimate.fit)
     if estimate.train is not None:
-        rows += _train_rows(estimate, estimate.train)
+        rows += _train_rows(estimate, estimate.train, "train", "train.micro_batch_size")
     if estimate.sample is not None:
         rows += _sample_rows(estimate, estimate.sample)
     rows += _attention_rows(estimate)
     if estimate.here is not None:
         rows.append(("this machine", _here(estimate.here)))
     flops = "2 FLOP per matrix weight and token, plus attention; the backward pass is twice the forward pass"
-    rows.append(("assumes", f"{flops}; {estimate.gpu.title} at {UTILISATION:.0%} utilisation; no tokenizer, no evaluation"))
+    assumed = f"{flops}; {estimate.gpu.title} at {UTILISATION:.0%} utilisation; without stages tokenize and evaluate"
+    rows.append(("assumes", assumed))
     return rows
 
 
-def _train_rows(estimate: Estimate, train: TrainEstimate) -> list[Row]:
+def _fit_rows(estimate: Estimate, fit: FitEstimate) -> list[Row]:
+    """Of the tokenizer's training."""
+    rows: list[Row] = []
+    if fit.steps is not None:
+        counts = [f"{name} {count:,}" for name, count in fit.parameters.items()]
+        trained = f"tokenizer {fit.tokenizer!r}, parameters: {', '.join(counts)}; {fit.steps:,} steps of {fit.images:,} images"
+        rows.append(("fit", trained))
+    if fit.training is not None:
+        rows += _train_rows(estimate, fit.training, "", fit.micro_setting)
+    if fit.held is not None and fit.training is None:
+        held = ", ".join(f"{use} {size(count)}" for use, count in fit.held.uses.items())
+        rows.append(("  memory", f"{size(fit.held.total)} and activations: {held}"))
+    if fit.unknown is not None:
+        what = "what its passes take is unknown" if rows else f"what tokenizer {fit.tokenizer!r} needs to learn is unknown"
+        rows.append(("" if rows else "fit", f"{what}: {fit.unknown}"))
+    return rows
+
+
+def _train_rows(estimate: Estimate, train: TrainEstimate, name: str, micro_setting: str | None) -> list[Row]:
     memory = train.memory
     work = f"{train.step_flops:.3g} FLOP per step, {train.flops:.3g} in total: {gpu_time(train.gpu_hours)}"
     largest = train.largest_micro_batch
-    rows: list[Row] = [("train", work), ("  step", _step(estimate, train))]
+    rows: list[Row] = [(name, work), ("  step", _step(estimate, train))]
     room = f" (up to {largest:,} fit)" if train.fits and largest is not None and largest > train.micro_batch else ""
     held = ", ".join(f"{use} {size(count)}" for use, count in memory.uses.items())
     each = " on each GPU" if train.processes > 1 else ""
     rows.append(("  memory", f"{size(memory.total)}{each} at {train.micro_batch:,} images per pass{room}: {held}"))
     if not train.fits:
-        lower = f"set train.micro_batch_size = {largest}" if largest is not None else train.lower
+        lower = f"set {micro_setting} = {largest}" if largest is not None and micro_setting is not None else train.lower
         rows.append(("", _too_much(estimate) + f": {lower}"))
     return rows
 
@@ -114,7 +136,7 @@ def _attention_rows(estimate: Estimate) -> list[Row]:
 
 
 def _here(here: Here) -> str:
-    stages = (("train", here.train_seconds), ("sample", here.sample_seconds))
+    stages = (("fit", here.fit_seconds), ("train", here.train_seconds), ("sample", here.sample_seconds))
     times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages if seconds is not None) or "time unknown"
     precision = f", trains in {here.precision}" if here.precision else ""
     measure = "" if here.basis.startswith("measured") else "; --measure times a few steps"
@@ -137,6 +159,10 @@ def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
         if part is not None:
             data[name]["flops"] = part.flops
             data[name]["memory"]["total"] = part.memory.total
+    if estimate.fit is not None and estimate.fit.training is not None:
+        training = estimate.fit.training
+        data["fit"]["training"]["flops"] = training.flops
+        data["fit"]["training"]["memory"]["total"] = training.memory.total
     if estimate.sample is not None:
         data["sample"]["cpu_memory"]["total"] = estimate.sample.cpu_memory.total
     return data

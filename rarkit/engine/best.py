@@ -6,7 +6,8 @@ Shape letters: B samples of a pass, K numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -95,6 +96,22 @@ class Best:
         """The kept state dict of a network, in its layout."""
         return {key: self._tensors[f"best/{name}/{key}"] for key in self._trainer.kept(name)}
 
+    @contextmanager
+    def in_networks(self) -> Iterator[None]:
+        """Within it, the networks have the kept weights, to be looked at; afterwards their own again, bit for bit.
+
+        Needs memory for one more tensor. Do not train or measure within it.
+        """
+        networks = self._trainer.networks.items()
+        own = {f"best/{name}/{key}": tensor.detach() for name, network in networks for key, tensor in network.state_dict().items()}
+        pairs = [(local_part(own[name]), local_part(kept)) for name, kept in self._tensors.items()]
+        _exchange(pairs)
+        try:
+            yield
+        finally:
+            # The other way round: of a weight under two names, the second exchange is undone first.
+            _exchange(pairs[::-1])
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """``entries`` by column; ``step`` is int64, the others are float64."""
         names = self._entries[0] if self._entries else ()
@@ -149,6 +166,14 @@ def _means(trainer: Trainer) -> dict[str, float]:
         raise PluginError(f"{type(task).__name__}.errors returned {list(names)}; {ERROR!r} must be among them")
     totals_K = trainer.mesh.total(torch.stack(sums).sum(0))
     return {name: value / samples for name, value in zip(names, totals_K.tolist(), strict=True)}
+
+
+@torch.no_grad()
+def _exchange(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    for one, other in pairs:
+        kept = one.clone()
+        one.copy_(other)
+        other.copy_(kept)
 
 
 def _checked(task: object, name: str, values: Any, count: int) -> Tensor:

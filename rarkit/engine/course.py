@@ -188,7 +188,8 @@ class Course:
     # Looks
 
     def _look(self, held: HeldSignals) -> Look:
-        return Look(self.trainer, lambda: held.arrived is not None, lambda: self._stopping(held), self.log, self.trackers)
+        arrived, stopping = (lambda: held.arrived is not None), (lambda: self._stopping(held))
+        return Look(self.trainer, arrived, stopping, self.log, self.trackers, self.best)
 
     def _watch(self, held: HeldSignals) -> bool:
         """Has those look whose turn it is; returns whether a signal broke that off, on any rank."""

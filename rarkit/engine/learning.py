@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
+from rarkit.engine.planned import PlanEnds, Planned
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.trained import VALUE, Note, Trained
 from rarkit.engine.watching import Show, Watcher, not_shown, previews
@@ -46,6 +47,9 @@ class Learning:
     """What the trainings ended with."""
     notes: list[Note] = field(default_factory=list)
     """What was noted."""
+    only_plans: bool = False
+    """Whether nothing is trained, because only what it would take is asked for (``rarkit plan``), with images that are none:
+    ``train`` then ends ``learn``. A part may leave out what comes before and takes long, if it decides only values."""
 
     def note(self, name: str, value: float, sentence: str, *, beside: str | None = None) -> None:
         """Notes a number for the report of the run: what a simpler part reaches on the same data, say.
@@ -89,8 +93,7 @@ class Learning:
             watchers: what looks on.
             held: holds signals back beyond the training; None lets them go at its end.
             on_all: whether every rank gets the weights; otherwise only the first.
-            tracked: opens trackers for a training that goes on at a step, and closes them later; None for those of ``trackers``,
-                until its end.
+            tracked: opens trackers for a training that goes on at a step; None for those of ``trackers``, until its end.
             best_every: steps between measurements of the task's held-out samples, besides those before the first step and after
                 the last. The weights with the lowest error are returned; until then, they are kept once more on the device. None:
                 the last weights. It decides the result, so it must follow from the part's settings.
@@ -102,6 +105,8 @@ class Learning:
             RarkitError: the batch cannot be divided; a checkpoint is another training's.
             RankError: another rank has failed.
         """
+        if self.only_plans:
+            raise PlanEnds(Planned(task, settings, micro, keeps_best=best_every is not None))
         from rarkit.engine.best import Best
         from rarkit.engine.course import Course
         from rarkit.engine.memory import saying_what_to_lower
@@ -121,8 +126,7 @@ class Learning:
                 if facts is not None:
                     course.resume(step, facts)
                 opened = self.trackers(trainer.step) if tracked is None else nullcontext(tracked(trainer.step))
-                with opened as course.trackers, HeldSignals() if held is None else nullcontext(held) as holding:
-                    return self._through(course, holding, on_all=on_all)
+                return self._through(course, opened, held, on_all=on_all)
 
     def _begun(self, checkpoints: Checkpoints | None, settings: TrainSettings) -> tuple[int, Facts | None]:
         """The step of the last checkpoint, and its facts; 0 if there is none."""
@@ -131,11 +135,14 @@ class Learning:
             return 0, None
         return step, facts_of(checkpoints.facts(step), step, settings, self.output)
 
-    def _through(self, course: Course, held: HeldSignals, *, on_all: bool) -> Trained:
-        self.reporter.say(f"{course.title}: {course.described}")
-        course.run(held)
-        self.finished.append(course.trained(on_all=on_all))
-        return self.finished[-1]
+    def _through(
+        self, course: Course, opened: AbstractContextManager[Trackers], held: HeldSignals | None, *, on_all: bool
+    ) -> Trained:
+        with opened as course.trackers, HeldSignals() if held is None else nullcontext(held) as holding:
+            self.reporter.say(f"{course.title}: {course.described}")
+            course.run(holding)
+            self.finished.append(course.trained(on_all=on_all))
+            return self.finished[-1]
 
     def _degrees(self, settings: TrainSettings, micro: int | None, facts: Facts | None) -> Degrees:
         size = self.ranks.size

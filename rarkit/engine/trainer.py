@@ -88,7 +88,7 @@ class Trainer:
         names: list[str] = []
         for name in self.networks:
             rate = set_learning_rates(self._optimizers[name], step, self.settings)
-            measured = self._gradients(name, step)
+            measured = self.gradients(name, step)
             norm = clip_gradients(self._parameters[name], self.settings.gradient_clip)
             for optimizer in self._optimizers[name]:
                 optimizer.step()
@@ -109,7 +109,7 @@ class Trainer:
         self._late.put({"step": step, "names": names, "learning_rate": rate}, self.mesh.total(sums_N))
         self.step += 1
 
-    def _gradients(self, name: str, step: int) -> dict[str, Tensor]:
+    def gradients(self, name: str, step: int) -> dict[str, Tensor]:
         """Adds up the gradients of this process's passes; returns its share of the means over the whole batch."""
         passes, wrapped = self.degrees.passes(self.mesh.ranks.rank), self._wrapped[name]
         sums: dict[str, Tensor] = {}
@@ -146,9 +146,8 @@ class Trainer:
     @contextmanager
     def _others_fixed(self, name: str) -> Iterator[None]:
         """Around a pass of one of several networks: its loss may use the others, which get no gradients of it."""
-        fixed = [
-            weight for other, weights in self._parameters.items() if other != name for weight in weights if weight.requires_grad
-        ]
+        others = (network for other, network in self.networks.items() if other != name)
+        fixed = [weight for network in others for weight in network.parameters() if weight.requires_grad]
         for weight in fixed:
             weight.requires_grad_(False)
         try:

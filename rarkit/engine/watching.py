@@ -6,6 +6,7 @@ Shape letters: M images, H, W, C height, width and channels of an image or pictu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,6 +17,7 @@ from rarkit.randomness import derived_seed
 from rarkit.trackers.tracking import Trackers
 
 if TYPE_CHECKING:
+    from rarkit.engine.best import Best
     from rarkit.engine.task import Task
     from rarkit.engine.trainer import Trainer
 
@@ -42,6 +44,8 @@ class Look:
     """Appends a record to ``log.jsonl``; on the first rank alone."""
     trackers: Trackers
     """The recipe's trackers; on ranks other than the first, none."""
+    best: Best | None = None
+    """The weights with the lowest error so far, if they are kept."""
 
 
 @final
@@ -63,12 +67,22 @@ class Watcher:
 
 
 def previews(task: Task, every: int, show: Show, title: str) -> Watcher:
-    """Shows the pictures of a task, from before the first step to after the last."""
+    """Shows the pictures of a task, from before the first step to after the last.
+
+    The last shows the weights that are kept too, if those are of an earlier step: rows in which they differ from the last weights.
+    """
+
+    def drawn(trainer: Trainer, weights: AbstractContextManager[None]) -> Mapping[str, NDArray[np.uint8]]:
+        with trainer.drawing(derived_seed(trainer.seed, "pictures")), trainer.evaluating() as networks, weights:
+            return task.previews(networks)
 
     def look(look: Look) -> None:
-        trainer = look.trainer
-        with trainer.drawing(derived_seed(trainer.seed, "pictures")), trainer.evaluating() as networks:
-            pictures = task.previews(networks)
+        trainer, best = look.trainer, look.best
+        pictures = drawn(trainer, nullcontext())
+        if best is not None and trainer.step == trainer.settings.steps != best.step:
+            kept = drawn(trainer, best.in_networks())
+            others = {name: rows for name, rows in kept.items() if name not in pictures or not np.array_equal(rows, pictures[name])}
+            pictures = {**pictures, **{f"{name}, kept (step {best.step:,})": rows for name, rows in others.items()}}
         if not pictures or not trainer.mesh.ranks.first:
             return
         picture_HWC = show(trainer.step, every, np.concatenate(list(pictures.values())), tuple(pictures))

@@ -12,6 +12,7 @@ import numpy as np
 
 from rarkit.cache.chunk_layout import token_dtype
 from rarkit.errors import CapabilityError, DatasetError, NotFetchedError, WeightsError
+from rarkit.estimate.fit import FitEstimate, fit_estimate
 from rarkit.estimate.this_machine import UTILISATION, Here, assumed, measured
 from rarkit.estimate.training import TrainEstimate, train_estimate
 from rarkit.files.restraint import fetching
@@ -72,6 +73,8 @@ class Estimate:
     """What is missing here, by name, with how to get it."""
     attention: Mapping[str, str | None] = field(default_factory=dict)
     """For each installed attention backend, why the recipe could not use it on this machine; None if it could."""
+    fit: FitEstimate | None = None
+    """What the training of the tokenizer needs; None if it runs none with the engine."""
     initial_changes: tuple[str, ...] = ()
     """What the training begins with if ``train.init_from`` says so, and what is adapted for it."""
 
@@ -102,23 +105,21 @@ def _estimate(plan: Plan, kind: Gpu, measure: bool, processes: int) -> Estimate:
     if experiment is None:
         return Estimate(kind, None, {}, {}, None, None, None, missing)
     train, sample = train_estimate(experiment, kind, processes), _sample(experiment, kind)
-    on_this_machine = (
-        measured(experiment)
-        if measure
-        else assumed(experiment, None if train is None else train.flops, None if sample is None else sample.flops)
-    )
+    fit = fit_estimate(plan, experiment, kind, processes)
+    flops = [None if part is None else part.flops for part in (train, sample, fit)]
+    precision = None if fit is None else fit.precision
+    on_this_machine = measured(experiment) if measure else assumed(experiment, *flops, fit_precision=precision)
     device = "cpu" if no_gpu() else "cuda"
     if not plan.nothing_to_do:
-        flops = (train.flops if train else 0) + (sample.flops if sample else 0)
         lack = _lack_of_gpus(processes)
-        if lack is not None and (device == "cuda" or flops > GPU_WORTHY):
+        if lack is not None and (device == "cuda" or sum(count or 0 for count in flops) > GPU_WORTHY):
             missing["GPU"] = lack
         missing |= plan_obstacles(plan, device, processes)
     images = _images(experiment)
     disk = _disk(experiment, images)
     backends = usable_backends(plan.recipe, device)
     changes = _initial_changes(plan)
-    return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, backends, changes)
+    return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, backends, fit, changes)
 
 
 def _lack_of_gpus(processes: int) -> str | None:

@@ -47,10 +47,19 @@ class Here:
     """What training computes in."""
     train_seconds: float | None
     sample_seconds: float | None
+    fit_seconds: float | None = None
+    """Of the tokenizer's training; never measured."""
 
 
-def assumed(experiment: Experiment, train_flops: int | None, sample_flops: int | None) -> Here:
-    """The times from FLOPs at a stated rate. Imports no torch."""
+def assumed(
+    experiment: Experiment,
+    train_flops: int | None,
+    sample_flops: int | None,
+    fit_flops: int | None = None,
+    *,
+    fit_precision: str | None = None,
+) -> Here:
+    """The times from FLOPs at a stated rate; ``fit_precision`` is that of the tokenizer's training. Imports no torch."""
     device = here()
     rate = _rate(experiment, device)
     cores = _cores(experiment)
@@ -60,8 +69,18 @@ def assumed(experiment: Experiment, train_flops: int | None, sample_flops: int |
     slow = _slowness(experiment, device)
     if slow > 1:
         basis += ", a tenth of that in bfloat16, which this processor has no instructions for: set train.precision = 'float32'"
-    train, sample = (None if flops is None or rate is None else flops / rate for flops in (train_flops, sample_flops))
-    return Here(device, basis, _precision(experiment, device), None if train is None else slow * train, sample)
+    train, sample = (None if count is None or rate is None else count / rate for count in (train_flops, sample_flops))
+    fit = _fit_seconds(experiment, fit_flops, fit_precision, device)
+    return Here(device, basis, _precision(experiment, device), None if train is None else slow * train, sample, fit)
+
+
+def _fit_seconds(experiment: Experiment, flops: int | None, precision: str | None, device: str) -> float | None:
+    if flops is None or precision is None:
+        return None
+    exact = auto_precision(device) if precision == "auto" else precision
+    rate = _rate(experiment, device, exact)
+    slow = EMULATION if device == "cpu" and exact == "bfloat16" and emulates_bfloat16() else 1
+    return None if rate is None else slow * flops / rate
 
 
 def measured(experiment: Experiment) -> Here:
@@ -96,12 +115,12 @@ def _cores(experiment: Experiment) -> int:
     return 1 if is_small(experiment) else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rate(experiment: Experiment, device: str) -> float | None:
+def _rate(experiment: Experiment, device: str, precision: str | None = None) -> float | None:
     """FLOP/s; None for a GPU of which nothing is known."""
     if device == "cpu":
         return CORE_RATE * _cores(experiment)
     known = gpu_called(gpu_name())
-    return None if known is None else UTILISATION * known.rates[_precision(experiment, device) or "bfloat16"]
+    return None if known is None else UTILISATION * known.rates[precision or _precision(experiment, device) or "bfloat16"]
 
 
 def _part(size: int, flops: Callable[[int], int], rate: float | None) -> int:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict, final
+from typing import final
 
 from rarkit.engine.degrees import degrees
 from rarkit.engine.memory import advice
+from rarkit.engine.settings import TrainSettings
 from rarkit.errors import RecipeError
 from rarkit.estimate.this_machine import UTILISATION
-from rarkit.models.base import TrainingBytes
+from rarkit.models.base import TrainingBytes, TrainingCosts
 from rarkit.recipe.experiment import Experiment
 from rarkit.runtime.machine import Gpu
 from rarkit.training.memory import USABLE, largest_micro_batch, training_memory
-
-
-class _OfPass(TypedDict):
-    precision: str
-    keeps_weights: bool
 
 
 @final
@@ -56,19 +52,38 @@ class TrainEstimate:
 
 
 def train_estimate(experiment: Experiment, gpu: Gpu, processes: int) -> TrainEstimate | None:
-    """What the training of a recipe needs; None if it trains nothing, or its batch cannot be divided among so many processes."""
+    """What the training of a recipe's model needs; None if it trains none, or its batch cannot be divided so."""
     train, costs = experiment.recipe.train, experiment.costs
     if train is None:
         return None
-    precision = "bfloat16" if train.precision == "auto" else train.precision
-    of_pass: _OfPass = {"precision": precision, "keeps_weights": experiment.recipe.attention.keeps_weights}
+    keeps_weights = experiment.recipe.attention.keeps_weights
     try:
-        largest = largest_micro_batch(train, costs, processes, gpu.memory, **of_pass)
-        divided = degrees(train, processes, largest or 1)
+        # Passes are as large as the memory allows, where the recipe does not say.
+        most = _largest(train, costs, gpu, processes, keeps_weights) or 1
+        return training_estimate(train, costs, gpu, processes, most, keeps_weights=keeps_weights)
     except RecipeError:
         # Listed as missing by ``plan_obstacles``.
         return None
-    memory = training_memory(train, costs, divided, **of_pass)
+
+
+def training_estimate(
+    train: TrainSettings, costs: TrainingCosts, gpu: Gpu, processes: int, micro: int | None, *, keeps_weights: bool = False
+) -> TrainEstimate:
+    """What a training needs.
+
+    Args:
+        train: its settings.
+        costs: those of what is trained.
+        gpu: the GPU of each process.
+        processes: those that train together.
+        micro: the most images of a pass where the settings do not say; None means a process's whole share.
+        keeps_weights: whether attention saves all its weights for the backward pass.
+
+    Raises:
+        RecipeError: its batch cannot be divided among so many processes.
+    """
+    divided, precision = degrees(train, processes, micro), _precision(train)
+    memory = training_memory(train, costs, divided, precision=precision, keeps_weights=keeps_weights)
     passes = processes * divided.accumulation
     flops = passes * costs.step_flops(divided.micro, checkpointing=int(train.activation_checkpointing))
     seconds = flops / (processes * UTILISATION * gpu.rates[precision])
@@ -83,7 +98,15 @@ def train_estimate(experiment: Experiment, gpu: Gpu, processes: int) -> TrainEst
         accumulation=divided.accumulation,
         memory=memory,
         fits=memory.total <= USABLE * gpu.memory,
-        largest_micro_batch=largest,
+        largest_micro_batch=_largest(train, costs, gpu, processes, keeps_weights),
         lower=advice(train, divided),
         gpu_hours=processes * train.steps * seconds / 3600,
     )
+
+
+def _largest(train: TrainSettings, costs: TrainingCosts, gpu: Gpu, processes: int, keeps_weights: bool) -> int | None:
+    return largest_micro_batch(train, costs, processes, gpu.memory, precision=_precision(train), keeps_weights=keeps_weights)
+
+
+def _precision(train: TrainSettings) -> str:
+    return "bfloat16" if train.precision == "auto" else train.precision

@@ -50,13 +50,15 @@ class TrainingBytes:
     """Saved by the forward pass for the backward pass of one micro-batch."""
     average: int = 0
     """The moving average of the weights."""
+    best: int = 0
+    """The weights with the lowest error so far, where a part that learns keeps them."""
     gathered: int = 0
     """With sharded weights, what a process has of them beyond its share while it computes."""
 
     @property
     def persistent(self) -> int:
         """The part that does not depend on the micro-batch."""
-        return self.weights + self.gradients + self.optimizer + self.casts + self.average + self.gathered
+        return self.weights + self.gradients + self.optimizer + self.casts + self.average + self.best + self.gathered
 
     @property
     def total(self) -> int:
@@ -65,7 +67,7 @@ class TrainingBytes:
     @property
     def uses(self) -> dict[str, int]:
         """The bytes of each use that takes any, in the order in which they are shown."""
-        names = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "activations")
+        names = ("weights", "gradients", "optimizer", "casts", "gathered", "average", "best", "activations")
         return {name: held for name in names if (held := getattr(self, name))}
 
 
@@ -91,8 +93,8 @@ class SamplingBytes:
         return self.weights + self.kv_cache + self.modulations + self.logits + self.workspace + self.laid_out
 
 
-class ModelCosts(ABC):
-    """The compute and memory of a model, by arithmetic; without torch, because planning uses it."""
+class TrainingCosts(ABC):
+    """The compute and memory of a training."""
 
     @abstractmethod
     def step_flops(self, batch_size: int, *, checkpointing: int) -> int:
@@ -121,6 +123,10 @@ class ModelCosts(ABC):
     def blocks(self) -> tuple[int, int]:
         """The number of ``ImageModel.repeated``, which FSDP gathers one by one, and the weights of one; (0, 0) if there is none."""
         return 0, 0
+
+
+class ModelCosts(TrainingCosts):
+    """The compute and memory of a model, by arithmetic; without torch, because planning uses it."""
 
     @abstractmethod
     def sampling_flops(self, *, batch: int, classes: int, guided_steps: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rarkit.engine.degrees import Degrees, degrees
 from rarkit.engine.settings import TrainSettings
-from rarkit.models.base import ModelCosts, TrainingBytes
+from rarkit.models.base import TrainingBytes, TrainingCosts
 
 USABLE = 0.9
 """Usable share of a GPU's memory; driver, libraries and fragmentation take the rest."""
@@ -16,13 +16,13 @@ BLOCKS_AT_ONCE = 2
 
 
 def training_memory(
-    settings: TrainSettings, costs: ModelCosts, degrees: Degrees, *, precision: str, keeps_weights: bool
+    settings: TrainSettings, costs: TrainingCosts, degrees: Degrees, *, precision: str, keeps_weights: bool
 ) -> TrainingBytes:
     """The memory of one process.
 
     Args:
         settings: the recipe's ``[train]``.
-        costs: those of the model.
+        costs: those of the model, or of another task.
         degrees: how a batch is divided.
         precision: autocast's dtype, or ``"float32"``.
         keeps_weights: whether attention saves all its weights for the backward pass.
@@ -35,7 +35,7 @@ def training_memory(
     )
     # Of hidden matrices Muon has one moment, AdamW two.
     optimizer = held.optimizer - (4 * costs.hidden_weights() if settings.optimizer == "muon" else 0)
-    held = replace(held, optimizer=optimizer, average=0 if settings.ema_decay is None else held.weights)
+    held = replace(held, optimizer=optimizer, average=0 if settings.ema_decay is None else held.average or held.weights)
     if settings.data_parallel == "ddp" or degrees.size == 1:
         return held
     shard = degrees.shard
@@ -46,13 +46,14 @@ def training_memory(
         gradients=held.gradients if degrees.accumulation > 1 else -(-held.gradients // shard),
         optimizer=-(-held.optimizer // shard),
         average=-(-held.average // shard),
+        best=-(-held.best // shard),
         # The gathered weights are in that dtype already.
         casts=0,
         gathered=_gathered(settings, costs, held.weights // 4, 4 if precision == "float32" else 2),
     )
 
 
-def _gathered(settings: TrainSettings, costs: ModelCosts, count: int, element: int) -> int:
+def _gathered(settings: TrainSettings, costs: TrainingCosts, count: int, element: int) -> int:
     """Bytes of whole weights in use, and of one block's gradients before the processes share them."""
     blocks, size = costs.blocks()
     at_once = min(blocks, BLOCKS_AT_ONCE) if settings.reshard_after_forward else blocks
@@ -73,7 +74,7 @@ def fitting_micro_batch(share: int, total: Callable[[int], int], free: float) ->
 
 
 def largest_micro_batch(
-    settings: TrainSettings, costs: ModelCosts, processes: int, free: float, *, precision: str, keeps_weights: bool
+    settings: TrainSettings, costs: TrainingCosts, processes: int, free: float, *, precision: str, keeps_weights: bool
 ) -> int | None:
     """The most images of a pass for which each process's memory is enough, whatever ``micro_batch_size`` is; None if none is.
 

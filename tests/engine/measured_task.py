@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -88,6 +90,33 @@ class Apart(Measured):
     def stepped(self, step, total):
         self.networks["net"].mean += self.seen.pop().sum(0)
         return {}
+
+
+class Pictured(Measured):
+    """Its pictures are the bytes of its outputs, and some that never change."""
+
+    def previews(self, networks):
+        outputs = networks["net"](rows((3, index) for index in range(4))["inputs"])
+        return {"grey": np.zeros((1, 4, 4, 1), np.uint8), "outputs": outputs.numpy().view(np.uint8).reshape(1, 4, 4, 1)}
+
+
+def showing():
+    """An engine that keeps what is shown: by step and caption."""
+    shown = {}
+
+    def show(step, every, images, captions):
+        shown[step] = dict(zip(captions, images[:, None], strict=True))
+
+    return Learning(show=show), shown
+
+
+def trains_shown(place):
+    with together() as ranks:
+        learning, shown = showing()
+        settings = SETTINGS.model_copy(update={"data_parallel": "fsdp", "reshard_after_forward": False})
+        replace(learning, ranks=ranks).train(Pictured(), settings, seed=0, best_every=1, preview_every=9)
+        if ranks.first:
+            torch.save({name: row.tolist() for name, row in shown[settings.steps].items()}, place)
 
 
 def trains(place, changes):

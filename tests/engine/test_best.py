@@ -13,7 +13,19 @@ from rarkit.engine.task import Task
 from rarkit.engine.watching import Watcher
 from rarkit.errors import NotFiniteError, PluginError
 from rarkit.training import Learning
-from tests.engine.measured_task import HELD_OUT, SETTINGS, Measured, as_lists, rows, trains, trains_apart, trains_often
+from tests.engine.measured_task import (
+    HELD_OUT,
+    SETTINGS,
+    Measured,
+    Pictured,
+    as_lists,
+    rows,
+    showing,
+    trains,
+    trains_apart,
+    trains_often,
+    trains_shown,
+)
 from tests.processes import call_ranks
 
 
@@ -76,6 +88,55 @@ def test_the_average_is_what_is_measured_and_kept():
     assert averaged.best_step == SETTINGS.steps
     task.networks["net"].load_state_dict(averaged.weights["net"])
     assert averaged.measured["held_out_error"][-1] == pytest.approx(error(task), rel=1e-6)
+
+
+class Tied(Pictured):
+    """One of its weights has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.networks["net"].same = self.networks["net"].line
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_the_last_picture_shows_what_is_kept_too(average):
+    task, settings = Tied(), SETTINGS.model_copy(update={"ema_decay": average})
+    learning, shown = showing()
+    found = learning.train(task, settings, seed=0, best_every=1, preview_every=2)
+    assert 0 < found.best_step < SETTINGS.steps, "the case is not one in which earlier weights are kept"
+    ended, label = Learning().train(Tied(), settings, seed=0), f"outputs, kept (step {found.best_step})"
+    assert sorted(shown) == [0, 2, 4, 6, 8, SETTINGS.steps]
+    assert list(shown[8]) == ["grey", "outputs"]
+    assert list(shown[SETTINGS.steps]) == ["grey", "outputs", label]
+    for name, weights in (("outputs", ended.weights), (label, found.weights)):
+        pictured = Tied()
+        pictured.networks["net"].load_state_dict(weights["net"])
+        with torch.no_grad():
+            outputs = pictured.previews(pictured.networks)["outputs"]
+        np.testing.assert_array_equal(shown[SETTINGS.steps][name], outputs)
+    untouched = Tied()
+    Learning().train(untouched, settings, seed=0, best_every=1)
+    for name, weight in untouched.networks["net"].state_dict().items():
+        assert torch.equal(weight, task.networks["net"].state_dict()[name]), name
+
+
+def test_weights_that_are_kept_and_last_are_shown_once():
+    learning, shown = showing()
+    slow = SETTINGS.model_copy(update={"learning_rate": 1e-3})
+    assert learning.train(Pictured(), slow, seed=0, best_every=1, preview_every=9).best_step == SETTINGS.steps
+    assert list(shown[SETTINGS.steps]) == ["grey", "outputs"]
+
+
+def test_processes_that_share_weights_show_what_is_kept(tmp_path):
+    learning, shown = showing()
+    learning.train(Pictured(), SETTINGS, seed=0, best_every=1, preview_every=9)
+    done = call_ranks(2, tmp_path, trains_shown, str(tmp_path / "shown.pt"))
+    assert done.returncode == 0, done.stderr
+    of_two = torch.load(tmp_path / "shown.pt", weights_only=True)
+    assert list(of_two) == list(shown[SETTINGS.steps])
+    for name, row in shown[SETTINGS.steps].items():
+        outputs = (np.frombuffer(np.asarray(values, np.uint8).tobytes(), np.float32) for values in (of_two[name], row))
+        np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 5, 8])

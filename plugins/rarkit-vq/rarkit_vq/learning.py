@@ -47,7 +47,10 @@ def learned(part: VQTokenizer, reader: ImageReader, seed: int, learning: Learnin
         sizes = part.downsample, part.width, part.blocks, channels
         tokens = part.batch_size * rows * columns
         network = make_network(part.start, part.quantizer, *sizes, tokens=tokens)
-        begin(network, part, trained_on, pictures, seed)
+        if learning.only_plans:
+            network.quantizer.leave()
+        else:
+            begin(network, part, trained_on, pictures, seed)
         task = Reconstructing(part, network, pictures, Pictures(held_back, pictures), seed)
         trained = learning.train(
             task,

@@ -41,6 +41,10 @@ class QuantizerModule(nn.Module, ABC):
         """Before the first step: codes are put where vectors of training images are. Draws from torch's generator."""
         return
 
+    def leave(self) -> None:
+        """In place of ``begin``, where nothing is trained: codes count as put somewhere."""
+        return
+
     def follow(self, vectors_MZ: Tensor, codes_M: Tensor) -> None:
         """After each step of the optimizer, with all vectors of the step and their codes. Draws from torch's generator."""
         return
@@ -128,6 +132,11 @@ class AveragedCodes(QuantizerModule):
 
     def begin(self, vectors_MZ: Tensor) -> None:
         self.vq(vectors_MZ[None], freeze_codebook=True)
+
+    def leave(self) -> None:
+        for name, buffer in self.vq.named_buffers():
+            if name.endswith("initted"):
+                buffer.fill_(True)
 
     def follow(self, vectors_MZ: Tensor, codes_M: Tensor) -> None:
         self.vq.update_indices(vectors_MZ[None], codes_M[None])

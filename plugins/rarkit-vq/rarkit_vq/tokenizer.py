@@ -75,7 +75,7 @@ class VQTokenizer(Tokenizer):
     """A discriminator of patches, which is trained beside the tokenizer and begins to count late."""
     preview_every: Annotated[Steps, NotInFingerprint()] = 500
     """Steps between pictures of held-back images and their reconstructions, in ``runs/<recipe>/previews/``; the first is drawn
-    before training, the last at its end."""
+    before training, the last at its end, with the weights that are kept beside the last ones."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Autocast's dtype of the convolutions in training; the quantizer and the losses are in float32 always."""
     checkpoint_every: Annotated[Steps | None, NotInFingerprint()] = None
