@@ -1,6 +1,6 @@
 """What a training takes, found without it: held against what PyTorch allocates and keeps.
 
-Shape letters: B samples, C channels, H and W height and width.
+Shape letters: B samples, N rows, C channels.
 """
 
 from __future__ import annotations
@@ -20,45 +20,49 @@ from rarkit.engine.trainer import Trainer
 from rarkit.training import Learning, Losses, Task, TrainSettings
 from tests.models.measured import peak
 
-SIDE, BEGINS = 32, 3
+PIXELS, WIDTHS, BEGINS = 32 * 32, (3, 24, 32, 24, 3), 3
+"""Rows of a sample; widths of the first network; the step from which the second one counts."""
 SETTINGS = TrainSettings(steps=5, batch_size=16, ema_decay=0.9, precision="float32")
 
 
 class Maker(nn.Module):
-    """Convolutions with norms, a buffer, a frozen weight, one that has two names, and a flag that its pass reads."""
+    """Products with norms, a buffer, a frozen weight, one that has two names, and a flag that its pass reads.
+
+    No convolutions: what their kernels allocate besides differs between processors.
+    """
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList([nn.Conv2d(*sizes, 3, padding=1) for sizes in pairwise((3, 24, 32, 24))])
-        self.norms = nn.ModuleList([nn.GroupNorm(4, 24), nn.BatchNorm2d(32), nn.GroupNorm(4, 24)])
-        self.out = nn.Conv2d(24, 3, 3, padding=1)
-        self.same, self.frozen = self.out, nn.Parameter(torch.ones(3, 1, 1), requires_grad=False)
+        self.layers = nn.ModuleList([nn.Linear(*sizes) for sizes in pairwise(WIDTHS[:-1])])
+        self.norms = nn.ModuleList([nn.LayerNorm(24), nn.BatchNorm1d(32), nn.LayerNorm(24)])
+        self.out = nn.Linear(*WIDTHS[-2:])
+        self.same, self.frozen = self.out, nn.Parameter(torch.ones(3), requires_grad=False)
         self.register_buffer("begun", torch.tensor(True))
 
-    def forward(self, x_BCHW):
+    def forward(self, x_NC):
         if not self.begun:
             raise AssertionError("the flag has lost its value")
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x_BCHW = nn.functional.silu(norm(layer(x_BCHW)))
-        return self.frozen * self.out(x_BCHW)
+            x_NC = nn.functional.silu(norm(layer(x_NC)))
+        return self.frozen * self.out(x_NC)
 
 
 class Made(Task):
     """A network, another one that judges what it makes and begins late, and weights that belong to neither."""
 
     def __init__(self):
-        self.networks = {"maker": Maker(), "judge": nn.Sequential(nn.Conv2d(3, 64, 5), nn.GELU(), nn.Conv2d(64, 1, 5))}
-        self.fixed = torch.randn(32, 3, 3, 3)
+        self.networks = {"maker": Maker(), "judge": nn.Sequential(nn.Linear(3, 64), nn.GELU(), nn.Linear(64, 1))}
+        self.fixed = torch.randn(3, 32)
 
     def batch(self, step, indices_B):
         self.judges = step >= BEGINS
-        return {"images": torch.randn(len(indices_B), 3, SIDE, SIDE)}
+        return {"pixels": torch.randn(len(indices_B) * PIXELS, 3)}
 
     def loss(self, name, network, batch):
         if name == "judge":
-            return Losses(network(batch["images"]).square().mean())
-        made = network(batch["images"])
-        one, other = (nn.functional.conv2d(images, self.fixed) for images in (made, batch["images"]))
+            return Losses(network(batch["pixels"]).square().mean())
+        made = network(batch["pixels"])
+        one, other = (pixels @ self.fixed for pixels in (made, batch["pixels"]))
         loss = (one - other).square().mean()
         if self.judges:
             # A gradient inside the loss.
@@ -92,15 +96,15 @@ def really(precision, samples, step):
     return found
 
 
-@pytest.mark.parametrize(("precision", "steps", "workspace"), [("float32", 3, 0.01), ("bfloat16", 3, 0.1), ("float32", 5, 0.1)])
+@pytest.mark.parametrize(("precision", "steps", "workspace"), [("float32", 3, 0.01), ("bfloat16", 3, 0.25), ("float32", 5, 0.01)])
 def test_passes_take_what_pytorch_allocates(precision, steps, workspace):
-    """By its own account, in which the CPU's convolutions have a workspace: in bfloat16, and to a single channel."""
+    """By its own account, in which the CPU's kernels for bfloat16 have a workspace."""
     footprint = Footprint(planned(steps=steps), precision)
     for samples in (4, 16):
-        found, real = footprint.passes(samples)["maker"], really(precision, samples, steps - 1)["maker"]
+        found, real = footprint.passes(samples), really(precision, samples, steps - 1)
         # What belongs to no network is there anyway.
-        outside = 32 * 27 * 4
-        assert found.peak - outside == pytest.approx(real, rel=workspace)
+        for name, outside in {"maker": 3 * 32 * 4, "judge": 0}.items():
+            assert (1 - workspace) * real[name] <= found[name].peak - outside <= 1.01 * real[name]
 
 
 def test_what_begins_late_counts():
@@ -110,18 +114,14 @@ def test_what_begins_late_counts():
     assert 1.2 * real[0] < found < 1.1 * real[4]
 
 
-def test_flops_are_those_of_convolutions():
-    def convolution(samples, inputs, outputs, kernel, side):
-        return 2 * samples * inputs * outputs * kernel**2 * side**2
-
-    found = Footprint(planned(), "float32").passes(8)
-    layers = [(3, 24), (24, 32), (32, 24), (24, 3)]
-    forward = [convolution(8, *sizes, 3, SIDE) for sizes in layers]
-    # The first layer's inputs, the images, need no gradient.
+def test_flops_are_those_of_the_products():
+    found, rows = Footprint(planned(), "float32").passes(8), 8 * PIXELS
+    forward = [2 * rows * inputs * outputs for inputs, outputs in pairwise(WIDTHS)]
+    # The first layer's inputs, the pixels, need no gradient.
     maker = 3 * sum(forward) - forward[0]
-    features = 3 * convolution(8, 3, 32, 3, SIDE - 2)
-    first, second = convolution(8, 3, 64, 5, SIDE - 4), convolution(8, 64, 1, 5, SIDE - 8)
-    # Judged: forwards, and gradients of images alone.
+    features = 3 * 2 * rows * 3 * 32
+    first, second = 2 * rows * 3 * 64, 2 * rows * 64
+    # Judged: forwards, and gradients of pixels alone.
     assert found["maker"].flops == maker + features + 2 * (first + second)
     assert found["judge"].flops == 2 * first + 3 * second
 
