@@ -47,6 +47,8 @@ class Learning:
     """What the trainings ended with."""
     notes: list[Note] = field(default_factory=list)
     """What was noted."""
+    part: str | None = None
+    """The table of the recipe whose part learns, for messages; None if it is ``[train]``."""
     only_plans: bool = False
     """Whether nothing is trained, because only what it would take is asked for (``rarkit plan``), with images that are none:
     ``train`` then ends ``learn``. A part may leave out what comes before and takes long, if it decides only values."""
@@ -117,7 +119,7 @@ class Learning:
             step, facts = self._begun(checkpoints, settings)
             precision = precision_of(settings, self.device) if facts is None else facts.precision
             divided = self._degrees(settings, micro, facts)
-            with saying_what_to_lower(task, settings, divided, precision, self.device):
+            with saying_what_to_lower(task, settings, divided, precision, self.device, self.part):
                 how: dict[str, Any] = {"degrees": divided, "precision": precision, "ranks": self.ranks}
                 trainer = Trainer(task, settings, seed=seed, device=self.device, **how)
                 best = None if best_every is None else Best(trainer, best_every)

@@ -15,8 +15,18 @@ HOST = ("can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def saying_what_to_lower(task: Task, settings: TrainSettings, degrees: Degrees, precision: str, device: str) -> Iterator[None]:
+def saying_what_to_lower(
+    task: Task, settings: TrainSettings, degrees: Degrees, precision: str, device: str, part: str | None = None
+) -> Iterator[None]:
     """Around training: where the memory does not suffice, says which settings to lower.
+
+    Args:
+        task: what is trained.
+        settings: as it is trained.
+        degrees: how the batch is divided.
+        precision: autocast's dtype, or ``"float32"``.
+        device: a torch device string.
+        part: the table of the recipe that has the settings, if it is not ``[train]``.
 
     Raises:
         CapabilityError: the memory does not suffice.
@@ -33,7 +43,13 @@ def saying_what_to_lower(task: Task, settings: TrainSettings, degrees: Degrees, 
         said = [f"the memory of {_room(device)} does not suffice for this training"]
         if needed is not None:
             said.append(f"By estimate, a process needs {needed}, with {degrees.micro:,} images per pass")
-        raise CapabilityError(sentences(*said, _cures(settings, degrees))) from error
+        cure = _cures(settings, degrees) if part is None else lower_in(part)
+        raise CapabilityError(sentences(*said, cure[0].upper() + cure[1:])) from error
+
+
+def lower_in(part: str) -> str:
+    """What to do where the settings of a part decide; ``part`` is its table in the recipe."""
+    return f"choose a smaller batch or network in [{part}]"
 
 
 def advice(settings: TrainSettings, degrees: Degrees) -> str:
@@ -66,4 +82,4 @@ def _cures(settings: TrainSettings, degrees: Degrees) -> str:
     if degrees.micro > 1:
         smaller = next(size for size in range(degrees.micro // 2, 0, -1) if degrees.share % size == 0)
         ways = f"set train.micro_batch_size = {smaller} (it is {degrees.micro}), or {ways}"
-    return ways[0].upper() + ways[1:]
+    return ways

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rarkit.engine.memory import lower_in
 from rarkit.errors import DatasetError, NotFetchedError, RarkitError
 from rarkit.estimate.training import TrainEstimate, training_estimate
 from rarkit.images import ImageBlock, ImageInfo, ImageReader
@@ -136,8 +137,7 @@ def fit_estimate(plan: Plan, experiment: Experiment, gpu: Gpu, processes: int) -
             training = training_estimate(settings, costs, gpu, processes, planned.micro)
         except Exception as error:  # A part, and what PyTorch says of its losses, may raise anything; the plan shows it.
             return replace(found, unknown=_reason(error))
-    lower = "choose a smaller batch or network in [tokenizer]"
-    return replace(found, training=replace(training, lower=lower))
+    return replace(found, training=replace(training, lower=lower_in("tokenizer")))
 
 
 def _reason(error: Exception) -> str:

@@ -83,7 +83,7 @@ class Fit(Stage[FitView]):
         work.reporter.say(what if tokenizer.learns_on_all else ranks.alone(what))
         if not (ranks.first or tokenizer.learns_on_all):
             return
-        learning = replace(work.learning(), show=work.show, trackers=work.trackers)
+        learning = replace(work.learning(), part="tokenizer", show=work.show, trackers=work.trackers)
         # Before hours are spent: the held-out images may be missing.
         originals_NHWC = shown_of(view.seed, view.dataset) if ranks.first else None
         state = tokenizer.learn(view.dataset.open("train"), derived_seed(view.seed, "fit tokenizer"), learning)

@@ -9,7 +9,7 @@ Shape letters: B batch, N images, H, W, C height, width and channels of an image
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, final
 
@@ -274,7 +274,8 @@ def _learned(work: Work[ReferenceView]) -> LearnedState:
     if _declared(output) and not any(output.missing_blocks([name]) for name in names):
         return read_state(output)
     work.reporter.say(work.ranks.alone(f"reference: training feature extractor {view.features.name!r}"))
-    state = view.features.learn(view.dataset.open("train"), derived_seed(view.seed, "fit features"), work.learning(ALONE))
+    learning = replace(work.learning(ALONE), part="evaluate.features")
+    state = view.features.learn(view.dataset.open("train"), derived_seed(view.seed, "fit features"), learning)
     write_state(output, state)
     return state
 

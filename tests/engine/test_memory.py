@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rarkit.engine.degrees import degrees
+from rarkit.engine.learning import Learning
 from rarkit.engine.memory import advice, saying_what_to_lower
 from rarkit.engine.settings import TrainSettings
 from rarkit.errors import CapabilityError
@@ -13,6 +14,8 @@ from rarkit.models import PRESETS, RAR
 from rarkit.models.rar.family import RARCosts
 from rarkit.permutation_schedules.linear import Linear
 from rarkit.training.next_token import NextToken
+from tests.engine.measured_task import SETTINGS as MEASURED
+from tests.engine.measured_task import Measured
 from tests.training.test_training import SMALL, InMemory
 
 FSDP = {"data_parallel": "fsdp"}
@@ -47,3 +50,12 @@ def test_of_shared_weights_the_estimate_is_that_of_a_process():
     said = str(refused.value)
     assert "weights 0.5, gradients 0.5, optimizer 0.9, gathered " in said
     assert ", with 16 images per pass. Set train.micro_batch_size = 8 (it is 16), or set train.activation" in said
+
+
+def test_of_a_part_its_own_settings_are_to_be_lowered(monkeypatch):
+    def full(self, name, network, batch):
+        raise MemoryError
+
+    monkeypatch.setattr(Measured, "loss", full)
+    with pytest.raises(CapabilityError, match=r"for this training\. Choose a smaller batch or network in \[tokenizer\]\.$"):
+        Learning(part="tokenizer").train(Measured(), MEASURED, seed=0)
