@@ -120,4 +120,11 @@ def _counters(heads: int, rows: int, words: int, device: torch.device) -> Tensor
 
 
 def _new_counters(heads: int, rows: int, words: int, device: torch.device) -> Tensor:
-    return (torch.arange(1, heads * rows * words + 1, device=device) * _INCREMENT).view(heads, rows, words)
+    numbers = torch.arange(1, heads * rows * words + 1, device=device)
+    if torch.compiler.is_compiling():
+        # torch.compile writes a range times a number as a product of the loop's index in C++. Where that overflows, it is
+        # undefined: GCC took it for the end of the loop, and wrote beyond the tensor. So in halves, whose products do not. The
+        # mask makes the index a number of 64 bits: products of indices with a small number have 32.
+        numbers, high, low = numbers & _ones(32), _INCREMENT >> 32 & _ones(32), _INCREMENT & _ones(32)
+        return (((numbers * high & _ones(32)) << 32) + numbers * low).view(heads, rows, words)
+    return (numbers * _INCREMENT).view(heads, rows, words)

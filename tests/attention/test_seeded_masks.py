@@ -91,3 +91,12 @@ def test_fused_attention_on_the_cpu_drops_by_seeds_in_bfloat16_too():
     low = fused_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal=True, dropout=dropout)
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), expected, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(17, 32), (16, 128), (1, 5)])
+def test_compiled_draws_are_the_same(rows, columns):
+    """By the real compiler: products of an index that overflow are undefined in its C++, and it wrote beyond the tensor."""
+    keys_B = mask_keys(torch.arange(4), 1, 2)
+    compiled = torch.compile(lambda keys_B: draws(keys_B, rows, columns))
+    for _ in range(3):
+        assert torch.equal(compiled(keys_B), draws(keys_B, rows, columns))
