@@ -11,7 +11,7 @@ from typing import BinaryIO, final
 from fsspec import AbstractFileSystem
 
 from rarkit.errors import StoreError
-from rarkit.files.atomic import Bytes, created
+from rarkit.files.atomic import Bytes, rewriting
 from rarkit.files.locations import reaching
 from rarkit.files.own_folder import OwnFolder
 
@@ -69,10 +69,11 @@ def streaming(
             return
         with _in_scratch():
             copy = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='rarkit-'))}/file"
-            file = stack.enter_context(created(copy, private=True))
+            writing = stack.enter_context(ExitStack())
+            file = writing.enter_context(rewriting(copy, private=True))
         yield FileStream(file, _in_scratch)
         with _in_scratch():
-            file.close()
+            writing.close()
         with changing():
             call("makedirs", path.rpartition("/")[0], True)
             call("put_file", copy, path)

@@ -50,8 +50,15 @@ def rewriting(target: str | Path, *, folder: int | None = None, private: bool = 
     temporary = os.path.join(place, _unguessable())
     file = created(temporary, folder=folder, private=private)
     try:
-        with file:
+        try:
             yield file
+        except BaseException:
+            # What is still buffered goes with the file. That it cannot be written must not hide what went wrong: on a full disk, it
+            # is the second failure.
+            with suppress(OSError):
+                file.close()
+            raise
+        file.close()
         os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(FileNotFoundError):
