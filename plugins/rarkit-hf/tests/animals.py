@@ -6,8 +6,10 @@ import io
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from datasets import ClassLabel, Features, Image, Value
 from PIL import Image as Pillow
+from pyarrow import parquet
 
 from rarkit_hf import HuggingFace
 
@@ -27,6 +29,12 @@ def rows(numbers, labels, label_type=None) -> datasets.Dataset:
     features = {"note": Value("string"), "image": Image(), "label": label_type or ClassLabel(names=["cat", "dog", "ant"])}
     table = {"note": [f"{number}" for number in numbers], "image": images, "label": list(labels)}
     return datasets.Dataset.from_dict(table, Features(features))
+
+
+def written(place, **columns) -> str:
+    """A table that the library did not write."""
+    parquet.write_table(pa.table(columns), place, row_group_size=2)
+    return str(place)
 
 
 def made(path, **more) -> HuggingFace:
