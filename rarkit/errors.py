@@ -96,6 +96,12 @@ class StoreError(UserError):
     """A store that cannot be reached, read or written."""
 
 
+class WriteError(StoreError):
+    """A store, or scratch folder, that could no longer be written: a full disk, for instance. The same command goes on."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class IncompleteError(StoreError):
     """A stage output that is half-written or has lost chunks."""
 
@@ -117,7 +123,7 @@ class LockedError(StoreError):
     """Another process is writing the same stage output."""
 
 
-class LockLostError(StoreError):
+class LockLostError(WriteError):
     """This process may no longer write a stage output: it could not renew its lock, or another process has taken over."""
 
 

@@ -23,7 +23,7 @@ from rarkit.cache.file_stream import FileStream, streaming
 from rarkit.cache.hold import Hold, while_held
 from rarkit.cache.record import Record
 from rarkit.cache.seal import LARGEST, NewerRecord, opened, sealed
-from rarkit.errors import RarkitError, StoreError
+from rarkit.errors import RarkitError, StoreError, WriteError
 from rarkit.files.locations import reaching
 from rarkit.files.regular import open_regular, read_regular
 from rarkit.files.system_errors import cure_of
@@ -282,7 +282,7 @@ class OutputFolder:
                 self.hold.check()
             cure = cure_of(error, "Check the store's address and permissions.")
             reason = str(error) or type(error).__name__
-            raise StoreError(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
+            raise WriteError(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
         finally:
             self.forget_sizes()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rarkit.cache.chunk_layout import Layout
 from rarkit.cache.output import StageOutput
-from rarkit.errors import StoreError
+from rarkit.errors import StoreError, WriteError
 from rarkit.files.atomic import write_bytes
 from rarkit.files.locations import reaching
 from rarkit.runtime.progress import Reporter
@@ -103,8 +103,8 @@ def _copy(output: StageOutput, name: str, layout: Layout, folder: str, ranks: Ra
             raise
 
 
-def _no_room(what: str) -> StoreError:
-    return StoreError(f"{what}. {_CURE}")
+def _no_room(what: str) -> WriteError:
+    return WriteError(f"{what}. {_CURE}")
 
 
 def _megabytes(size: int) -> str:

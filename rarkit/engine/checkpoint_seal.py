@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Self, final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -98,11 +98,23 @@ def checkpoint_step(output: StageOutput) -> int | None:
 def sealed(output: StageOutput) -> Iterator[Seal]:
     """The seals of this training whose files have the sizes that they say, latest first. Raises as ``checkpoint_step``."""
     sizes = output.file_sizes()
-    steps = (int(seal[1]) for seal in map(_SEAL.fullmatch, sizes) if seal is not None)
-    for step in sorted(steps, reverse=True):
+    for step in _steps(sizes):
         seal = _seal(output, step, sizes)
         if seal is not None and all(sizes.get(name) == shard.bytes for name, shard in seal.files.items()):
             yield seal
+
+
+def damaged_after(output: StageOutput, step: int | None) -> list[int]:
+    """The steps, ascending, of checkpoints later than the latest whole one, which is of ``step`` (None: there is none).
+
+    They were whole once, since a seal is written last.
+    """
+    return sorted(later for later in _steps(output.file_names()) if step is None or later > step)
+
+
+def _steps(names: Iterable[str]) -> list[int]:
+    """The steps of the seals among files, latest first."""
+    return sorted((int(seal[1]) for seal in map(_SEAL.fullmatch, names) if seal is not None), reverse=True)
 
 
 def _seal(output: StageOutput, step: int, sizes: Mapping[str, int]) -> Seal | None:

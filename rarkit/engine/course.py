@@ -60,7 +60,8 @@ class Course:
         degrees, precision, device = self.trainer.degrees, self.trainer.precision, self.trainer.device
         words = [f"in {precision} on {device}"]
         if degrees.size > 1:
-            copies = f", {degrees.replicate} copies of the weights in {degrees.shard} shards" if degrees.shard > 1 else ""
+            several = "copy" if degrees.replicate == 1 else "copies"
+            copies = f", {degrees.replicate} {several} of the weights in {degrees.shard} shards" if degrees.shard > 1 else ""
             words.append(f"{degrees.size} processes ({self.settings.data_parallel}{copies})")
         if degrees.accumulation > 1:
             words.append(f"{degrees.accumulation} passes of {degrees.micro} samples a step")

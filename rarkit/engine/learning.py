@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
+from rarkit.engine.checkpoint_seal import damaged_after
 from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.planned import PlanEnds, Planned
@@ -116,7 +117,7 @@ class Learning:
         from rarkit.engine.trainer import Trainer, precision_of
 
         with joined(self.ranks, self.device), kept_memory(self.device), self._checkpoints(settings) as checkpoints:
-            step, facts = self._begun(checkpoints, settings)
+            step, facts = self._begun(checkpoints, settings, title)
             precision = precision_of(settings, self.device) if facts is None else facts.precision
             divided = self._degrees(settings, micro, facts)
             with saying_what_to_lower(task, settings, divided, precision, self.device, self.part):
@@ -130,10 +131,17 @@ class Learning:
                 opened = self.trackers(trainer.step) if tracked is None else nullcontext(tracked(trainer.step))
                 return self._through(course, opened, held, on_all=on_all)
 
-    def _begun(self, checkpoints: Checkpoints | None, settings: TrainSettings) -> tuple[int, Facts | None]:
-        """The step of the last checkpoint, and its facts; 0 if there is none."""
-        step = None if checkpoints is None else checkpoints.latest()
-        if checkpoints is None or step is None:
+    def _begun(self, checkpoints: Checkpoints | None, settings: TrainSettings, title: str) -> tuple[int, Facts | None]:
+        """The step of the last checkpoint that is whole, and its facts; 0 if there is none."""
+        if checkpoints is None:
+            return 0, None
+        step = checkpoints.latest()
+        if self.output is not None and self.ranks.first and (damaged := damaged_after(self.output, step)):
+            steps = ", ".join(f"{each:,}" for each in damaged)
+            what = f"the checkpoint of step {steps} is" if len(damaged) == 1 else f"the checkpoints of steps {steps} are"
+            then = "and no other is whole: starts again" if step is None else "and passed over"
+            self.reporter.say(f"{title}: {what} damaged, {then}")
+        if step is None:
             return 0, None
         return step, facts_of(checkpoints.facts(step), step, settings, self.output)
 

@@ -12,6 +12,7 @@ _CURES = {
     errno.ENOMEM: "Free some memory.",
     errno.ENOSPC: "Free some space.",
     errno.EDQUOT: "Free some space, or raise the quota.",
+    errno.EFBIG: "Files may not be so large here: raise the limit (ulimit -f), or choose another disk.",
     errno.EACCES: "Check its permissions.",
     errno.EPERM: "Check its permissions.",
     errno.EIO: "The disk or the network failed: check it, and try again.",

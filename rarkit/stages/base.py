@@ -133,7 +133,7 @@ class Stage(ABC, Generic[V]):
         return {"version": self.version, **view.flat_identity()}
 
 
-STARTS_AGAIN = "an earlier run stopped before there was anything to go on from"
+STARTS_AGAIN = "an earlier run left nothing whole to go on from"
 """Why a stage starts again with an unfinished output."""
 
 

@@ -88,6 +88,14 @@ def test_all_end_and_go_on(case, undisturbed, small_recipe, small_finished, tmp_
     assert bits(small_recipe, tmp_path) == undisturbed(way)
 
 
+def test_after_a_full_disk_the_exit_code_says_that_the_same_command_can_go_on(small_recipe, small_finished, tmp_path):
+    done = begin("ddp", small_recipe, small_finished, tmp_path, [Stop("full", 0, Point(3, 5))], count=1)
+    assert done.returncode == 1, "2 is for requests that have to be changed"
+    assert "No space left on device. Free some space. Nothing is lost: run again to go on." in " ".join(done.stderr.split())
+    again = begin("ddp", small_recipe, small_finished, tmp_path, count=1)
+    assert (again.returncode, "resuming from the checkpoint at step 2" in again.stderr) == (0, True)
+
+
 def test_the_state_of_the_optimizer_is_that_of_all_processes(small_recipe, small_finished, tmp_path):
     checkpoints = []
     for count in (1, 2):

@@ -25,7 +25,7 @@ GOES_ON = {
     ),
 }
 """What the plan says of a stage that was killed late."""
-NOTHING_TO_GO_ON_FROM = "an earlier run stopped before there was anything to go on from"
+NOTHING_TO_GO_ON_FROM = "an earlier run left nothing whole to go on from"
 
 
 def run_killed(folder, recipe, stage, at):
@@ -65,3 +65,26 @@ def test_a_killed_training_goes_on_from_its_checkpoint(small_finished, small_rec
     assert run_killed(tmp_path, small_recipe, "train", 3).returncode == -signal.SIGKILL
     run(load_recipe(small_recipe), str(store), device="cpu", runs=tmp_path / "runs")
     assert "resuming from the checkpoint at step 2" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_damaged_checkpoint_is_told_of(others, small_finished, small_recipe, tmp_path, capfd):
+    store = tmp_path / "store"
+    shutil.copytree(small_finished.plan.store.root, store)
+    for stage in ("train", "sample", "evaluate"):
+        shutil.rmtree(store / stage)
+    recipe = tmp_path / "two.toml"
+    recipe.write_text(f'extends = "{small_recipe}"\ntrain.keep_checkpoints = {1 + others}\n')
+    # The checkpoints of steps 2 and 4 are two writes each.
+    assert run_killed(tmp_path, recipe, "train", 5).returncode == -signal.SIGKILL
+    shards = sorted(store.glob("train/*/files/checkpoint-*.safetensors"))
+    assert [path.name for path in shards] == [f"checkpoint-{step}-rank-0.safetensors" for step in ((2, 4) if others else (4,))]
+    flipped = bytearray(shards[-1].read_bytes())
+    flipped[-1] ^= 1
+    shards[-1].write_bytes(flipped)
+    run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs")
+    said = " ".join(capfd.readouterr().err.split())
+    assert (
+        f"train: the checkpoint of step 4 is damaged, and {'passed over' if others else 'no other is whole: starts again'}" in said
+    )
+    assert ("resuming from the checkpoint at step 2" in said) == others

@@ -78,7 +78,7 @@ def test_a_second_interrupt_ends_at_once(arguments, store, small_recipe, tmp_pat
     assert done.stderr.splitlines()[-1].startswith("stopped by SIGINT. What is finished is kept")
     assert "Traceback" not in done.stderr
     reason = plan(load_recipe(small_recipe), str(store))["train"].reason
-    assert reason == "an earlier run stopped before there was anything to go on from"
+    assert reason == "an earlier run left nothing whole to go on from"
 
 
 def test_a_signal_in_the_last_step_finishes_the_stage(arguments, store, small_recipe, tmp_path):

@@ -86,7 +86,7 @@ def test_killed_before_a_checkpoint_it_says_that_it_starts_again(alone, tmp_path
     places = str(tmp_path / "store"), str(tmp_path / "runs")
     assert call(tmp_path, fitted, *places, 0).returncode == -signal.SIGKILL
     done = call(tmp_path, fitted, *places)
-    assert "fit: starts again: an earlier run stopped before there was anything to go on from" in " ".join(done.stderr.split())
+    assert "fit: starts again: an earlier run left nothing whole to go on from" in " ".join(done.stderr.split())
     assert shades(tmp_path).tobytes() == alone[0].tobytes()
 
 
