@@ -36,7 +36,7 @@ def print_estimate(estimate: Estimate, console: PrintableConsole) -> None:
         console.print()
         console.print("Missing on this machine:", style="yellow")
         for name, text in estimate.missing.items():
-            console.print(f"✗ {name}: {text}", soft_wrap=True)
+            console.print(f"✗ {name}: {text.removeprefix(f'{name}: ')}", soft_wrap=True)
 
 
 def _rows(estimate: Estimate) -> list[Row]:

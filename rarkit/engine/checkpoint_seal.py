@@ -28,7 +28,9 @@ _BLANK = b"0" * 64
 _STEP = r"(0|[1-9]\d{0,17})"
 _SEAL = re.compile(rf"{PREFIX}{_STEP}\.json")
 
-ShardName = Annotated[str, StringConstraints(pattern=rf"^{PREFIX}{_STEP}-rank-(0|[1-9]\d{{0,5}})\.safetensors$")]
+_SHARD = rf"^{PREFIX}{_STEP}-rank-(0|[1-9]\d{{0,5}})\.safetensors$"
+
+ShardName = Annotated[str, StringConstraints(pattern=_SHARD)]
 
 
 @final
@@ -84,6 +86,11 @@ def seal_name(step: int) -> str:
 def shard_name(step: int, rank: int) -> str:
     """The file with the tensors, and parts of tensors, that a rank wrote."""
     return f"{PREFIX}{step}-rank-{rank}.safetensors"
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file has the name of ``shard_name``."""
+    return re.fullmatch(_SHARD, name) is not None
 
 
 def checkpoint_step(output: StageOutput) -> int | None:

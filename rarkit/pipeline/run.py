@@ -36,6 +36,7 @@ from rarkit.runtime.progress import Reporter
 from rarkit.runtime.random_state import random_state_kept
 from rarkit.runtime.together import together
 from rarkit.stages.evaluate import measured
+from rarkit.stages.initial_weights import output_named, run_named
 from rarkit.trackers.base import TrackedRun
 from rarkit.trackers.consent import allowing
 from rarkit.trackers.tracking import Trackers, open_trackers
@@ -126,6 +127,7 @@ def carry_out(
         check_agreement(planned, ranks)
         reporter = Reporter(quiet=quiet or not ranks.first)
         folder = Path(ranks.told(lambda: str(folder_of(planned.recipe, Path(runs)))))
+        _check_starts_elsewhere(planned, folder)
         if ranks.told(lambda: planned.nothing_to_do and shows(folder, planned)):
             check_ready(planned, "cpu")
             results = execute(planned, "cpu", reporter, _ignore, ranks)
@@ -155,6 +157,22 @@ def carry_out(
             _publish(run, experiment, device, weights, begun)
         ranks.told(lambda: str(run.folder))
         return run
+
+
+def _check_starts_elsewhere(planned: Plan, folder: Path) -> None:
+    """Raises RecipeError if training would start from the results that it replaces: every run would train again, from the last."""
+    train = planned.recipe.train
+    if train is None or train.init_from is None or planned["train"].action != "run":
+        return
+    named = run_named(train.init_from)
+    if named is None or os.path.realpath(named) != os.path.realpath(folder):
+        return
+    output = output_named(train.init_from)
+    assert output is not None, "a run that trained has an output"
+    raise RecipeError(
+        f"train.init_from names {train.init_from}, the results that this run replaces, so each run would train again from the one "
+        f'before. Name the output from which to start: train.init_from = "{output.path}".'
+    )
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.receipt_content import Images, Receipt
 from rarkit.cache.run_folders import MODEL_FILE, complete, is_run, read_receipt, store_of
 from rarkit.cache.store import output_at
+from rarkit.engine.checkpoint_seal import is_shard
 from rarkit.errors import GridError, RecipeError, StoreError, WeightsError
 from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import read_json
 from rarkit.files.tensor_content import AGAIN, Digest, check_digest
 from rarkit.files.weight_bounds import LARGEST_HEADER
-from rarkit.files.weight_files import BUNDLE, FORMATS, IN_BUNDLE, is_index, local_copy
+from rarkit.files.weight_files import BUNDLE, FORMATS, IN_BUNDLE, IN_FOLDERS, is_index, local_copy
 from rarkit.files.weights import checksum, read_tensors
 from rarkit.images import ImageInfo
 from rarkit.models.adaptation import GivenWeights
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 RUNS = "runs"
 """The folder in which a run is found by its name."""
+PLACES = (
+    f"Name a run (its folder, or its name under {RUNS}/), a finished output of stage train (STORE/train/FINGERPRINT), or a file of "
+    f"weights ({', '.join(f'*{end}' for end in FORMATS)})."
+)
 Table = dict[str, JsonValue]
 
 
@@ -136,7 +141,9 @@ def output_named(place: str) -> StageOutput | None:
     Raises:
         WeightsError: the run trained no model, or the output is not whole.
     """
-    run = _run_named(place)
+    run = run_named(place)
+    if place.endswith(".toml"):
+        raise WeightsError(f"{place} is a recipe. Run it, and name its run: {RUNS}/{Path(place).stem}.")
     if run is None and (place.endswith(FORMATS) or is_index(place)):
         return None
     try:
@@ -145,7 +152,7 @@ def output_named(place: str) -> StageOutput | None:
         raise WeightsError(str(error)) from error
 
 
-def _run_named(place: str) -> Path | None:
+def run_named(place: str) -> Path | None:
     """The folder of a run that is at a place, or under ``runs/`` with its name if nothing is there."""
     if is_run(place):
         return Path(place)
@@ -174,12 +181,13 @@ def _output_at(place: str) -> StageOutput | None:
 def _known(place: str) -> _Known:
     output = output_named(place)
     if output is None:
+        _check_file(place)
         file = local_copy(place)
         bundle = _bundle(place, file)
         if bundle is None:
             return _Known(checksum(file))
         return _Known(checksum(file), _grid(bundle.tokenizer, bundle.images), bundle.images.class_names)
-    record, run = output.begun(), _run_named(place)
+    record, run = output.begun(), run_named(place)
     sha256 = record.sha256.get(MODEL_FILE) or checksum(_file(place))
     if run is None:
         return _Known(sha256, record.grid)
@@ -188,6 +196,15 @@ def _known(place: str) -> _Known:
     if images is None or not isinstance(tokenizer, dict):
         return _Known(sha256, record.grid)
     return _Known(sha256, record.grid or _grid(tokenizer, images), images.class_names)
+
+
+def _check_file(place: str) -> None:
+    """Raises WeightsError for what is no file of weights, or the part of a checkpoint."""
+    if is_shard(os.path.basename(place)):
+        raise WeightsError(f"{place} is part of a training's checkpoint, from which that training goes on by itself. {PLACES}")
+    inside = any(os.path.isfile(os.path.join(place, name)) for name in IN_FOLDERS)
+    if not ("://" in place or os.path.isfile(place) or inside):
+        raise WeightsError(f"there is no run, output or file of weights at {place!r}. {PLACES}")
 
 
 def _file(place: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from rarkit import load_recipe, plan, run
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cli.app import app
-from rarkit.errors import WeightsError
+from rarkit.errors import RecipeError, WeightsError
 from rarkit.estimate.estimate import estimate
 from rarkit.files.weight_files import local_copy
 from rarkit.files.weights import read_tensors, write_tensors
@@ -133,10 +134,15 @@ def test_classes_of_other_names_make_another_training(small_finished):
 
 
 def test_what_cannot_be_started_from_blocks_the_plan(small_finished, tmp_path):
-    absent = plan(recipe_from(tmp_path / "nowhere"), "memory://initial")
-    assert absent["train"].action == "blocked"
-    assert "train.init_from: there is no file" in str(absent.obstacle)
-    assert "there is no file" in estimate(absent).missing["train.init_from"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other.toml").write_text("")
+    names = ("nowhere", "folder", "checkpoint-80-rank-0.safetensors", "other.toml")
+    reasons = ("there is no run, output or file of weights at", "there is no run", "is part of a training's checkpoint", "is a recipe")
+    for name, reason in zip(names, reasons, strict=True):
+        absent = plan(recipe_from(tmp_path / name), "memory://initial")
+        assert absent["train"].action == "blocked"
+        assert re.match(rf"train\.init_from: .*{reason}.*[Nn]ame .*run", str(absent.obstacle)), absent.obstacle
+        assert reason in estimate(absent).missing["train.init_from"]
     tokens = plan(recipe_from(small_finished.plan["tokenize"].output.path), "memory://initial")
     assert "is an output of stage 'tokenize'" in str(tokens.obstacle)
     wider = plan(recipe_from(small_finished.folder, "model.hidden_size=16"), "memory://initial")
@@ -144,6 +150,24 @@ def test_what_cannot_be_started_from_blocks_the_plan(small_finished, tmp_path):
     with pytest.raises(WeightsError, match="hidden_size"):
         run(recipe_from(small_finished.folder, "model.hidden_size=16"), str(tmp_path / "store"), device="cpu", quiet=True)
     assert not (tmp_path / "store/tokenize").exists()
+
+
+def test_a_run_that_would_start_from_its_own_results_is_refused(small_finished, tmp_path, monkeypatch):
+    """Else the same command would train again and again, each time from the last results."""
+    store = shutil.copytree(small_finished.plan.store.root, tmp_path / "store")
+    path = tmp_path / "again.toml"
+    path.write_text(f'extends = "{SMALL}"\n')
+    monkeypatch.chdir(tmp_path)
+    first = run(path, str(store), device="cpu", quiet=True)
+    path.write_text(f'extends = "{SMALL}"\ntrain.init_from = "runs/again"\n')
+    with pytest.raises(RecipeError, match="each run would train again from the one before") as refused:
+        run(path, str(store), device="cpu", quiet=True)
+    cure = str(refused.value).partition("start: ")[2].removesuffix(".")
+    assert cure == f'train.init_from = "{first.plan["train"].output.path}"'
+    path.write_text(f'extends = "{SMALL}"\n{cure}\n')
+    for action in ("ran", "cached"):
+        done = run(path, str(store), device="cpu", quiet=True, until="train")
+        assert done.results[-1].action == action
 
 
 def test_weights_that_change_after_the_plan_are_refused(small_finished, tmp_path):
