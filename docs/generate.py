@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rarkit.engine.settings import TrainSettings
 from rarkit.estimate.training import TrainEstimate, train_estimate
 from rarkit.evaluation.settings import EvaluateSettings
 from rarkit.recipe.contradictions import contradictions
+from rarkit.registry.component import NotInFingerprint
 from rarkit.registry.kind import Kind
 from rarkit.registry.kinds import KINDS
 from rarkit.runtime.machine import GPUS
@@ -30,6 +31,7 @@ INTRODUCTION = """\
 
 The parts that come with rarkit, by the recipe table that selects them. `docs/generate.py` generates this page from the classes.
 `rarkit plugins list` shows all installed parts, including those of other plugins; [plugins](plugins.md) explains how to write one.
+Settings with ° are not in the [fingerprint](store.md); of data and weights that they choose, the content is.
 """
 
 SMALL = {"hidden_size": 8, "depth": 1, "num_heads": 1}
@@ -157,13 +159,15 @@ def why_not(**tables: Any) -> str | None:
 def settings(part: type[rarkit.Settings]) -> Iterator[str]:
     """A table of a part's fields, including nested settings."""
     schema = part.model_json_schema()
-    rows = list(fields(schema, schema.get("$defs", {})))
+    marks = {name: field.metadata for name, field in part.model_fields.items()}
+    outside = {name for name, found in marks.items() if any(isinstance(mark, NotInFingerprint) for mark in found)}
+    rows = list(fields(schema, schema.get("$defs", {}), outside))
     if rows:
         yield from ("| key | value | default | meaning |", "|---|---|---|---|", *rows, "")
 
 
-def fields(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """One row for each field; a nested table's fields follow it under dotted names."""
+def fields(schema: dict[str, Any], definitions: dict[str, Any], outside: Set[str] = frozenset(), prefix: str = "") -> Iterator[str]:
+    """One row for each field, those ``outside`` fingerprints marked; a nested table's fields follow it under dotted names."""
     for key, field in schema.get("properties", {}).items():
         if key == "name":
             continue
@@ -171,10 +175,11 @@ def fields(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = ""
         if field.get("default", "") is None:
             default = "–"
         meaning = " ".join(str(field.get("description", "")).split())
-        yield cells(f"`{prefix}{key}`", value(field, definitions), default, meaning)
+        mark = " °" if key in outside else ""
+        yield cells(f"`{prefix}{key}`{mark}", value(field, definitions), default, meaning)
         for option in (field, *field.get("anyOf", [])):
             if "$ref" in option:
-                yield from fields(definitions[option["$ref"].rsplit("/", 1)[-1]], definitions, f"{prefix}{key}.")
+                yield from fields(definitions[option["$ref"].rsplit("/", 1)[-1]], definitions, prefix=f"{prefix}{key}.")
 
 
 def value(field: dict[str, Any], definitions: dict[str, Any]) -> str:

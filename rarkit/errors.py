@@ -107,7 +107,7 @@ class IncompleteError(StoreError):
 
 
 class NotFiniteError(RarkitError):
-    """A loss, or a gradient's norm, that is infinite or no number: the training has diverged."""
+    """A loss, or a gradient's norm, that is not finite: the training has diverged."""
 
 
 class RankError(RarkitError):

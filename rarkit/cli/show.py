@@ -98,7 +98,7 @@ def _what_comes_next(run: Run) -> tuple[str, ...]:
         f"  rarkit tokenizer evaluate {folder} --show reconstructions.png",
         "A file of it for other recipes:",
         f"  rarkit export {folder} --tokenizer my-tokenizer.safetensors",
-        "On with the rest of this recipe:",
+        "Next, with the rest of this recipe:",
         f"  {run.plan.recipe.command or 'rarkit run RECIPE'}",
     )
 

@@ -82,7 +82,7 @@ def with_classes(given: GivenWeights, table_RD: Tensor, new_RD: Tensor, first: i
         return table_RD, () if given.same_classes else (unknown,)
     adapted_RD = new_RD.clone()
     adapted_RD[:first], adapted_RD[-1] = table_RD[:first], table_RD[-1]
-    return adapted_RD, (f"the {now:,} classes get new embeddings, because those of {given.place} are {before:,} others",)
+    return adapted_RD, (f"the {now:,} classes get new embeddings, because {given.place} has {before:,} other classes",)
 
 
 def shown(grid: Grid) -> str:

@@ -30,7 +30,7 @@ MODELS = tuple(
 )
 """From that of recipes/digits.toml to the paper's RAR-B."""
 WEIGHTS_A_TOKEN = 16
-"""Weights for each token of the training images, beyond which a model learns them by heart; 13 in recipes/digits.toml."""
+"""Weights for each token of the training images, beyond which a model overfits; 13 in recipes/digits.toml."""
 MOST_PASSES = 20
 """Over the training images. Of 1,280 crops of photographs, a model learned 20 passes as well as 31 by its samples' Fréchet distance
 (0.75 and 0.71), but needed 5.8 and 7.7 bits for a token of images that it had not seen."""
@@ -61,7 +61,7 @@ def batch_size(images: int, budget: Budget) -> int:
 
 def model_choices(model: ModelSize, images: int, size: Size, *, is_spare: bool) -> list[Choice]:
     """The whole table; ``is_spare``: whether there is more time than steps to take."""
-    heart = "against learning the images by heart"
+    heart = "against overfitting"
     weights = f"{model.weights / 1e6:,.1f} million weights for {images * size.tokens:,} training tokens"
     return [
         Choice("hidden_size", model.hidden_size, f"about {weights}"),
@@ -81,11 +81,11 @@ def train_choices(model: ModelSize, steps: int, images: int, survey: Survey, bud
         Choice("batch_size", batch, "images of a step"),
         Choice("learning_rate", float(f"{SLOW_RATE_WIDTH / model.hidden_size:.1g}"), "less for wider models"),
         Choice("warmup_steps", min(100, steps // 7), "from 0 to that rate"),
-        Choice("weight_decay", 0.1, "against learning the images by heart"),
+        Choice("weight_decay", 0.1, "against overfitting"),
     ]
     if survey.images["test"]:
         every = max(1, steps // LOOKS)
-        chosen.append(Choice("evaluate_every", every, "steps between looks at held-out images, by which overfitting is seen"))
+        chosen.append(Choice("evaluate_every", every, "steps between evaluations on held-out images, which show overfitting"))
     if budget.device == "cpu":
         chosen.append(Choice("precision", "float32", "models of this size gain nothing from bfloat16 on a processor"))
     return chosen

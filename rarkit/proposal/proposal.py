@@ -170,7 +170,7 @@ class Proposer:
         most = self._most_steps(images)
         rate = f"at {1000 * a_step:,.0f} ms a step, measured here"
         if affordable >= most:
-            return most, f"{rate}; more would learn the images by heart"
+            return most, f"{rate}; more would overfit"
         return max(FEWEST_STEPS, affordable), rate
 
     def _looks(self, a_step: float, images: int) -> float:

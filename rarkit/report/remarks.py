@@ -34,7 +34,7 @@ def _overfitting(held_out: MetricRecord) -> str:
     if training is None or not training < min(certain, (1 - NEGLIGIBLE) * held_out.value):
         return ""
     return (
-        f"Training and held-out likelihood part: the model needs {number(training)} bits per token for its training images, but "
+        f"Training and held-out likelihood diverge: the model needs {number(training)} bits per token for its training images, but "
         f"{number(held_out.value)} for images that it has not seen. Some of what it learned holds for the training images only "
         "(overfitting). More data, more dropout or fewer steps narrow the gap."
     )

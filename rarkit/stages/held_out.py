@@ -103,7 +103,7 @@ def said_of(entries: list[HeldOutBits]) -> str:
     said = f"{last.held_out_bits:.3f} bits per token of held-out images after {last.step:,} steps"
     if last.held_out_bits <= (1 + NEGLIGIBLE) * best.held_out_bits:
         return said
-    return f"{said}, {best.held_out_bits:.3f} after {best.step:,}: the model learns its images by heart (overfitting)"
+    return f"{said}, {best.held_out_bits:.3f} after {best.step:,}: the model is overfitting"
 
 
 @final

@@ -18,7 +18,7 @@ HALF_ERROR = 0.05
 """Largest difference of logits in autocast to bfloat16, relative to the largest."""
 CAUSAL = "The logits of step t depend on class, order and the tokens of steps before t"
 STEPS, RATE = 20, 0.01
-"""How long a model learns a batch by heart, with Adam."""
+"""How long a model overfits a batch, with Adam."""
 
 
 class ModelForwardSuite(ShakenModels, ABC):
@@ -149,7 +149,7 @@ class ModelForwardSuite(ShakenModels, ABC):
                 require(error <= self.tolerance, part, "with checkpointing", fault, cure)
 
     def test_it_learns(self, part: ModelFamily) -> None:
-        """A batch by heart, and every weight has a gradient: otherwise training on several GPUs waits for it."""
+        """It overfits a batch, and every weight has a gradient: otherwise training on several GPUs waits for it."""
         import torch
         from torch.nn import functional
 

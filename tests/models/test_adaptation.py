@@ -56,7 +56,7 @@ def test_weights_of_a_like_model_stay_as_they_are(name):
 def test_other_classes_get_new_embeddings(name, classes, same):
     _, trained = model(name)
     new, before, told = adapted(given_by(trained, same=same), name, classes=classes)
-    assert told == (f"the {classes} classes get new embeddings, because those of there are 3 others",)
+    assert told == (f"the {classes} classes get new embeddings, because there has 3 other classes",)
     for key, value in trained.state_dict().items():
         if key not in ("embeddings.weight", "model.embed_tokens.weight"):
             assert torch.equal(new.state_dict()[key], value)

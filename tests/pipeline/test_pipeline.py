@@ -120,7 +120,7 @@ def test_a_run_leaves_what_people_look_at(finished):
         if metric.name in ("frechet_distance", "class_agreement", "diversity"):
             assert metric.yardsticks.keys() == {"real test images", "reconstructions", "uniform tokens"}
     page = (finished.folder / "report.html").read_text()
-    for word in ("Samples", "Reconstructions", "Loss", "Random ratio", "Guidance", "Scan order", "How to make it again"):
+    for word in ("Samples", "Reconstructions", "Loss", "Random ratio", "Guidance", "Scan order", "How to reproduce it"):
         assert word in page
 
 

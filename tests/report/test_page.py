@@ -121,7 +121,7 @@ def test_the_whole_page_parses_and_loads_nothing(full):
         "Training and sampling",
         "All numbers, and what they mean",
         "Stages",
-        "How to make it again",
+        "How to reproduce it",
         "The recipe, defaults spelled out",
     ]
 

@@ -54,5 +54,5 @@ def test_names_are_whole_on_a_narrow_terminal(monkeypatch, capsys):
 def test_what_there_is_to_remark_stands_below(printed):
     likelihood = MetricRecord("bits_per_token", 2.508, unit="bits", better="lower", yardsticks={"training images": 1.622})
     lines = printed(metrics_table([likelihood])).splitlines()
-    assert lines[2].startswith("Training and held-out likelihood part")
+    assert lines[2].startswith("Training and held-out likelihood diverge")
     assert "likelihood part" not in printed(metrics_table([MetricRecord("recall", 0.9)]))

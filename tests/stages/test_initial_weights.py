@@ -97,8 +97,8 @@ def test_plan_and_run_say_what_is_adapted(small_finished, trained, tmp_path, cap
     planned = plan(recipe, str(tmp_path / "store"))
     expected = (
         f"starts from {small_finished.folder}",
-        "the 3 classes get new embeddings, because those of "
-        f"{small_finished.folder} are {len(small_finished.plan.experiment.images.class_names):,} others",
+        "the 3 classes get new embeddings, because "
+        f"{small_finished.folder} has {len(small_finished.plan.experiment.images.class_names):,} other classes",
         "positions are interpolated from a grid of 2 × 2 to 4 × 2 (bicubic)",
         "embeddings of steps are interpolated from 4 to 8 steps (linear)",
     )
@@ -137,7 +137,12 @@ def test_what_cannot_be_started_from_blocks_the_plan(small_finished, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "other.toml").write_text("")
     names = ("nowhere", "folder", "checkpoint-80-rank-0.safetensors", "other.toml")
-    reasons = ("there is no run, output or file of weights at", "there is no run", "is part of a training's checkpoint", "is a recipe")
+    reasons = (
+        "there is no run, output or file of weights at",
+        "there is no run",
+        "is part of a training's checkpoint",
+        "is a recipe",
+    )
     for name, reason in zip(names, reasons, strict=True):
         absent = plan(recipe_from(tmp_path / name), "memory://initial")
         assert absent["train"].action == "blocked"
