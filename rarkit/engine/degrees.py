@@ -107,7 +107,7 @@ def _shard(settings: TrainSettings, size: int) -> int:
             f"train.{name} {count}" for name, count in (("replicate", replicate), ("shard", settings.shard)) if count is not None
         )
         raise RecipeError(
-            f"{given} cannot be had with {size} processes: replicate × shard must be their number. Start as many, or leave one of "
+            f"{given} cannot be had with {size} process{'es' if size > 1 else ''}: replicate × shard must be their number. Start as many, or leave one of "
             "the two out."
         )
     return shard

@@ -28,8 +28,10 @@ from rarkit.recipe.make import AnyRecipe
 from rarkit.registry.bounds import MOST_SAMPLES
 from rarkit.runtime.machine import GPU_WORTHY, GPUS, Gpu, gpu_count, no_gpu
 from rarkit.runtime.random_state import random_state_kept
+from rarkit.runtime.ranks import ALONE
 from rarkit.runtime.signals import launched, local_world_size, world_size
 from rarkit.sampling.precision import MODEL_DTYPES
+from rarkit.stages.passes import Passes
 from rarkit.stages.reference import opens_data
 from rarkit.stages.sample import sample_rows
 from rarkit.stages.tokenize import Tokenize
@@ -115,11 +117,21 @@ def _estimate(plan: Plan, kind: Gpu, measure: bool, processes: int) -> Estimate:
         if lack is not None and (device == "cuda" or sum(count or 0 for count in flops) > GPU_WORTHY):
             missing["GPU"] = lack
         missing |= plan_obstacles(plan, device, processes)
+        if train is not None and device == "cpu" and processes == 1 and not missing.keys() & {"GPU", "train"}:
+            shortage = _passes(experiment).shortage()
+            missing |= {} if shortage is None else {"memory": shortage}
     images = _images(experiment)
     disk = _disk(experiment, images)
     backends = usable_backends(plan.recipe, device)
     changes = _initial_changes(plan)
     return Estimate(kind, experiment.config, images, disk, train, sample, on_this_machine, missing, backends, fit, changes)
+
+
+def _passes(experiment: Experiment) -> Passes:
+    """Those of a training on the CPU."""
+    train, attention = experiment.recipe.train, experiment.recipe.attention
+    assert train is not None, "there is an estimate of it"
+    return Passes(train, experiment.costs, attention.keeps_weights, "cpu", ALONE)
 
 
 def _lack_of_gpus(processes: int) -> str | None:

@@ -55,6 +55,13 @@ def gpu_count() -> int:
     return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
+def host_memory() -> int:
+    """Bytes of memory that there are for this process: the machine's, or its container's if those are fewer."""
+    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    allowed = [int(text) for text in (path.read_text().strip() for path in limits if path.exists()) if text.isdecimal()]
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *allowed])
+
+
 def auto_precision(device: str) -> Literal["float32", "bfloat16"]:
     """What ``precision = "auto"`` stands for on a device: bfloat16 if it has instructions for it, else float32.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from rarkit import load_recipe, run
 from rarkit.engine.degrees import degrees
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.trainer import Trainer
-from rarkit.errors import CapabilityError
+from rarkit.errors import CapabilityError, RarkitWarning
+from rarkit.estimate.estimate import estimate
 from rarkit.models import PRESETS, RAR, RARConfig
 from rarkit.models.rar.family import RARCosts
 from rarkit.permutation_schedules.linear import Linear
@@ -49,12 +51,13 @@ def test_a_pass_is_the_largest_that_fits(monkeypatch, checkpointing):
 
 @pytest.mark.parametrize("changes", [{"device": "cpu"}, {"micro_batch_size": 32}])
 def test_elsewhere_memory_is_not_asked(monkeypatch, changes):
+    monkeypatch.setattr("rarkit.stages.passes.host_memory", lambda: 1000 * GB)
     assert passes(monkeypatch, 0, **changes).most() is None
 
 
 def test_the_process_with_the_least_memory_decides(monkeypatch):
     class Others:
-        size = 4
+        first, size = True, 4
 
         def gathered(self, own):
             return [own, 8, own]
@@ -79,6 +82,32 @@ def test_a_gpu_that_is_too_small_is_refused_with_numbers_and_the_cure(monkeypatc
         "train.micro_batch_size = 1 tries it",
     ):
         assert word in said, said
+
+
+def test_on_a_cpu_too_little_memory_is_warned_of(monkeypatch):
+    monkeypatch.setattr("rarkit.stages.passes.host_memory", lambda: 40 * GB)
+    chosen = passes(monkeypatch, device="cpu", precision="float32")
+    said = re.fullmatch(
+        r"by estimate, training needs [\d.]+ GB: weights 1\.8, .*\. This machine has 40\.0 GB, so the system may kill it\. "
+        r"Set train\.micro_batch_size = (\d+) \(a pass has 256 images\)\.",
+        chosen.shortage(),
+    )
+    fitting = dataclasses.replace(chosen, settings=chosen.settings.model_copy(update={"micro_batch_size": int(said[1])}))
+    assert fitting.shortage() is None
+    assert passes(monkeypatch, device="cuda").shortage() is None
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    assert fitting.shortage().startswith("by estimate, each of 2 processes needs")
+    monkeypatch.setattr("rarkit.stages.passes.host_memory", lambda: 4 * GB)
+    assert "Set train.activation_checkpointing = true" in fitting.shortage()
+
+
+def test_a_training_that_may_not_fit_warns_and_is_tried(monkeypatch, small_recipe, tmp_path):
+    monkeypatch.setattr("rarkit.stages.passes.host_memory", lambda: 10_000)
+    assert "so the system may kill it" in estimate(load_recipe(small_recipe)).missing["memory"]
+    with pytest.warns(RarkitWarning, match=r"train: by estimate, training needs .* so the system may kill it"):
+        run(load_recipe(small_recipe), str(tmp_path / "store"), device="cpu", until="train", runs=tmp_path / "runs", quiet=True)
 
 
 @pytest.mark.gpu
