@@ -106,8 +106,9 @@ def _shard(settings: TrainSettings, size: int) -> int:
         given = " and ".join(
             f"train.{name} {count}" for name, count in (("replicate", replicate), ("shard", settings.shard)) if count is not None
         )
+        processes = "1 process" if size == 1 else f"{size} processes"
         raise RecipeError(
-            f"{given} cannot be had with {size} process{'es' if size > 1 else ''}: replicate × shard must be their number. Start as many, or leave one of "
-            "the two out."
+            f"{given} cannot be had with {processes}: replicate × shard must be their number. Start as many, or leave one of the two "
+            "out."
         )
     return shard
