@@ -108,7 +108,7 @@ def _shard(settings: TrainSettings, size: int) -> int:
         )
         processes = "1 process" if size == 1 else f"{size} processes"
         raise RecipeError(
-            f"{given} cannot be had with {processes}: replicate × shard must be their number. Start as many, or leave one of the two "
-            "out."
+            f"{given} cannot be had with {processes}: replicate × shard must be their number. Start as many, or leave one of the "
+            "two out."
         )
     return shard
