@@ -125,6 +125,11 @@ class TrainSettings(Settings):
         return self
 
     def _check_schedule(self) -> None:
+        if self.learning_rate_schedule != "constant" and self.end_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"end_learning_rate {self.end_learning_rate:g} is more than learning_rate {self.learning_rate:g}: lower it, to "
+                f"{self.learning_rate / 40:g} say"
+            )
         if self.learning_rate_schedule != "wsd":
             if self.decay_steps is not None:
                 raise ValueError('decay_steps needs learning_rate_schedule = "wsd": set that, or remove decay_steps')

@@ -195,12 +195,15 @@ def _plan(recipe: Recipe, store: Store, start: str | None, until: str | None, fo
     for option, name in [("--from", start), ("--until", until), *(("--force", name) for name in force)]:
         if name is not None and name not in names:
             raise RecipeError(f"{option} {name}: this recipe has no such stage. It has: {', '.join(names)}.")
-    forced = set(force) | set(names[names.index(start) :] if start is not None else [])
+    first = names.index(start) if start is not None else len(names)
+    last = names.index(until) if until is not None else len(names) - 1
+    if start is not None and first > last:
+        raise RecipeError(f"--from {start} comes after --until {until}, so nothing would run. Swap the two.")
+    forced = {*force, *names[first:]}
     planned: dict[str, PlannedStage] = {}
     last_run = LastRun(recipe, store)
     for stage in stages:
         planned[stage.name] = _planned(stage, recipe, experiment, store, planned, stage.name in forced, obstacle, last_run)
-    last = names.index(until) if until is not None else len(names) - 1
     return Plan(recipe, experiment, store, tuple(_pruned(recipe, planned, names[last + 1 :], start)))
 
 
@@ -282,18 +285,14 @@ def _pruned(recipe: Recipe, planned: Mapping[str, PlannedStage], left_out: list[
         stage = kept[name]
         readers = [kept[other] for other in names if other not in left_out and name in kept[other].stage.inputs(recipe)]
         if name in left_out:
-            kept[name] = _changed(stage, "left out", "after --until")
+            kept[name] = dataclasses.replace(stage, action="left out", reason="after --until", forced=False)
         elif start is not None and index < names.index(start) and stage.action not in ("cached", "blocked", "unknown"):
             raise RecipeError(f"--from {start} needs stage {name!r}, which is not in the store. Run without --from first.")
         elif stage.action == "run" and not stage.forced and readers and not any(_reads(reader) for reader in readers):
-            kept[name] = _changed(stage, "not needed", "all stages that read it are cached")
+            kept[name] = dataclasses.replace(stage, action="not needed", reason="all stages that read it are cached")
     return list(kept.values())
 
 
 def _reads(stage: PlannedStage) -> bool:
     """Whether the stage will read its upstream outputs."""
     return stage.action in ("run", "damaged", "blocked", "unknown")
-
-
-def _changed(stage: PlannedStage, action: Action, reason: str) -> PlannedStage:
-    return dataclasses.replace(stage, action=action, reason=reason, forced=False)

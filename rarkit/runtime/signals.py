@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1: held back during work that ends in good order; the exit code is 128 + the number."""
+"""SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP: held back during work that ends in good order. The exit code is 128 + number."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Self, final
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""SIGUSR1 is what Slurm is usually asked to send some time before the end (``--signal=USR1@300``). It counts as SIGTERM."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in ("SIGUSR1", "SIGHUP") if hasattr(signal, name)))
+"""SIGUSR1 is what Slurm is usually asked to send some time before the end (``--signal=USR1@300``), SIGHUP what a
+terminal sends that is closed. They count as SIGTERM."""
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets."""
 KEPT = "What is finished is kept: the same command goes on from there."
@@ -180,7 +181,7 @@ class HeldSignals:
 
         Raises:
             KeyboardInterrupt: for SIGINT, unless the program handles it otherwise.
-            Stopped: for SIGTERM and SIGUSR1, unless the program handles it otherwise.
+            Stopped: for SIGTERM, SIGUSR1 and SIGHUP, unless the program handles it otherwise.
         """
         number, self.arrived = self.arrived, None
         assert number is not None, "no signal has arrived"

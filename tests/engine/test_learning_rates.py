@@ -86,6 +86,7 @@ def test_decays_run_between_their_ends(decay, progress, start, end):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"learning_rate": 1e-6}, "end_learning_rate 1e-05 is more than learning_rate 1e-06: lower it, to 2.5e-08 say"),
         ({"decay_steps": 2}, 'decay_steps needs learning_rate_schedule = "wsd"'),
         ({"learning_rate_schedule": "wsd"}, "needs decay_steps: set it to 2"),
         ({"learning_rate_schedule": "wsd", "decay_steps": 8, "warmup_steps": 3}, "are more than steps 10: lower"),

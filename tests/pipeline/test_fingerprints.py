@@ -171,6 +171,7 @@ CHANGED: dict[str, Any] = {
     "train.evaluate_every": 2,
     "train.preview_every": 2,
     "train.learning_rate": 0.1,
+    "train.end_learning_rate": 0.01,
     "sample.classes": [1],
     "sample.top_k": 2,
     "sample.top_p": 0.5,

@@ -87,6 +87,8 @@ def test_from_until_and_force_do_what_they_say(load, store):
     assert [name for name, action in forced.items() if action == "run"] == ["train"]
     with pytest.raises(RecipeError, match=r"--force nonsense: this recipe has no such stage\. It has: fit, tokenize"):
         plan(load(), store, force=("nonsense",))
+    with pytest.raises(RecipeError, match=r"--from train comes after --until fit, so nothing would run"):
+        plan(load(), store, start="train", until="fit")
     with pytest.raises(RecipeError, match=r"the plan has no stage 'trian'; did you mean 'train'\? It has: fit, tokenize, train"):
         plan(load(), store)["trian"]
     with pytest.raises(RecipeError, match="--from sample needs stage 'train', which is not in the store"):
