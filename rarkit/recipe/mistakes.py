@@ -111,7 +111,10 @@ def refuse(problems: Mapping[str, str], tables: Mapping[str, Any], path: str, te
     lines = []
     for dotted, message in list(problems.items())[: LINES if len(problems) <= LINES else LINES - 1]:
         # A key that is not set has no place, though a file may have set it before another dropped it.
-        file, line = _place_of(dotted, path, texts) if _at(tables, dotted) is not None else (path, None)
+        # What a list lacks, whoever wrote the list lacks.
+        parent = dotted.rpartition(".")[0]
+        written = parent if _at(tables, dotted) is None and isinstance(_at(tables, parent), list) else dotted
+        file, line = _place_of(written, path, texts) if _at(tables, written) is not None else (path, None)
         place = f"{file}:{line}" if line and not file.startswith(SET) else shortened(file) if file.startswith(SET) else file
         key = f"{shortened(dotted)}: " if dotted else ""
         lines.append(sentences(f"{place}: {key}{message}"))
