@@ -11,6 +11,7 @@ from html import escape
 from typing import Any, Protocol
 
 from rarkit.printable import printable
+from rarkit.runtime.pace import Pace
 
 SECONDS_BETWEEN_BARS = 0.2
 
@@ -32,20 +33,19 @@ def notebook() -> Publish | None:
 @contextmanager
 def bar(publish: Publish, description: str, total: int, unit: str, done: int) -> Iterator[Callable[..., None]]:
     """Shows the progress of work of ``total`` units; yields ``advance(n=1, note="")``."""
-    began, name = time.monotonic(), secrets.token_hex(8)
-    state, latest, shown_at = done, "", began
+    name, pace = secrets.token_hex(8), Pace(total, done)
+    latest, shown_at = "", time.monotonic()
 
     def show(*, update: bool) -> None:
-        rate = (state - done) / max(time.monotonic() - began, 1e-9)
-        left = f"{(total - state) / rate:,.0f} s left" if rate and state < total else ""
-        words = [f"{description}: {state:,}/{total:,} {unit}", f"{rate:,.1f}/s" if rate else "", left, latest]
+        words = [f"{description}: {pace.state:,}/{total:,} {unit}", *pace.words(), latest]
         line = printable(", ".join(word for word in words if word))
-        html = f'<div><progress value="{state}" max="{total}"></progress> {escape(line)}</div>'
+        html = f'<div><progress value="{pace.state}" max="{total}"></progress> {escape(line)}</div>'
         publish({"text/plain": line, "text/html": html}, transient={"display_id": name}, update=update)
 
     def advance(n: int = 1, note: str = "") -> None:
-        nonlocal state, latest, shown_at
-        state, latest = state + n, note or latest
+        nonlocal latest, shown_at
+        pace.advance(n)
+        latest = note or latest
         if time.monotonic() - shown_at >= SECONDS_BETWEEN_BARS:
             shown_at = time.monotonic()
             show(update=True)

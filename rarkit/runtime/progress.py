@@ -22,6 +22,7 @@ from rich.text import Text
 from rarkit.printable import printable
 from rarkit.runtime.console import PrintableConsole
 from rarkit.runtime.notebook_bars import bar, notebook
+from rarkit.runtime.pace import Pace
 
 Advance = Callable[..., None]
 """``advance(n=1, note="")``: n more units are done; the note (the latest loss, say) replaces the previous one."""
@@ -95,18 +96,14 @@ class Reporter:
 
     @contextmanager
     def _lines(self, description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-        started = last = time.monotonic()
-        state = done
+        last, pace = time.monotonic(), Pace(total, done)
 
         def advance(n: int = 1, note: str = "") -> None:
-            nonlocal state, last
-            state += n
-            now = time.monotonic()
-            if now - last >= SECONDS_BETWEEN_LINES and not self._quiet:
-                last = now
-                rate = (state - done) / (now - started)
-                left = (total - state) / rate if rate else 0.0
-                line = f"{description}: {state:,}/{total:,} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
-                self._console.print(f"{line}, {note}" if note else line, soft_wrap=True)
+            nonlocal last
+            pace.advance(n)
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES and not self._quiet:
+                last = time.monotonic()
+                words = [f"{description}: {pace.state:,}/{total:,} {unit}", *pace.words(), note]
+                self._console.print(", ".join(word for word in words if word), soft_wrap=True)
 
         yield advance
