@@ -94,7 +94,7 @@ def _what_comes_next(run: Run) -> tuple[str, ...]:
         return ()
     folder = shlex.quote(str(run.folder))
     return (
-        "The tokenizer is trained. What it leaves of images:",
+        "The tokenizer is trained. How well it reconstructs images:",
         f"  rarkit tokenizer evaluate {folder} --show reconstructions.png",
         "A file of it for other recipes:",
         f"  rarkit export {folder} --tokenizer my-tokenizer.safetensors",
