@@ -51,6 +51,8 @@ def _rows(estimate: Estimate) -> list[Row]:
         rows.append(("images", ", ".join(counts)))
     if estimate.disk:
         rows.append(("disk", ", ".join(f"{name} {size(count)}" for name, count in estimate.disk.items())))
+    if estimate.here is not None:
+        rows.append(("this machine", _here(estimate.here)))
     if estimate.fit is not None:
         rows += _fit_rows(estimate, estimate.fit)
     if estimate.train is not None:
@@ -58,8 +60,6 @@ def _rows(estimate: Estimate) -> list[Row]:
     if estimate.sample is not None:
         rows += _sample_rows(estimate, estimate.sample)
     rows += _attention_rows(estimate)
-    if estimate.here is not None:
-        rows.append(("this machine", _here(estimate.here)))
     flops = "2 FLOP per matrix weight and token, plus attention; the backward pass is twice the forward pass"
     assumed = f"{flops}; {estimate.gpu.title} at {UTILISATION:.0%} utilisation; without stages tokenize and evaluate"
     rows.append(("assumes", assumed))
