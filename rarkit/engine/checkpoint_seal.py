@@ -88,9 +88,9 @@ def shard_name(step: int, rank: int) -> str:
     return f"{PREFIX}{step}-rank-{rank}.safetensors"
 
 
-def is_shard(name: str) -> bool:
-    """Whether a file has the name of ``shard_name``."""
-    return re.fullmatch(_SHARD, name) is not None
+def is_of_checkpoint(name: str) -> bool:
+    """Whether a file has the name of ``shard_name`` or ``seal_name``."""
+    return (re.fullmatch(_SHARD, name) or _SEAL.fullmatch(name)) is not None
 
 
 def checkpoint_step(output: StageOutput) -> int | None:
@@ -111,12 +111,21 @@ def sealed(output: StageOutput) -> Iterator[Seal]:
             yield seal
 
 
-def damaged_after(output: StageOutput, step: int | None) -> list[int]:
-    """The steps, ascending, of checkpoints later than the latest whole one, which is of ``step`` (None: there is none).
+def damaged_steps(output: StageOutput, latest: int | None) -> list[int]:
+    """The steps, ascending, of checkpoints that were whole once, since a seal is written last.
 
-    They were whole once, since a seal is written last.
+    They are those whose sizes are wrong, and those after ``latest``, the last one that is whole (None: there is none).
     """
-    return sorted(later for later in _steps(output.file_names()) if step is None or later > step)
+    whole = {seal.step for seal in sealed(output) if latest is not None and seal.step <= latest}
+    return sorted(step for step in _steps(output.file_names()) if step not in whole)
+
+
+def kept_checkpoints(output: StageOutput, every: int) -> tuple[list[Seal], list[int]]:
+    """The checkpoints at multiples of ``every`` steps of which every byte is what was written, and the steps of the others."""
+    found = [seal for seal in sealed(output) if seal.step % every == 0]
+    whole = [seal for seal in found if all(output.file_sha256(name) == shard.sha256 for name, shard in seal.files.items())]
+    known = {seal.step for seal in whole}
+    return whole, sorted(step for step in _steps(output.file_names()) if step % every == 0 and step not in known)
 
 
 def _steps(names: Iterable[str]) -> list[int]:

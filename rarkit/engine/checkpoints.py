@@ -71,6 +71,8 @@ class Checkpoints:
         """The step of the checkpoint that was saved, or loaded, last."""
         self._whole: set[int] = set()
         """Steps whose files this run has written, or read and found to be what was written."""
+        self._damaged: set[int] = set()
+        """Steps whose files it has read and found to be something else."""
         self._is_tidy = False
         self._over = threading.Event()
 
@@ -120,6 +122,7 @@ class Checkpoints:
         self.wait()
         if step == self._step:
             return
+        self._damaged.discard(step)
         group, rank = self._group(), self._ranks.rank
         plain: dict[str, Tensor] = {name: tensor.detach() for name, tensor in tensors.items()}
         agree(plain, step, group)
@@ -211,7 +214,7 @@ class Checkpoints:
         self._output.write_file(seal_name(seal.step), seal.model_copy(update={"files": files}).as_bytes())
         self._output.relist()
         # Later ones were not whole, or the training would have gone on from there.
-        whole = [older for older in sealed(self._output) if older.step <= seal.step]
+        whole = [older for older in sealed(self._output) if older.step <= seal.step and older.step not in self._damaged]
         if not whole or whole[0].step != seal.step:
             raise StoreError(
                 f"the first rank does not see what others wrote to {self._output.path}. All ranks need the same store."
@@ -291,6 +294,7 @@ class Checkpoints:
             damaged = [name for name in files if self._output.file_sha256(name) != seal.files[name].sha256]
             of_all = self._ranks.gathered(damaged)
             if self._ranks.told(lambda: any(of_all)):
+                self._damaged.add(seal.step)
                 return False
             self._whole.add(seal.step)
         return True

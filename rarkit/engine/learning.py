@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
-from rarkit.engine.checkpoint_seal import damaged_after
+from rarkit.engine.checkpoint_seal import damaged_steps
 from rarkit.engine.degrees import Degrees, degrees, resumed_micro
 from rarkit.engine.facts import Facts, facts_of
 from rarkit.engine.planned import PlanEnds, Planned
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.trained import VALUE, Note, Trained
 from rarkit.engine.watching import Show, Watcher, not_shown, previews
-from rarkit.errors import PluginError
+from rarkit.errors import PluginError, RarkitWarning
 from rarkit.runtime.kept_memory import kept_memory
 from rarkit.runtime.progress import Reporter
 from rarkit.runtime.ranks import ALONE, Ranks
@@ -136,11 +137,11 @@ class Learning:
         if checkpoints is None:
             return 0, None
         step = checkpoints.latest()
-        if self.output is not None and self.ranks.first and (damaged := damaged_after(self.output, step)):
+        if self.output is not None and self.ranks.first and (damaged := damaged_steps(self.output, step)):
             steps = ", ".join(f"{each:,}" for each in damaged)
             what = f"the checkpoint of step {steps} is" if len(damaged) == 1 else f"the checkpoints of steps {steps} are"
             then = "and no other is whole: starts again" if step is None else "and passed over"
-            self.reporter.say(f"{title}: {what} damaged, {then}")
+            warnings.warn(RarkitWarning(f"{title}: {what} damaged, {then}"), stacklevel=2)
         if step is None:
             return 0, None
         return step, facts_of(checkpoints.facts(step), step, settings, self.output)

@@ -6,13 +6,14 @@ Shape letters: M samples, H, W, C height, width and channels of an image or pict
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarkit.pipeline.run_folder import writing_results
+from rarkit.errors import RarkitWarning
 
 FOLDER, MAIN = "previews", "train"
 _NAME = re.compile(r"(?:([a-z]+)-)?step-(\d{6,10})\.png")
@@ -32,19 +33,19 @@ def show_preview(
         captions: one for each row.
 
     Returns:
-        The picture, (H, W, 3) uint8.
-
-    Raises:
-        StoreError: it cannot be written.
+        The picture, (H, W, 3) uint8. A warning says where it cannot be written.
     """
     from rarkit.rendering.pictures import captioned
     from rarkit.rendering.png import write_png
 
-    with writing_results(folder):
+    picture = captioned(images_MHWC, captions)
+    try:
         for path in sorted((folder / FOLDER).glob("*step-*.png")):
             name = _NAME.fullmatch(path.name)
             if name is not None and (name[1] or MAIN) == stage and (int(name[2]) > step or int(name[2]) % every):
                 path.unlink(missing_ok=True)
-        picture = captioned(images_MHWC, captions)
         write_png(picture, folder / FOLDER / f"{'' if stage == MAIN else f'{stage}-'}step-{step:06d}.png")
+    except OSError as error:
+        # It decides nothing, and is no reason to end a training.
+        warnings.warn(RarkitWarning(f"the preview of step {step:,} cannot be written to {folder} ({error})."), stacklevel=2)
     return np.asarray(picture)

@@ -6,13 +6,14 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from rarkit.errors import RecipeError
+from rarkit.errors import RarkitWarning, RecipeError
 from rarkit.files.atomic import started
 from rarkit.pipeline.agreement import check_agreement
 from rarkit.pipeline.execution import execute
@@ -239,23 +240,34 @@ def _ignore(stage: str, record: Mapping[str, Any]) -> None:
 
 @final
 class _LiveLog:
-    """Writes ``log.jsonl`` during a run; publishing replaces it by the complete log from the store."""
+    """Writes ``log.jsonl`` during a run; publishing replaces it by the complete log from the store.
+
+    Where it cannot be written, a warning says so, and the run goes on: what it logs is in the store too.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._failed = False
 
     def write(self, stage: str, record: Mapping[str, Any]) -> None:
-        with writing_results(self._path.parent):
+        if self._failed:
+            return
+        try:
             if self._file is None:
                 self._file = started(self._path)
             self._file.write(json.dumps({"stage": stage, **record}).encode() + b"\n")
             self._file.flush()
+        except OSError as error:
+            self._failed = True
+            warnings.warn(
+                RarkitWarning(f"{self._path} cannot be written ({error}): it is left out until the run ends."), stacklevel=2
+            )
 
     def close(self) -> None:
         if self._file is not None:
             # Closing writes what an error kept from being written.
-            with writing_results(self._path.parent):
+            with suppress(OSError) if self._failed else writing_results(self._path.parent):
                 self._file.close()
 
 

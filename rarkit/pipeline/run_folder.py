@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from rarkit.cache.receipt_content import LARGEST, Variant
 from rarkit.cache.run_folders import RECEIPT
-from rarkit.errors import RarkitError, StoreError
+from rarkit.errors import RarkitError, StoreError, WriteError
 from rarkit.files.atomic import write_once
 from rarkit.files.regular import read_regular
 from rarkit.files.stored_json import Model, parsed
@@ -91,11 +91,11 @@ def release(folder: Path, own: dict[str, Any]) -> None:
 
 @contextmanager
 def writing_results(folder: Path) -> Iterator[None]:
-    """Turns the operating system's errors into a StoreError that names the folder of results."""
+    """Turns the operating system's errors into a WriteError that names the folder of results."""
     try:
         yield
     except OSError as error:
-        raise StoreError(
+        raise WriteError(
             f"cannot write results to {folder}: {error}. The stages' outputs are safe in the store: fix this, and run again."
         ) from error
 

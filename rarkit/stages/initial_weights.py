@@ -6,6 +6,8 @@ A part of ``train``. Planning reads receipts, records and headers alone, besides
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
@@ -16,7 +18,7 @@ from rarkit.cache.output import StageOutput
 from rarkit.cache.receipt_content import Images, Receipt
 from rarkit.cache.run_folders import MODEL_FILE, complete, is_run, read_receipt, store_of
 from rarkit.cache.store import output_at
-from rarkit.engine.checkpoint_seal import is_shard
+from rarkit.engine.checkpoint_seal import is_of_checkpoint
 from rarkit.errors import GridError, RecipeError, StoreError, WeightsError
 from rarkit.files.safetensors_metadata import metadata_of
 from rarkit.files.stored_json import read_json
@@ -91,10 +93,8 @@ def initial_weights(experiment: Experiment) -> InitialWeights | None:
     train = experiment.recipe.train
     if train is None or train.init_from is None:
         return None
-    try:
+    with _named():
         known = _known(train.init_from)
-    except WeightsError as error:
-        raise WeightsError(f"train.init_from: {error}") from error
     names = known.class_names
     return InitialWeights(
         sha256=known.sha256,
@@ -111,10 +111,12 @@ def start_from(weights: InitialWeights, model: ImageModel, family: ModelFamily) 
     Raises:
         WeightsError: they are missing, other ones than when the run was planned, or of another model.
     """
-    given, new = _given(weights, checked=True), model.state_dict()
+    with _named():
+        given, new = _given(weights, checked=True), model.state_dict()
     if checksum(_file(weights.place)) != weights.sha256:
         raise WeightsError(f"{weights.place} (train.init_from) has changed since the run was planned. Start the run again.")
-    tensors, changes = family.adapted(model.config, weights.grid, given, new)
+    with _named():
+        tensors, changes = family.adapted(model.config, weights.grid, given, new)
     model.load_state_dict(tensors)
     return [f"starts from {weights.place}", *changes]
 
@@ -127,12 +129,24 @@ def changes_to(weights: InitialWeights, experiment: Experiment) -> list[str]:
     """
     import torch
 
-    family, given = experiment.recipe.model, _given(weights)
+    family = experiment.recipe.model
+    with _named():
+        given = _given(weights)
     with torch.device("meta"):
         new = family.create(experiment.config, experiment.recipe.attention.build(), 0).state_dict()
     shapes = {name: tensor.to("meta") for name, tensor in given.tensors.items()}
     on_meta = GivenWeights(given.place, shapes, given.config, given.grid, given.same_classes)
-    return [f"starts from {weights.place}", *family.adapted(experiment.config, weights.grid, on_meta, new).changes]
+    with _named():
+        return [f"starts from {weights.place}", *family.adapted(experiment.config, weights.grid, on_meta, new).changes]
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Names the setting in what is wrong with its weights."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"train.init_from: {error}") from error
 
 
 def output_named(place: str) -> StageOutput | None:
@@ -142,6 +156,8 @@ def output_named(place: str) -> StageOutput | None:
         WeightsError: the run trained no model, or the output is not whole.
     """
     run = run_named(place)
+    if is_of_checkpoint(os.path.basename(place)):
+        raise WeightsError(f"{place} is part of a training's checkpoint, from which that training goes on by itself. {PLACES}")
     if place.endswith(".toml"):
         raise WeightsError(f"{place} is a recipe. Run it, and name its run: {RUNS}/{Path(place).stem}.")
     if run is None and (place.endswith(FORMATS) or is_index(place)):
@@ -199,9 +215,7 @@ def _known(place: str) -> _Known:
 
 
 def _check_file(place: str) -> None:
-    """Raises WeightsError for what is no file of weights, or the part of a checkpoint."""
-    if is_shard(os.path.basename(place)):
-        raise WeightsError(f"{place} is part of a training's checkpoint, from which that training goes on by itself. {PLACES}")
+    """Raises WeightsError for what is no file of weights."""
     inside = any(os.path.isfile(os.path.join(place, name)) for name in IN_FOLDERS)
     if not ("://" in place or os.path.isfile(place) or inside):
         raise WeightsError(f"there is no run, output or file of weights at {place!r}. {PLACES}")

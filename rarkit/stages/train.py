@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -16,10 +17,10 @@ from rarkit.cache.record import ABSENT
 from rarkit.cache.row_reader import RowReader
 from rarkit.cache.run_folders import MODEL_FILE
 from rarkit.cache.store import output_at
-from rarkit.engine.checkpoint_seal import checkpoint_step, seal_name, sealed
+from rarkit.engine.checkpoint_seal import checkpoint_step, kept_checkpoints, seal_name
 from rarkit.engine.settings import TrainSettings
 from rarkit.engine.watching import Watcher
-from rarkit.errors import DatasetError, IncompleteError, RecipeError, StoreError
+from rarkit.errors import DatasetError, IncompleteError, RarkitWarning, RecipeError, StoreError
 from rarkit.files.system_errors import system_error
 from rarkit.models.base import ModelFamily
 from rarkit.models.config import ModelConfig
@@ -175,11 +176,13 @@ def _watchers(work: Work[TrainView], task: NextToken, tokens: StageOutput) -> li
 def _beside(output: StageOutput, settings: TrainSettings) -> list[str]:
     """The files that are kept beside the model: what was measured meanwhile, and every n-th checkpoint."""
     output.relist()
-    every, names = settings.keep_every, [FILE] if FILE in output.file_names() else []
-    if every is not None:
-        for seal in (seal for seal in sealed(output) if seal.step % every == 0):
-            names += [seal_name(seal.step), *seal.files]
-    return names
+    names = [FILE] if FILE in output.file_names() else []
+    if settings.keep_every is None:
+        return names
+    whole, damaged = kept_checkpoints(output, settings.keep_every)
+    for step in damaged:
+        warnings.warn(RarkitWarning(f"train: the checkpoint of step {step:,} is damaged, so it is not kept."), stacklevel=2)
+    return [*names, *(name for seal in whole for name in (seal_name(seal.step), *seal.files))]
 
 
 def _opened(work: Work[TrainView], ends: ExitStack, step: int) -> Trackers:

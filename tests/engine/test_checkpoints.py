@@ -209,6 +209,24 @@ def test_of_a_damaged_one_the_one_before_is_taken(tmp_path_factory, file, damage
     assert files(output) == ["checkpoint-10-rank-0.safetensors", "checkpoint-10.json"]
 
 
+def test_one_that_is_known_to_be_damaged_is_not_kept_in_place_of_a_whole_one(tmp_path):
+    output = saved(tmp_path, 2, 10, keep_last=2)
+    path = Path(output.path, "files/checkpoint-10-rank-0.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with training(tmp_path, keep_last=2) as checkpoints:
+        assert checkpoints.latest() == 2
+        checkpoints.save(12, TENSORS, {"step": 12})
+        assert [name for name in files(output) if name.endswith(".json")] == ["checkpoint-12.json", "checkpoint-2.json"]
+        # The same step again is another one.
+        path = Path(output.path, "files/checkpoint-12-rank-0.safetensors")
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with training(tmp_path, keep_last=2) as checkpoints:
+        assert checkpoints.latest() == 2
+        checkpoints.save(12, TENSORS, {"step": 12})
+        checkpoints.save(14, TENSORS, {"step": 14})
+        assert [name for name in files(output) if name.endswith(".json")] == ["checkpoint-12.json", "checkpoint-14.json"]
+
+
 SEALS = ["", "{", "[]", "3", '{"format": 2}', '{"sha256": "x", "bytes": 1}', "[" * 10**5, '{"format": ' + "9" * 5000 + "}"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from rarkit import load_recipe, plan, run
+from rarkit.errors import RarkitWarning
 from rarkit.pipeline.plan import STAGE_NAMES
+from rarkit.rendering.png import write_png
 from tests.pipeline.killed import killed_at_a_write
 from tests.processes import call
 
@@ -82,9 +86,56 @@ def test_a_damaged_checkpoint_is_told_of(others, small_finished, small_recipe, t
     flipped = bytearray(shards[-1].read_bytes())
     flipped[-1] ^= 1
     shards[-1].write_bytes(flipped)
-    run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs")
-    said = " ".join(capfd.readouterr().err.split())
-    assert (
-        f"train: the checkpoint of step 4 is damaged, and {'passed over' if others else 'no other is whole: starts again'}" in said
-    )
-    assert ("resuming from the checkpoint at step 2" in said) == others
+    then = "passed over" if others else "no other is whole: starts again"
+    with pytest.warns(RarkitWarning, match=f"train: the checkpoint of step 4 is damaged, and {then}"):
+        run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs")
+    assert ("resuming from the checkpoint at step 2" in " ".join(capfd.readouterr().err.split())) == others
+
+
+def test_a_damaged_checkpoint_is_not_kept_in_the_output(small_finished, small_recipe, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(small_finished.plan.store.root, store)
+    for stage in ("train", "sample", "evaluate"):
+        shutil.rmtree(store / stage)
+    recipe = tmp_path / "kept.toml"
+    recipe.write_text(f'extends = "{small_recipe}"\ntrain.keep_every = 1\n')
+    # Those of steps 1, 2 and 3.
+    assert run_killed(tmp_path, recipe, "train", 7).returncode == -signal.SIGKILL
+    [flipped, cut] = (next(store.glob(f"train/*/files/checkpoint-{step}-rank-0.safetensors")) for step in (1, 2))
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.warns(RarkitWarning) as warned:
+        done = run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs", until="train", quiet=True)
+    assert [str(warning.message) for warning in warned] == [
+        "train: the checkpoint of step 2 is damaged, and passed over",
+        "train: the checkpoint of step 1 is damaged, so it is not kept.",
+    ]
+    output = done.plan["train"].output
+    assert output.defect() is None
+    assert [name for name in output.file_names() if name.endswith(".json")] == [f"checkpoint-{step}.json" for step in (3, 4, 5)]
+
+
+def test_training_goes_on_where_results_cannot_be_written_meanwhile(small_finished, small_recipe, tmp_path, monkeypatch):
+    """The log and previews decide nothing; results are written anew at the end."""
+
+    def full(*arguments):
+        if arguments[-1].suffix == ".jsonl" or arguments[-1].parent.name == "previews":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_png(*arguments)
+
+    store = tmp_path / "store"
+    shutil.copytree(small_finished.plan.store.root, store)
+    shutil.rmtree(store / "train")
+    recipe = tmp_path / "shown.toml"
+    recipe.write_text(f'extends = "{small_recipe}"\ntrain.preview_every = 3\n')
+    monkeypatch.setattr("rarkit.pipeline.run.started", full)
+    monkeypatch.setattr("rarkit.rendering.png.write_png", full)
+    with pytest.warns(RarkitWarning, match="No space left on device") as warned:
+        done = run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs", until="train", quiet=True)
+    assert [str(warning.message).partition(" cannot be written")[0] for warning in warned] == [
+        str(done.folder / "log.jsonl"),
+        "the preview of step 3",
+        "the preview of step 6",
+    ]
+    assert done.plan["train"].output.defect() is None
+    assert (done.folder / "log.jsonl").exists()

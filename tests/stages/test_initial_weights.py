@@ -136,13 +136,9 @@ def test_classes_of_other_names_make_another_training(small_finished):
 def test_what_cannot_be_started_from_blocks_the_plan(small_finished, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "other.toml").write_text("")
-    names = ("nowhere", "folder", "checkpoint-80-rank-0.safetensors", "other.toml")
-    reasons = (
-        "there is no run, output or file of weights at",
-        "there is no run",
-        "is part of a training's checkpoint",
-        "is a recipe",
-    )
+    names = ("nowhere", "folder", "checkpoint-80-rank-0.safetensors", "checkpoint-80.json", "other.toml")
+    nothing, part = "there is no run, output or file of weights at", "is part of a training's checkpoint"
+    reasons = (nothing, nothing, part, part, "is a recipe")
     for name, reason in zip(names, reasons, strict=True):
         absent = plan(recipe_from(tmp_path / name), "memory://initial")
         assert absent["train"].action == "blocked"
