@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from rarkit.runtime.signals import STOPPING
 
 HANGS_AFTER = 600.0
 """Seconds after which a process is taken to hang, on the slowest of machines."""
@@ -114,6 +117,10 @@ def _work(folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) ->
         file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)
         os.close(file)
+    # Whoever runs the tests in the background may have them ignored: SIGHUP by nohup, SIGINT by a shell.
+    for number in STOPPING:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     # What the server has imported stays: the first full garbage collection would look through it, for a quarter of a second.
     gc.freeze()
     work(*arguments)

@@ -26,7 +26,7 @@ from rarkit.cache.seal import LARGEST, NewerRecord, opened, sealed
 from rarkit.errors import RarkitError, StoreError, WriteError
 from rarkit.files.locations import reaching
 from rarkit.files.regular import open_regular, read_regular
-from rarkit.files.system_errors import cure_of
+from rarkit.files.system_errors import cure_of, may_pass
 
 if TYPE_CHECKING:
     from rarkit.cache.zarr_groups import ZarrGroup
@@ -282,7 +282,8 @@ class OutputFolder:
                 self.hold.check()
             cure = cure_of(error, "Check the store's address and permissions.")
             reason = str(error) or type(error).__name__
-            raise WriteError(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
+            kind = WriteError if may_pass(error) else StoreError
+            raise kind(f"{self.path} cannot be written: {reason}. {cure} Nothing is lost: run again to go on.") from error
         finally:
             self.forget_sizes()
 

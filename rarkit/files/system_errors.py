@@ -24,6 +24,16 @@ def cure_of(error: BaseException, default: str) -> str:
     return _CURES.get(error.errno or 0, default) if isinstance(error, OSError) else default
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request can succeed later: room, memory or a device were lacking, or a library could not reach its server.
+
+    The system's other errors (permissions, links, folders in the place of files) are of what was asked for.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return True
+    return error.errno in _CURES and error.errno not in (errno.EACCES, errno.EPERM)
+
+
 def system_error(error: BaseException) -> OSError | MemoryError | None:
     """The operating system's error in an exception; None if the exception may be about the content of what was read.
 

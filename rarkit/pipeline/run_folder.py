@@ -21,6 +21,7 @@ from rarkit.errors import RarkitError, StoreError, WriteError
 from rarkit.files.atomic import write_once
 from rarkit.files.regular import read_regular
 from rarkit.files.stored_json import Model, parsed
+from rarkit.files.system_errors import may_pass
 from rarkit.recipe.folder_names import folder_name_of
 from rarkit.recipe.load import parse_recipe
 from rarkit.recipe.origin import digest
@@ -91,11 +92,12 @@ def release(folder: Path, own: dict[str, Any]) -> None:
 
 @contextmanager
 def writing_results(folder: Path) -> Iterator[None]:
-    """Turns the operating system's errors into a WriteError that names the folder of results."""
+    """Turns the operating system's errors into a StoreError, or WriteError, that names the folder of results."""
     try:
         yield
     except OSError as error:
-        raise WriteError(
+        kind = WriteError if may_pass(error) else StoreError
+        raise kind(
             f"cannot write results to {folder}: {error}. The stages' outputs are safe in the store: fix this, and run again."
         ) from error
 
