@@ -61,14 +61,14 @@ def batch_size(images: int, budget: Budget) -> int:
 
 def model_choices(model: ModelSize, images: int, size: Size, *, is_spare: bool) -> list[Choice]:
     """The whole table; ``is_spare``: whether there is more time than steps to take."""
-    heart = "against overfitting"
+    reason = "against overfitting"
     weights = f"{model.weights / 1e6:,.1f} million weights for {images * size.tokens:,} training tokens"
     return [
         Choice("hidden_size", model.hidden_size, f"about {weights}"),
         Choice("depth", model.depth, "blocks"),
         Choice("num_heads", model.num_heads, f"of {model.hidden_size // model.num_heads} channels"),
-        Choice("dropout", 0.1, heart) if is_spare else Choice("dropout", 0.0, "drawing its masks would take a fifth of the time"),
-        Choice("attention_dropout", 0.1, heart),
+        Choice("dropout", 0.1, reason) if is_spare else Choice("dropout", 0.0, "drawing its masks would take a fifth of the time"),
+        Choice("attention_dropout", 0.1, reason),
     ]
 
 
