@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,7 +28,7 @@ CROP_SCALE = (0.8, 1.0)
 Fraction = Annotated[float, Field(ge=0.05, le=1)]
 DECODING = 3
 """Raised whenever images can be decoded that could not be before, or the reverse."""
-_KEPT: dict[tuple[str, str], NDArray[np.int64]] = {}
+_KEPT: dict[tuple[str, str, str], NDArray[np.int64]] = {}
 """The decodable files of each source, cached for the process because finding them means decoding every file."""
 
 
@@ -129,8 +130,8 @@ class EncodedDataset(Dataset, ABC):
 
 
 def _kept(settings: str, source: Source, preparation: Preparation, workers: int) -> NDArray[np.int64]:
-    # The settings hold the location: files with the same names and sizes elsewhere may differ.
-    key = settings, source.key
+    # The settings hold the location, relative to the working folder: files with the same names and sizes elsewhere may differ.
+    key = os.getcwd(), settings, source.key
     if key not in _KEPT:
         bad = faults(source, preparation, workers)
         if len(bad) == len(source):

@@ -174,6 +174,16 @@ def test_skipping_bad_images_keeps_the_splits_apart(tmp_path):
     assert sorted(rows) == [(16 * label + i, label) for label in range(2) for i in range(10) if (label, i) != (0, 3)]
 
 
+def test_bad_images_of_another_working_folder_are_others(tmp_path, monkeypatch):
+    """Of files with the same names and sizes, at the same relative place."""
+    for bad in (1, 3):
+        damaged = grey(bad)[:-20] + bytes(20)
+        planted(str(tmp_path / f"{bad}/images"), {f"{i}.png": damaged if i == bad else grey(i) for i in range(5)})
+        monkeypatch.chdir(tmp_path / f"{bad}")
+        dataset = ImageFolder(path="images", train="", test="", size=SIZE, workers=0, on_bad_image="skip")
+        assert [level for level, _ in levels(dataset)] == [i for i in range(5) if i != bad]
+
+
 def test_classes_called_like_splits_are_meant_by_an_empty_train(tmp_path):
     place = planted(str(tmp_path), {"train/1.png": grey(1), "train/2.png": grey(2), "tram/3.png": grey(3), "tram/4.png": grey(4)})
     dataset = ImageFolder(path=place, train="", size=SIZE, workers=0)
