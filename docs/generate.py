@@ -31,7 +31,7 @@ INTRODUCTION = """\
 
 The parts that come with rarkit, by the recipe table that selects them. `docs/generate.py` generates this page from the classes.
 `rarkit plugins list` shows all installed parts, including those of other plugins; [plugins](plugins.md) explains how to write one.
-Settings with ° are not in the [fingerprint](store.md); of data and weights that they choose, the content is.
+Settings with ° are not in the [fingerprint](store.md), but the content of the data and weights that they choose is.
 """
 
 SMALL = {"hidden_size": 8, "depth": 1, "num_heads": 1}

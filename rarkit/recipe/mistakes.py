@@ -111,7 +111,7 @@ def refuse(problems: Mapping[str, str], tables: Mapping[str, Any], path: str, te
     lines = []
     for dotted, message in list(problems.items())[: LINES if len(problems) <= LINES else LINES - 1]:
         # A key that is not set has no place, though a file may have set it before another dropped it.
-        # What a list lacks, whoever wrote the list lacks.
+        # A missing item is reported where its list was set.
         parent = dotted.rpartition(".")[0]
         written = parent if _at(tables, dotted) is None and isinstance(_at(tables, parent), list) else dotted
         file, line = _place_of(written, path, texts) if _at(tables, written) is not None else (path, None)

@@ -60,11 +60,23 @@ def test_killed_and_run_again(stage, late, small_finished, small_recipe, tmp_pat
             assert resumed.read_file(file) == undisturbed.read_file(file)
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint(small_finished, small_recipe, tmp_path, capfd):
-    store = tmp_path / "store"
-    shutil.copytree(small_finished.plan.store.root, store)
+@pytest.fixture
+def store(small_finished, tmp_path):
+    """A store in which training comes next."""
+    copied = shutil.copytree(small_finished.plan.store.root, tmp_path / "store")
     for stage in ("train", "sample", "evaluate"):
-        shutil.rmtree(store / stage)
+        shutil.rmtree(copied / stage)
+    return copied
+
+
+def flip(path):
+    """Changes the last bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(store, small_recipe, tmp_path, capfd):
     # Writes 1 and 2 are the checkpoint of step 2 and its seal, 3 is the checkpoint of step 4: it stays half-written.
     assert run_killed(tmp_path, small_recipe, "train", 3).returncode == -signal.SIGKILL
     run(load_recipe(small_recipe), str(store), device="cpu", runs=tmp_path / "runs")
@@ -72,37 +84,27 @@ def test_a_killed_training_goes_on_from_its_checkpoint(small_finished, small_rec
 
 
 @pytest.mark.parametrize("others", [True, False])
-def test_a_damaged_checkpoint_is_told_of(others, small_finished, small_recipe, tmp_path, capfd):
-    store = tmp_path / "store"
-    shutil.copytree(small_finished.plan.store.root, store)
-    for stage in ("train", "sample", "evaluate"):
-        shutil.rmtree(store / stage)
+def test_a_damaged_checkpoint_is_told_of(others, store, small_recipe, tmp_path, capfd):
     recipe = tmp_path / "two.toml"
     recipe.write_text(f'extends = "{small_recipe}"\ntrain.keep_checkpoints = {1 + others}\n')
     # The checkpoints of steps 2 and 4 are two writes each.
     assert run_killed(tmp_path, recipe, "train", 5).returncode == -signal.SIGKILL
     shards = sorted(store.glob("train/*/files/checkpoint-*.safetensors"))
     assert [path.name for path in shards] == [f"checkpoint-{step}-rank-0.safetensors" for step in ((2, 4) if others else (4,))]
-    flipped = bytearray(shards[-1].read_bytes())
-    flipped[-1] ^= 1
-    shards[-1].write_bytes(flipped)
+    flip(shards[-1])
     then = "passed over" if others else "no other is whole: starts again"
     with pytest.warns(RarkitWarning, match=f"train: the checkpoint of step 4 is damaged, and {then}"):
         run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs")
     assert ("resuming from the checkpoint at step 2" in " ".join(capfd.readouterr().err.split())) == others
 
 
-def test_a_damaged_checkpoint_is_not_kept_in_the_output(small_finished, small_recipe, tmp_path):
-    store = tmp_path / "store"
-    shutil.copytree(small_finished.plan.store.root, store)
-    for stage in ("train", "sample", "evaluate"):
-        shutil.rmtree(store / stage)
+def test_a_damaged_checkpoint_is_not_kept_in_the_output(store, small_recipe, tmp_path):
     recipe = tmp_path / "kept.toml"
     recipe.write_text(f'extends = "{small_recipe}"\ntrain.keep_every = 1\n')
     # Those of steps 1, 2 and 3.
     assert run_killed(tmp_path, recipe, "train", 7).returncode == -signal.SIGKILL
     [flipped, cut] = (next(store.glob(f"train/*/files/checkpoint-{step}-rank-0.safetensors")) for step in (1, 2))
-    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    flip(flipped)
     cut.write_bytes(cut.read_bytes()[:-1])
     with pytest.warns(RarkitWarning) as warned:
         done = run(load_recipe(recipe), str(store), device="cpu", runs=tmp_path / "runs", until="train", quiet=True)
@@ -115,7 +117,7 @@ def test_a_damaged_checkpoint_is_not_kept_in_the_output(small_finished, small_re
     assert [name for name in output.file_names() if name.endswith(".json")] == [f"checkpoint-{step}.json" for step in (3, 4, 5)]
 
 
-def test_training_goes_on_where_results_cannot_be_written_meanwhile(small_finished, small_recipe, tmp_path, monkeypatch):
+def test_training_goes_on_where_results_cannot_be_written_meanwhile(store, small_recipe, tmp_path, monkeypatch):
     """The log and previews decide nothing; results are written anew at the end."""
 
     def full(*arguments):
@@ -123,9 +125,6 @@ def test_training_goes_on_where_results_cannot_be_written_meanwhile(small_finish
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_png(*arguments)
 
-    store = tmp_path / "store"
-    shutil.copytree(small_finished.plan.store.root, store)
-    shutil.rmtree(store / "train")
     recipe = tmp_path / "shown.toml"
     recipe.write_text(f'extends = "{small_recipe}"\ntrain.preview_every = 3\n')
     monkeypatch.setattr("rarkit.pipeline.run.started", full)
