@@ -137,11 +137,9 @@ class Learning:
         if checkpoints is None:
             return 0, None
         step = checkpoints.latest()
-        if self.output is not None and self.ranks.first and (damaged := damaged_steps(self.output, step)):
-            steps = ", ".join(f"{each:,}" for each in damaged)
-            what = f"the checkpoint of step {steps} is" if len(damaged) == 1 else f"the checkpoints of steps {steps} are"
-            then = "and no other is whole: starts again" if step is None else "and passed over"
-            warnings.warn(RarkitWarning(f"{title}: {what} damaged, {then}"), stacklevel=2)
+        then = "and no other is whole: starts again" if step is None else "and passed over"
+        for each in damaged_steps(self.output, step) if self.output is not None and self.ranks.first else ():
+            warnings.warn(RarkitWarning(f"{title}: the checkpoint of step {each:,} is damaged, {then}"), stacklevel=2)
         if step is None:
             return 0, None
         return step, facts_of(checkpoints.facts(step), step, settings, self.output)
